@@ -1,0 +1,1 @@
+//! Checkpoints: the only code that reads or writes weight files.

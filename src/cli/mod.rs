@@ -1,0 +1,21 @@
+//! The command line: one file a subcommand, the only place with clap, anyhow and printing.
+
+use clap::{Parser, Subcommand};
+
+/// Breed small LLaMAs from a large one: rank, search, plot, export.
+#[derive(Parser)]
+#[command(name = "criadero", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {}
+
+impl Cli {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {}
+    }
+}

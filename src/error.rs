@@ -1,0 +1,127 @@
+//! The one error type of the library: every variant carries the facts a reader needs to act.
+
+use std::path::{Path, PathBuf};
+
+/// What went wrong, where, what was expected, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// A file is there but is not what its format promises.
+    #[error("{}: not a valid {format} file: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format's name, such as `safetensors` or `GGUF v3`.
+        format: &'static str,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Several facts of one input contradict each other; all of them are listed.
+    #[error("{}: {}:\n  {}", path.display(), what, problems.join("\n  "))]
+    Mismatch {
+        /// The file or directory.
+        path: PathBuf,
+        /// One line that says what does not fit what.
+        what: String,
+        /// One line a contradiction.
+        problems: Vec<String>,
+    },
+    /// A search space cannot be read or does not fit.
+    #[error("search space, line {line} column {column}: {field}: {reason}")]
+    Space {
+        /// Line in the YAML text, from 1; 0 when the space was not read from text.
+        line: usize,
+        /// Column in the YAML text, from 1.
+        column: usize,
+        /// The field, such as `layers.0-1.heads`.
+        field: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A name that is in no table.
+    #[error("unknown {kind} `{name}`; known: {}", known.join(", "))]
+    Unknown {
+        /// What kind of name, such as `task` or `objective`.
+        kind: &'static str,
+        /// The name that was given.
+        name: String,
+        /// All names that would do.
+        known: Vec<String>,
+    },
+    /// Something that must be there is not; the remedy says how to get it.
+    #[error("{what} not found: {}; {remedy}", path.display())]
+    Missing {
+        /// What was looked for.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// What to do.
+        remedy: String,
+    },
+    /// A value that cannot be used.
+    #[error("{what}: found {found}, expected {expected}")]
+    Invalid {
+        /// What the value is for.
+        what: String,
+        /// What was given.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A results directory belongs to another run.
+    #[error("{} holds another run: {}; give another --out, or repeat the same command to resume it", dir.display(), differences.join("; "))]
+    OtherRun {
+        /// The directory.
+        dir: PathBuf,
+        /// One line a setting: what the directory holds and what was asked for.
+        differences: Vec<String>,
+    },
+    /// libtorch reported an error.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The user asked to stop; what was finished is on disk.
+    #[error("stopped on request; the same command again resumes")]
+    Interrupted,
+    /// A worker thread ended before its work did.
+    #[error("evaluation worker {worker} ended early: {reason}")]
+    Worker {
+        /// The worker's number.
+        worker: usize,
+        /// Its last words.
+        reason: String,
+    },
+}
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps a system error with the path it is about, for `map_err(Error::io(path))`.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, source }
+    }
+
+    /// A file that breaks its format's rules.
+    pub fn format(path: impl AsRef<Path>, format: &'static str, reason: impl Into<String>) -> Error {
+        Error::Format { path: path.as_ref().to_path_buf(), format, reason: reason.into() }
+    }
+
+    /// A value that cannot be used.
+    pub fn invalid(what: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> Error {
+        Error::Invalid { what: what.into(), found: found.to_string(), expected: expected.into() }
+    }
+
+    /// A name that is in no table.
+    pub fn unknown<S: ToString>(kind: &'static str, name: impl ToString, known: impl IntoIterator<Item = S>) -> Error {
+        let known = known.into_iter().map(|name| name.to_string()).collect();
+        Error::Unknown { kind, name: name.to_string(), known }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tasks, eval sets and evaluators: from question files to scores of networks.

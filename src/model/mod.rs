@@ -1,0 +1,1 @@
+//! The elastic LLaMA: forward, ranking, subnets.
