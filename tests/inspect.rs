@@ -24,7 +24,7 @@ fn printed(output: &Output) -> String {
 fn prints_genes_counts_and_sizes() {
     let text = printed(&inspect(&["llama2-7b-llama-nas"]));
     for line in [
-        "depth        24 28 32; the ranking's least important layers go first",
+        "depth        24 28 32; the ranking's least important layers go first (below: as if the last did)",
         "layers 0-31  heads 32; mlp 5504 11008; bits 16",
         "genomes            12,884,901,888 (1.28e10)",
         "distinct networks  4,580,179,968 (4.58e9)",

@@ -73,7 +73,7 @@ fn table(space: &SearchSpace) -> String {
          MLP {mlp}, vocabulary {vocab} ({output})\n"
     );
     let first_to_go = match space.drop_rule() {
-        DropRule::Ranking => "the ranking's least important layers go first",
+        DropRule::Ranking => "the ranking's least important layers go first (below: as if the last did)",
         DropRule::Last => "the last layers go first",
     };
     text += &format!("depth        {}; {first_to_go}\n", list(space.depths()));

@@ -75,10 +75,10 @@ impl Cost {
 /// ([`ModelShape::kv_heads_of`]).
 pub fn gguf_layers(shape: &ModelShape, genome: &Genome) -> Vec<(usize, Gene)> {
     let mut layers: Vec<(usize, Gene)> = genome.kept().collect();
-    if let Some((_, first)) = layers.first_mut() {
-        if first.heads == 0 {
-            first.heads = shape.group() as u32;
-        }
+    if let Some((_, first)) = layers.first_mut()
+        && first.heads == 0
+    {
+        first.heads = shape.group() as u32;
     }
     for (_, gene) in &mut layers {
         if gene.heads > 0 && gene.mlp == 0 {
