@@ -12,15 +12,22 @@ use crate::error::{Error, Result};
 
 pub mod config;
 mod ggml;
+mod gguf;
+mod gguf_metadata;
+mod gguf_tokenizer;
 pub mod hf;
 pub mod hf_config;
 mod hf_writer;
 pub mod names;
 mod raw_tensor;
+pub mod tokenizer;
 
 pub use config::{Dtype, Llama3Scaling, LlamaConfig};
+pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
+pub use tokenizer::Tokenizer;
 
+use gguf_metadata::Metadata;
 use raw_tensor::RawTensor;
 
 /// A model's weights and constants on disk, opened and checked: every tensor the configuration asks for is there
@@ -29,17 +36,23 @@ pub struct Checkpoint {
     path: PathBuf,
     config: LlamaConfig,
     tensors: BTreeMap<TensorName, RawTensor>,
+    /// Of a GGUF file; `None` for a directory.
+    metadata: Option<Metadata>,
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face directory.
+    /// Opens a Hugging Face directory, or a GGUF file.
     ///
     /// # Errors
     /// `Missing`, `Format` and `Mismatch`, the last with every contradiction between configuration and tensors.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
+        if path.is_file() {
+            let gguf::GgufContent { config, tensors, metadata } = gguf::open(path)?;
+            return Ok(Checkpoint { path: path.into(), config, tensors, metadata: Some(metadata) });
+        }
         let (config, tensors) = hf::open(path)?;
-        Ok(Checkpoint { path: path.into(), config, tensors })
+        Ok(Checkpoint { path: path.into(), config, tensors, metadata: None })
     }
 
     /// The model's sizes and constants.
@@ -63,7 +76,26 @@ impl Checkpoint {
             let expected = format!("a tensor of its {layers} layers (a layer may lack attention or mlp)");
             Error::invalid(format!("tensor of {}", self.path.display()), name.hf(), expected)
         })?;
-        raw.read(kind)
+        let tensor = raw.read(kind)?;
+        match name {
+            TensorName::Layer(_, LayerTensor::Q | LayerTensor::K) if self.metadata.is_some() => {
+                gguf::halves_from_neighbours(&tensor, self.config.shape.head_dim)
+            }
+            _ => Ok(tensor),
+        }
+    }
+
+    /// The tokenizer that came with the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::new(&self.path, &self.tokenizer_files()?, &self.config)
+    }
+
+    /// The tokenizer as Hugging Face's files: a directory's own, byte for byte, or built from a GGUF's metadata.
+    pub fn tokenizer_files(&self) -> Result<TokenizerFiles> {
+        match &self.metadata {
+            Some(metadata) => gguf_tokenizer::to_files(metadata, &self.config),
+            None => TokenizerFiles::copy_from(&self.path),
+        }
     }
 
     /// BLAKE3 over the constants and all weights as stored: which model this is, wherever it lies and however it
