@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+mod inspect;
+
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]
 #[command(name = "criadero", version, about)]
@@ -11,11 +13,15 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Inspect(inspect::Inspect),
+}
 
 impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command {}
+        match self.command {
+            Command::Inspect(inspect) => inspect.run(),
+        }
     }
 }

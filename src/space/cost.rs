@@ -1,7 +1,250 @@
-//! Sizes of a network in closed form.
+//! Sizes of a network in closed form, and the layers of the GGUF it exports to.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Gene, Genome, ModelShape};
+
+/// Context length at which [`Cost::macs`] counts attention.
+pub const MACS_CONTEXT: u64 = 1024;
+
+/// Width of the all-zero MLP that stands in for an absent one beside attention: llama.cpp would drop
+/// such a layer's attention, and 32 is one ggml block.
+pub const FILLER_MLP: u32 = 32;
+
+/// Elements in one block of ggml's Q8_0 and Q4_0.
+const GGML_BLOCK: u64 = 32;
+
 /// Sizes of one network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// A half that a layer does not have (no heads, or MLP width 0) has no norm either. Biases do not
+/// exist in LLaMAs. For a shape without a [`problem`](ModelShape::problem) no genome that
+/// [fits](ModelShape::check_genome) overflows, and on any other genome the sizes saturate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Parameters of the mathematical network.
+    /// Parameters of the mathematical network: embedding, layers, norms, and the output matrix
+    /// unless it is the embedding.
     pub params: u64,
+    /// Bytes of the tensors of the GGUF it exports to, fillers included: norms F32; embedding and
+    /// output F16; matrices F16, Q8_0 or Q4_0 for 16, 8 or 4 bits, where the row length allows blocks
+    /// of 32, else F16. The header, padding and a table of rope factors are not counted.
+    pub weight_bytes: u64,
+    /// Bytes of keys and values per token of context, 16 bits each.
+    pub kv_bytes: u64,
+    /// Multiply-accumulates per token at a context of [`MACS_CONTEXT`] tokens: one for each weight of
+    /// the layers' matrices and of the output matrix, and in each layer `2 · heads · head_dim · context`
+    /// for query·key and weights·value. Looking up the embedding, norms and softmax count nothing.
+    pub macs: u64,
+}
+
+impl Cost {
+    /// The sizes of the network that `genome` cuts from a parent of this shape.
+    pub fn of(shape: &ModelShape, genome: &Genome) -> Cost {
+        let [hidden, vocab] = [shape.hidden, shape.vocab].map(|size| size as u128);
+        let (mut norms, mut weights, mut kv_width, mut attention) = (hidden, 0, 0, 0);
+        for (_, gene) in genome.kept() {
+            for half in halves(shape, gene) {
+                norms += hidden;
+                weights += half.matrices().iter().map(Matrix::elements).sum::<u128>();
+                if let Half::Attention { queries, keys, .. } = half {
+                    kv_width += 2 * keys;
+                    attention += 2 * queries * u128::from(MACS_CONTEXT);
+                }
+            }
+        }
+        let embedding = hidden * vocab;
+        let output = if shape.tied { 0 } else { embedding };
+        Cost {
+            params: saturate(embedding + output + norms + weights),
+            weight_bytes: saturate(2 * (embedding + output) + gguf_layer_bytes(shape, genome)),
+            kv_bytes: saturate(2 * kv_width),
+            macs: saturate(weights + attention + embedding),
+        }
+    }
+}
+
+/// The layers of the GGUF (`general.architecture = "deci"`) a network exports to, in order: the layer's
+/// number in the parent, and its sizes *as the file holds them*. This is the one place for llama.cpp's
+/// needs:
+///
+/// * dropped layers are gone, so that the file numbers layers by their place in this list;
+/// * the first layer must have attention: one KV group, to be written as zeros, stands in for none;
+/// * attention must have an MLP beside it: width [`FILLER_MLP`], to be written as zeros, stands in for none;
+/// * a later layer without attention keeps `heads: 0` and has neither attention tensors nor their norm.
+///
+/// Heads come in whole KV groups, so that a layer's `n_head` is a multiple of its `n_head_kv`
+/// ([`ModelShape::kv_heads_of`]).
+pub fn gguf_layers(shape: &ModelShape, genome: &Genome) -> Vec<(usize, Gene)> {
+    let mut layers: Vec<(usize, Gene)> = genome.kept().collect();
+    if let Some((_, first)) = layers.first_mut()
+        && first.heads == 0
+    {
+        first.heads = shape.group() as u32;
+    }
+    for (_, gene) in &mut layers {
+        if gene.heads > 0 && gene.mlp == 0 {
+            gene.mlp = FILLER_MLP;
+        }
+    }
+    layers
+}
+
+/// Bytes of all tensors between the embedding and the output, the final norm included.
+fn gguf_layer_bytes(shape: &ModelShape, genome: &Genome) -> u128 {
+    let norm = 4 * shape.hidden as u128;
+    let half_bytes = |half: Half, bits| norm + half.matrices().iter().map(|matrix| matrix.bytes(bits)).sum::<u128>();
+    let layers = gguf_layers(shape, genome);
+    norm + layers
+        .iter()
+        .flat_map(|(_, gene)| halves(shape, *gene).map(|half| half_bytes(half, gene.bits)))
+        .sum::<u128>()
+}
+
+/// Half of a layer that is there: a norm and its matrices. Widths in elements.
+enum Half {
+    Attention { hidden: u128, queries: u128, keys: u128 },
+    Mlp { hidden: u128, width: u128 },
+}
+
+/// The halves a layer has.
+fn halves(shape: &ModelShape, gene: Gene) -> impl Iterator<Item = Half> {
+    let hidden = shape.hidden as u128;
+    let head_dim = shape.head_dim as u128;
+    let queries = u128::from(gene.heads) * head_dim;
+    let keys = shape.kv_heads_of(gene.heads as usize) as u128 * head_dim;
+    let attention = (gene.heads > 0).then_some(Half::Attention { hidden, queries, keys });
+    let mlp = (gene.mlp > 0).then_some(Half::Mlp { hidden, width: u128::from(gene.mlp) });
+    attention.into_iter().chain(mlp)
+}
+
+impl Half {
+    fn matrices(&self) -> Vec<Matrix> {
+        match *self {
+            Half::Attention { hidden, queries, keys } => vec![
+                Matrix { rows: queries, columns: hidden }, // q
+                Matrix { rows: keys, columns: hidden },    // k
+                Matrix { rows: keys, columns: hidden },    // v
+                Matrix { rows: hidden, columns: queries }, // o
+            ],
+            Half::Mlp { hidden, width } => vec![
+                Matrix { rows: width, columns: hidden }, // gate
+                Matrix { rows: width, columns: hidden }, // up
+                Matrix { rows: hidden, columns: width }, // down
+            ],
+        }
+    }
+}
+
+struct Matrix {
+    rows: u128,
+    columns: u128,
+}
+
+impl Matrix {
+    fn elements(&self) -> u128 {
+        self.rows * self.columns
+    }
+
+    /// ggml's blocks lie along a row: Q8_0 is 32 bytes and an F16 scale, Q4_0 is 16 and one.
+    fn bytes(&self, bits: u8) -> u128 {
+        let block = u128::from(GGML_BLOCK);
+        match bits {
+            8 if self.columns.is_multiple_of(block) => self.elements() / block * 34,
+            4 if self.columns.is_multiple_of(block) => self.elements() / block * 18,
+            _ => self.elements() * 2,
+        }
+    }
+}
+
+fn saturate(size: u128) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::shape::tests::{LLAMA2_7B, SMOLLM2};
+
+    fn cost(shape: &ModelShape, genome: &str) -> Cost {
+        Cost::of(shape, &genome.parse().unwrap())
+    }
+
+    #[test]
+    fn counts_the_parents_parameters() {
+        assert_eq!(Cost::of(&SMOLLM2, &SMOLLM2.parent()).params, 134_515_008);
+        assert_eq!(Cost::of(&LLAMA2_7B, &LLAMA2_7B.parent()).params, 6_738_415_616);
+    }
+
+    #[test]
+    fn agrees_with_the_published_llama_nas_sizes() {
+        // LLaMA-NAS: all MLPs halved 4.574B, and 24 layers of that 3.496B.
+        assert_eq!(cost(&LLAMA2_7B, "32x5504*32").params / 1_000_000, 4_574);
+        assert_eq!(cost(&LLAMA2_7B, "32x5504*24:-*8").params / 1_000_000, 3_496);
+    }
+
+    /// Hidden 4, heads of width 2 in groups of 2, so that every number can be followed by hand.
+    const SMALL: ModelShape =
+        ModelShape { layers: 3, hidden: 4, heads: 4, kv_heads: 2, head_dim: 2, mlp: 8, vocab: 10, tied: false };
+
+    #[test]
+    fn counts_a_small_network_by_hand() {
+        // Attention with 4 heads: q and o 4·8 each, k and v 4·4 each: 96; with 2 heads: half, 48. MLP of width 5: 3·4·5 = 60.
+        let Cost { params, kv_bytes, macs, .. } = cost(&SMALL, "4x0:2x5:-");
+        assert_eq!(params, 40 + 40 + 4 + (4 + 96) + (4 + 48 + 4 + 60));
+        assert_eq!(kv_bytes, 2 * 2 * (4 + 2));
+        assert_eq!(macs, 96 + 48 + 60 + 2 * (8 + 4) * 1024 + 40);
+    }
+
+    #[test]
+    fn counts_a_tied_output_once_but_multiplies_by_it() {
+        let tied = ModelShape { tied: true, ..SMALL };
+        let (apart, together) = (cost(&SMALL, "4x8*3"), cost(&tied, "4x8*3"));
+        assert_eq!(apart.params - together.params, 40);
+        assert_eq!(apart.weight_bytes - together.weight_bytes, 80);
+        assert_eq!(apart.macs, together.macs);
+    }
+
+    #[test]
+    fn counts_the_bytes_of_the_file_and_its_fillers() {
+        // F16 embedding and output, F32 norms, F16 matrices.
+        let fixed = 2 * (40 + 40) + 4 * 4;
+        assert_eq!(cost(&SMALL, "4x8:-*2").weight_bytes, fixed + (16 + 2 * 96) + (16 + 2 * 96));
+        // The second layer's zero MLP of width 32: a norm and 3·4·32 weights.
+        assert_eq!(cost(&SMALL, "-:4x0:-").weight_bytes, fixed + (16 + 2 * 96) + (16 + 2 * 384));
+        // The first layer's zero KV group: a norm and 48 weights; the later attention-free layer has none.
+        assert_eq!(cost(&SMALL, "0x8:0x8:-").weight_bytes, fixed + (16 + 2 * 48) + 2 * (16 + 2 * 96));
+        assert_eq!(cost(&SMALL, "0x8:0x8:-").params, 84 + 2 * (4 + 96), "fillers are no parameters");
+    }
+
+    #[test]
+    fn counts_quantized_blocks_where_rows_hold_whole_ones() {
+        let parent = cost(&SMOLLM2, "9x1536*30").weight_bytes;
+        let layer = 884_736 + 2_654_208;
+        assert_eq!(parent - cost(&SMOLLM2, "9x1536*29:9x1536@8").weight_bytes, 2 * layer - layer / 32 * 34);
+        assert_eq!(parent - cost(&SMOLLM2, "9x1536*29:9x1536@4").weight_bytes, 2 * layer - layer / 32 * 18);
+        // Width 1000 is no multiple of 32: the rows of ffn_down (576 of them) stay F16.
+        let (narrow, gate_and_up) = (576 * 1000, 2 * 1000 * 576);
+        let whole = cost(&SMOLLM2, "9x1536*29:-").weight_bytes;
+        let attention = 884_736 / 32 * 34;
+        assert_eq!(
+            cost(&SMOLLM2, "9x1536*29:9x1000@8").weight_bytes - whole,
+            2 * 4 * 576 + attention + gate_and_up / 32 * 34 + 2 * narrow
+        );
+    }
+
+    #[test]
+    fn fills_what_llama_cpp_cannot_do_without() {
+        let layers = |text: &str| {
+            let layers = gguf_layers(&SMOLLM2, &text.parse().unwrap());
+            layers.iter().map(|(layer, gene)| format!("{layer}:{}x{}", gene.heads, gene.mlp)).collect::<Vec<_>>()
+        };
+        assert_eq!(layers("-:0x64:-:0x64:6x0:9x1536"), ["1:3x64", "3:0x64", "4:6x32", "5:9x1536"]);
+        assert_eq!(layers("3x0:-"), ["0:3x32"]);
+        assert_eq!(layers("-"), [""; 0]);
+    }
+
+    #[test]
+    fn saturates_on_absurd_genomes() {
+        let absurd = Cost::of(&LLAMA2_7B, &Genome::uniform(65_536, Gene::new(u32::MAX, u32::MAX)));
+        assert_eq!(absurd.params, u64::MAX);
+    }
 }

@@ -1,11 +1,19 @@
 //! Search spaces and genomes: pure values, no tensors, no input or output but YAML text.
 
+mod choices;
+pub mod constraint;
 pub mod cost;
+mod count;
 pub mod genome;
+mod nearest;
+mod place;
 pub mod search_space;
 pub mod shape;
+pub mod shipped;
+mod yaml;
 
-pub use cost::Cost;
+pub use constraint::{Bound, Constraint};
+pub use cost::{Cost, gguf_layers};
 pub use genome::{Gene, Genome};
-pub use search_space::SearchSpace;
+pub use search_space::{DropRule, LayerChoices, SearchSpace};
 pub use shape::ModelShape;

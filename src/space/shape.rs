@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Gene, Genome};
+use crate::error::{Error, Result};
+
+/// Layers, at most. With [`MAX_SIZE`] it keeps every closed form of [`super::Cost`] inside 64 bits.
+pub const MAX_LAYERS: usize = 1 << 12;
+
+/// Any other size, and the width of all heads together, at most: eight times the widest LLaMA there is.
+pub const MAX_SIZE: usize = 1 << 22;
+
 /// The sizes of a LLaMA-architecture parent. `head_dim` is a field of its own: with pruned heads it
 /// is not `hidden / heads`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,5 +39,152 @@ impl ModelShape {
     /// Query heads that share one key/value head: the step in which heads can be removed.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// Key/value heads that this many query heads need.
+    pub fn kv_heads_of(&self, heads: usize) -> usize {
+        heads.div_ceil(self.group())
+    }
+
+    /// The parent as a genome: every layer whole.
+    pub fn parent(&self) -> Genome {
+        Genome::uniform(self.layers, Gene::new(self.heads as u32, self.mlp as u32))
+    }
+
+    /// All sizes by name, in the order they are declared.
+    pub fn fields(&self) -> [(&'static str, String); 8] {
+        let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied } = self;
+        [
+            ("layers", layers.to_string()),
+            ("hidden", hidden.to_string()),
+            ("heads", heads.to_string()),
+            ("kv_heads", kv_heads.to_string()),
+            ("head_dim", head_dim.to_string()),
+            ("mlp", mlp.to_string()),
+            ("vocab", vocab.to_string()),
+            ("tied", tied.to_string()),
+        ]
+    }
+
+    /// The first size that cannot be, as (field, reason): one that is zero or too large, or key/value
+    /// heads that do not divide the heads.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let sizes = [
+            ("layers", self.layers, MAX_LAYERS),
+            ("hidden", self.hidden, MAX_SIZE),
+            ("heads", self.heads, MAX_SIZE),
+            ("kv_heads", self.kv_heads, MAX_SIZE),
+            ("head_dim", self.head_dim, MAX_SIZE),
+            ("mlp", self.mlp, MAX_SIZE),
+            ("vocab", self.vocab, MAX_SIZE),
+        ];
+        for (field, size, most) in sizes {
+            if size == 0 || size > most {
+                return Some((field, format!("found {size}, expected 1 to {most}")));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Some(("kv_heads", format!("found {}, which does not divide {} heads", self.kv_heads, self.heads)));
+        }
+        let width = self.heads * self.head_dim;
+        (width > MAX_SIZE)
+            .then(|| ("head_dim", format!("all heads together are {width} wide, expected {MAX_SIZE} at most")))
+    }
+
+    /// Whether `genome` can be cut from this parent: as many genes as layers, none wider than the
+    /// parent, heads in whole KV groups, bits that weights can have.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the first layer that does not fit.
+    pub fn check_genome(&self, genome: &Genome) -> Result<()> {
+        let genes = genome.genes();
+        if genes.len() != self.layers {
+            return Err(Error::invalid(
+                "genome",
+                format!("{} layers", genes.len()),
+                format!("{}, one a layer of the parent", self.layers),
+            ));
+        }
+        for (layer, gene) in genome.kept() {
+            let (heads, mlp) = (gene.heads as usize, gene.mlp as usize);
+            let (what, found, expected) = if heads > self.heads || !heads.is_multiple_of(self.group()) {
+                ("heads", heads, format!("a multiple of {}, {} at most", self.group(), self.heads))
+            } else if mlp > self.mlp {
+                ("mlp width", mlp, format!("{} at most", self.mlp))
+            } else if !WEIGHT_BITS.contains(&gene.bits) {
+                ("bits", gene.bits as usize, format!("one of {WEIGHT_BITS:?}"))
+            } else {
+                continue;
+            };
+            return Err(Error::invalid(format!("genome, layer {layer}, {what}"), found, expected));
+        }
+        Ok(())
+    }
+}
+
+/// Bits a weight can have: F16, and ggml's Q8_0 and Q4_0.
+pub const WEIGHT_BITS: [u8; 3] = [4, 8, 16];
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// SmolLM2-135M.
+    pub const SMOLLM2: ModelShape = ModelShape {
+        layers: 30,
+        hidden: 576,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        mlp: 1536,
+        vocab: 49152,
+        tied: true,
+    };
+
+    /// LLaMA2-7B.
+    pub const LLAMA2_7B: ModelShape = ModelShape {
+        layers: 32,
+        hidden: 4096,
+        heads: 32,
+        kv_heads: 32,
+        head_dim: 128,
+        mlp: 11008,
+        vocab: 32000,
+        tied: false,
+    };
+
+    #[test]
+    fn names_the_size_that_cannot_be() {
+        assert_eq!(SMOLLM2.problem(), None);
+        let field = |shape: ModelShape| shape.problem().expect("a problem").0;
+        assert_eq!(field(ModelShape { vocab: 0, ..SMOLLM2 }), "vocab");
+        assert_eq!(field(ModelShape { layers: usize::MAX, ..SMOLLM2 }), "layers");
+        assert_eq!(field(ModelShape { kv_heads: 2, ..SMOLLM2 }), "kv_heads");
+        assert_eq!(field(ModelShape { kv_heads: 18, ..SMOLLM2 }), "kv_heads");
+        assert_eq!(field(ModelShape { heads: 9 << 10, head_dim: 1 << 12, ..SMOLLM2 }), "head_dim");
+    }
+
+    #[test]
+    fn takes_only_genomes_that_can_be_cut_from_the_parent() {
+        for text in ["9x1536*30", "9x1536*28:-:0x17", "3x0:6x1536@8*28:-"] {
+            SMOLLM2.check_genome(&text.parse().unwrap()).unwrap();
+        }
+        for (text, complaint) in [
+            ("9x1536*29", "genome: found 29 layers, expected 30"),
+            ("9x1536*29:7x1536", "genome, layer 29, heads: found 7, expected a multiple of 3"),
+            ("12x1536*30", "genome, layer 0, heads: found 12"),
+            ("9x1537*30", "genome, layer 0, mlp width: found 1537, expected 1536 at most"),
+            ("9x1536@5*30", "genome, layer 0, bits: found 5"),
+            ("4294967295x4294967295*30", "genome, layer 0, heads: found 4294967295"),
+        ] {
+            let error = SMOLLM2.check_genome(&text.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.starts_with(complaint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn keeps_whole_groups_of_key_value_heads() {
+        assert_eq!([0, 1, 3, 6, 9].map(|heads| SMOLLM2.kv_heads_of(heads)), [0, 1, 1, 2, 3]);
+        assert_eq!(SMOLLM2.parent().to_string(), "9x1536*30");
     }
 }

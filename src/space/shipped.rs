@@ -1,0 +1,101 @@
+//! The spaces that come with the program, by name.
+
+use std::fs;
+use std::path::Path;
+
+use super::SearchSpace;
+use crate::error::{Error, Result};
+
+/// The shipped spaces: name and YAML text. The first is the default.
+pub const SHIPPED: [(&str, &str); 4] = [
+    ("smollm2-135m", include_str!("../../search-spaces/smollm2-135m.yaml")),
+    ("llama2-7b", include_str!("../../search-spaces/llama2-7b.yaml")),
+    ("llama2-7b-llama-nas", include_str!("../../search-spaces/llama2-7b-llama-nas.yaml")),
+    ("tiny", include_str!("../../search-spaces/tiny.yaml")),
+];
+
+impl SearchSpace {
+    /// The shipped space of this name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are.
+    pub fn shipped(name: &str) -> Result<SearchSpace> {
+        let (_, text) = SHIPPED
+            .iter()
+            .find(|(shipped, _)| *shipped == name)
+            .ok_or_else(|| Error::unknown("search space", name, SHIPPED.map(|(shipped, _)| shipped)))?;
+        SearchSpace::from_yaml(text)
+    }
+
+    /// A shipped space by name, or the space in a file. A file in the working directory that is called like
+    /// a shipped space is opened as `./NAME`.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for what is neither a shipped name nor a path, [`Error::Missing`] for a path
+    /// without a file, and those of [`SearchSpace::from_yaml`].
+    pub fn open(name_or_path: &str) -> Result<SearchSpace> {
+        let path = Path::new(name_or_path);
+        let is_path = path.components().count() > 1 || path.extension().is_some() || name_or_path.starts_with('.');
+        let is_shipped = SHIPPED.iter().any(|(shipped, _)| *shipped == name_or_path);
+        if is_shipped || !(is_path || path.is_file()) {
+            return SearchSpace::shipped(name_or_path);
+        }
+        match fs::read_to_string(path) {
+            Ok(text) => SearchSpace::from_yaml(&text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::Missing {
+                what: "search space".into(),
+                path: path.to_path_buf(),
+                remedy: format!(
+                    "give a YAML file, or a shipped space: {}",
+                    SHIPPED.map(|(shipped, _)| shipped).join(", ")
+                ),
+            }),
+            Err(error) => Err(Error::io(path)(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::Cost;
+    use crate::space::shape::tests::{LLAMA2_7B, SMOLLM2};
+
+    #[test]
+    fn ships_spaces_of_the_models_they_name() {
+        SearchSpace::shipped("smollm2-135m").unwrap().check_fits(&SMOLLM2).unwrap();
+        SearchSpace::shipped("llama2-7b").unwrap().check_fits(&LLAMA2_7B).unwrap();
+        SearchSpace::shipped("llama2-7b-llama-nas").unwrap().check_fits(&LLAMA2_7B).unwrap();
+        for (name, _) in SHIPPED {
+            let space = SearchSpace::open(name).unwrap();
+            assert_eq!(space.largest(), space.shape().parent(), "{name}: the parent is a member");
+            assert!(
+                Cost::of(space.shape(), &space.smallest()).params < Cost::of(space.shape(), &space.largest()).params
+            );
+        }
+    }
+
+    #[test]
+    fn counts_the_llama_nas_space_exactly() {
+        let space = SearchSpace::shipped("llama2-7b-llama-nas").unwrap();
+        assert_eq!(space.genomes().to_string(), (3u64 << 32).to_string());
+        assert_eq!(space.distinct_networks().to_string(), ((1u64 << 32) + (1 << 28) + (1 << 24)).to_string());
+    }
+
+    #[test]
+    fn lists_the_names_it_knows() {
+        let error = SearchSpace::open("smollm").unwrap_err().to_string();
+        assert_eq!(error, "unknown search space `smollm`; known: smollm2-135m, llama2-7b, llama2-7b-llama-nas, tiny");
+        let error = SearchSpace::open("no/such.yaml").unwrap_err().to_string();
+        assert!(error.starts_with("search space not found: no/such.yaml; give a YAML file"), "{error}");
+    }
+
+    #[test]
+    fn opens_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.yaml");
+        fs::write(&path, SHIPPED[3].1).unwrap();
+        assert_eq!(SearchSpace::open(path.to_str().unwrap()).unwrap(), SearchSpace::shipped("tiny").unwrap());
+        assert!(SearchSpace::open(dir.path().to_str().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! `criadero inspect` through the real binary.
+
+use std::fs;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn inspect(arguments: &[&str]) -> Output {
+    Command::cargo_bin("criadero")
+        .expect("the binary is built")
+        .arg("inspect")
+        .args(arguments)
+        .output()
+        .expect("it runs")
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+#[test]
+fn prints_genes_counts_and_sizes() {
+    let text = printed(&inspect(&["llama2-7b-llama-nas"]));
+    for line in [
+        "depth        24 28 32; the ranking's least important layers go first (below: as if the last did)",
+        "layers 0-31  heads 32; mlp 5504 11008; bits 16",
+        "genomes            12,884,901,888 (1.28e10)",
+        "distinct networks  4,580,179,968 (4.58e9)",
+        "smallest, 24 layers: 32x5504*24:-*8",
+        "largest, 32 layers: 32x11008*32",
+        "6,738,415,616",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+}
+
+#[test]
+fn prints_json_for_programs() {
+    let object: Value = serde_json::from_str(&printed(&inspect(&["smollm2-135m", "--json"]))).expect("JSON");
+    assert_eq!(object["largest"]["params"], 134_515_008);
+    assert_eq!(object["largest"]["genome"], "9x1536*30");
+    assert_eq!(object["space"]["shape"]["kv_heads"], 3);
+    assert!(object["smallest"]["params"].as_u64() < object["largest"]["params"].as_u64());
+    assert!(object["genomes"].as_str().expect("text").bytes().all(|digit| digit.is_ascii_digit()));
+}
+
+#[test]
+fn points_at_the_mistake_in_a_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("mine.yaml");
+    let shape = "{ layers: 4, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }";
+    fs::write(&path, format!("shape: {shape}\nheads: [2, 3]\nmlp: [128]\n")).expect("written");
+    let output = inspect(&[path.to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("mine.yaml: search space, line 2 column 12: heads: 3 heads are no multiple of 2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn tells_a_wrong_name_from_wrong_usage() {
+    let output = inspect(&["llama3"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("unknown search space `llama3`; known: smollm2-135m, llama2-7b"), "{error}");
+    assert_eq!(inspect(&[]).status.code(), Some(2));
+}
