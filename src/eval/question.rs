@@ -81,6 +81,9 @@ impl<'a> Compiled<'a> {
     /// The question of one row, checked.
     pub fn question(&self, row: &Value) -> Result<Question> {
         let (contexts, continuations) = (self.contexts.render(row)?, self.continuations.render(row)?);
+        if contexts.is_empty() || continuations.is_empty() {
+            return Err("it has no choices".to_string());
+        }
         let options = if matches!(self.contexts, Texts::One(_)) { &continuations } else { &contexts };
         let gold = match &self.gold {
             None => vec![0],
@@ -141,9 +144,6 @@ pub struct Question {
 impl Question {
     /// Fails when there is nothing to score.
     pub fn check(&self) -> Result<()> {
-        if self.contexts.is_empty() || self.continuations.is_empty() {
-            return Err("it has no choices".to_string());
-        }
         let many = self.continuations.len() > 1;
         match self.continuations.iter().position(|text| text.trim().is_empty()) {
             Some(place) if many => Err(format!("choice {place} is empty")),

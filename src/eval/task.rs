@@ -336,3 +336,185 @@ fn read_text(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     String::from_utf8(bytes).map_err(|error| Error::format(path, "text", format!("not UTF-8: {}", error.utf8_error())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str =
+        "name: mine\ndata: mine.jsonl\nscoring: choices\ncontext: '{{q}}'\nchoices: options\ngold: answer\n";
+
+    /// The items of rows in a file of the user's, or the error.
+    fn of_rows(name: &str, rows: &str) -> Result<Vec<Item>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, rows).unwrap();
+        Task::open(path.to_str().unwrap(), None)?.items(None)
+    }
+
+    /// The items of a task file beside its rows, or the error.
+    fn of_yaml(yaml: &str, rows: &str, shots: usize) -> Result<Vec<Item>> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("mine.yaml"), yaml).unwrap();
+        fs::write(dir.path().join("mine.jsonl"), rows).unwrap();
+        Task::open(dir.path().join("mine.yaml").to_str().unwrap(), None)?.with_shots(shots)?.items(None)
+    }
+
+    #[test]
+    fn the_table_lists_every_file_of_the_tasks_folder() {
+        let mut names: Vec<String> = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tasks"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_string())
+            .collect();
+        names.sort();
+        assert_eq!(names, Task::shipped());
+        for name in names {
+            let task = Task::open(&name, None).unwrap();
+            assert_eq!(task.name(), name);
+            let file = task.file();
+            assert!(!file.description.is_empty() && !file.source.is_empty() && !file.split.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn missing_data_says_where_to_get_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Task::open("truthfulqa_mc1", Some(dir.path())).unwrap().items(None).unwrap_err().to_string();
+        for part in ["task data not found: ", "truthfulqa/truthful_qa/multiple_choice", "huggingface.co", "--data DIR"]
+        {
+            assert!(error.contains(part), "{part} not in {error}");
+        }
+        let error = Task::open("arc_easy", None).unwrap().items(None).unwrap_err().to_string();
+        assert!(error.contains("`make assets`"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let error = Task::open("arc_hard", None).unwrap_err().to_string();
+        assert!(error.starts_with("unknown task `arc_hard`; known: arc_challenge, arc_easy, "), "{error}");
+        let error = Task::open("no/such.yaml", None).unwrap_err().to_string();
+        assert!(error.starts_with("task file not found: no/such.yaml; "), "{error}");
+    }
+
+    #[test]
+    fn rows_without_a_task_file_are_joined_by_one_space() {
+        let items = of_rows(
+            "mine.jsonl",
+            "{\"context\": \"Sky:\", \"choices\": [\"blé\", \"red\"], \"gold\": 0}\n\
+             {\"context\": \"\", \"choices\": [\"a\", \"b\", \"c\"], \"gold\": [2, 1]}\n",
+        )
+        .unwrap();
+        let request = |context: &str, continuation: &str| Request {
+            context: context.to_string(),
+            continuation: continuation.to_string(),
+        };
+        assert_eq!(items[0].requests, [request("Sky:", " blé"), request("Sky:", " red")]);
+        assert_eq!((items[0].choice_chars.as_slice(), items[0].gold.as_slice()), ([3, 3].as_slice(), [0].as_slice()));
+        assert_eq!((items[1].index, items[1].gold.as_slice()), (1, [1, 2].as_slice()));
+        let items =
+            of_rows("mine.jsonl", "{\"contexts\": [\"It\", \"He\"], \"continuation\": \"ran\", \"gold\": 1}").unwrap();
+        assert_eq!(items[0].requests, [request("It", " ran"), request("He", " ran")]);
+        assert_eq!((items[0].choice_chars.as_slice(), items[0].gold.as_slice()), ([3, 3].as_slice(), [1].as_slice()));
+    }
+
+    #[test]
+    fn rejects_rows_that_cannot_be_scored() {
+        let good = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n";
+        for (row, reason) in [
+            ("{\"context\": \"c\", \"choices\": [\"a\", \"\"], \"gold\": 0}", "choice 1 is empty"),
+            ("{\"context\": \"c\", \"choices\": [], \"gold\": 0}", "it has no choices"),
+            (
+                "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 2}",
+                "gold is 2, expected 0 to 1 or a choice's text",
+            ),
+            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": -1}", "gold is -1"),
+            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": true}", "gold is True"),
+            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": []}", "gold is an empty list"),
+            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": \"z\"}", "gold is \"z\""),
+            ("{\"context\": \"c\", \"choices\": \"ab\", \"gold\": 0}", "a list of texts was expected"),
+            ("{\"context\": [1], \"choices\": [\"a\", \"b\"], \"gold\": 0}", "a sequence would be printed"),
+            ("{\"choices\": [\"a\", \"b\"], \"gold\": 0}", "no field `context`; the row has choices, gold"),
+            ("{\"contexts\": [\"a\", \"b\"], \"continuation\": \"c\", \"gold\": 0}", "one file holds one kind"),
+        ] {
+            let error = of_rows("mine.jsonl", &format!("{good}{row}")).unwrap_err().to_string();
+            assert!(error.contains("mine.jsonl: ") && error.contains("line 2: "), "{row}: {error}");
+            assert!(error.contains(reason), "{row}: {error}");
+        }
+        for (rows, reason) in [("", "it has no rows"), ("{\"a\": 1}", "line 1: expected {\"context\"")] {
+            let error = of_rows("mine.jsonl", rows).unwrap_err().to_string();
+            assert!(error.contains(reason), "{rows}: {error}");
+        }
+    }
+
+    #[test]
+    fn where_filters_and_an_empty_rest_is_an_error() {
+        let rows = "{\"q\": \"x\", \"options\": [\"1\", \"2\"], \"answer\": \"2\", \"n\": 1}\n\
+                    {\"q\": \"y\", \"options\": [\"1\", \"2\"], \"answer\": 0, \"n\": 2}\n";
+        let items = of_yaml(&format!("{YAML}where: n == 2\n"), rows, 0).unwrap();
+        assert_eq!((items.len(), items[0].index, items[0].requests[0].context.as_str()), (1, 0, "y"));
+        assert_eq!(of_yaml(YAML, rows, 0).unwrap()[0].gold, [1], "gold may be a choice's text");
+        let error = of_yaml(&format!("{YAML}where: n > 2\n"), rows, 0).unwrap_err().to_string();
+        assert_eq!(error, "task `mine`: found `where` keeps none of 2 rows, expected one item or more");
+    }
+
+    #[test]
+    fn examples_are_the_first_rows_but_never_the_question_itself() {
+        let row = |q: &str, group: &str| {
+            format!("{{\"q\": \"{q}\", \"options\": [\"no\", \"yes\"], \"answer\": 1, \"g\": \"{group}\"}}\n")
+        };
+        let rows = [row("a?", "x"), row("b?", "y"), row("c?", "x")].concat();
+        let contexts = |yaml: &str, shots| {
+            of_yaml(yaml, &rows, shots)
+                .map(|items| items.iter().map(|item| item.requests[0].context.clone()).collect::<Vec<_>>())
+        };
+        let with = format!("{YAML}preamble: \"Say:\\n\"\nfewshot: {{ data: mine.jsonl, delimiter: ' | ' }}\n");
+        assert_eq!(contexts(&with, 0).unwrap(), ["Say:\na?", "Say:\nb?", "Say:\nc?"]);
+        assert_eq!(contexts(&with, 1).unwrap(), ["Say:\nb? yes | a?", "Say:\na? yes | b?", "Say:\na? yes | c?"]);
+        assert!(
+            contexts(&with, 3).unwrap_err().to_string().contains("3 few-shot examples were asked for, 2 are there")
+        );
+        let same = format!("{YAML}fewshot: {{ data: mine.jsonl, same: g }}\n");
+        assert!(contexts(&same, 1).unwrap_err().to_string().contains("line 2: 1 few-shot examples"));
+        assert!(contexts(YAML, 1).unwrap_err().to_string().contains("this task has no `fewshot` data"));
+        let keys = |shots| of_yaml(&with, &rows, shots).unwrap().iter().map(|item| item.key).collect::<Vec<_>>();
+        assert_eq!(keys(0), keys(2), "examples never move a question to the other side");
+    }
+
+    #[test]
+    fn a_text_is_one_document() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("novel.txt");
+        fs::write(&path, " Uno dos\n\ntres ").unwrap();
+        let task = Task::open(path.to_str().unwrap(), None).unwrap();
+        let items = task.items(None).unwrap();
+        assert_eq!((task.name(), task.scoring(), task.chance(&items)), ("novel", Scoring::Rolling, 0.0));
+        assert_eq!(
+            items[0].requests,
+            [Request { context: String::new(), continuation: " Uno dos\n\ntres ".to_string() }]
+        );
+        assert_eq!(task.text_sizes(None).unwrap(), [TextSize { words: 5, bytes: 15 }]);
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(task.items(None).unwrap_err().to_string().contains("not UTF-8"));
+        fs::write(&path, " \n").unwrap();
+        assert!(task.items(None).unwrap_err().to_string().contains("the text to score is empty"));
+    }
+
+    #[test]
+    fn chance_and_digest_follow_the_items() {
+        let rows = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n\
+                    {\"context\": \"d\", \"choices\": [\"a\", \"b\", \"c\", \"d\"], \"gold\": 0}\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.jsonl");
+        fs::write(&path, rows).unwrap();
+        let task = Task::open(path.to_str().unwrap(), None).unwrap();
+        let items = task.items(None).unwrap();
+        assert_eq!(task.chance(&items), 0.375);
+        assert_eq!(task.digest(&items), task.digest(&task.items(None).unwrap()));
+        assert_ne!(task.digest(&items), task.digest(&items[..1]));
+        let mut other = items.clone();
+        other[1].gold = vec![1];
+        assert_ne!(task.digest(&items), task.digest(&other));
+        assert!(task.items(Some(0)).is_err());
+        assert_eq!(task.items(Some(1)).unwrap(), items[..1]);
+    }
+}

@@ -329,7 +329,7 @@ mod tests {
             ("name: mine\nscoring: best\n", "line 2 column 10"),
             ("name: mine\nprompt: x\n", "line 2 column 1"),
             ("name: [\n", "line 1 column 7: expected string scalar"),
-            ("", "missing field"),
+            ("", "unexpected end of input"),
         ] {
             let error = parse(yaml).unwrap_err().to_string();
             assert!(error.starts_with("mine.yaml: not a valid task YAML file: "), "{error}");
