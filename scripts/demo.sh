@@ -34,12 +34,12 @@ step "search: breed 56 networks in populations of 16 on 64 ARC-Easy questions, t
 "$criadero" search smollm2-135m --model "$supernet" --objective choice_nll:arc_easy --objective params \
     --evals 56 --population 16 --limit 64 --seed 1 --out "$run"
 
-step "plot: pictures and the page, from the run's numbers"
-"$criadero" plot "$run"
-
 step "export: the front's knee as a GGUF for llama.cpp"
 rm -rf "$run/export"
 "$criadero" export "$run" --pick knee --format gguf --out "$run/export"
+
+step "plot: the front as a table, pictures and a page"
+"$criadero" plot "$run"
 
 step "done"
 cat <<END

@@ -222,7 +222,7 @@ def main():
     ours = link.is_symlink() and cache in Path(os.readlink(link)).parents
     linked_cuda = ours and Path(os.readlink(link)).name == "torch"
     if link.exists() and not ours and not arguments.cuda and problem_of(link) is None:
-        return print(f"libtorch: {link.resolve()} (linked as {link.name} by you)")
+        return print(f"libtorch: {link.resolve()} (where {link.name} leads already)")
     check_platform()
     # A checkout that was given CUDA keeps it: `make test` after `make libtorch CUDA=1` does not undo that.
     return prepare(arguments.cuda or linked_cuda, link, cache)
