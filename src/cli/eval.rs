@@ -9,7 +9,7 @@ use criadero::Error;
 use criadero::eval::item::{Item, Scoring};
 use criadero::eval::task::Task;
 use criadero::eval::{
-    ChunkId, Contribution, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
+    ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
 };
 use criadero::model::Llama;
 use criadero::space::Genome;
@@ -123,10 +123,6 @@ fn score(model: &Llama, set: EvalSet, genome: &Genome, threads: usize) -> anyhow
     Ok(Scores { set: evaluator.sets()[0].clone(), scores })
 }
 
-fn contributions(metric: Metric, set: &EvalSet, scores: &[ItemScore]) -> Vec<Contribution> {
-    set.items.iter().zip(scores).map(|(item, score)| metric.contribution(set.scoring, item, score)).collect()
-}
-
 fn rows<'a>(set: &'a EvalSet, scores: &'a [ItemScore]) -> impl Iterator<Item = serde_json::Value> + 'a {
     let value = |metric: Metric, place: usize| {
         let applies = metric.applies_to(set.scoring);
@@ -155,7 +151,7 @@ fn summary(task: &str, set: &EvalSet, scores: &[ItemScore], seconds: f64) -> ser
         ("byte_perplexity", Metric::BytePerplexity),
     ];
     for (name, metric) in names.into_iter().filter(|(_, metric)| metric.applies_to(set.scoring)) {
-        let estimate = metric.estimate(&contributions(metric, set, scores));
+        let estimate = metric.estimate(&metric.contributions(set, scores));
         summary[name] = json!(estimate.value);
         summary[format!("{name}_stderr")] = json!(estimate.stderr);
     }

@@ -2,7 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
+mod eval;
 mod inspect;
+mod model;
+mod progress;
+mod rank;
+mod search;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]
@@ -15,6 +20,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Inspect),
+    Rank(rank::Rank),
+    Eval(eval::Eval),
+    Search(search::Search),
 }
 
 impl Cli {
@@ -22,6 +30,9 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Inspect(inspect) => inspect.run(),
+            Command::Rank(rank) => rank.run(),
+            Command::Eval(eval) => eval.run(),
+            Command::Search(search) => search.run(),
         }
     }
 }

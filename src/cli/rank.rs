@@ -124,7 +124,7 @@ impl Rank {
             let tensor = checkpoint.tensor(name, dtype.kind())?;
             Ok(order.apply(name, tensor, &config.shape))
         };
-        criadero::checkpoint::hf_writer::write(&self.out, config, &tensor, &checkpoint.tokenizer_files()?, dtype)?;
+        criadero::checkpoint::hf::write(&self.out, config, &tensor, &checkpoint.tokenizer_files()?, dtype)?;
         Ok(())
     }
 }

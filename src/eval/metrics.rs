@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::evaluator::ItemScore;
-use super::packing::PackedItem;
+use super::packing::{EvalSet, PackedItem};
 use super::item::Scoring;
 
 /// A way to score an item. Definitions as lm-evaluation-harness where it has the metric.
@@ -78,6 +78,11 @@ impl Metric {
             (Metric::ChoiceNll, _) => mean(-log_gold_share(&score.log_likelihoods, &item.gold)),
             (Metric::ChoiceNllNorm, _) => mean(-log_gold_share(&normalised(score, item), &item.gold)),
         }
+    }
+
+    /// What each item of an eval set contributes; `scores` are its items' in order.
+    pub fn contributions(self, set: &EvalSet, scores: &[ItemScore]) -> Vec<Contribution> {
+        set.items.iter().zip(scores).map(|(item, score)| self.contribution(set.scoring, item, score)).collect()
     }
 
     /// The metric over items. The standard error is the sample one (n − 1) of the mean; for ratios and

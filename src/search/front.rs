@@ -7,7 +7,7 @@ use super::hypervolume::hypervolume;
 use super::journal::Journal;
 use super::pareto;
 use super::record::{Evaluation, Front, FrontPoint, HeldOut};
-use super::run::{Progress, Run, State, contributions, headline};
+use super::run::{Progress, Run, State, headline};
 use crate::error::{Error, Result};
 use crate::eval::{Contribution, EvalSet, Evaluator, Metric, Objective};
 use crate::space::{Cost, Genome};
@@ -101,7 +101,7 @@ impl Run {
             let of = |genome: &Genome| -> Result<Vec<Contribution>> {
                 let scores = self.scores(set, sets, journal, genome);
                 let scores = scores.map_err(|reason| Error::invalid(format!("held-out score of {genome}"), reason, "a finite score"))?;
-                Ok(contributions(metric, &sets[set], &scores))
+                Ok(metric.contributions(&sets[set], &scores))
             };
             let (ours, theirs) = (of(&row.genome)?, of(parent)?);
             let (estimate, delta) = (metric.estimate(&ours), metric.difference(&ours, &theirs));

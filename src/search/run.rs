@@ -12,7 +12,7 @@ use super::settings::{RunSettings, RunTask};
 use super::{Algorithm, AlgorithmState, Told};
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::eval::{ChunkId, Contribution, EvalSet, Evaluator, ItemScore, Measured, Metric, Objective, Outcome, Work};
+use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Measured, Metric, Objective, Outcome, Work};
 use crate::space::{Constraint, Genome};
 
 /// What `state.json` holds between populations.
@@ -265,7 +265,7 @@ impl Run {
         let task = |metric: Metric, task: &str| {
             let place = self.settings.tasks.iter().position(|known| known.name == task);
             let (set, scores) = &scored[place.expect("every objective's task is a task of the run")];
-            Ok(metric.estimate(&contributions(metric, set, scores)).value)
+            Ok(metric.estimate(&metric.contributions(set, scores)).value)
         };
         let measured = Measured {
             shape: self.settings.space.shape(),
@@ -283,7 +283,7 @@ impl Run {
         }
         let accuracy = |(set, scores): &(&EvalSet, Vec<ItemScore>)| {
             let metric = headline(set);
-            metric.estimate(&contributions(metric, set, scores)).value
+            metric.estimate(&metric.contributions(set, scores)).value
         };
         let search_accuracy = scored.iter().map(accuracy).collect();
         Ok(Evaluation { id, population, genome: genome.clone(), objectives, violation, search_accuracy, failed: None })
@@ -327,8 +327,4 @@ impl Run {
 /// The metric every task is reported by: accuracy, or perplexity where there is nothing to choose.
 pub(super) fn headline(set: &EvalSet) -> Metric {
     if Metric::Accuracy.applies_to(set.scoring) { Metric::Accuracy } else { Metric::Perplexity }
-}
-
-pub(super) fn contributions(metric: Metric, set: &EvalSet, scores: &[ItemScore]) -> Vec<Contribution> {
-    set.items.iter().zip(scores).map(|(item, score)| metric.contribution(set.scoring, item, score)).collect()
 }
