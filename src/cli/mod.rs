@@ -8,6 +8,7 @@ mod model;
 mod progress;
 mod rank;
 mod search;
+mod plot;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]
@@ -23,6 +24,7 @@ enum Command {
     Rank(rank::Rank),
     Eval(eval::Eval),
     Search(search::Search),
+    Plot(plot::Plot),
 }
 
 impl Cli {
@@ -33,6 +35,7 @@ impl Cli {
             Command::Rank(rank) => rank.run(),
             Command::Eval(eval) => eval.run(),
             Command::Search(search) => search.run(),
+            Command::Plot(plot) => plot.run(),
         }
     }
 }
