@@ -292,11 +292,12 @@ fn template(bos: Option<(u32, &String)>, eos: Option<(u32, &String)>) -> Value {
         let text = json!({ "Sequence": { "id": id, "type_id": type_id } });
         token(bos).into_iter().chain([text]).chain(token(eos)).collect::<Vec<_>>()
     };
+    let pair = [sequence("A", 0), sequence("B", 1)].concat();
     let specials = bos.into_iter().chain(eos);
     json!({
         "type": "TemplateProcessing",
         "single": sequence("A", 0),
-        "pair": [sequence("A", 0), sequence("B", 1)].concat(),
+        "pair": pair,
         "special_tokens": specials
             .map(|(id, text)| (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] })))
             .collect::<serde_json::Map<_, _>>(),

@@ -39,6 +39,7 @@ const MOCK_ITEMS: usize = 64;
 
 /// Search a space for the networks that trade the objectives best
 #[derive(clap::Args)]
+#[command(args_override_self = true)]
 pub struct Search {
     /// Search space: a YAML file or a shipped name
     space: String,
@@ -409,7 +410,7 @@ fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
 }
 
 fn print_front(front: &Front, out: &Path) {
-    print!("{}", criadero::report::table::front_table(front));
+    print!("{}", criadero::report::table::Table::new(front).text());
     println!("hypervolume on held-out items: {:.4} (reference: chance, 1.05 x the parent's size)", front.hypervolume);
     println!("run: {}", out.display());
 }
