@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod export;
 mod inspect;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
@@ -14,6 +15,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Export(export::Export),
     Inspect(inspect::Inspect),
 }
 
@@ -21,6 +23,7 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Export(export) => export.run(),
             Command::Inspect(inspect) => inspect.run(),
         }
     }
