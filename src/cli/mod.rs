@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod eval;
+mod export;
 mod inspect;
 mod model;
 mod progress;
@@ -20,6 +21,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Export(export::Export),
     Inspect(inspect::Inspect),
     Rank(rank::Rank),
     Eval(eval::Eval),
@@ -31,6 +33,7 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Export(export) => export.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Rank(rank) => rank.run(),
             Command::Eval(eval) => eval.run(),
