@@ -292,7 +292,7 @@ mod tests {
             // Only networks of at most 800 channels are feasible; among them wide is good.
             let told = |genome: &Genome| Told {
                 violation: width(genome) - 800.0,
-                ..Told::feasible([-width(genome), -genome.genes()[0].mlp as f64])
+                ..Told::feasible([-width(genome), -f64::from(genome.genes()[0].mlp)])
             };
             let results: Vec<Told> = genomes.iter().map(told).collect();
             nsga2.tell(&genomes, &results);
