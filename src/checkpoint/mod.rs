@@ -1,1 +1,113 @@
 //! Checkpoints: the only code that reads or writes weight files.
+//!
+//! A [`Checkpoint`] is a Hugging Face directory or a GGUF file, opened and checked; its tensors are read one at a
+//! time under the names of [`TensorName`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+pub mod config;
+mod ggml;
+mod gguf;
+mod gguf_metadata;
+mod gguf_tokenizer;
+pub mod hf;
+pub mod hf_config;
+mod hf_writer;
+pub mod names;
+mod raw_tensor;
+pub mod tokenizer;
+
+pub use config::{Dtype, Llama3Scaling, LlamaConfig};
+pub use hf::TokenizerFiles;
+pub use names::{LayerTensor, TensorName};
+pub use tokenizer::Tokenizer;
+
+use gguf_metadata::Metadata;
+use raw_tensor::RawTensor;
+
+/// A model's weights and constants on disk, opened and checked: every tensor the configuration asks for is there
+/// with its shape.
+pub struct Checkpoint {
+    path: PathBuf,
+    config: LlamaConfig,
+    tensors: BTreeMap<TensorName, RawTensor>,
+    /// Of a GGUF file; `None` for a directory.
+    metadata: Option<Metadata>,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face directory, or a GGUF file.
+    ///
+    /// # Errors
+    /// `Missing`, `Format` and `Mismatch`, the last with every contradiction between configuration and tensors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        if path.is_file() {
+            let gguf::GgufContent { config, tensors, metadata } = gguf::open(path)?;
+            return Ok(Checkpoint { path: path.into(), config, tensors, metadata: Some(metadata) });
+        }
+        let (config, tensors) = hf::open(path)?;
+        Ok(Checkpoint { path: path.into(), config, tensors, metadata: None })
+    }
+
+    /// The model's sizes and constants.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One tensor on the CPU, in Hugging Face's layout, converted to `kind`. A tied model's head is its embedding.
+    ///
+    /// # Errors
+    /// `Invalid` when the model has no such tensor.
+    pub fn tensor(&self, name: TensorName, kind: tch::Kind) -> Result<tch::Tensor> {
+        let name = if name == TensorName::Head && self.config.shape.tied { TensorName::Embedding } else { name };
+        let raw = self.tensors.get(&name).ok_or_else(|| {
+            let layers = self.config.shape.layers;
+            let expected = format!("a tensor of its {layers} layers (a layer may lack attention or mlp)");
+            Error::invalid(format!("tensor of {}", self.path.display()), name.hf(), expected)
+        })?;
+        let tensor = raw.read(kind)?;
+        match name {
+            TensorName::Layer(_, LayerTensor::Q | LayerTensor::K) if self.metadata.is_some() => {
+                gguf::halves_from_neighbours(&tensor, self.config.shape.head_dim)
+            }
+            _ => Ok(tensor),
+        }
+    }
+
+    /// The tokenizer that came with the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::new(&self.path, &self.tokenizer_files()?, &self.config)
+    }
+
+    /// The tokenizer as Hugging Face's files: a directory's own, byte for byte, or built from a GGUF's metadata.
+    pub fn tokenizer_files(&self) -> Result<TokenizerFiles> {
+        match &self.metadata {
+            Some(metadata) => gguf_tokenizer::to_files(metadata, &self.config),
+            None => TokenizerFiles::copy_from(&self.path),
+        }
+    }
+
+    /// BLAKE3 over the constants and all weights as stored: which model this is, wherever it lies and however it
+    /// is split into files.
+    pub fn digest(&self) -> Result<String> {
+        let tensors: Vec<_> = self.tensors.iter().collect();
+        let digests: Vec<blake3::Hash> = tensors.par_iter().map(|(_, raw)| raw.digest()).collect::<Result<_>>()?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&serde_json::to_vec(&self.config).expect("a configuration is plain numbers and text"));
+        for ((name, _), digest) in tensors.iter().zip(&digests) {
+            hasher.update(format!("\n{} {digest}", name.hf()).as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+}

@@ -2,7 +2,13 @@
 
 use clap::{Parser, Subcommand};
 
+mod eval;
 mod inspect;
+mod model;
+mod progress;
+mod rank;
+mod search;
+mod plot;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]
@@ -15,6 +21,10 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Inspect),
+    Rank(rank::Rank),
+    Eval(eval::Eval),
+    Search(search::Search),
+    Plot(plot::Plot),
 }
 
 impl Cli {
@@ -22,6 +32,10 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Inspect(inspect) => inspect.run(),
+            Command::Rank(rank) => rank.run(),
+            Command::Eval(eval) => eval.run(),
+            Command::Search(search) => search.run(),
+            Command::Plot(plot) => plot.run(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Search algorithms: ask/tell over genomes and numbers, no tensors. Every objective is minimised.
+//! Search algorithms: ask/tell over genomes and numbers, no tensors. Every objective is minimised. Only [`run`],
+//! `front`, [`settings`] and [`journal`] know evaluators.
 
 pub mod crowding;
 pub mod hypervolume;
@@ -10,8 +11,14 @@ pub mod first_population;
 pub mod nsga2;
 pub mod operators;
 pub mod random;
+pub mod seeds;
 
 pub mod record;
+
+mod front;
+pub mod journal;
+pub mod run;
+pub mod settings;
 
 pub use algorithm::{Algorithm, AlgorithmState, Told};
 pub use crowding::crowding_distance;

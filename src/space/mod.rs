@@ -13,7 +13,7 @@ pub mod shipped;
 mod yaml;
 
 pub use constraint::{Bound, Constraint};
-pub use cost::Cost;
+pub use cost::{Cost, gguf_layers};
 pub use genome::{Gene, Genome};
 pub use search_space::{DropRule, LayerChoices, SearchSpace};
 pub use shape::ModelShape;

@@ -1,5 +1,7 @@
 //! Where a value stands in a space's text, so that every complaint can point at it.
 
+use std::collections::BTreeSet;
+
 use crate::error::Error;
 
 /// A line and a column from 1, or zeros for a value that was not read from text.
@@ -40,17 +42,16 @@ impl<T: Ord + Copy + ToString> At<Vec<At<T>>> {
         if self.value.is_empty() {
             return Err(self.place.wrong(field, "the list is empty; give at least one value"));
         }
-        let mut list = Vec::with_capacity(self.value.len());
+        let mut list = BTreeSet::new();
         for At { value, place } in self.value {
             if let Some(reason) = problem(value) {
                 return Err(place.wrong(field, reason));
             }
-            match list.binary_search(&value) {
-                Ok(_) => return Err(place.wrong(field, format!("{} stands twice in the list", value.to_string()))),
-                Err(index) => list.insert(index, value),
+            if !list.insert(value) {
+                return Err(place.wrong(field, format!("{} stands twice in the list", value.to_string())));
             }
         }
-        Ok(list)
+        Ok(list.into_iter().collect())
     }
 }
 

@@ -1,0 +1,310 @@
+//! What a checkpoint says about its model besides the weights, whatever format it came from.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::checkpoint::names::TensorName;
+use crate::error::{Error, Result};
+use crate::space::genome::FULL_BITS;
+use crate::space::{Gene, Genome, ModelShape};
+
+/// How a checkpoint stores its matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    BF16,
+    /// Any of ggml's block formats; read into singles.
+    Quantized,
+}
+
+impl Dtype {
+    /// libtorch's kind for tensors of this type.
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Dtype::F32 | Dtype::Quantized => tch::Kind::Float,
+            Dtype::F16 => tch::Kind::Half,
+            Dtype::BF16 => tch::Kind::BFloat16,
+        }
+    }
+
+    /// The type to write a derived checkpoint in: the same, or singles where the source was quantized.
+    pub fn unquantized(self) -> Dtype {
+        if self == Dtype::Quantized { Dtype::F32 } else { self }
+    }
+
+    /// Bytes of one unquantized weight.
+    pub(super) fn bytes(self) -> usize {
+        self.kind().elt_size_in_bytes()
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Dtype> {
+        match name {
+            "f32" => Ok(Dtype::F32),
+            "f16" => Ok(Dtype::F16),
+            "bf16" => Ok(Dtype::BF16),
+            _ => Err(Error::unknown("dtype", name, ["f32", "f16", "bf16"])),
+        }
+    }
+}
+
+/// LLaMA 3's stretching of the rotary frequencies (`rope_type: llama3`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Llama3Scaling {
+    /// By how much the lowest frequencies are divided.
+    pub factor: f64,
+    /// Wavelengths above `original / low_freq_factor` are divided by `factor`.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original / high_freq_factor` are left alone.
+    pub high_freq_factor: f64,
+    /// The context the model was trained on before it was stretched.
+    pub original_max_position_embeddings: usize,
+}
+
+impl Llama3Scaling {
+    /// What each rotary frequency is divided by, `head_dim / 2` values; between the two bounds the divided
+    /// and the plain frequency are mixed linearly in `original / wavelength`
+    /// (transformers, `_compute_llama3_parameters`).
+    pub fn divisors(&self, head_dim: usize, rope_theta: f64) -> Vec<f64> {
+        let original = self.original_max_position_embeddings as f64;
+        let (low, high) = (self.low_freq_factor, self.high_freq_factor);
+        (0..head_dim / 2)
+            .map(|i| {
+                let wavelength = 2.0 * std::f64::consts::PI * rope_theta.powf(2.0 * i as f64 / head_dim as f64);
+                if wavelength < original / high {
+                    1.0
+                } else if wavelength > original / low {
+                    self.factor
+                } else {
+                    let smooth = (original / wavelength - low) / (high - low);
+                    1.0 / ((1.0 - smooth) / self.factor + smooth)
+                }
+            })
+            .collect()
+    }
+}
+
+/// A LLaMA's sizes and constants.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LlamaConfig {
+    /// The sizes of the widest layer.
+    pub shape: ModelShape,
+    /// Each layer's own sizes: all alike in an ordinary LLaMA, per layer in our own exports.
+    pub genome: Genome,
+    /// Added to the mean square inside each norm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// LLaMA 3's stretching, where there is one.
+    pub rope_scaling: Option<Llama3Scaling>,
+    /// Longest context the model was made for.
+    pub max_position_embeddings: usize,
+    /// Token that begins a text.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end one.
+    pub eos_token_ids: Vec<u32>,
+    /// How the matrices are stored.
+    pub dtype: Dtype,
+}
+
+/// Caps on sizes read from files, far above any model's, so that no product of them overflows.
+const MAX_LAYERS: usize = 1 << 16;
+const MAX_WIDTH: usize = 1 << 24;
+const MAX_VOCAB: usize = 1 << 28;
+
+impl LlamaConfig {
+    /// One layer's sizes.
+    ///
+    /// # Panics
+    /// When there is no such layer.
+    pub fn gene(&self, layer: usize) -> Gene {
+        self.genome.genes()[layer]
+    }
+
+    /// Every tensor of the model, in the order a forward pass meets them.
+    pub fn tensors(&self) -> Vec<TensorName> {
+        TensorName::all(self.genome.genes(), self.shape.tied)
+    }
+
+    /// The shape of one of its tensors, `(out, in)`; `None` when the model has no such tensor.
+    pub fn tensor_shape(&self, name: TensorName) -> Option<Vec<usize>> {
+        let gene = match name {
+            TensorName::Layer(layer, _) => *self.genome.genes().get(layer)?,
+            _ => Gene::DROPPED,
+        };
+        Some(name.shape(&self.shape, gene))
+    }
+
+    /// The sizes all layers share, where they do and both halves are there.
+    pub fn uniform(&self) -> Option<Gene> {
+        let (first, rest) = self.genome.genes().split_first()?;
+        (first.heads > 0 && first.mlp > 0 && rest.iter().all(|gene| gene == first)).then_some(*first)
+    }
+
+    /// The network that `genome` cuts from this model: its kept layers, renumbered.
+    ///
+    /// # Errors
+    /// `Mismatch` that lists every layer whose gene does not fit.
+    pub fn subnet(&self, genome: &Genome) -> Result<LlamaConfig> {
+        let group = self.shape.group() as u32;
+        let mut problems = Vec::new();
+        if genome.genes().len() != self.shape.layers {
+            problems.push(format!("{} genes, expected {} (one a layer)", genome.genes().len(), self.shape.layers));
+        } else if genome.depth() == 0 {
+            problems.push("every layer is dropped, expected at least one".into());
+        }
+        for ((layer, gene), whole) in genome.genes().iter().enumerate().zip(self.genome.genes()) {
+            if gene.heads > whole.heads || gene.heads % group != 0 {
+                problems.push(format!(
+                    "layer {layer}: {} heads, expected a multiple of {group} up to {}",
+                    gene.heads, whole.heads
+                ));
+            }
+            if gene.mlp > whole.mlp {
+                problems.push(format!("layer {layer}: mlp width {}, expected up to {}", gene.mlp, whole.mlp));
+            }
+            if gene.bits != FULL_BITS && !gene.is_dropped() {
+                problems.push(format!("layer {layer}: {} bits, expected {FULL_BITS} (not quantized)", gene.bits));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::Mismatch {
+                path: genome.to_string().into(),
+                what: "the genome does not fit the model".into(),
+                problems,
+            });
+        }
+        Ok(self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene))))
+    }
+
+    /// The same constants around layers of these sizes.
+    pub(super) fn with_genome(&self, genome: Genome) -> LlamaConfig {
+        let group = self.shape.group();
+        // Without any attention the group size still says how heads would share keys.
+        let heads = genome.genes().iter().map(|gene| gene.heads as usize).max().unwrap_or(0).max(group);
+        let mlp = genome.genes().iter().map(|gene| gene.mlp as usize).max().unwrap_or(0);
+        let shape = ModelShape { layers: genome.genes().len(), heads, kv_heads: heads / group, mlp, ..self.shape };
+        LlamaConfig { shape, genome, ..self.clone() }
+    }
+
+    /// Refuses sizes that no LLaMA has, all of them at once, so that the code after it may multiply freely.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        let &ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, .. } = &self.shape;
+        let mut problems = Vec::new();
+        let sizes = [
+            ("layers", layers, MAX_LAYERS),
+            ("hidden size", hidden, MAX_WIDTH),
+            ("attention heads", heads, MAX_WIDTH),
+            ("key/value heads", kv_heads, MAX_WIDTH),
+            ("head size", head_dim, MAX_WIDTH),
+            ("mlp width", mlp, MAX_WIDTH),
+            ("vocabulary", vocab, MAX_VOCAB),
+            ("context", self.max_position_embeddings, MAX_VOCAB),
+        ];
+        for (what, size, max) in sizes {
+            let least = if what == "mlp width" { 0 } else { 1 };
+            if !(least..=max).contains(&size) {
+                problems.push(format!("{what}: found {size}, expected {least} to {max}"));
+            }
+        }
+        if kv_heads > 0 && heads % kv_heads != 0 {
+            problems.push(format!("attention heads: found {heads}, expected a multiple of {kv_heads} key/value heads"));
+        }
+        if head_dim % 2 != 0 {
+            problems.push(format!("head size: found {head_dim}, expected an even number"));
+        }
+        for (what, value) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
+            if !(value.is_finite() && value > 0.0) {
+                problems.push(format!("{what}: found {value}, expected a number above 0"));
+            }
+        }
+        if let Some(scaling) = &self.rope_scaling {
+            let Llama3Scaling { factor, low_freq_factor: low, high_freq_factor: high, .. } = *scaling;
+            let ordered = low > 0.0 && low < high && high.is_finite() && factor.is_finite() && factor > 0.0;
+            if !ordered || scaling.original_max_position_embeddings == 0 {
+                problems.push(format!(
+                    "rope scaling: found {scaling:?}, expected positive numbers with low_freq_factor < high_freq_factor"
+                ));
+            }
+        }
+        for (what, id) in
+            self.bos_token_id.iter().map(|id| ("bos", id)).chain(self.eos_token_ids.iter().map(|id| ("eos", id)))
+        {
+            if *id as usize >= vocab {
+                problems.push(format!("{what} token: found {id}, expected less than the vocabulary's {vocab}"));
+            }
+        }
+        let what = "the configuration is not a LLaMA's".into();
+        if problems.is_empty() { Ok(()) } else { Err(Error::Mismatch { path: path.into(), what, problems }) }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A parent of 3 layers, 6 heads in groups of 3, for tests that need no weights.
+    pub(crate) fn small() -> LlamaConfig {
+        let shape =
+            ModelShape { layers: 3, hidden: 96, heads: 6, kv_heads: 2, head_dim: 16, mlp: 64, vocab: 40, tied: false };
+        LlamaConfig {
+            shape,
+            genome: Genome::uniform(3, Gene::new(6, 64)),
+            rms_norm_eps: 1e-5,
+            rope_theta: 10000.0,
+            rope_scaling: None,
+            max_position_embeddings: 128,
+            bos_token_id: Some(1),
+            eos_token_ids: vec![2],
+            dtype: Dtype::F32,
+        }
+    }
+
+    #[test]
+    fn cuts_and_renumbers_the_kept_layers() {
+        let cut = small().subnet(&"3x32:-:0x64".parse().unwrap()).unwrap();
+        assert_eq!(cut.genome.to_string(), "3x32:0x64");
+        let ModelShape { layers, heads, kv_heads, mlp, .. } = cut.shape;
+        assert_eq!((layers, heads, kv_heads, mlp), (2, 3, 1, 64));
+        assert_eq!(cut.uniform(), None);
+        assert_eq!(small().uniform(), Some(Gene::new(6, 64)));
+    }
+
+    #[test]
+    fn lists_every_gene_that_does_not_fit() {
+        let error = small().subnet(&"4x64:9x64:6x65@4".parse().unwrap()).unwrap_err().to_string();
+        for part in ["layer 0: 4 heads", "layer 1: 9 heads", "layer 2: mlp width 65", "layer 2: 4 bits"] {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
+        for genome in ["6x64*2", "-*3"] {
+            assert!(small().subnet(&genome.parse().unwrap()).is_err(), "{genome}");
+        }
+    }
+
+    #[test]
+    fn stretches_frequencies_as_llama_3_1_does() {
+        // transformers 5.23.0, ROPE_INIT_FUNCTIONS["llama3"] on LLaMA-3.1-8B's configuration, plain / stretched.
+        let scaling = Llama3Scaling {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let divisors = scaling.divisors(128, 500000.0);
+        assert_eq!(divisors.len(), 64);
+        assert_eq!((divisors[0], divisors[63]), (1.0, 8.0));
+        for (index, expected) in [(28, 1.0), (29, 1.207484), (31, 2.026313), (34, 5.257327), (35, 8.0)] {
+            assert!((divisors[index] - expected).abs() < 1e-4 * expected, "{index}: {}", divisors[index]);
+        }
+    }
+}

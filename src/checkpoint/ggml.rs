@@ -1,0 +1,115 @@
+//! ggml's tensor types: their codes in GGUF files, and their blocks turned into singles by candle.
+
+use std::borrow::Cow;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{Device, Error as CandleError};
+
+use crate::checkpoint::config::Dtype;
+
+/// One row a type that can be read: candle's name, the code in a GGUF file, ggml's name.
+/// (`ggml.h`, `enum ggml_type`; Q8_1 and Q8_K are intermediate formats that no file holds.)
+const TYPES: [(GgmlDType, u32, &str); 13] = [
+    (GgmlDType::F32, 0, "F32"),
+    (GgmlDType::F16, 1, "F16"),
+    (GgmlDType::Q4_0, 2, "Q4_0"),
+    (GgmlDType::Q4_1, 3, "Q4_1"),
+    (GgmlDType::Q5_0, 6, "Q5_0"),
+    (GgmlDType::Q5_1, 7, "Q5_1"),
+    (GgmlDType::Q8_0, 8, "Q8_0"),
+    (GgmlDType::Q2K, 10, "Q2_K"),
+    (GgmlDType::Q3K, 11, "Q3_K"),
+    (GgmlDType::Q4K, 12, "Q4_K"),
+    (GgmlDType::Q5K, 13, "Q5_K"),
+    (GgmlDType::Q6K, 14, "Q6_K"),
+    (GgmlDType::BF16, 30, "BF16"),
+];
+
+/// A tensor type that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GgmlType(GgmlDType);
+
+impl GgmlType {
+    pub(super) const F32: GgmlType = GgmlType(GgmlDType::F32);
+    pub(super) const F16: GgmlType = GgmlType(GgmlDType::F16);
+    pub(super) const BF16: GgmlType = GgmlType(GgmlDType::BF16);
+
+    /// The type of this code in a GGUF file.
+    pub(super) fn from_code(code: u32) -> Option<GgmlType> {
+        TYPES.iter().find(|row| row.1 == code).map(|row| GgmlType(row.0))
+    }
+
+    /// The code in a GGUF file.
+    pub(super) fn code(self) -> u32 {
+        self.row().1
+    }
+
+    /// ggml's name, such as `Q4_K`.
+    pub(super) fn name(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The names of all types that can be read.
+    pub(super) fn names() -> String {
+        TYPES.map(|row| row.2).join(", ")
+    }
+
+    fn row(self) -> (GgmlDType, u32, &'static str) {
+        *TYPES.iter().find(|row| row.0 == self.0).expect("a GgmlType is made from a row of the table")
+    }
+
+    /// The checkpoint dtype of matrices of this type.
+    pub(super) fn dtype(self) -> Dtype {
+        match self.0 {
+            GgmlDType::F32 => Dtype::F32,
+            GgmlDType::F16 => Dtype::F16,
+            GgmlDType::BF16 => Dtype::BF16,
+            _ => Dtype::Quantized,
+        }
+    }
+
+    /// Weights in a block.
+    pub(super) fn block_len(self) -> usize {
+        self.0.block_size()
+    }
+
+    /// Bytes of a block.
+    pub(super) fn block_bytes(self) -> usize {
+        self.0.type_size()
+    }
+
+    /// The weights of whole blocks.
+    pub(super) fn dequantize(self, blocks: Vec<u8>) -> Result<Vec<f32>, CandleError> {
+        let len = blocks.len() / self.block_bytes() * self.block_len();
+        let storage = QStorage::from_data(Cow::Owned(blocks), &Device::Cpu, self.0)?;
+        QTensor::new(storage, len)?.dequantize(&Device::Cpu)?.to_vec1()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dequantizes_every_type_it_names() {
+        for (dtype, code, name) in TYPES {
+            let ggml = GgmlType::from_code(code).unwrap();
+            assert_eq!((ggml.0, ggml.name(), ggml.code()), (dtype, name, code));
+            let weights = ggml.dequantize(vec![0; 3 * ggml.block_bytes()]).unwrap();
+            assert_eq!(weights, vec![0.0; 3 * ggml.block_len()], "{name}");
+        }
+        assert_eq!(GgmlType::from_code(9), None);
+    }
+
+    #[test]
+    fn reads_a_q4_1_block_as_scale_and_minimum() {
+        // ggml-quants.c: d and m in half precision, then 16 bytes; low nibbles are the first 16 weights.
+        let mut block = vec![];
+        block.extend(half::f16::from_f32(0.5).to_le_bytes());
+        block.extend(half::f16::from_f32(-1.0).to_le_bytes());
+        block.extend([0x21; 16]);
+        let weights = GgmlType::from_code(3).unwrap().dequantize(block).unwrap();
+        assert_eq!(weights[..16], [-0.5; 16]);
+        assert_eq!(weights[16..], [0.0; 16]);
+    }
+}
