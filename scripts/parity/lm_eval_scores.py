@@ -6,7 +6,7 @@ compared with, item by item.
 DIR is a Hugging Face directory; with --gguf NAME, a GGUF file in it that transformers converts. Transformers on the CPU in
 float32. FILE gets {"task", "versions", "metrics", "items": [{"index", "log_likelihoods", "greedy", "gold", ...}]}.
 
-Needs: lm_eval==0.4.13, torch, transformers, datasets, pyarrow; gguf for --gguf.
+Needs: lm_eval==0.4.13, torch, transformers, accelerate, datasets, pyarrow; gguf for --gguf.
 """
 
 import argparse
