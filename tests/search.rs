@@ -73,17 +73,19 @@ fn resumes_after_five_kills_with_the_same_bytes() {
     succeed(search(whole.path(), &["--evaluator", "mock:2"]));
     let torn = tempfile::tempdir().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let mut lines = 0;
+    let scored = || fs::read_to_string(torn.path().join("chunks.log")).map_or(0, |log| log.lines().count());
     for kill in 0..5 {
+        let before = scored();
+        let more = rng.random_range(5..40);
         let mut child = search(torn.path(), &["--evaluator", "mock:2"]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(rng.random_range(60..200)));
+        while scored() < before + more {
+            assert!(child.try_wait().unwrap().is_none(), "kill {kill} came after the end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        let now = fs::read_to_string(torn.path().join("chunks.log")).map_or(0, |log| log.lines().count());
-        assert!(now >= lines, "kill {kill} lost scores");
-        lines = now;
+        assert!(scored() + 1 >= before + more, "kill {kill} lost more than a torn line");
     }
-    assert!(lines > 0, "the kills came while scores were being written");
     assert!(!torn.path().join("front.csv").exists(), "the kills came before the end");
     let output = succeed(search(torn.path(), &["--evaluator", "mock:2"]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("resuming"));

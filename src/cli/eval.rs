@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use criadero::Error;
 use criadero::eval::item::{Item, Scoring};
-use criadero::eval::task::Task;
 use criadero::eval::{
     ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
 };
@@ -15,7 +14,7 @@ use criadero::model::Llama;
 use criadero::space::Genome;
 use serde_json::json;
 
-use super::model::{DeviceArgs, load, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
 use super::progress::Bar;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
@@ -38,9 +37,8 @@ pub struct Eval {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Directory of the task's data; by default the cache that `make assets` fills
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Tokens that share a forward pass
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     chunk_tokens: usize,
@@ -57,7 +55,7 @@ pub struct Eval {
 impl Eval {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let task = Task::open(&self.task, self.data.as_deref())?;
+        let task = self.data.task(&self.task)?;
         let items = task.items(self.limit)?;
         let mut per_item = self.per_item.as_ref().map(|path| std::fs::File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_checkpoint(&self.model)?;

@@ -11,7 +11,6 @@ use criadero::Error;
 use criadero::checkpoint::Tokenizer;
 use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, LatencyTable};
-use criadero::eval::task::Task;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
@@ -28,7 +27,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::eval::default_threads;
-use super::model::{DeviceArgs, load, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
@@ -88,9 +87,8 @@ pub struct Search {
     /// Measure prefill throughput and report it, also when it is no objective
     #[arg(long)]
     throughput: bool,
-    /// Directory of the tasks' data; by default the cache that `make assets` fills
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Tokens that share a forward pass
     #[arg(long, value_name = "TOKENS")]
     chunk_tokens: Option<usize>,
@@ -239,7 +237,7 @@ impl Search {
     }
 
     fn prepare_task(&self, name: &str, tokenizer: &Tokenizer, packing: PackingOptions) -> anyhow::Result<PreparedTask> {
-        let task = Task::open(name, self.data.as_deref())?;
+        let task = self.data.task(name)?;
         let items = task.items(None)?;
         let pack = |side: Split, what: &str, limit: Option<usize>| -> anyhow::Result<(EvalSet, Vec<Item>)> {
             let mut chosen: Vec<&Item> = split_items(&items, side);
