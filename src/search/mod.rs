@@ -13,6 +13,7 @@ pub mod operators;
 pub mod random;
 pub mod seeds;
 
+pub mod pick;
 pub mod record;
 
 mod front;
@@ -27,5 +28,6 @@ pub use hypervolume::hypervolume;
 pub use knee::knee;
 pub use nsga2::{Nsga2, Nsga2Settings};
 pub use operators::Crossover;
+pub use pick::Pick;
 pub use pareto::{Fronts, constrained_sort, dominates, non_dominated, non_dominated_sort};
 pub use random::RandomSearch;
