@@ -79,7 +79,8 @@ fn survivors_are_pymoos_up_to_ties() {
         // Distances that differ by rounding are tied.
         let standing = |point: usize| (case.ranks[point], format!("{:.9}", crowding[point]));
         for (&count, theirs) in &case.survivors {
-            let ours: BTreeSet<usize> = select(&case.points, &vec![0.0; case.points.len()], count).into_iter().collect();
+            let ours: BTreeSet<usize> =
+                select(&case.points, &vec![0.0; case.points.len()], count).into_iter().collect();
             assert_eq!(ours.len(), count, "{}", case.name);
             let only = |a: &BTreeSet<usize>, b: &BTreeSet<usize>| {
                 let mut standings: Vec<_> = a.difference(b).map(|&point| standing(point)).collect();

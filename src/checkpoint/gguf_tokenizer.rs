@@ -56,12 +56,8 @@ const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p
 impl PreTokenizer {
     /// The step of `tokenizer.json` that cuts alike.
     fn json(self) -> Value {
-        let byte_level = |use_regex: bool| {
-            json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
-        };
-        let split = |pattern: &str| {
-            json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
-        };
+        let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
+        let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
         let sequence = |steps: Vec<Value>| json!({ "type": "Sequence", "pretokenizers": steps });
         match self {
             PreTokenizer::Gpt2 => byte_level(true),
@@ -167,7 +163,11 @@ impl Vocabulary {
     }
 
     fn json(&self) -> Value {
-        self.tokens.iter().map(|token| (token.clone(), json!(self.ids[token]))).collect::<serde_json::Map<_, _>>().into()
+        self.tokens
+            .iter()
+            .map(|token| (token.clone(), json!(self.ids[token])))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 
     /// Tokens that are found in the text before it is cut.
@@ -423,9 +423,8 @@ pub(super) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
     pairs.push(("tokens", Entry::strings(&tokens)));
     pairs.push(("token_type", Entry::i32s(&types)));
     pairs.push(("add_bos_token", Entry::bool(tokenizer.adds_bos())));
-    let id = |text: Option<&str>| {
-        text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32)
-    };
+    let id =
+        |text: Option<&str>| text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32);
     let pad = id(settings.pad_token.as_ref().map(|token| token.text()));
     let specials = [("bos", tokenizer.bos()), ("eos", tokenizer.eos()), ("unknown", id(unk)), ("padding", pad)];
     let specials = specials.map(|(name, id)| Some((format!("tokenizer.ggml.{name}_token_id"), Entry::u32(id?))));

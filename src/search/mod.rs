@@ -11,6 +11,7 @@ pub mod nsga2;
 pub mod operators;
 pub mod random;
 
+pub mod evaluations;
 pub mod record;
 
 pub use algorithm::{Algorithm, AlgorithmState, Told};
