@@ -123,7 +123,8 @@ impl Heatmap<'_> {
             canvas.draw(&Text::new(layer.to_string(), (left + (x.start + x.end) / 2, bottom + 6), center.clone()))?;
         }
         canvas.draw(&Text::new("layer", (left + wide / 2, bottom + 30), center))?;
-        let used = self.points.iter().flat_map(|point| (0..layers).map(|layer| value(point, layer)).collect::<Vec<_>>());
+        let used =
+            self.points.iter().flat_map(|point| (0..layers).map(|layer| value(point, layer)).collect::<Vec<_>>());
         scale.legend(canvas, (left, bottom + 66), wide, &distinct(used, full))
     }
 }

@@ -79,7 +79,8 @@ impl Probabilities<'_> {
             let half = ((x.end - x.start) * 2 / 5).clamp(1, 26);
             let y = top + PANEL - (share * f64::from(PANEL)).round() as i32;
             if share > 0.0 {
-                canvas.draw(&Rectangle::new([(middle - half, y), (middle + half, top + PANEL)], PALETTE[0].filled()))?;
+                canvas
+                    .draw(&Rectangle::new([(middle - half, y), (middle + half, top + PANEL)], PALETTE[0].filled()))?;
             }
             if choices[index].is_multiple_of(every as u32) {
                 canvas.draw(&Text::new(choices[index].to_string(), (middle, top + PANEL + 6), labels.clone()))?;
@@ -112,10 +113,8 @@ impl Probabilities<'_> {
             let mut stacked = 0.0;
             for (share, choice) in shares(&values, &choices).into_iter().zip(&choices) {
                 let y = |share: f64| top + PANEL - (share * f64::from(PANEL)).round() as i32;
-                let corners = [
-                    (columns.start + x.start + gap, y(stacked + share)),
-                    (columns.start + x.end - gap, y(stacked)),
-                ];
+                let corners =
+                    [(columns.start + x.start + gap, y(stacked + share)), (columns.start + x.end - gap, y(stacked))];
                 if share > 0.0 {
                     canvas.draw(&Rectangle::new(corners, scale.color((*choice).into()).filled()))?;
                 }

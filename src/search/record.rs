@@ -229,7 +229,8 @@ impl Front {
     /// Writes `front.json`, atomically. A front that could not be read again is an error, not a file.
     pub fn write_json(&self, path: &Path) -> Result<()> {
         self.check(path)?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
         text.push(b'\n');
         atomic_file::write(path, text)
     }
@@ -346,9 +347,8 @@ fn write_csv(path: &Path, names: &[String], rows: &[Vec<String>]) -> Result<()> 
     }
     atomic_file::write_with(path, |file| {
         let mut writer = csv::Writer::from_writer(file);
-        let written = std::iter::once(names).chain(rows.iter().map(Vec::as_slice)).try_for_each(|row| {
-            writer.write_record(row)
-        });
+        let written =
+            std::iter::once(names).chain(rows.iter().map(Vec::as_slice)).try_for_each(|row| writer.write_record(row));
         written.map_err(|error| Error::io(path)(error.into()))?;
         writer.flush().map_err(Error::io(path))
     })
@@ -394,16 +394,8 @@ mod tests {
             dominated_on_held_out: id == 2,
         };
         let column = |name: &str| Column { name: name.into(), unit: "".into(), maximize: false };
-        let shape = ModelShape {
-            layers: 4,
-            hidden: 8,
-            heads: 3,
-            kv_heads: 3,
-            head_dim: 4,
-            mlp: 64,
-            vocab: 9,
-            tied: true,
-        };
+        let shape =
+            ModelShape { layers: 4, hidden: 8, heads: 3, kv_heads: 3, head_dim: 4, mlp: 64, vocab: 9, tied: true };
         Front {
             shape,
             model: "tiny".into(),
