@@ -47,7 +47,9 @@ fn finds_a_front_and_writes_everything() {
     assert!(evaluations.starts_with("id,population,genome,choice_nll:arc_easy,params,violation,"));
     assert!(front.lines().count() > 5, "{front}");
     let header = front.lines().next().unwrap();
-    for column in ["held_out:accuracy:arc_easy", "held_out:accuracy:arc_easy_stderr", "held_out:accuracy:arc_easy_delta"] {
+    for column in
+        ["held_out:accuracy:arc_easy", "held_out:accuracy:arc_easy_stderr", "held_out:accuracy:arc_easy_delta"]
+    {
         assert!(header.contains(column), "{header}");
     }
     for name in ["run.json", "chunks.log", "state.json", "front.json", "timings.csv"] {
@@ -129,7 +131,10 @@ fn refuses_the_directory_of_another_run_and_names_the_differences() {
     succeed(search(dir.path(), &[]));
     let before = results(dir.path());
     let error = fail(search(dir.path(), &["--mutation", "0.25"]), 1);
-    assert!(error.contains("holds another run") && error.contains("algorithm.mutation is null there, 0.25 here"), "{error}");
+    assert!(
+        error.contains("holds another run") && error.contains("algorithm.mutation is null there, 0.25 here"),
+        "{error}"
+    );
     assert_eq!(results(dir.path()), before);
 }
 
@@ -148,7 +153,8 @@ fn lists_the_known_names_for_unknown_ones() {
 fn keeps_to_hard_constraints() {
     let dir = tempfile::tempdir().unwrap();
     succeed(search(dir.path(), &[]));
-    let largest: Vec<u64> = column(dir.path(), "front.csv", "params").iter().map(|text| text.parse().unwrap()).collect();
+    let largest: Vec<u64> =
+        column(dir.path(), "front.csv", "params").iter().map(|text| text.parse().unwrap()).collect();
     let limit = largest.iter().max().unwrap() * 3 / 4;
     let constrained = tempfile::tempdir().unwrap();
     succeed(search(constrained.path(), &["--constraint", &format!("params<={limit}")]));

@@ -57,7 +57,8 @@ impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
         let task = self.data.task(&self.task)?;
         let items = task.items(self.limit)?;
-        let mut per_item = self.per_item.as_ref().map(|path| std::fs::File::create(path).map_err(Error::io(path))).transpose()?;
+        let mut per_item =
+            self.per_item.as_ref().map(|path| std::fs::File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_checkpoint(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
         let model = load(&checkpoint, &self.device)?;
@@ -69,7 +70,10 @@ impl Eval {
         let items: Vec<&Item> = items.iter().collect();
         let set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
         if set.truncated > 0 {
-            eprintln!("note: {} requests were longer than {max_length} tokens and lost their first tokens", set.truncated);
+            eprintln!(
+                "note: {} requests were longer than {max_length} tokens and lost their first tokens",
+                set.truncated
+            );
         }
         let threads = self.threads.unwrap_or_else(default_threads);
         let start = Instant::now();
@@ -101,7 +105,8 @@ struct Scores {
 
 fn score(model: &Llama, set: EvalSet, genome: &Genome, threads: usize) -> anyhow::Result<Scores> {
     let bar = Bar::new("scoring", set.chunks.len());
-    let work = (0..set.chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] });
+    let work =
+        (0..set.chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] });
     let work = work.collect();
     let mut chunks: Vec<Option<Outcome>> = vec![None; set.chunks.len()];
     let mut evaluator = LocalEvaluator::start(model, vec![set], Workers { count: 1, threads }, Arc::default());
@@ -163,7 +168,11 @@ fn print_summary(set: &EvalSet, summary: &serde_json::Value) {
     println!("{}: {} items", summary["task"].as_str().unwrap_or_default(), set.items.len());
     for (name, value) in summary.as_object().into_iter().flatten() {
         if let Some(stderr) = summary.get(format!("{name}_stderr")) {
-            println!("  {name:<16} {:.4} ± {:.4}", value.as_f64().unwrap_or(f64::NAN), stderr.as_f64().unwrap_or(f64::NAN));
+            println!(
+                "  {name:<16} {:.4} ± {:.4}",
+                value.as_f64().unwrap_or(f64::NAN),
+                stderr.as_f64().unwrap_or(f64::NAN)
+            );
         }
     }
     let seconds = summary["seconds"].as_f64().unwrap_or(f64::NAN);
@@ -175,4 +184,3 @@ fn print_summary(set: &EvalSet, summary: &serde_json::Value) {
         set.naive_tokens
     );
 }
-

@@ -6,10 +6,10 @@ mod eval;
 mod export;
 mod inspect;
 mod model;
+mod plot;
 mod progress;
 mod rank;
 mod search;
-mod plot;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]

@@ -14,11 +14,11 @@ use criadero::eval::latency::{LatencyOptions, LatencyTable};
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
-use criadero::search::record::Front;
 use criadero::search::first_population::first_population;
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::operators::Crossover;
 use criadero::search::random::RandomSearch;
+use criadero::search::record::Front;
 use criadero::search::run::{Progress, Run};
 use criadero::search::settings::{Frozen, RunSettings, RunTask};
 use criadero::search::{Algorithm, seeds};
@@ -186,13 +186,19 @@ impl Search {
         let card = SupernetCard::read(checkpoint.path())?;
         match &card {
             Some(card) => space = space.with_drop_order(&card.order.drop)?,
-            None => eprintln!("note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do", self.model.display()),
+            None => eprintln!(
+                "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
+                self.model.display()
+            ),
         }
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;
         let packing = stored.as_ref().map_or(
             PackingOptions { chunk_tokens: self.chunk_tokens.unwrap_or(1024), max_length: positions.min(MAX_LENGTH) },
-            |frozen| PackingOptions { chunk_tokens: self.chunk_tokens.unwrap_or(frozen.packing.chunk_tokens), ..frozen.packing },
+            |frozen| PackingOptions {
+                chunk_tokens: self.chunk_tokens.unwrap_or(frozen.packing.chunk_tokens),
+                ..frozen.packing
+            },
         );
         let names = self.task_names(objectives, &space)?;
         let prepared: Vec<PreparedTask> =
@@ -213,7 +219,8 @@ impl Search {
         let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
             prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
         let device = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
-        let settings = self.settings(&space, card.as_ref(), "local".into(), checkpoint.digest()?, device, tasks, frozen)?;
+        let settings =
+            self.settings(&space, card.as_ref(), "local".into(), checkpoint.digest()?, device, tasks, frozen)?;
         let sets = sets.into_iter().flatten().collect();
         let mut evaluator = LocalEvaluator::start(&model, sets, Workers { count: workers, threads }, stop);
         self.search(settings, &mut evaluator)
@@ -255,7 +262,10 @@ impl Search {
         let (held_out, held_out_items) = pack(Split::HeldOut, "held_out", self.held_out)?;
         let truncated = search.truncated + held_out.truncated;
         if truncated > 0 {
-            eprintln!("note: {name}: {truncated} requests were longer than {} tokens and lost their first tokens", packing.max_length);
+            eprintln!(
+                "note: {name}: {truncated} requests were longer than {} tokens and lost their first tokens",
+                packing.max_length
+            );
         }
         let record = run_task(name, &search, &held_out, task.chance(&held_out_items));
         Ok(PreparedTask { record, sets: [search, held_out] })

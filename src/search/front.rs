@@ -26,7 +26,11 @@ impl Run {
         if scored.is_empty() {
             let reasons: BTreeSet<&str> = state.evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
             let reasons: Vec<&str> = reasons.into_iter().collect();
-            let found = format!("{} evaluated networks, none of them feasible ({})", state.evaluations.len(), reasons.join("; "));
+            let found = format!(
+                "{} evaluated networks, none of them feasible ({})",
+                state.evaluations.len(),
+                reasons.join("; ")
+            );
             return Err(Error::invalid("front", found, "a network that meets the constraints"));
         }
         let columns = self.columns();
@@ -75,7 +79,13 @@ impl Run {
         Ok(front)
     }
 
-    fn front_point(&self, row: &Evaluation, parent: &Genome, sets: &[EvalSet], journal: &Journal) -> Result<FrontPoint> {
+    fn front_point(
+        &self,
+        row: &Evaluation,
+        parent: &Genome,
+        sets: &[EvalSet],
+        journal: &Journal,
+    ) -> Result<FrontPoint> {
         let cost = Cost::of(self.settings.space.shape(), &row.genome);
         let mut held_out = Vec::new();
         let places = self.sets_of(sets, "held_out");
@@ -100,7 +110,9 @@ impl Run {
         for (name, metric, set) in metrics {
             let of = |genome: &Genome| -> Result<Vec<Contribution>> {
                 let scores = self.scores(set, sets, journal, genome);
-                let scores = scores.map_err(|reason| Error::invalid(format!("held-out score of {genome}"), reason, "a finite score"))?;
+                let scores = scores.map_err(|reason| {
+                    Error::invalid(format!("held-out score of {genome}"), reason, "a finite score")
+                })?;
                 Ok(metric.contributions(&sets[set], &scores))
             };
             let (ours, theirs) = (of(&row.genome)?, of(parent)?);
