@@ -12,7 +12,7 @@ pub struct Export {
     /// Hugging Face directory or GGUF file that the network is cut from.
     model: PathBuf,
     /// The network, such as `9x1536*29:6x768`; see `criadero inspect`.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     genome: Genome,
     /// Own sizes (hf), zero-padded to the parent's (hf-padded), or for llama.cpp (gguf).
     #[arg(long, value_parser = PossibleValuesParser::new(ExportFormat::ALL.map(|(name, _)| name))
