@@ -25,11 +25,11 @@ class CriaderoConfig(LlamaConfig):
         pass
 
     def layer(self, index):
-        """One layer's configuration. A layer without attention is built with one head, which is then removed."""
+        """One layer's configuration. A half that is not there is built at width one and then removed."""
         config = copy.copy(self)
         config.num_attention_heads = max(1, self.layer_num_attention_heads[index])
         config.num_key_value_heads = max(1, self.layer_num_key_value_heads[index])
-        config.intermediate_size = self.layer_intermediate_size[index]
+        config.intermediate_size = max(1, self.layer_intermediate_size[index])
         return config
 
 

@@ -29,7 +29,7 @@ pub struct Eval {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Network as genome text; the whole model by default
-    #[arg(long, value_name = "GENOME")]
+    #[arg(long, value_name = "GENOME", allow_hyphen_values = true)]
     genome: Option<Genome>,
     /// Write one JSON row an item
     #[arg(long, value_name = "FILE")]

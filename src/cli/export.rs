@@ -22,7 +22,7 @@ pub struct Export {
     #[arg(long, conflicts_with = "genome", required_unless_present = "genome")]
     pick: Option<Pick>,
     /// The network itself, such as `9x1536*29:6x768`; see `criadero inspect`.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     genome: Option<Genome>,
     /// Own sizes (hf), zero-padded to the parent's (hf-padded), or for llama.cpp (gguf).
     #[arg(long, value_parser = PossibleValuesParser::new(ExportFormat::ALL.map(|(name, _)| name))
