@@ -29,6 +29,6 @@ pub use hypervolume::hypervolume;
 pub use knee::knee;
 pub use nsga2::{Nsga2, Nsga2Settings};
 pub use operators::Crossover;
-pub use pick::Pick;
 pub use pareto::{Fronts, constrained_sort, dominates, non_dominated, non_dominated_sort};
+pub use pick::Pick;
 pub use random::RandomSearch;

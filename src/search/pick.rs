@@ -26,7 +26,11 @@ impl FromStr for Pick {
             ("knee", _) => Ok(Pick::Knee),
             (_, Ok(id)) => Ok(Pick::Id(id)),
             (limit, Err(_)) => limit.parse().map(Pick::Within).map_err(|_| {
-                Error::invalid("pick", format!("`{text}`"), "an id of the front, `knee`, or a limit such as `params<=100M`")
+                Error::invalid(
+                    "pick",
+                    format!("`{text}`"),
+                    "an id of the front, `knee`, or a limit such as `params<=100M`",
+                )
             }),
         }
     }
@@ -58,7 +62,8 @@ impl Pick {
                 none(format!("a front of three points or more for a knee; this one has {}", front.points.len()))
             }),
             Pick::Within(limit) => {
-                let values: Vec<f64> = front.points.iter().map(|point| value(front, point, &limit.objective)).collect::<Result<_>>()?;
+                let values: Vec<f64> =
+                    front.points.iter().map(|point| value(front, point, &limit.objective)).collect::<Result<_>>()?;
                 let within = (0..values.len()).filter(|&place| limit.violation(values[place]) == 0.0);
                 let (place, column) = judge(front, &limit.objective);
                 let loss = |at: &usize| column.loss(front.points[*at].objectives[place]);
