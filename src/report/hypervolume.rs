@@ -49,7 +49,7 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
             let (metric, target) = column.name.split_once(':').unwrap_or((&column.name, ""));
             let measured = || {
                 let rows = runs.iter().flat_map(|run| &run.evaluations.rows).filter(|row| row.failed.is_none());
-                rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.is_finite())
+                rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.abs() < style::BEYOND)
             };
             let best = measured().fold(f64::INFINITY, f64::min);
             let worst = measured().fold(f64::NEG_INFINITY, f64::max);
@@ -159,8 +159,8 @@ impl Drawing for Curves<'_> {
         });
         let legend = Legend::new(canvas, entries.collect());
         let (width, height) = canvas.dim_in_pixel();
-        let bottom = height as i32 - legend.height() - 12;
-        legend.draw(canvas, bottom + 2)?;
+        let bottom = height as i32 - legend.height() - 16;
+        legend.draw(canvas, bottom + 6)?;
 
         let last = self.curves.iter().map(|(_, volumes)| volumes.len() - 1).max().unwrap_or(1).max(1);
         // The first network already has most of the volume: what the search adds is shown from there on.
@@ -170,8 +170,8 @@ impl Drawing for Curves<'_> {
         let decimals = style::decimals(&y);
         let plot = canvas.clone().shrink((MARGIN, HEADING), (width - 2 * MARGIN as u32, (bottom - HEADING) as u32));
         let mut chart = ChartBuilder::on(&plot)
-            .x_label_area_size(58)
-            .y_label_area_size(74)
+            .x_label_area_size(60)
+            .y_label_area_size(82)
             .margin_right(12)
             .build_cartesian_2d(0.0..last as f64, y)?;
         chart
@@ -189,17 +189,21 @@ impl Drawing for Curves<'_> {
             .axis_style(MUTED)
             .draw()?;
         for (run, (_, volumes)) in self.curves.iter().enumerate() {
-            let mut steps: Vec<(f64, f64)> = Vec::new();
+            let line = color(run).stroke_width(3);
+            let mut at: Option<(i32, i32)> = None;
             for (evaluation, volume) in volumes.iter().enumerate().skip(1) {
-                let before = steps.last().map_or(*volume, |step| step.1);
-                if before != *volume {
-                    steps.push((evaluation as f64, before));
+                let to = chart.backend_coord(&(evaluation as f64, *volume));
+                // A step is two lines, across and up: one thick path through both would be bevelled.
+                if let Some(from) = at.filter(|from| from.1 != to.1 || evaluation == volumes.len() - 1) {
+                    canvas.draw(&PathElement::new([from, (to.0, from.1)], line))?;
+                    canvas.draw(&PathElement::new([(to.0, from.1), to], line))?;
+                    at = Some(to);
                 }
-                if before != *volume || evaluation == 1 || evaluation == volumes.len() - 1 {
-                    steps.push((evaluation as f64, *volume));
-                }
+                at = at.or(Some(to));
             }
-            chart.draw_series(LineSeries::new(steps, color(run).stroke_width(3)))?;
+            if let Some(end) = at {
+                Mark::Dot(color(run), 5).draw(canvas, end)?;
+            }
         }
         Ok(())
     }

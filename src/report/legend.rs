@@ -37,21 +37,14 @@ impl Mark {
                 let outline = corners.into_iter().chain([corners[0]]).collect::<Vec<_>>();
                 canvas.draw(&PathElement::new(outline, color))
             }
-            Mark::Line(color) => {
-                canvas.draw(&PathElement::new([(x - 14, y), (x + 14, y)], color.stroke_width(3)))
-            }
+            Mark::Line(color) => canvas.draw(&PathElement::new([(x - 14, y), (x + 14, y)], color.stroke_width(3))),
             Mark::Dashes(color) => dashes(canvas, x - 14..x + 14, y, color),
         }
     }
 }
 
 /// A broken horizontal line.
-pub fn dashes<DB: DrawingBackend>(
-    canvas: &Canvas<DB>,
-    x: std::ops::Range<i32>,
-    y: i32,
-    color: RGBColor,
-) -> Drawn<DB> {
+pub fn dashes<DB: DrawingBackend>(canvas: &Canvas<DB>, x: std::ops::Range<i32>, y: i32, color: RGBColor) -> Drawn<DB> {
     let end = x.end;
     x.step_by(10).try_for_each(|from| {
         canvas.draw(&PathElement::new([(from, y), ((from + 6).min(end), y)], color.stroke_width(2)))

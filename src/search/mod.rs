@@ -13,6 +13,7 @@ pub mod operators;
 pub mod random;
 pub mod seeds;
 
+pub mod evaluations;
 pub mod record;
 
 mod front;
