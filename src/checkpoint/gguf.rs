@@ -181,7 +181,7 @@ impl Place {
 
     fn tensor(&self, info: &TensorInfo) -> Reason<RawTensor> {
         let (ty, len) = info.layout()?;
-        if info.offset % self.alignment != 0 {
+        if !info.offset.is_multiple_of(self.alignment) {
             return Err(format!("found offset {}, expected a multiple of {}", info.offset, self.alignment));
         }
         let start = self.data_start.checked_add(info.offset);

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn wraps_entries_that_do_not_fit() {
         assert_eq!(rows(&[30, 30, 50, 200, 10], 100), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(rows(&[30, 30, 40], 100), [0..3]);
-        assert_eq!(rows(&[], 100), [0..0]);
+        assert_eq!(rows(&[30, 30, 40], 100), vec![0..3; 1]);
+        assert_eq!(rows(&[], 100), vec![0..0; 1]);
     }
 }
