@@ -33,7 +33,7 @@ fi
 
 step "search: breed 56 networks in populations of 16 on 64 ARC-Easy questions, then measure the front on questions it never saw"
 "$criadero" search smollm2-135m --model "$supernet" --objective choice_nll:arc_easy --objective params \
-    --evals 56 --population 16 --limit 64 --seed 1 --out "$run"
+    --throughput --evals 56 --population 16 --limit 64 --held-out 200 --seed 1 --out "$run"
 
 step "export: the front's knee as a GGUF for llama.cpp"
 rm -rf "$run/export"
