@@ -175,6 +175,11 @@ fn a_search_on_a_model_resumes_and_exports_what_it_scored() {
         "scores and the throughput table are kept"
     );
 
+    let gguf = dir.path().join("whole.gguf").display().to_string();
+    succeed(&["export", &tiny(), "--genome", "4x128*4", "--format", "gguf", "--dtype", "f32", "--out", &gguf]);
+    let narrow = dir.path().join("narrow").display().to_string();
+    succeed(&["export", &gguf, "--genome", "4x128:2x64:-:4x128", "--format", "hf", "--out", &narrow]);
+
     let exported = dir.path().join("hf").display().to_string();
     let out = succeed(&["export", &run, "--pick", "params<=1G", "--format", "hf", "--out", &exported]);
     let genome = out.lines().next().unwrap().split(": ").nth(1).unwrap().to_string();
@@ -186,8 +191,10 @@ fn a_search_on_a_model_resumes_and_exports_what_it_scored() {
         log_likelihoods(&per_item(&rows))
     };
     let (inside, outside) = (rows(&tiny(), Some(&genome)), rows(&exported, None));
-    let largest = inside.iter().zip(&outside).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert!(largest < 1e-4, "{largest}");
+    let largest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(largest(&inside, &outside) < 1e-4, "{}", largest(&inside, &outside));
+    let (inside, outside) = (rows(&tiny(), Some("4x128:2x64:-:4x128")), rows(&narrow, None));
+    assert!(largest(&inside, &outside) < 1e-4, "through a GGUF file: {}", largest(&inside, &outside));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `run.json`: everything that is needed to repeat a run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,8 @@ impl RunSettings {
             Ok(text) => serde_json::from_str(&text)
                 .map(Some)
                 .map_err(|error| Error::format(&path, "run.json", error.to_string())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            // A path below a file, such as a GGUF's, is no run either.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(Error::io(&path)(error)),
         }
     }
