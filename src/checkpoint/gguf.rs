@@ -127,7 +127,7 @@ impl TensorInfo {
         };
         let block = ty.block_len() as u64;
         let row = self.dims.first().copied().unwrap_or(1);
-        if row % block != 0 {
+        if !row.is_multiple_of(block) {
             return Err(format!(
                 "found rows of {row} weights, expected a multiple of {}'s block of {block}",
                 ty.name()
@@ -181,7 +181,7 @@ impl Place {
 
     fn tensor(&self, info: &TensorInfo) -> Reason<RawTensor> {
         let (ty, len) = info.layout()?;
-        if info.offset % self.alignment != 0 {
+        if !info.offset.is_multiple_of(self.alignment) {
             return Err(format!("found offset {}, expected a multiple of {}", info.offset, self.alignment));
         }
         let start = self.data_start.checked_add(info.offset);
