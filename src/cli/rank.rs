@@ -1,0 +1,152 @@
+//! `criadero rank`: a parent becomes a supernet.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use criadero::Error;
+use criadero::checkpoint::{Checkpoint, TensorName};
+use criadero::model::ranking::{self, Order};
+use criadero::model::supernet::{Calibration, SupernetCard};
+use criadero::model::{Llama, TokenTree};
+
+use super::eval::default_threads;
+use super::model::{DeviceArgs, assets, load, open_checkpoint};
+use super::progress::Bar;
+
+/// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
+#[derive(clap::Args)]
+pub struct Rank {
+    /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
+    model: PathBuf,
+    /// Calibration text, never of the task that will be scored; by default the novels and encyclopedia passages
+    /// that `make assets` unpacks
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Tokens of the text to measure on
+    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    tokens: usize,
+    /// Tokens of a window
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    window: usize,
+    /// Order layers by the loss increase when they are left out, measured on N tokens, instead of by how much
+    /// they turn the hidden state
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    layer_loss_tokens: usize,
+    /// Apply the order of another supernet's `criadero.json` instead of measuring
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "layer_loss_tokens"])]
+    order: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Rank {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
+        let checkpoint = open_checkpoint(&self.model)?;
+        let shape = checkpoint.config().shape;
+        if checkpoint.config().genome != shape.parent() {
+            anyhow::bail!(
+                "{} is no parent: its layers have different sizes ({})",
+                self.model.display(),
+                checkpoint.config().genome
+            );
+        }
+        let (windows, text_digest) = self.windows(&checkpoint)?;
+        tch::set_num_threads(default_threads() as i32);
+        let model = load(&checkpoint, &self.device)?;
+        let before = probe(&model, &windows)?;
+        let (order, scores, calibration) = match &self.order {
+            Some(path) => (SupernetCard::read_file(path)?.order, None, None),
+            None => {
+                let tokens: usize = windows.iter().map(Vec::len).sum();
+                let bar = Bar::new("ranking", tokens);
+                let mut scores = ranking::measure(&model, &windows, &mut |done| bar.set(done, tokens))?;
+                bar.finish();
+                let few = take_tokens(&windows, self.layer_loss_tokens);
+                let layer_loss_tokens = few.iter().map(Vec::len).sum();
+                if layer_loss_tokens > 0 {
+                    let bar = Bar::new("layer losses", layer_loss_tokens);
+                    let losses = ranking::layer_losses(&model, few, &mut |done| bar.set(done, layer_loss_tokens))?;
+                    scores.layer_loss = Some(losses);
+                    bar.finish();
+                }
+                let calibration = Calibration { text_digest, tokens, window: self.window, layer_loss_tokens };
+                (scores.order(&shape), Some(scores), Some(calibration))
+            }
+        };
+        order.check(&shape).context("the stored order does not fit this model")?;
+        drop(model);
+        self.write_weights(&checkpoint, &order)?;
+        let supernet = load(&Checkpoint::open(&self.out)?, &self.device)?;
+        let difference = (probe(&supernet, &windows)? - before).abs().max().double_value(&[]);
+        let parent_digest = checkpoint.digest()?;
+        let card = SupernetCard {
+            format: SupernetCard::FORMAT,
+            parent_digest,
+            order,
+            scores,
+            calibration,
+            largest_logit_difference: difference,
+        };
+        card.write(&self.out)?;
+        println!("largest logit difference between parent and supernet: {difference:.2e}");
+        println!("layers, least important first: {:?}", card.order.drop);
+        println!("supernet: {}", self.out.display());
+        Ok(())
+    }
+
+    /// The calibration text as whole windows, as many as `--tokens` allows, and its digest.
+    fn windows(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
+        let path = self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"));
+        let text = std::fs::read_to_string(&path)
+            .map_err(Error::io(&path))
+            .context("calibration text; give one with --text")?;
+        let window = self.window.min(checkpoint.config().max_position_embeddings);
+        if window < 2 {
+            return Err(Error::invalid("--window", self.window, "at least 2 tokens").into());
+        }
+        // A token is rarely longer than 16 bytes: enough text, and not a gigabyte of it.
+        let end = (0..=text.len().min(self.tokens.saturating_mul(16))).rev().find(|&end| text.is_char_boundary(end));
+        let tokens = checkpoint.tokenizer()?.encode(&text[..end.unwrap_or(0)])?;
+        let mut windows: Vec<Vec<u32>> = tokens.chunks(window).map(<[u32]>::to_vec).collect();
+        if windows.len() > 1 {
+            windows.retain(|tokens| tokens.len() == window);
+        }
+        windows.truncate((self.tokens / window).max(1));
+        if windows.iter().map(Vec::len).sum::<usize>() < 2 {
+            return Err(Error::invalid(path.display().to_string(), "fewer than 2 tokens", "some text").into());
+        }
+        Ok((windows, blake3::hash(text.as_bytes()).to_hex().to_string()))
+    }
+
+    fn write_weights(&self, checkpoint: &Checkpoint, order: &Order) -> anyhow::Result<()> {
+        let config = checkpoint.config();
+        let dtype = config.dtype.unquantized();
+        let tensor = |name: TensorName| {
+            let tensor = checkpoint.tensor(name, dtype.kind())?;
+            Ok(order.apply(name, tensor, &config.shape))
+        };
+        criadero::checkpoint::hf::write(&self.out, config, &tensor, &checkpoint.tokenizer_files()?, dtype)?;
+        Ok(())
+    }
+}
+
+/// Windows from the front until they hold this many tokens.
+fn take_tokens(windows: &[Vec<u32>], tokens: usize) -> &[Vec<u32>] {
+    let mut sum = 0;
+    let count = windows.iter().take_while(|window| {
+        sum += window.len();
+        sum <= tokens
+    });
+    &windows[..count.count()]
+}
+
+/// Logits of the whole network on the first window, float32 on the CPU.
+fn probe(model: &Llama, windows: &[Vec<u32>]) -> anyhow::Result<tch::Tensor> {
+    let batch = model.batch(&TokenTree::chain(&windows[0]))?;
+    Ok(tch::no_grad(|| model.forward(&model.config().genome.clone(), &batch)).to_device(tch::Device::Cpu))
+}

@@ -1,0 +1,424 @@
+//! `criadero search`: from a space and a model to a front in a run directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use criadero::Error;
+use criadero::checkpoint::Tokenizer;
+use criadero::eval::item::{Item, Split, split_items};
+use criadero::eval::latency::{LatencyOptions, LatencyTable};
+use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, MockEvaluator, Objective, PackingOptions, Workers};
+use criadero::model::Llama;
+use criadero::model::supernet::SupernetCard;
+use criadero::search::first_population::first_population;
+use criadero::search::nsga2::{Nsga2, Nsga2Settings};
+use criadero::search::operators::Crossover;
+use criadero::search::random::RandomSearch;
+use criadero::search::record::Front;
+use criadero::search::run::{Progress, Run};
+use criadero::search::settings::{Frozen, RunSettings, RunTask};
+use criadero::search::{Algorithm, seeds};
+use criadero::space::{Constraint, Cost, Genome, SearchSpace};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::eval::default_threads;
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
+use super::progress::Bar;
+
+/// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
+/// make chunks of minutes.
+const MAX_LENGTH: usize = 2048;
+/// Items of a mock task's split when no limit is given.
+const MOCK_ITEMS: usize = 64;
+
+/// Search a space for the networks that trade the objectives best
+#[derive(clap::Args)]
+#[command(args_override_self = true)]
+pub struct Search {
+    /// Search space: a YAML file or a shipped name
+    space: String,
+    /// Supernet or any checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
+    #[arg(long, default_value = "smollm2-135m")]
+    model: PathBuf,
+    /// What to optimise, two or more: `choice_nll:TASK`, `params`, ...
+    #[arg(long = "objective", value_name = "NAME[:TASK]", required = true)]
+    objectives: Vec<String>,
+    /// Hard constraint, such as `params<=1e8`, besides the space's own
+    #[arg(long = "constraint", value_name = "NAME<=VALUE")]
+    constraints: Vec<Constraint>,
+    /// Networks to evaluate
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    evals: usize,
+    /// Networks of a population
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    population: usize,
+    /// Seed of every random choice
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// The run's directory; the same command again resumes it
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Networks to evaluate first: a file with one genome a line, or a finished run
+    #[arg(long, value_name = "FILE|RUN")]
+    seed_genomes: Option<PathBuf>,
+    /// The first N items of each task's search split, in hash order
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// The first N items of each task's held-out split, on which the front is measured
+    #[arg(long, value_name = "N")]
+    held_out: Option<usize>,
+    /// `local`, or `mock` / `mock:DELAY_MS` to try a search without a model
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    evaluator: EvaluatorKind,
+    /// `nsga2`, or `random` as the baseline
+    #[arg(long, value_enum, default_value_t = AlgorithmKind::Nsga2)]
+    algorithm: AlgorithmKind,
+    /// Crossover of NSGA-II
+    #[arg(long, value_enum, default_value_t = CrossoverKind::Uniform)]
+    crossover: CrossoverKind,
+    /// Mutation rate a gene; by default 1 / genes
+    #[arg(long, value_name = "RATE")]
+    mutation: Option<f64>,
+    /// Measure prefill throughput and report it, also when it is no objective
+    #[arg(long)]
+    throughput: bool,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Tokens that share a forward pass
+    #[arg(long, value_name = "TOKENS")]
+    chunk_tokens: Option<usize>,
+    /// Worker threads that take chunks
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// libtorch threads of each worker
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum AlgorithmKind {
+    Nsga2,
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum CrossoverKind {
+    OnePoint,
+    Uniform,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum EvaluatorKind {
+    Local,
+    Mock(Duration),
+}
+
+impl std::str::FromStr for EvaluatorKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EvaluatorKind, String> {
+        match text.split_once(':').unwrap_or((text, "0")) {
+            ("local", "0") if text == "local" => Ok(EvaluatorKind::Local),
+            ("mock", delay) => {
+                let delay = delay.parse().map_err(|_| format!("`{delay}` is no number of milliseconds"))?;
+                Ok(EvaluatorKind::Mock(Duration::from_millis(delay)))
+            }
+            _ => Err("expected `local`, `mock` or `mock:DELAY_MS`".to_string()),
+        }
+    }
+}
+
+/// The two eval sets of a task, and what the run keeps of it.
+struct PreparedTask {
+    record: RunTask,
+    sets: [EvalSet; 2],
+}
+
+impl Search {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let objectives: Vec<Objective> =
+            self.objectives.iter().map(|text| Objective::parse(text)).collect::<criadero::Result<_>>()?;
+        let stored = RunSettings::read(&self.out)?;
+        let stop = stop_on_ctrl_c()?;
+        match self.evaluator {
+            EvaluatorKind::Mock(delay) => self.run_mock(&objectives, delay, stop),
+            EvaluatorKind::Local => self.run_local(&objectives, stored.map(|settings| settings.frozen), stop),
+        }
+    }
+
+    fn run_mock(&self, objectives: &[Objective], delay: Duration, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+        let space = SearchSpace::open(&self.space)?;
+        let names = self.task_names(objectives, &space)?;
+        let items = self.limit.unwrap_or(MOCK_ITEMS);
+        let held_out_items = self.held_out.unwrap_or(MOCK_ITEMS);
+        let sets: Vec<(String, usize)> = names
+            .iter()
+            .flat_map(|name| [(format!("{name}/search"), items), (format!("{name}/held_out"), held_out_items)])
+            .collect();
+        let mut evaluator = MockEvaluator::new(*space.shape(), &sets, delay, stop);
+        let tasks = names.iter().enumerate().map(|(place, name)| {
+            let [search, held_out] = [&evaluator.sets()[2 * place], &evaluator.sets()[2 * place + 1]];
+            run_task(name, search, held_out, 0.25)
+        });
+        let tasks = tasks.collect();
+        let frozen = Frozen {
+            packing: PackingOptions { chunk_tokens: 0, max_length: 0 },
+            workers: 1,
+            threads: 1,
+            throughput: None,
+        };
+        let settings = self.settings(&space, None, "mock".into(), String::new(), "none".into(), tasks, frozen)?;
+        self.search(settings, &mut evaluator)
+    }
+
+    fn run_local(&self, objectives: &[Objective], stored: Option<Frozen>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+        let checkpoint = open_checkpoint(&self.model)?;
+        let mut space = SearchSpace::open(&self.space)?;
+        space.check_fits(&checkpoint.config().shape)?;
+        let card = SupernetCard::read(checkpoint.path())?;
+        match &card {
+            Some(card) => space = space.with_drop_order(&card.order.drop)?,
+            None => eprintln!(
+                "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
+                self.model.display()
+            ),
+        }
+        let tokenizer = checkpoint.tokenizer()?;
+        let positions = checkpoint.config().max_position_embeddings;
+        let packing = stored.as_ref().map_or(
+            PackingOptions { chunk_tokens: self.chunk_tokens.unwrap_or(1024), max_length: positions.min(MAX_LENGTH) },
+            |frozen| PackingOptions {
+                chunk_tokens: self.chunk_tokens.unwrap_or(frozen.packing.chunk_tokens),
+                ..frozen.packing
+            },
+        );
+        let names = self.task_names(objectives, &space)?;
+        let prepared: Vec<PreparedTask> =
+            names.iter().map(|name| self.prepare_task(name, &tokenizer, packing)).collect::<anyhow::Result<_>>()?;
+        let model = load(&checkpoint, &self.device)?;
+        let workers = self.workers.or(stored.as_ref().map(|frozen| frozen.workers)).unwrap_or(1);
+        let threads = self
+            .threads
+            .or(stored.as_ref().map(|frozen| frozen.threads))
+            .unwrap_or_else(|| (default_threads() / workers).max(1));
+        let wanted = self.throughput || objectives.iter().any(Objective::needs_throughput);
+        let throughput = match stored {
+            Some(frozen) => frozen.throughput,
+            None if wanted => Some(measure_throughput(&model, &space, threads)?),
+            None => None,
+        };
+        let frozen = Frozen { packing, workers, threads, throughput };
+        let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
+            prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
+        let device = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
+        let settings =
+            self.settings(&space, card.as_ref(), "local".into(), checkpoint.digest()?, device, tasks, frozen)?;
+        let sets = sets.into_iter().flatten().collect();
+        let mut evaluator = LocalEvaluator::start(&model, sets, Workers { count: workers, threads }, stop);
+        self.search(settings, &mut evaluator)
+    }
+
+    /// The tasks of all objectives and constraints, each once, in the order they are named.
+    fn task_names(&self, objectives: &[Objective], space: &SearchSpace) -> anyhow::Result<Vec<String>> {
+        let limits = space.constraints().iter().chain(&self.constraints);
+        let limits: Vec<Objective> =
+            limits.map(|limit| Objective::parse(&limit.objective)).collect::<criadero::Result<_>>()?;
+        let mut names: Vec<String> = Vec::new();
+        for name in objectives.iter().chain(&limits).flat_map(Objective::tasks) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        match names.is_empty() {
+            true => bail!("no objective scores a task; a search needs one, such as `choice_nll:arc_easy`"),
+            false => Ok(names),
+        }
+    }
+
+    fn prepare_task(&self, name: &str, tokenizer: &Tokenizer, packing: PackingOptions) -> anyhow::Result<PreparedTask> {
+        let task = self.data.task(name)?;
+        let items = task.items(None)?;
+        let pack = |side: Split, what: &str, limit: Option<usize>| -> anyhow::Result<(EvalSet, Vec<Item>)> {
+            let mut chosen: Vec<&Item> = split_items(&items, side);
+            if let Some(limit) = limit {
+                if limit > chosen.len() {
+                    eprintln!("note: {name}/{what} has {} items, not {limit}", chosen.len());
+                }
+                chosen.truncate(limit);
+            }
+            let set = EvalSet::pack(&format!("{name}/{what}"), task.scoring(), &chosen, tokenizer, packing)
+                .with_context(|| format!("task `{name}`, {what} split"))?;
+            Ok((set, chosen.into_iter().cloned().collect()))
+        };
+        let (search, _) = pack(Split::Search, "search", self.limit)?;
+        let (held_out, held_out_items) = pack(Split::HeldOut, "held_out", self.held_out)?;
+        let truncated = search.truncated + held_out.truncated;
+        if truncated > 0 {
+            eprintln!(
+                "note: {name}: {truncated} requests were longer than {} tokens and lost their first tokens",
+                packing.max_length
+            );
+        }
+        let record = run_task(name, &search, &held_out, task.chance(&held_out_items));
+        Ok(PreparedTask { record, sets: [search, held_out] })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn settings(
+        &self,
+        space: &SearchSpace,
+        card: Option<&SupernetCard>,
+        evaluator: String,
+        model_digest: String,
+        device: String,
+        tasks: Vec<RunTask>,
+        frozen: Frozen,
+    ) -> anyhow::Result<RunSettings> {
+        let own = self.seed_genomes.as_deref().map(read_genomes).transpose()?.unwrap_or_default();
+        if let Some(stranger) = own.iter().find(|genome| !space.contains(genome)) {
+            bail!("seed genome {stranger} is not in the space");
+        }
+        let given = (self.population / 2).max(2);
+        let greedy = match card {
+            Some(card) => {
+                let kept = |layer, gene| card.kept_importance(space.shape(), layer, gene);
+                seeds::greedy_ladder(space, &kept, given)
+            }
+            None => Vec::new(),
+        };
+        let first_networks = seeds::first_networks(space, &own, [greedy, seeds::uniform_ladder(space, given)], given);
+        let versions = BTreeMap::from([
+            ("criadero".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+            ("libtorch".to_string(), "2.11.0".to_string()),
+        ]);
+        Ok(RunSettings {
+            format: RunSettings::FORMAT,
+            versions,
+            model: self.model.display().to_string(),
+            model_digest,
+            space: space.clone(),
+            objectives: self.objectives.clone(),
+            constraints: space.constraints().iter().chain(&self.constraints).cloned().collect(),
+            tasks,
+            evaluator,
+            device,
+            algorithm: self.algorithm_settings(),
+            evals: self.evals,
+            seed: self.seed,
+            first_networks,
+            frozen,
+        })
+    }
+
+    fn algorithm_settings(&self) -> serde_json::Value {
+        match self.algorithm {
+            AlgorithmKind::Random => serde_json::json!({ "name": "random", "population": self.population }),
+            AlgorithmKind::Nsga2 => serde_json::json!({
+                "name": "nsga2",
+                "population": self.population,
+                "crossover": format!("{:?}", self.crossover).to_lowercase(),
+                "mutation": self.mutation,
+            }),
+        }
+    }
+
+    fn search(&self, settings: RunSettings, evaluator: &mut dyn Evaluator) -> anyhow::Result<()> {
+        let algorithm = self.algorithm(&settings)?;
+        let run = Run::open(&self.out, settings)?;
+        let bar = Bar::new("searching", 0);
+        let mut on_progress = |progress: Progress| match progress {
+            Progress::Resumed { evaluations } => bar.line(&format!("resuming: {evaluations} networks are measured")),
+            Progress::Scored { done, total } => bar.set(done, total),
+            Progress::Population { evaluations, of } => bar.line(&format!("{evaluations} of {of} networks measured")),
+            Progress::HeldOut { networks } => bar.line(&format!("measuring {networks} networks on held-out items")),
+        };
+        let front = run.search(algorithm, evaluator, &mut on_progress)?;
+        bar.finish();
+        print_front(&front, &self.out);
+        Ok(())
+    }
+
+    fn algorithm(&self, settings: &RunSettings) -> criadero::Result<Box<dyn Algorithm>> {
+        let space = &settings.space;
+        let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let first = first_population(space, &settings.first_networks, self.population, &mut rng, size);
+        Ok(match self.algorithm {
+            AlgorithmKind::Random => Box::new(RandomSearch::new(space, self.population, first, self.seed)?),
+            AlgorithmKind::Nsga2 => {
+                let crossover = match self.crossover {
+                    CrossoverKind::OnePoint => Crossover::OnePoint,
+                    CrossoverKind::Uniform => Crossover::Uniform,
+                };
+                let defaults = Nsga2Settings::new(self.population);
+                let settings = Nsga2Settings { crossover, mutation_rate: self.mutation, ..defaults };
+                Box::new(Nsga2::new(space, settings, first, self.seed)?)
+            }
+        })
+    }
+}
+
+fn run_task(name: &str, search: &EvalSet, held_out: &EvalSet, chance: f64) -> RunTask {
+    RunTask {
+        name: name.to_string(),
+        search_digest: search.digest.clone(),
+        search_items: search.items.len(),
+        held_out_digest: held_out.digest.clone(),
+        held_out_items: held_out.items.len(),
+        chance,
+    }
+}
+
+fn measure_throughput(model: &Llama, space: &SearchSpace, threads: usize) -> anyhow::Result<LatencyTable> {
+    let options = LatencyOptions { threads, ..LatencyOptions::default() };
+    let bar = Bar::new("throughput", 0);
+    let table = LatencyTable::measure(model, space, options, &mut |done, total| bar.set(done, total))?;
+    bar.finish();
+    eprintln!(
+        "throughput table: mean error {:.1} % and Kendall tau {:.2} on {} networks it was not fitted to",
+        100.0 * table.mean_error(),
+        table.kendall_tau(),
+        table.checks.len()
+    );
+    Ok(table)
+}
+
+/// The first Ctrl-C sets a flag, a second one ends the process at once.
+fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(1);
+        }
+        eprintln!("stopping after the network being scored; Ctrl-C again stops at once");
+    })?;
+    Ok(stop)
+}
+
+/// Genomes of a text file, one a line, or of a finished run's front.
+fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
+    if path.is_dir() {
+        let front = Front::read_json(&path.join("front.json"))?;
+        return Ok(front.points.into_iter().map(|point| point.genome).collect());
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(number, line)| line.parse().with_context(|| format!("{}, line {}", path.display(), number + 1)))
+        .collect()
+}
+
+fn print_front(front: &Front, out: &Path) {
+    print!("{}", criadero::report::table::Table::new(front).text());
+    println!("hypervolume on held-out items: {:.4} (reference: chance, 1.05 x the parent's size)", front.hypervolume);
+    println!("run: {}", out.display());
+}

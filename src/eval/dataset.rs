@@ -1,0 +1,391 @@
+//! Rows of a task's data files: JSON lines (plain or gzip), Parquet, and Arrow IPC (stream or file).
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_json::writer::{LineDelimited, WriterBuilder};
+use flate2::read::MultiGzDecoder;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Where `make assets` puts data, and where tasks look without `--data`: `$CRIADERO_CACHE/assets`, else
+/// `$XDG_CACHE_HOME/criadero/assets`, else `~/.cache/criadero/assets`. Only the command line calls this.
+pub fn default_data_dir() -> PathBuf {
+    data_dir_from(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+fn data_dir_from(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    let cache = variable("CRIADERO_CACHE").unwrap_or_else(|| {
+        let caches = variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cache"));
+        caches.join("criadero")
+    });
+    cache.join("assets")
+}
+
+/// One row of a data file.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The file it is from.
+    pub path: Arc<Path>,
+    /// Its line in a text file or its place in a table, from 1.
+    pub number: usize,
+    /// An object.
+    pub value: Value,
+}
+
+impl Row {
+    /// An error about this row.
+    pub fn error(&self, reason: impl std::fmt::Display) -> Error {
+        Error::format(&self.path, "task data", format!("line {}: {reason}", self.number))
+    }
+}
+
+/// The data files of a task, in the order their rows count.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    files: Vec<PathBuf>,
+}
+
+impl Dataset {
+    /// Finds the files of `patterns` under the first of `roots` that has any. In a pattern `*` stands for any part
+    /// of one path component; its files come in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with `remedy` when a pattern fits no file.
+    pub fn find(patterns: &[String], roots: &[PathBuf], remedy: &str) -> Result<Dataset> {
+        let mut files = Vec::new();
+        for pattern in patterns {
+            let found = roots.iter().map(|root| expand(root, Path::new(pattern))).find(|found| !found.is_empty());
+            files.extend(found.ok_or_else(|| Error::Missing {
+                what: "task data".to_string(),
+                path: roots.last().map_or_else(|| PathBuf::from(pattern), |root| root.join(pattern)),
+                remedy: remedy.to_string(),
+            })?);
+        }
+        Ok(Dataset { files })
+    }
+
+    /// One file.
+    pub fn file(path: impl Into<PathBuf>) -> Dataset {
+        Dataset { files: vec![path.into()] }
+    }
+
+    /// All rows, file by file.
+    pub fn rows(&self) -> impl Iterator<Item = Result<Row>> + '_ {
+        self.files.iter().flat_map(|path| rows_of(path).unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))
+    }
+}
+
+/// The files that `pattern` stands for under `root`, sorted component by component.
+fn expand(root: &Path, pattern: &Path) -> Vec<PathBuf> {
+    let mut places = vec![root.to_path_buf()];
+    for component in pattern.components() {
+        let name = component.as_os_str().to_string_lossy();
+        let Component::Normal(_) = component else {
+            places.iter_mut().for_each(|place| place.push(component));
+            continue;
+        };
+        if !name.contains('*') {
+            places.iter_mut().for_each(|place| place.push(component));
+            continue;
+        }
+        let inside = |place: &PathBuf| {
+            let entries = fs::read_dir(place).into_iter().flatten().flatten();
+            let fitting = entries.filter(|entry| fits(&name, &entry.file_name().to_string_lossy()));
+            let mut paths: Vec<PathBuf> = fitting.map(|entry| entry.path()).collect();
+            paths.sort();
+            paths
+        };
+        places = places.iter().flat_map(inside).collect();
+    }
+    places.retain(|path| path.is_file());
+    places
+}
+
+/// Whether `name` fits a pattern in which `*` stands for any characters.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(place) => rest = &rest[place + part.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+type Rows = Box<dyn Iterator<Item = Result<Row>>>;
+
+/// The longest line read from a text file: a guard against a compressed bomb.
+const MAX_LINE: u64 = 1 << 28;
+
+/// Rows of one file. The first bytes say what it is, whatever its name.
+fn rows_of(path: &Path) -> Result<Rows> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut magic = Vec::new();
+    file.by_ref().take(6).read_to_end(&mut magic).map_err(Error::io(path))?;
+    file.rewind().map_err(Error::io(path))?;
+    let shared: Arc<Path> = Arc::from(path);
+    match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Ok(Box::new(lines(shared, MultiGzDecoder::new(BufReader::new(file))))),
+        [b'P', b'A', b'R', b'1', ..] => {
+            let reader = guarded(path, PARQUET, || ParquetRecordBatchReaderBuilder::try_new(file)?.build())?;
+            Ok(Box::new(table(shared, PARQUET, reader)))
+        }
+        b"ARROW1" => {
+            let reader = guarded(path, ARROW, || arrow_ipc::reader::FileReader::try_new_buffered(file, None))?;
+            Ok(Box::new(table(shared, ARROW, reader)))
+        }
+        [0xff, 0xff, 0xff, 0xff, ..] => {
+            let reader = guarded(path, ARROW, || arrow_ipc::reader::StreamReader::try_new_buffered(file, None))?;
+            Ok(Box::new(table(shared, ARROW, reader)))
+        }
+        _ => Ok(Box::new(lines(shared, file))),
+    }
+}
+
+/// Rows of a text file with one JSON object a line; blank lines are skipped.
+fn lines(path: Arc<Path>, source: impl Read) -> impl Iterator<Item = Result<Row>> {
+    let mut reader = BufReader::with_capacity(1 << 16, source);
+    let mut number = 0;
+    let mut line = Vec::new();
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        let bad = |number, reason: String| Error::format(&path, "JSON lines", format!("line {number}: {reason}"));
+        while !failed {
+            line.clear();
+            number += 1;
+            let read = match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+                Ok(read) => read,
+                Err(error) => {
+                    failed = true;
+                    return Some(Err(bad(number, error.to_string())));
+                }
+            };
+            if read == 0 {
+                return None;
+            }
+            let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            let row = serde_json::from_slice(text).map_err(|error| bad(number, error.to_string()));
+            let row = row.and_then(|value: Value| match value {
+                Value::Object(_) => Ok(Row { path: path.clone(), number, value }),
+                _ => Err(bad(number, "found a value that is no object, expected {\"field\": ...}".to_string())),
+            });
+            failed = row.is_err();
+            return Some(row);
+        }
+        None
+    })
+}
+
+const ARROW: &str = "Arrow IPC";
+const PARQUET: &str = "Parquet";
+
+/// Rows of a table, batch by batch.
+fn table<E: std::fmt::Display>(
+    path: Arc<Path>,
+    format: &'static str,
+    mut batches: impl Iterator<Item = std::result::Result<RecordBatch, E>>,
+) -> impl Iterator<Item = Result<Row>> {
+    let mut number = 0;
+    let mut failed = false;
+    let batch_rows = std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let values = guarded(&path, format, || match batches.next() {
+            None => Ok(None),
+            Some(batch) => json_values(&batch.map_err(|error| error.to_string())?).map(Some),
+        });
+        failed = values.is_err();
+        let rows: Vec<Result<Row>> = match values {
+            Ok(None) => return None,
+            Err(error) => vec![Err(error)],
+            Ok(Some(values)) => {
+                let before = number;
+                number += values.len();
+                let row = |(place, value)| Ok(Row { path: path.clone(), number: before + place + 1, value });
+                values.into_iter().enumerate().map(row).collect()
+            }
+        };
+        Some(rows)
+    });
+    batch_rows.flatten()
+}
+
+/// A batch's rows as JSON objects.
+fn json_values(batch: &RecordBatch) -> Result<Vec<Value>, String> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
+    let text = writer.into_inner();
+    let rows = serde_json::Deserializer::from_slice(&text).into_iter();
+    rows.collect::<Result<_, _>>().map_err(|error: serde_json::Error| error.to_string())
+}
+
+/// Calls a decoder of the arrow family, which slices buffers by the file's own lengths and panics when they lie; that
+/// becomes an error too.
+fn guarded<T, E: std::fmt::Display>(
+    path: &Path,
+    format: &'static str,
+    decode: impl FnOnce() -> std::result::Result<T, E>,
+) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(decoded) => decoded.map_err(|error| Error::format(path, format, error.to_string())),
+        Err(_) => Err(Error::format(path, format, "its metadata is damaged")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use arrow_array::{Int64Array, ListArray, StringArray, types::Int64Type};
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(path: &Path) -> Result<Vec<Value>> {
+        Dataset::file(path).rows().map(|row| row.map(|row| row.value)).collect()
+    }
+
+    fn batch() -> RecordBatch {
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]);
+        RecordBatch::try_from_iter_with_nullable([
+            ("text", Arc::new(StringArray::from(vec![Some("é\n"), None])) as arrow_array::ArrayRef, true),
+            ("number", Arc::new(Int64Array::from(vec![7, i64::MIN])), true),
+            ("list", Arc::new(lists), true),
+        ])
+        .unwrap()
+    }
+
+    fn stream() -> Vec<u8> {
+        let mut writer = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), &batch().schema()).unwrap();
+        writer.write(&batch()).unwrap();
+        writer.write(&batch()).unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    fn tables() -> [(&'static str, Vec<u8>); 3] {
+        let mut file = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &batch().schema()).unwrap();
+        file.write(&batch()).unwrap();
+        file.write(&batch()).unwrap();
+        let mut parquet = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch().schema(), None).unwrap();
+        parquet.write(&batch()).unwrap();
+        parquet.write(&batch()).unwrap();
+        [("stream", stream()), ("file", file.into_inner().unwrap()), ("parquet", parquet.into_inner().unwrap())]
+    }
+
+    #[test]
+    fn every_format_gives_the_same_rows_whatever_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        let two = [
+            json!({"text": "é\n", "number": 7, "list": [1, null]}),
+            json!({"text": null, "number": i64::MIN, "list": null}),
+        ];
+        let four = [two.clone(), two].concat();
+        let text: String = four.iter().map(|row| format!("{row}\n\n")).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        let texts = [("jsonl", format!("\u{feff}{text}").into_bytes()), ("gzip", gzip.finish().unwrap())];
+        for (format, bytes) in tables().into_iter().chain(texts) {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(rows(&path).unwrap(), four, "{format}");
+        }
+    }
+
+    #[test]
+    fn damaged_tables_are_errors_and_never_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        for (format, bytes) in tables() {
+            let mut rejected = 0;
+            for place in (0..bytes.len()).step_by(11) {
+                let mut damaged = bytes.clone();
+                damaged[place] ^= 0x55;
+                fs::write(&path, &damaged).unwrap();
+                rejected += usize::from(rows(&path).is_err());
+                fs::write(&path, &bytes[..place]).unwrap();
+                let _ = rows(&path);
+            }
+            assert!(rejected > 3, "{format}: only {rejected} damages were noticed");
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        for (text, reason) in [
+            ("{\"a\": 1}\n\n{\"a\": \n", "line 3: EOF while parsing"),
+            ("{}\n[1]\n", "line 2: found a value that is no object"),
+            ("{\"a\": \"\u{1}\"}", "line 1: control character"),
+            (&"[".repeat(10_000), "line 1: recursion limit"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = rows(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("rows.jsonl: not a valid JSON lines file: {reason}")), "{error}");
+        }
+        fs::write(&path, [0x1f, 0x8b, 8, 0, 1, 2, 3]).unwrap();
+        assert!(rows(&path).is_err(), "a cut gzip file");
+        fs::write(&path, b"").unwrap();
+        assert_eq!(rows(&path).unwrap(), Vec::<Value>::new());
+    }
+
+    #[test]
+    fn patterns_find_files_in_the_order_of_their_names() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/test/x.arrow", "a/test/y.arrow", "a/test/x.json", "a/dev/x.arrow"] {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(name), "{}").unwrap();
+        }
+        let roots = [dir.path().join("nowhere"), dir.path().to_path_buf()];
+        let found = |pattern: &str| Dataset::find(&[pattern.to_string()], &roots, "make assets").map(|set| set.files);
+        assert_eq!(
+            found("*/test/*.arrow").unwrap(),
+            [dir.path().join("a/test/y.arrow"), dir.path().join("b/test/x.arrow")]
+        );
+        assert_eq!(found("a/*/x.*").unwrap().len(), 2);
+        let error = found("c/*.arrow").unwrap_err().to_string();
+        assert!(error.starts_with("task data not found: ") && error.ends_with("c/*.arrow; make assets"), "{error}");
+    }
+
+    #[test]
+    fn stars_stand_for_any_part_of_a_name() {
+        for (pattern, name, fit) in [
+            ("*", "", true),
+            ("a*", "ab", true),
+            ("*.b*.c", "a.b.b.c", true),
+            ("a*a", "a", false),
+            ("ab", "abc", false),
+        ] {
+            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_data_directory_follows_the_cache_directories() {
+        let among = |set: &[(&str, &str)]| {
+            let owned: Vec<(String, PathBuf)> = set.iter().map(|(name, at)| (name.to_string(), at.into())).collect();
+            data_dir_from(|name| owned.iter().find(|(known, _)| known == name).map(|(_, at)| at.clone()))
+        };
+        assert_eq!(among(&[("HOME", "/h")]), Path::new("/h/.cache/criadero/assets"));
+        assert_eq!(among(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Path::new("/x/criadero/assets"));
+        assert_eq!(among(&[("CRIADERO_CACHE", "/c"), ("XDG_CACHE_HOME", "/x")]), Path::new("/c/assets"));
+    }
+}

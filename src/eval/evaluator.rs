@@ -1,0 +1,73 @@
+//! The seam between a search and whatever scores networks.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::packing::EvalSet;
+use crate::error::Result;
+use crate::space::Genome;
+
+/// One item's score on one network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ItemScore {
+    /// Natural-log likelihood of each request.
+    #[serde(rename = "ll")]
+    pub log_likelihoods: Vec<f64>,
+    /// Whether every scored token was the most likely one; only where the task asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub greedy: bool,
+}
+
+/// What became of one network on one chunk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// One score an item of the chunk.
+    Scored(Vec<ItemScore>),
+    /// The network cannot be scored, with the reason; the search goes on without it.
+    Failed(String),
+}
+
+/// A chunk of an eval set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkId {
+    /// Place in [`Evaluator::sets`].
+    pub set: usize,
+    /// Place in [`EvalSet::chunks`].
+    pub chunk: usize,
+}
+
+/// Networks to score on one chunk.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The networks, each once.
+    pub genomes: Vec<Genome>,
+}
+
+/// One network's outcome on one chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partial {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The network.
+    pub genome: Genome,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Scores networks on chunks. A partial score depends on its chunk and genome alone: not on what else is
+/// asked for, nor on the order.
+pub trait Evaluator {
+    /// The eval sets that chunks are numbered by.
+    fn sets(&self) -> &Arc<Vec<EvalSet>>;
+
+    /// Scores all the work, handing each partial score to `sink` as soon as it is known, in any order.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::Error::Interrupted) once the user asked to stop, and whatever `sink` returns; all work
+    /// handed over before stays valid.
+    fn evaluate(&mut self, work: Vec<Work>, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()>;
+}

@@ -1,0 +1,122 @@
+//! A question as the evaluator sees it: requests, the true ones among them, and the side of the split it is on.
+
+use serde::{Deserialize, Serialize};
+
+/// One log-likelihood to compute: of `continuation` after `context`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Request {
+    /// The text before; may be empty.
+    pub context: String,
+    /// The text that is scored, with its leading space where lm-evaluation-harness has one.
+    pub continuation: String,
+}
+
+/// How an item's log-likelihoods become its score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// One context, several continuations: right when a true one has the largest log-likelihood.
+    Choices,
+    /// Several contexts, one continuation (WinoGrande): right when the true context makes it likeliest.
+    Contexts,
+    /// As `Choices`, over TruthfulQA's list with one true answer.
+    Mc1,
+    /// TruthfulQA's list with several true answers: their share of the probability.
+    Mc2,
+    /// One continuation (LAMBADA): right when every token of it is the model's first guess.
+    LastWord,
+    /// A whole document: perplexity.
+    Rolling,
+}
+
+/// One question of a task, rendered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Place among the kept rows of the task's files, from 0.
+    pub index: usize,
+    /// One a choice; one for `LastWord` and `Rolling`.
+    pub requests: Vec<Request>,
+    /// The true choices, ascending: one, or several for `Mc2`.
+    pub gold: Vec<usize>,
+    /// The denominators of `acc_norm`, one a request: Unicode characters without the joining space. They are
+    /// the choice's, and for `Contexts`, where the scored text is the same for all, the continuation's.
+    pub choice_chars: Vec<usize>,
+    /// BLAKE3 of the normalised context and choices: [`split`] and the order of evaluation come from it. Few-shot
+    /// examples and preambles are left out, so that a question stays on its side whatever stands before it.
+    pub key: [u8; 32],
+}
+
+/// The two halves of a task's items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// What a search may look at.
+    Search,
+    /// What the front is measured on afterwards.
+    HeldOut,
+}
+
+/// The side an item is on: the first half of the hash space is the search's. Equal texts have equal keys, so
+/// a duplicate never sits on both sides.
+pub fn split(key: &[u8; 32]) -> Split {
+    if key[0] < 0x80 { Split::Search } else { Split::HeldOut }
+}
+
+/// The items of one side in hash order (by key, then by index), in which any prefix is a random sample.
+pub fn split_items(items: &[Item], side: Split) -> Vec<&Item> {
+    let mut chosen: Vec<&Item> = items.iter().filter(|item| split(&item.key) == side).collect();
+    chosen.sort_by_key(|item| (item.key, item.index));
+    chosen
+}
+
+/// An item's key: of its contexts and its continuations, each a set whose order does not count, in lower case
+/// with single spaces. Every text is hashed with its length before it, so that no two items run together.
+pub fn key<'a>(
+    contexts: impl IntoIterator<Item = &'a str>,
+    continuations: impl IntoIterator<Item = &'a str>,
+) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |texts: Vec<String>| {
+        hasher.update(&(texts.len() as u64).to_le_bytes());
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+    };
+    add(normalised(contexts));
+    add(normalised(continuations));
+    *hasher.finalize().as_bytes()
+}
+
+fn normalised<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let normal = |text: &str| text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut texts: Vec<String> = texts.into_iter().map(normal).collect();
+    texts.sort();
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_ignore_case_spaces_and_the_order_of_choices_only() {
+        let one = key(["Question: Who?\nAnswer:"], ["Ann", "Bob"]);
+        assert_eq!(one, key([" question:  who? answer: "], ["bob", "ANN "]));
+        assert_ne!(one, key(["Question: Who?\nAnswer:"], ["Ann", "Bob", "Bob"]));
+        assert_ne!(one, key(["Question: Who?\nAnswer: Ann"], ["Bob"]));
+        assert_ne!(key(["ab"], ["c"]), key(["a"], ["bc"]));
+    }
+
+    #[test]
+    fn sides_are_halves_of_the_hash_space_in_hash_order() {
+        let item = |index, first| {
+            let mut key = [0; 32];
+            key[0] = first;
+            Item { index, requests: Vec::new(), gold: Vec::new(), choice_chars: Vec::new(), key }
+        };
+        let items = [item(0, 0x7f), item(1, 0x80), item(2, 0x00), item(3, 0xff), item(4, 0x00)];
+        let places = |side| split_items(&items, side).iter().map(|item| item.index).collect::<Vec<_>>();
+        assert_eq!(places(Split::Search), [2, 4, 0]);
+        assert_eq!(places(Split::HeldOut), [1, 3]);
+    }
+}

@@ -1,0 +1,254 @@
+//! One row of a task's data, rendered: contexts, continuations and which of them are true.
+
+use minijinja::Environment;
+use minijinja::value::{Value, ValueKind};
+
+use super::dataset::Row;
+use super::item::{Item, Request, Scoring, key};
+use super::task_file::{List, Prompt, TaskFile};
+use super::template::{Formula, Result, Text};
+
+/// A task file's templates, compiled.
+pub struct Compiled<'a> {
+    keep: Option<Formula<'a>>,
+    preamble: Option<Text<'a>>,
+    /// What stands between context and continuation.
+    pub delimiter: &'a str,
+    contexts: Texts<'a>,
+    continuations: Texts<'a>,
+    gold: Option<Formula<'a>>,
+    flags: bool,
+}
+
+/// One template, a fixed list, or an expression that gives a list.
+enum Texts<'a> {
+    One(Text<'a>),
+    Fixed(&'a [String]),
+    Formula(Formula<'a>),
+}
+
+impl<'a> Texts<'a> {
+    fn list(env: &'a Environment<'a>, list: &'a List) -> Result<Texts<'a>> {
+        match list {
+            List::Fixed(texts) => Ok(Texts::Fixed(texts)),
+            List::Formula(source) => Formula::new(env, source).map(Texts::Formula),
+        }
+    }
+
+    fn render(&self, row: &Value) -> Result<Vec<String>> {
+        match self {
+            Texts::One(text) => Ok(vec![text.render(row)?]),
+            Texts::Fixed(texts) => Ok(texts.to_vec()),
+            Texts::Formula(formula) => formula.texts(row),
+        }
+    }
+}
+
+impl<'a> Compiled<'a> {
+    /// Compiles the templates of `file`.
+    pub fn new(env: &'a Environment<'a>, file: &'a TaskFile) -> Result<Compiled<'a>> {
+        let text = |source: &'a String| Text::new(env, source).map(Texts::One);
+        let formula = |source: &'a String| Formula::new(env, source);
+        let (contexts, continuations, gold) = match &file.prompt {
+            Prompt::Choices { context, choices, gold } => (text(context)?, Texts::list(env, choices)?, Some(gold)),
+            Prompt::Contexts { contexts, continuation, gold } => {
+                (Texts::list(env, contexts)?, text(continuation)?, Some(gold))
+            }
+            Prompt::LastWord { context, continuation } => (text(context)?, text(continuation)?, None),
+            Prompt::Rolling { document, .. } => (Texts::One(Text::new(env, "")?), text(document)?, None),
+        };
+        Ok(Compiled {
+            keep: file.where_.as_ref().map(formula).transpose()?,
+            preamble: file.preamble.as_ref().map(|source| Text::new(env, source)).transpose()?,
+            contexts,
+            continuations,
+            gold: gold.map(formula).transpose()?,
+            flags: file.scoring == Scoring::Mc2,
+            delimiter: if file.scoring == Scoring::Rolling { "" } else { &file.target_delimiter },
+        })
+    }
+
+    /// Whether the row counts.
+    pub fn keeps(&self, row: &Value) -> Result<bool> {
+        self.keep.as_ref().map_or(Ok(true), |keep| keep.value(row).map(|value| value.is_true()))
+    }
+
+    /// The preamble for one row.
+    pub fn preamble(&self, row: &Value) -> Result<String> {
+        self.preamble.as_ref().map_or(Ok(String::new()), |text| text.render(row))
+    }
+
+    /// The question of one row, checked.
+    pub fn question(&self, row: &Value) -> Result<Question> {
+        let (contexts, continuations) = (self.contexts.render(row)?, self.continuations.render(row)?);
+        if contexts.is_empty() || continuations.is_empty() {
+            return Err("it has no choices".to_string());
+        }
+        let options = if matches!(self.contexts, Texts::One(_)) { &continuations } else { &contexts };
+        let gold = match &self.gold {
+            None => vec![0],
+            Some(gold) if self.flags => flags(&gold.value(row)?, options.len())?,
+            Some(gold) => indices(&gold.value(row)?, options)?,
+        };
+        let question = Question { contexts, continuations, gold };
+        question.check()?;
+        Ok(question)
+    }
+}
+
+/// The places of the ones in `mc2`'s labels.
+fn flags(labels: &Value, count: usize) -> Result<Vec<usize>> {
+    let wrong = || format!("gold is {labels}, expected a list of 0 and 1, one for each of {count} choices");
+    let flag = |label: Value| label.as_usize().filter(|flag| *flag <= 1 && label.is_number()).ok_or_else(wrong);
+    let items = labels.try_iter().map_err(|_| wrong())?;
+    let flags: Vec<usize> = items.map(flag).collect::<Result<_, _>>()?;
+    if flags.len() != count || !flags.contains(&1) {
+        return Err(wrong());
+    }
+    Ok((0..count).filter(|place| flags[*place] == 1).collect())
+}
+
+/// The true choices that a gold value stands for: an index, a choice's text, or a list of those.
+fn indices(gold: &Value, options: &[String]) -> Result<Vec<usize>> {
+    let count = options.len();
+    let golds =
+        if gold.kind() == ValueKind::Seq { gold.try_iter() } else { Value::from(vec![gold.clone()]).try_iter() };
+    let mut places = Vec::new();
+    for gold in golds.map_err(|error| error.to_string())? {
+        let place = match gold.as_str() {
+            Some(text) => options.iter().position(|option| option == text),
+            None if gold.is_number() => gold.as_usize().filter(|place| *place < count),
+            None => None,
+        };
+        let expected = || format!("gold is {gold:?}, expected 0 to {} or a choice's text", count.saturating_sub(1));
+        places.push(place.ok_or_else(expected)?);
+    }
+    places.sort_unstable();
+    places.dedup();
+    if places.is_empty() {
+        return Err("gold is an empty list".to_string());
+    }
+    Ok(places)
+}
+
+/// One row's texts: several contexts and one continuation, or the other way round, or one of each.
+pub struct Question {
+    /// Contexts, one or one a choice.
+    pub contexts: Vec<String>,
+    /// Continuations, one or one a choice.
+    pub continuations: Vec<String>,
+    /// The true choices, ascending.
+    pub gold: Vec<usize>,
+}
+
+impl Question {
+    /// Fails when there is nothing to score.
+    pub fn check(&self) -> Result<()> {
+        let many = self.continuations.len() > 1;
+        match self.continuations.iter().position(|text| text.trim().is_empty()) {
+            Some(place) if many => Err(format!("choice {place} is empty")),
+            Some(_) => Err("the text to score is empty".to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// Context and continuation of one choice.
+    fn pair(&self, choice: usize) -> (&str, &str) {
+        let of = |texts: &'_ Vec<String>| if texts.len() == 1 { 0 } else { choice };
+        (&self.contexts[of(&self.contexts)], &self.continuations[of(&self.continuations)])
+    }
+
+    /// The question with its answer.
+    pub fn example(&self, delimiter: &str) -> String {
+        let (context, continuation) = self.pair(self.gold[0]);
+        format!("{context}{delimiter}{continuation}")
+    }
+
+    /// The question as an item, with `before` in front of every context.
+    pub fn item(self, index: usize, before: &str, delimiter: &str) -> Item {
+        let pairs = || (0..self.contexts.len().max(self.continuations.len())).map(|choice| self.pair(choice));
+        let request = |(context, continuation): (&str, &str)| Request {
+            context: format!("{before}{context}"),
+            continuation: format!("{delimiter}{continuation}"),
+        };
+        Item {
+            index,
+            requests: pairs().map(request).collect(),
+            choice_chars: pairs().map(|(_, continuation)| continuation.chars().count()).collect(),
+            key: key(self.contexts.iter().map(String::as_str), self.continuations.iter().map(String::as_str)),
+            gold: self.gold,
+        }
+    }
+}
+
+/// Rendered examples with the rows they are from.
+#[derive(Default)]
+pub struct Examples {
+    /// Each example's row and text, its delimiter included.
+    pub shots: Vec<(serde_json::Value, String)>,
+    /// A field that example and question must have in common.
+    pub same: Option<String>,
+    /// Whether the examples are the items themselves, so that a question must not be its own example.
+    pub from_the_items: bool,
+}
+
+impl Examples {
+    /// The first `count` examples that may stand before `row`.
+    pub fn before(&self, row: &Row, count: usize) -> Result<String> {
+        let same =
+            |shot: &serde_json::Value| self.same.as_ref().is_none_or(|field| shot.get(field) == row.value.get(field));
+        let fits = |shot: &serde_json::Value| same(shot) && !(self.from_the_items && *shot == row.value);
+        let texts: Vec<&str> =
+            self.shots.iter().filter(|(shot, _)| fits(shot)).take(count).map(|(_, text)| text.as_str()).collect();
+        if texts.len() < count {
+            return Err(format!("{count} few-shot examples were asked for, {} are there", texts.len()));
+        }
+        Ok(texts.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gold_is_an_index_a_text_or_a_list_of_them() {
+        let options = ["no", "yes", "7", "no"].map(str::to_string);
+        let golds = |json: serde_json::Value| indices(&Value::from_serialize(json), &options);
+        for (gold, places) in [
+            (serde_json::json!(3), vec![3]),
+            (serde_json::json!("no"), vec![0]),
+            (serde_json::json!("7"), vec![2]),
+            (serde_json::json!([2, "yes", 2]), vec![1, 2]),
+        ] {
+            assert_eq!(golds(gold.clone()), Ok(places), "{gold}");
+        }
+        for gold in ["4", "-1", "0.5", "\"0\"", "null", "false", "[]", "{}", "[[0]]"] {
+            assert!(golds(serde_json::from_str(gold).unwrap()).is_err(), "{gold}");
+        }
+    }
+
+    #[test]
+    fn labels_of_mc2_are_one_flag_a_choice_with_a_true_one() {
+        let places = |json: serde_json::Value| flags(&Value::from_serialize(json), 3);
+        assert_eq!(places(serde_json::json!([1, 0, 1])), Ok(vec![0, 2]));
+        for labels in ["[1, 0]", "[0, 0, 0]", "[1, 2, 0]", "[true, false, false]", "1", "\"101\""] {
+            assert!(places(serde_json::from_str(labels).unwrap()).is_err(), "{labels}");
+        }
+    }
+
+    #[test]
+    fn several_contexts_share_the_continuation_and_one_context_its_choices() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let choices = Question { contexts: texts(&["q"]), continuations: texts(&["a", "bé"]), gold: vec![1] };
+        assert_eq!(choices.example(" "), "q bé");
+        let item = choices.item(5, "Before. ", " ");
+        assert_eq!(item.requests[1], Request { context: "Before. q".to_string(), continuation: " bé".to_string() });
+        assert_eq!((item.index, item.choice_chars), (5, vec![1, 2]));
+        let contexts = Question { contexts: texts(&["Ana", "Eva"]), continuations: texts(&["ran."]), gold: vec![1] };
+        assert_eq!(contexts.example(" "), "Eva ran.");
+        let item = contexts.item(0, "", " ");
+        assert_eq!(item.requests[0], Request { context: "Ana".to_string(), continuation: " ran.".to_string() });
+        assert_eq!(item.choice_chars, [4, 4]);
+    }
+}

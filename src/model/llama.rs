@@ -1,0 +1,408 @@
+//! The elastic LLaMA, top to bottom in reading order: every width of a forward pass is a prefix of the
+//! loaded weights, taken as a view.
+//!
+//! Letters: `t` tokens, `d` hidden, `h` query heads, `k` key/value heads, `g` query heads in a group
+//! (`h / k`), `e` head_dim, `f` MLP width, `v` vocabulary. Mathematics as in `modeling_llama.py` of
+//! transformers; norms, logits and log-probabilities are float32 whatever the weights are.
+
+use tch::{Device, Kind, Tensor};
+
+use super::tree::{BlockAttention, RopeTable, TreeBatch};
+use crate::checkpoint::{Checkpoint, LayerTensor, LlamaConfig, TensorName};
+use crate::error::{Error, Result};
+use crate::space::genome::FULL_BITS;
+use crate::space::{Gene, Genome};
+
+/// Logits are computed for this many rows at a time, so that a float32 (rows, v) stays small. Part of
+/// what makes a score reproducible, so a constant.
+const HEAD_ROWS: i64 = 256;
+
+/// A LLaMA on a device whose layers can run at any prefix of their widths.
+pub struct Llama {
+    config: LlamaConfig,
+    device: Device,
+    kind: Kind,
+    /// (v, d)
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    /// (d)
+    norm: Tensor,
+    /// (v, d); the embedding itself when tied.
+    head: Tensor,
+    rope: RopeTable,
+}
+
+struct Layer {
+    attention: Option<Attention>,
+    mlp: Option<Mlp>,
+}
+
+struct Attention {
+    /// (d)
+    norm: Tensor,
+    /// (h·e, d)
+    q: Tensor,
+    /// (k·e, d)
+    k: Tensor,
+    /// (k·e, d)
+    v: Tensor,
+    /// (d, h·e)
+    o: Tensor,
+}
+
+struct Mlp {
+    /// (d)
+    norm: Tensor,
+    /// (f, d)
+    gate: Tensor,
+    /// (f, d)
+    up: Tensor,
+    /// (d, f)
+    down: Tensor,
+}
+
+impl Llama {
+    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices; norms are float32.
+    pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
+        let config = checkpoint.config().clone();
+        let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
+        let embedding = read(TensorName::Embedding, kind)?;
+        let mut layers = Vec::with_capacity(config.shape.layers);
+        for (layer, gene) in config.genome.genes().iter().enumerate() {
+            let weight = |tensor| read(TensorName::Layer(layer, tensor), kind);
+            let norm = |tensor| read(TensorName::Layer(layer, tensor), Kind::Float);
+            let attention = match gene.heads {
+                0 => None,
+                _ => Some(Attention {
+                    norm: norm(LayerTensor::InputNorm)?,
+                    q: weight(LayerTensor::Q)?,
+                    k: weight(LayerTensor::K)?,
+                    v: weight(LayerTensor::V)?,
+                    o: weight(LayerTensor::O)?,
+                }),
+            };
+            let mlp = match gene.mlp {
+                0 => None,
+                _ => Some(Mlp {
+                    norm: norm(LayerTensor::PostNorm)?,
+                    gate: weight(LayerTensor::Gate)?,
+                    up: weight(LayerTensor::Up)?,
+                    down: weight(LayerTensor::Down)?,
+                }),
+            };
+            layers.push(Layer { attention, mlp });
+        }
+        let head = if config.shape.tied { embedding.shallow_clone() } else { read(TensorName::Head, kind)? };
+        let norm = read(TensorName::FinalNorm, Kind::Float)?;
+        let rope = rope_table(&config, device);
+        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope })
+    }
+
+    /// The same weights for another thread: handles, no copies.
+    pub fn share(&self) -> Llama {
+        let layers = self.layers.iter().map(Layer::share).collect();
+        Llama {
+            config: self.config.clone(),
+            device: self.device,
+            kind: self.kind,
+            embedding: self.embedding.shallow_clone(),
+            layers,
+            norm: self.norm.shallow_clone(),
+            head: self.head.shallow_clone(),
+            rope: RopeTable { cos: self.rope.cos.shallow_clone(), sin: self.rope.sin.shallow_clone() },
+        }
+    }
+
+    /// The checkpoint's configuration.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The kind of the matrices.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// A forest of tokens, ready for this model.
+    ///
+    /// # Errors
+    /// When a sequence is longer than the model's positions or a token is outside its vocabulary.
+    pub fn batch(&self, tree: &super::TokenTree) -> Result<TreeBatch> {
+        let (longest, most) = (tree.longest(), self.config.max_position_embeddings);
+        if longest > most {
+            return Err(Error::invalid("sequence", format!("{longest} tokens"), format!("at most {most}")));
+        }
+        if let Some(token) = tree.tokens().iter().find(|&&token| token as usize >= self.config.shape.vocab) {
+            return Err(Error::invalid(
+                "token",
+                token,
+                format!("less than the vocabulary's {}", self.config.shape.vocab),
+            ));
+        }
+        Ok(tree.batch(&self.rope, self.config.shape.group(), self.device).to_kind(self.kind))
+    }
+
+    /// Refuses a genome that is no set of prefixes of this model.
+    pub fn check(&self, genome: &Genome) -> Result<()> {
+        let full = self.config.genome.genes();
+        if genome.genes().len() != full.len() {
+            let expected = format!("{} layers, as the model has", full.len());
+            return Err(Error::invalid("genome", format!("{} layers", genome.genes().len()), expected));
+        }
+        let group = self.config.shape.group() as u32;
+        for (layer, (gene, most)) in genome.genes().iter().zip(full).enumerate() {
+            if gene.heads > most.heads || gene.mlp > most.mlp || gene.heads % group != 0 {
+                let expected = format!("at most {}x{} with heads in steps of {group}", most.heads, most.mlp);
+                return Err(Error::invalid(
+                    format!("genome, layer {layer}"),
+                    format!("{}x{}", gene.heads, gene.mlp),
+                    expected,
+                ));
+            }
+            if gene.bits != FULL_BITS {
+                let found = format!("{} bits", gene.bits);
+                return Err(Error::invalid(format!("genome, layer {layer}"), found, "unquantized weights"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Token embeddings: (t, d).
+    pub fn embed(&self, batch: &TreeBatch) -> Tensor {
+        self.embedding.index_select(0, &batch.tokens) // (t, d)
+    }
+
+    /// The first half of a layer with its first `heads` query heads, residual included: (t, d) to (t, d).
+    /// No heads: the input itself.
+    pub fn attend(&self, layer: usize, heads: u32, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+        match (&self.layers[layer].attention, heads) {
+            (None, _) | (_, 0) => hidden.shallow_clone(),
+            (Some(attention), heads) => {
+                let context = self.attention_context(attention, heads, hidden, batch); // (t, h·e)
+                let o = attention.o.narrow(1, 0, context.size()[1]); // (d, h·e)
+                hidden.addmm(&context, &o.tr())
+            }
+        }
+    }
+
+    /// The second half of a layer with its first `width` channels, residual included: (t, d) to (t, d).
+    /// No channels: the input itself.
+    pub fn feed(&self, layer: usize, width: u32, hidden: &Tensor) -> Tensor {
+        match (&self.layers[layer].mlp, width) {
+            (None, _) | (_, 0) => hidden.shallow_clone(),
+            (Some(mlp), width) => {
+                let activation = self.mlp_activation(mlp, width, hidden); // (t, f)
+                let down = mlp.down.narrow(1, 0, i64::from(width)); // (d, f)
+                hidden.addmm(&activation, &down.tr())
+            }
+        }
+    }
+
+    /// Both halves of a layer.
+    pub fn layer(&self, layer: usize, gene: Gene, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+        self.feed(layer, gene.mlp, &self.attend(layer, gene.heads, hidden, batch))
+    }
+
+    /// Logits, float32: (t, d) to (t, v).
+    pub fn logits(&self, hidden: &Tensor) -> Tensor {
+        let normed = self.rms_norm(hidden, &self.norm); // (t, d)
+        normed.matmul(&self.head.tr()).to_kind(Kind::Float)
+    }
+
+    /// The whole forward pass of one network: float32 logits of every token, (t, v).
+    pub fn forward(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
+        let hidden =
+            genome.kept().fold(self.embed(batch), |hidden, (layer, gene)| self.layer(layer, gene, &hidden, batch));
+        self.logits(&hidden)
+    }
+
+    /// What a few rows say about the tokens after them. `hidden` is the last layer's output (t, d).
+    pub fn predict(&self, hidden: &Tensor, targets: &Targets) -> Predictions {
+        let mut predictions = Predictions::default();
+        let rows = hidden.index_select(0, &Tensor::from_slice(&targets.rows).to_device(self.device)); // (r, d)
+        let mut pair = 0;
+        for first in (0..targets.rows.len() as i64).step_by(HEAD_ROWS as usize) {
+            let count = HEAD_ROWS.min(targets.rows.len() as i64 - first);
+            let logits = self.logits(&rows.narrow(0, first, count)); // (r, v)
+            let end = pair + targets.pairs[pair..].partition_point(|&(row, _)| i64::from(row) < first + count);
+            let here = &targets.pairs[pair..end];
+            pair = end;
+            let row: Vec<i64> = here.iter().map(|&(row, _)| i64::from(row) - first).collect();
+            let token: Vec<i64> = here.iter().map(|&(_, token)| i64::from(token)).collect();
+            let row = Tensor::from_slice(&row).to_device(self.device); // (p)
+            let token = Tensor::from_slice(&token).to_device(self.device); // (p)
+            let total = logits.logsumexp([1], false).index_select(0, &row); // (p)
+            let chosen = logits.index(&[Some(&row), Some(&token)]); // (p)
+            predictions.log_probs.extend(Vec::<f32>::try_from(chosen - total).expect("a one-dimensional float tensor"));
+            if targets.greedy {
+                let best = logits.argmax(1, false).index_select(0, &row).eq_tensor(&token); // (p)
+                predictions.greedy.extend(Vec::<bool>::try_from(best).expect("a one-dimensional bool tensor"));
+            }
+        }
+        predictions
+    }
+
+    /// Each head's weighted values, before the output projection: (t, h·e).
+    fn attention_context(&self, attention: &Attention, heads: u32, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+        let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
+        let h = i64::from(heads);
+        let k = h / g;
+        let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
+        let project = |weight: &Tensor, heads: i64| {
+            normed.matmul(&weight.narrow(0, 0, heads * e).tr()).view([-1, heads, e]) // (t, heads, e)
+        };
+        let query = rotate(&project(&attention.q, h), batch); // (t, h, e)
+        let key = rotate(&project(&attention.k, k), batch); // (t, k, e)
+        let value = project(&attention.v, k); // (t, k, e)
+        let contexts: Vec<Tensor> =
+            batch.blocks.iter().map(|block| attend_block(block, &query, &key, &value)).collect();
+        match <[Tensor; 1]>::try_from(contexts) {
+            Ok([context]) => context,
+            Err(contexts) => Tensor::cat(&contexts, 0), // (t, h·e)
+        }
+    }
+
+    /// SwiGLU before the down projection: (t, f).
+    fn mlp_activation(&self, mlp: &Mlp, width: u32, hidden: &Tensor) -> Tensor {
+        let width = i64::from(width);
+        let normed = self.rms_norm(hidden, &mlp.norm); // (t, d)
+        let mut gate = normed.matmul(&mlp.gate.narrow(0, 0, width).tr()); // (t, f)
+        let up = normed.matmul(&mlp.up.narrow(0, 0, width).tr()); // (t, f)
+        gate.silu_().g_mul_(&up)
+    }
+
+    fn rms_norm(&self, hidden: &Tensor, weight: &Tensor) -> Tensor {
+        let x = hidden.to_kind(Kind::Float); // (t, d)
+        let scale = (x.square().mean_dim([-1_i64].as_slice(), true, Kind::Float) + self.config.rms_norm_eps).rsqrt(); // (t, 1)
+        (x * scale * weight).to_kind(self.kind)
+    }
+
+    /// What each head adds to the residual stream, as the L2 norm over d: (t, h).
+    pub(super) fn head_contributions(&self, layer: usize, hidden: &Tensor, batch: &TreeBatch) -> Option<Tensor> {
+        let attention = self.layers[layer].attention.as_ref()?;
+        let e = self.config.shape.head_dim as i64;
+        let heads = self.config.genome.genes()[layer].heads;
+        let context = self.attention_context(attention, heads, hidden, batch); // (t, h·e)
+        let norms: Vec<Tensor> = (0..i64::from(heads))
+            .map(|head| {
+                let added = context.narrow(1, head * e, e).matmul(&attention.o.narrow(1, head * e, e).tr()); // (t, d)
+                added.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [1_i64].as_slice(), false) // (t)
+            })
+            .collect();
+        Some(Tensor::stack(&norms, 1)) // (t, h)
+    }
+
+    /// What each MLP channel adds to the residual stream, |activation| · ‖its output column‖₂: (t, f).
+    pub(super) fn channel_contributions(&self, layer: usize, hidden: &Tensor) -> Option<Tensor> {
+        let mlp = self.layers[layer].mlp.as_ref()?;
+        let width = self.config.genome.genes()[layer].mlp;
+        let activation = self.mlp_activation(mlp, width, hidden).to_kind(Kind::Float).abs(); // (t, f)
+        let columns = mlp.down.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [0_i64].as_slice(), false); // (f)
+        Some(activation * columns)
+    }
+}
+
+/// Which rows predict which tokens: only these rows reach the output matrix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Nodes of the forest that predict something, ascending, each once.
+    pub rows: Vec<i64>,
+    /// (place in `rows`, token to predict), by row ascending.
+    pub pairs: Vec<(u32, u32)>,
+    /// Whether to say if each token is the most likely one.
+    pub greedy: bool,
+}
+
+/// One entry a pair of [`Targets`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Predictions {
+    /// Natural-log probability of the token.
+    pub log_probs: Vec<f32>,
+    /// Whether it is the most likely token; empty when not asked for.
+    pub greedy: Vec<bool>,
+}
+
+impl Layer {
+    fn share(&self) -> Layer {
+        let attention = self.attention.as_ref().map(|attention| Attention {
+            norm: attention.norm.shallow_clone(),
+            q: attention.q.shallow_clone(),
+            k: attention.k.shallow_clone(),
+            v: attention.v.shallow_clone(),
+            o: attention.o.shallow_clone(),
+        });
+        let mlp = self.mlp.as_ref().map(|mlp| Mlp {
+            norm: mlp.norm.shallow_clone(),
+            gate: mlp.gate.shallow_clone(),
+            up: mlp.up.shallow_clone(),
+            down: mlp.down.shallow_clone(),
+        });
+        Layer { attention, mlp }
+    }
+}
+
+/// Rotary embedding, the half-split form of HF checkpoints: (t, n, e) to (t, n, e).
+fn rotate(x: &Tensor, batch: &TreeBatch) -> Tensor {
+    let half = x.size()[2] / 2;
+    let (low, high) = (x.narrow(2, 0, half), x.narrow(2, half, half)); // (t, n, e/2)
+    let out = x * &batch.cos; // (t, n, e)
+    let _ = out.narrow(2, 0, half).g_sub_(&(high * batch.sin.narrow(2, 0, half)));
+    let _ = out.narrow(2, half, half).g_add_(&(low * batch.sin.narrow(2, half, half)));
+    out
+}
+
+/// Softmax attention of one block: queries (t, h, e), keys and values (t, k, e) to (block, h·e).
+fn attend_block(block: &BlockAttention, query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
+    let (h, e) = (query.size()[1], query.size()[2]);
+    let k = key.size()[1];
+    let g = h / k;
+    let query = query.narrow(0, block.start, block.len); // (n, h, e)
+    let seen = |of: &Tensor| {
+        let own = of.narrow(0, block.start, block.len);
+        let all = match &block.ancestors {
+            Some(nodes) => Tensor::cat(&[of.index_select(0, nodes), own], 0),
+            None => own,
+        };
+        all.permute([1, 0, 2]).unsqueeze(0) // (1, k, keys, e)
+    };
+    let (key, value) = (seen(key), seen(value));
+    match &block.mask {
+        Some(mask) => {
+            // The heads of a group share keys, so they are stacked as rows: no key is copied.
+            let query = query.view([block.len, k, g, e]).permute([1, 2, 0, 3]).reshape([1, k, g * block.len, e]);
+            let out = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(mask), 0.0, false, None, false);
+            out.view([k, g, block.len, e]).permute([2, 0, 1, 3]).reshape([block.len, h * e])
+        }
+        None => {
+            let query = query.permute([1, 0, 2]).unsqueeze(0); // (1, h, n, e)
+            let expand = |of: Tensor| if g == 1 { of } else { of.repeat_interleave_self_int(g, 1, None) }; // (1, h, n, e)
+            let (key, value) = (expand(key), expand(value));
+            let out =
+                Tensor::scaled_dot_product_attention::<&Tensor>(&query, &key, &value, None, 0.0, true, None, false);
+            out.squeeze_dim(0).permute([1, 0, 2]).reshape([block.len, h * e])
+        }
+    }
+}
+
+/// Angles of every position (Su et al. 2021), with LLaMA 3's frequency scaling where the checkpoint asks
+/// for it (`_compute_llama3_parameters` of transformers' `modeling_rope_utils.py`).
+fn rope_table(config: &LlamaConfig, device: Device) -> RopeTable {
+    let e = config.shape.head_dim;
+    let mut frequencies: Vec<f64> =
+        (0..e / 2).map(|pair| config.rope_theta.powf(-(2.0 * pair as f64) / e as f64)).collect();
+    if let Some(scaling) = &config.rope_scaling {
+        for (frequency, divisor) in frequencies.iter_mut().zip(scaling.divisors(e, config.rope_theta)) {
+            *frequency /= divisor;
+        }
+    }
+    let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float); // (e/2)
+    let positions = Tensor::arange(config.max_position_embeddings as i64, (Kind::Float, Device::Cpu)); // (p)
+    let angles = positions.unsqueeze(1) * frequencies.unsqueeze(0); // (p, e/2)
+    let angles = Tensor::cat(&[&angles, &angles], 1); // (p, e)
+    RopeTable { cos: angles.cos().to_device(device), sin: angles.sin().to_device(device) }
+}

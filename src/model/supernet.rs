@@ -1,0 +1,145 @@
+//! `criadero.json` beside a supernet's weights: which order made it, from what, and the scores behind it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::ranking::{Order, Scores};
+use crate::atomic_file;
+use crate::error::{Error, Result};
+use crate::space::{Gene, ModelShape};
+
+/// The file's name.
+const FILE: &str = "criadero.json";
+/// The version of its content.
+const FORMAT: u32 = 1;
+
+/// What importances were measured on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// BLAKE3 of the text.
+    pub text_digest: String,
+    /// Tokens.
+    pub tokens: usize,
+    /// Tokens of a window.
+    pub window: usize,
+    /// Tokens of the layer losses; 0 when the layer order follows 1 − cos(input, output).
+    pub layer_loss_tokens: usize,
+}
+
+/// The content of `criadero.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupernetCard {
+    /// The version of the content.
+    pub format: u32,
+    /// BLAKE3 of the parent.
+    pub parent_digest: String,
+    /// Place of every head and channel in the parent, and the order in which layers go.
+    pub order: Order,
+    /// Importances in the parent's numbering; absent when a stored order was applied.
+    pub scores: Option<Scores>,
+    /// What they were measured on.
+    pub calibration: Option<Calibration>,
+    /// Largest difference of a logit between parent and supernet on the calibration text.
+    pub largest_logit_difference: f64,
+}
+
+impl SupernetCard {
+    /// The version that this program writes.
+    pub const FORMAT: u32 = FORMAT;
+
+    /// Writes the card into a supernet's directory.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let json = serde_json::to_string(self).expect("a card is plain data");
+        atomic_file::write(&dir.join(FILE), json + "\n")
+    }
+
+    /// Reads the card of a checkpoint directory; `None` for a checkpoint that was never ranked.
+    pub fn read(dir: &Path) -> Result<Option<SupernetCard>> {
+        let path = dir.join(FILE);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Self::read_file(&path).map(Some)
+    }
+
+    /// Reads a card by its own path.
+    pub fn read_file(path: &Path) -> Result<SupernetCard> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let card: SupernetCard =
+            serde_json::from_str(&text).map_err(|error| Error::format(path, FILE, error.to_string()))?;
+        match card.format {
+            FORMAT => Ok(card),
+            other => Err(Error::format(path, FILE, format!("format {other}, expected {FORMAT}"))),
+        }
+    }
+
+    /// The importance that a layer's gene keeps: the layer's own importance, shared between its halves by
+    /// their squared contributions, times the part of those that the kept prefix holds. 0 without scores.
+    pub fn kept_importance(&self, shape: &ModelShape, layer: usize, gene: Gene) -> f64 {
+        let Some(scores) = &self.scores else { return 0.0 };
+        let squares = |scores: &[f32], places: &[u32]| -> f64 {
+            places.iter().map(|&place| f64::from(scores[place as usize]).powi(2)).sum()
+        };
+        let order = &self.order.layers[layer];
+        debug_assert_eq!((order.heads.len(), order.mlp.len()), (shape.heads, shape.mlp));
+        let of = |heads: usize, mlp: usize| {
+            squares(&scores.heads[layer], &order.heads[..heads]) + squares(&scores.mlp[layer], &order.mlp[..mlp])
+        };
+        let whole = of(shape.heads, shape.mlp);
+        let importance = scores.layer_loss.as_ref().unwrap_or(&scores.layer_change)[layer].max(0.0);
+        if whole > 0.0 { importance * of(gene.heads as usize, gene.mlp as usize) / whole } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card() -> SupernetCard {
+        let shape =
+            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 2, head_dim: 4, mlp: 2, vocab: 9, tied: true };
+        let scores = Scores {
+            heads: vec![vec![1.0, 2.0]],
+            mlp: vec![vec![2.0, 0.0]],
+            layer_change: vec![0.9],
+            layer_loss: None,
+        };
+        let order = scores.order(&shape);
+        let calibration = Calibration { text_digest: "ab".into(), tokens: 5, window: 5, layer_loss_tokens: 0 };
+        SupernetCard {
+            format: FORMAT,
+            parent_digest: "cd".into(),
+            order,
+            scores: Some(scores),
+            calibration: Some(calibration),
+            largest_logit_difference: 1e-5,
+        }
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(SupernetCard::read(dir.path()).unwrap(), None);
+        card().write(dir.path()).unwrap();
+        assert_eq!(SupernetCard::read(dir.path()).unwrap(), Some(card()));
+    }
+
+    #[test]
+    fn a_prefix_keeps_the_share_of_its_squares() {
+        let shape =
+            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 2, head_dim: 4, mlp: 2, vocab: 9, tied: true };
+        let kept = |heads, mlp| card().kept_importance(&shape, 0, Gene::new(heads, mlp));
+        // Squares: heads 4 then 1, channels 4 then 0.
+        assert!((kept(2, 2) - 0.9).abs() < 1e-9);
+        assert!((kept(1, 0) - 0.9 * 4.0 / 9.0).abs() < 1e-9);
+        assert!((kept(0, 1) - 0.9 * 4.0 / 9.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn rejects_cards_of_another_format() {
+        let dir = tempfile::tempdir().unwrap();
+        SupernetCard { format: 9, ..card() }.write(dir.path()).unwrap();
+        assert!(SupernetCard::read(dir.path()).unwrap_err().to_string().contains("format 9, expected 1"));
+    }
+}

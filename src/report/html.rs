@@ -1,0 +1,208 @@
+//! `report.html`: one page that holds all of a run, without scripts and without anything to load.
+
+use std::fmt::Write as _;
+
+use super::album::Album;
+use super::table::Table;
+use super::units;
+use crate::search::record::Front;
+
+const STYLE: &str = "\
+:root{--ink:#222;--muted:#666;--line:#e2e2e2;--accent:#0072b2}\
+body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:1040px;color:var(--ink);background:#fff;\
+font:16px/1.55 'Noto Sans',system-ui,sans-serif}\
+h1{font-size:1.8rem;line-height:1.2;margin:0 0 .25rem}h2{font-size:1.25rem;margin:2.6rem 0 .6rem}\
+p,li{max-width:46rem}.lead{color:var(--muted);margin:0 0 1.5rem}\
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.75rem;margin:0;padding:0}\
+.facts div{border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem}\
+.facts dt{color:var(--muted);font-size:.85rem}.facts dd{margin:0;font-size:1.35rem}\
+figure{margin:1.5rem 0 2.5rem}figure svg{width:100%;height:auto;border:1px solid var(--line);border-radius:8px}\
+figcaption{color:var(--muted);font-size:.93rem;max-width:46rem;margin-top:.4rem}\
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\
+th,td{padding:.35rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
+th{color:var(--muted);font-weight:600;white-space:normal;vertical-align:bottom}\
+th:last-child,td:last-child{text-align:left}tr.dominated td{color:#8a8a8a}tr.knee td,tr.parent td{font-weight:600}\
+pre{background:#f6f7f8;border-radius:8px;padding:.9rem 1rem;overflow-x:auto;font-size:.88rem;line-height:1.45}\
+code{font-family:ui-monospace,'DejaVu Sans Mono',monospace}summary{cursor:pointer;color:var(--accent)}\
+dl.notes dt{font-weight:600;margin-top:.7rem}dl.notes dd{margin:0;max-width:46rem}\
+@media print{figure{break-inside:avoid}}";
+
+/// What the columns mean, said once and honestly.
+const NOTES: [(&str, &str); 6] = [
+    (
+        "(search)",
+        "measured on the search split, the items by which networks were chosen. The best of many is flattered by luck: \
+         do not quote these.",
+    ),
+    (
+        "(held-out)",
+        "measured again on items that no choice depended on, with one standard error of the mean over items.",
+    ),
+    (
+        "to parent",
+        "the mean of the differences to the parent on the same held-out items, with its standard error. Smaller than \
+         about two errors is not distinguishable from none.",
+    ),
+    (
+        "dominated on held-out",
+        "another point of the front is at least as good in every held-out score and size, and better in one. The front \
+         is that of the search items and is not filtered again.",
+    ),
+    ("knee", "the point farthest from the chord between the extremes of the front, on normalised search objectives."),
+    (
+        "params, weights",
+        "parameters of the mathematical network, and bytes of the GGUF file that it exports to, fillers included.",
+    ),
+];
+
+/// The page. `run` is the run's directory as the user would type it, `settings` the text of its `run.json`.
+pub fn page(front: &Front, album: &Album, run: &str, settings: Option<&str>) -> String {
+    let mut html = String::new();
+    let tasks: Vec<String> =
+        front.accuracies(&front.parent).iter().map(|score| format!("{} ({} items)", score.name, score.items)).collect();
+    let model = escaped(&front.model);
+    write_page(&mut html, front, album, run, settings, &model, &tasks).expect("writing to a string cannot fail");
+    html
+}
+
+fn write_page(
+    html: &mut String,
+    front: &Front,
+    album: &Album,
+    run: &str,
+    settings: Option<&str>,
+    model: &str,
+    tasks: &[String],
+) -> std::fmt::Result {
+    write!(
+        html,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{model}: Pareto front</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+    )?;
+    let objectives: Vec<&str> = front.objectives.iter().map(|column| column.name.as_str()).collect();
+    writeln!(html, "<h1>{model}: small networks bred from a large one</h1>")?;
+    writeln!(
+        html,
+        "<p class=\"lead\">Optimised: {}. Run <code>{}</code>.</p>",
+        escaped(&objectives.join(", ")),
+        escaped(run)
+    )?;
+
+    let smallest = front.points.iter().map(|point| point.params).min().unwrap_or_default();
+    let facts = [
+        ("networks evaluated", units::thousands(front.evaluations as f64)),
+        ("on the front", front.points.len().to_string()),
+        ("dominated on held-out", front.points.iter().filter(|point| point.dominated_on_held_out).count().to_string()),
+        ("parent", units::count(front.parent.params as f64)),
+        ("smallest", units::count(smallest as f64)),
+        ("held-out hypervolume", format!("{:.3}", front.hypervolume)),
+    ];
+    html.push_str("<dl class=\"facts\">\n");
+    for (name, value) in facts {
+        writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
+    }
+    html.push_str("</dl>\n");
+
+    let mut figures = album.pages.iter().map(|page| {
+        let (svg, caption) = (page.picture.svg.trim(), escaped(&page.caption));
+        format!("<figure id=\"{}\">\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n", escaped(&page.stem))
+    });
+    html.extend(figures.next());
+
+    html.push_str("<h2>The front</h2>\n");
+    if !tasks.is_empty() {
+        writeln!(html, "<p>Held-out items: {}.</p>", escaped(&tasks.join(", ")))?;
+    }
+    html.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
+    let table = Table::new(front);
+    for name in &table.header {
+        write!(html, "<th>{}</th>", escaped(name))?;
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for row in &table.rows {
+        let marks = row.last().map_or("", String::as_str);
+        let kind = ["dominated", "parent", "knee"].into_iter().find(|kind| marks.contains(kind)).unwrap_or("plain");
+        write!(html, "<tr class=\"{kind}\">")?;
+        for cell in row {
+            write!(html, "<td>{}</td>", escaped(cell))?;
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div>\n<h2>What the words mean</h2>\n<dl class=\"notes\">\n");
+    for (term, meaning) in NOTES {
+        writeln!(html, "<dt>{term}</dt><dd>{meaning}</dd>")?;
+    }
+    html.push_str(
+        "<dt>held-out hypervolume</dt><dd>the share of the space between reference (accuracy of guessing, 1.05 x the \
+         parent's size) and ideal (accuracy 1, size 0) that the front dominates on held-out items.</dd>\n</dl>\n\
+         <h2>How it came about</h2>\n",
+    );
+    html.extend(figures);
+
+    html.push_str(
+        "<h2>Genomes</h2>\n<details><summary>one line a network: HEADSxMLP of each layer from the input on, - for a \
+                   dropped layer, *N for N alike</summary>\n<pre>",
+    );
+    for point in &front.points {
+        writeln!(html, "{:>5}  {}", point.id, escaped(&point.genome.to_string()))?;
+    }
+    let run = escaped(run);
+    write!(
+        html,
+        "</pre></details>\n<h2>Repeat and use it</h2>\n\
+         <pre>criadero export {run} --pick knee --format gguf --out knee.gguf\n\
+         criadero export {run} --pick ID --format hf --out DIR\n\
+         criadero plot {run} OTHER-RUN\n\
+         criadero search SPACE --seed-genomes {run} ...</pre>\n\
+         <p>The command that made this run, given again, resumes or repeats it: the same settings and seed give the same \
+         evaluations, byte for byte, on the same kind of device.</p>\n"
+    )?;
+    if let Some(settings) = settings {
+        write!(
+            html,
+            "<details><summary>run.json: everything that is needed to repeat it</summary>\n<pre>{}</pre></details>\n",
+            escaped(settings.trim())
+        )?;
+    }
+    html.push_str("</body>\n</html>\n");
+    Ok(())
+}
+
+/// Text as HTML text or attribute.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+    use crate::report::hypervolume::Run;
+
+    #[test]
+    fn holds_every_picture_and_row_and_loads_nothing() {
+        let (front, evaluations) = fixture::run(4, 5);
+        let album = Album::new(&front, Run { name: "run", evaluations: &evaluations }, &[]).unwrap();
+        let html = page(&front, &album, "results/run", Some("{\"seed\": 7}"));
+        assert_eq!(html.matches("<svg").count(), album.pages.len());
+        assert_eq!(html.matches("<tr").count(), 1 + front.points.len() + 1);
+        assert!(html.contains("{&quot;seed&quot;: 7}"));
+        for loads in ["<script", "<link", "<img", "src=", "@import", "url("] {
+            assert!(!html.contains(loads), "{loads}");
+        }
+        for tag in ["figure", "table", "details", "dl", "body"] {
+            let opened = html.matches(&format!("<{tag}>")).count() + html.matches(&format!("<{tag} ")).count();
+            assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn names_are_text_not_markup() {
+        let (mut front, evaluations) = fixture::run(4, 3);
+        front.model = "<script>alert('x')</script>".into();
+        let album = Album::new(&front, Run { name: "<b>", evaluations: &evaluations }, &[]).unwrap();
+        let html = page(&front, &album, "\"><i>", None);
+        assert!(!html.contains("<script>") && !html.contains("<b>") && !html.contains("<i>"));
+    }
+}

@@ -1,0 +1,191 @@
+//! The end of a run: its front, measured on held-out items next to the parent.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::hypervolume::hypervolume;
+use super::journal::Journal;
+use super::pareto;
+use super::record::{Evaluation, Front, FrontPoint, HeldOut};
+use super::run::{Progress, Run, State, headline};
+use crate::error::{Error, Result};
+use crate::eval::{Contribution, EvalSet, Evaluator, Metric, Objective};
+use crate::space::{Cost, Genome};
+
+impl Run {
+    /// The search split's non-dominated networks, measured on held-out items next to the parent.
+    pub(super) fn front(
+        &self,
+        state: &State,
+        evaluator: &mut dyn Evaluator,
+        journal: &mut Journal,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Front> {
+        let scored: Vec<&Evaluation> =
+            state.evaluations.iter().filter(|row| row.failed.is_none() && row.violation == 0.0).collect();
+        if scored.is_empty() {
+            let reasons: BTreeSet<&str> = state.evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
+            let reasons: Vec<&str> = reasons.into_iter().collect();
+            let found = format!(
+                "{} evaluated networks, none of them feasible ({})",
+                state.evaluations.len(),
+                reasons.join("; ")
+            );
+            return Err(Error::invalid("front", found, "a network that meets the constraints"));
+        }
+        let columns = self.columns();
+        let losses = |row: &Evaluation| -> Vec<f64> {
+            row.objectives.iter().zip(&columns).map(|(&value, column)| column.loss(value)).collect()
+        };
+        let all: Vec<Vec<f64>> = scored.iter().map(|row| losses(row)).collect();
+        let mut rows: Vec<&Evaluation> = pareto::non_dominated(&all).into_iter().map(|place| scored[place]).collect();
+        let shape = *self.settings.space.shape();
+        let size = |genome: &Genome| Cost::of(&shape, genome).params;
+        rows.sort_by_key(|row| (size(&row.genome), row.id));
+        let parent = self.settings.space.largest();
+        let mut networks: Vec<Genome> = rows.iter().map(|row| row.genome.clone()).collect();
+        if !networks.contains(&parent) {
+            networks.push(parent.clone());
+        }
+        on_progress(Progress::HeldOut { networks: networks.len() });
+        let start = Instant::now();
+        let held_out_sets = self.sets_of(evaluator.sets(), "held_out");
+        self.score(evaluator, journal, &held_out_sets, &networks, on_progress)?;
+        let search_sets = self.sets_of(evaluator.sets(), "search");
+        self.score(evaluator, journal, &search_sets, std::slice::from_ref(&parent), on_progress)?;
+        journal.sync()?;
+        self.log_time(state.populations, networks.len(), start)?;
+        let sets = evaluator.sets().as_slice();
+        let parent_row = match state.evaluations.iter().find(|row| row.genome == parent) {
+            Some(row) => row.clone(),
+            None => self.evaluation(state.evaluations.len(), state.populations, &parent, sets, journal)?,
+        };
+        let point = |row: &Evaluation| self.front_point(row, &parent, sets, journal);
+        let parent_point = point(&parent_row)?;
+        let mut points: Vec<FrontPoint> = rows.iter().map(|row| point(row)).collect::<Result<_>>()?;
+        self.mark_dominated(&mut points);
+        let front = Front {
+            shape,
+            model: self.settings.model.clone(),
+            objectives: columns,
+            chance: self.settings.tasks.iter().map(|task| task.chance).collect(),
+            hypervolume: self.held_out_hypervolume(&points, &parent_point),
+            parent: parent_point,
+            points,
+            evaluations: state.evaluations.len(),
+        };
+        front.write_csv(&self.dir.join("front.csv"))?;
+        front.write_json(&self.dir.join("front.json"))?;
+        Ok(front)
+    }
+
+    fn front_point(
+        &self,
+        row: &Evaluation,
+        parent: &Genome,
+        sets: &[EvalSet],
+        journal: &Journal,
+    ) -> Result<FrontPoint> {
+        let cost = Cost::of(self.settings.space.shape(), &row.genome);
+        let mut held_out = Vec::new();
+        let places = self.sets_of(sets, "held_out");
+        let mut metrics: Vec<(String, Metric, usize)> = Vec::new();
+        for (task, &set) in self.settings.tasks.iter().zip(&places) {
+            let metric = headline(&sets[set]);
+            let name = if metric == Metric::Accuracy { "accuracy" } else { "perplexity" };
+            metrics.push((format!("{name}:{}", task.name), metric, set));
+        }
+        for objective in &self.objectives {
+            let Some(metric) = objective.metric() else { continue };
+            for task in objective.tasks() {
+                let place = self.settings.tasks.iter().position(|known| known.name == *task);
+                let set = places[place.expect("every objective's task is a task of the run")];
+                let base = objective.to_string();
+                let name = format!("{}:{task}", base.split(':').next().unwrap_or(&base));
+                if !metrics.iter().any(|(known, ..)| *known == name) {
+                    metrics.push((name, metric, set));
+                }
+            }
+        }
+        for (name, metric, set) in metrics {
+            let of = |genome: &Genome| -> Result<Vec<Contribution>> {
+                let scores = self.scores(set, sets, journal, genome);
+                let scores = scores.map_err(|reason| {
+                    Error::invalid(format!("held-out score of {genome}"), reason, "a finite score")
+                })?;
+                Ok(metric.contributions(&sets[set], &scores))
+            };
+            let (ours, theirs) = (of(&row.genome)?, of(parent)?);
+            let (estimate, delta) = (metric.estimate(&ours), metric.difference(&ours, &theirs));
+            held_out.push(HeldOut {
+                name,
+                items: ours.len(),
+                value: estimate.value,
+                stderr: estimate.stderr,
+                delta: delta.value,
+                delta_stderr: delta.stderr,
+            });
+        }
+        Ok(FrontPoint {
+            id: row.id,
+            genome: row.genome.clone(),
+            objectives: row.objectives.clone(),
+            params: cost.params,
+            weight_bytes: cost.weight_bytes,
+            prefill_tps: self.settings.frozen.throughput.as_ref().map(|table| table.prefill_tps(&row.genome)),
+            held_out,
+            dominated_on_held_out: false,
+        })
+    }
+
+    /// Marks points that another one beats when the objectives' own metrics are taken on held-out items.
+    fn mark_dominated(&self, points: &mut [FrontPoint]) {
+        let columns = self.columns();
+        let losses: Vec<Vec<f64>> = points
+            .iter()
+            .map(|point| {
+                let loss = |(place, objective): (usize, &Objective)| {
+                    let value = match objective.metric() {
+                        None => point.objectives[place],
+                        Some(_) => {
+                            let name = objective.to_string();
+                            let prefix = name.split(':').next().unwrap_or(&name);
+                            let of = |task: &String| {
+                                let column = format!("{prefix}:{task}");
+                                point.held_out.iter().find(|one| one.name == column).map_or(f64::NAN, |one| one.value)
+                            };
+                            objective.tasks().iter().map(of).sum::<f64>() / objective.tasks().len() as f64
+                        }
+                    };
+                    columns[place].loss(value)
+                };
+                self.objectives.iter().enumerate().map(loss).collect()
+            })
+            .collect();
+        let best: BTreeSet<usize> = pareto::non_dominated(&losses).into_iter().collect();
+        for (place, point) in points.iter_mut().enumerate() {
+            point.dominated_on_held_out = !best.contains(&place);
+        }
+    }
+
+    /// DESIGN: held-out accuracy against parameters, both normalised; reference (chance, 1.05 x parent), ideal
+    /// (1, 0). Tasks without an accuracy are left out; without any the hypervolume is 0.
+    fn held_out_hypervolume(&self, points: &[FrontPoint], parent: &FrontPoint) -> f64 {
+        let accuracies = |point: &FrontPoint| -> Vec<f64> {
+            let tasks = self.settings.tasks.iter().zip(&point.held_out);
+            tasks
+                .filter(|(_, score)| score.name.starts_with("accuracy:"))
+                .map(|(task, score)| (1.0 - score.value) / (1.0 - task.chance))
+                .collect()
+        };
+        let normalised: Vec<[f64; 2]> = points
+            .iter()
+            .filter_map(|point| {
+                let losses = accuracies(point);
+                let size = point.params as f64 / (1.05 * parent.params as f64);
+                (!losses.is_empty()).then(|| [losses.iter().sum::<f64>() / losses.len() as f64, size])
+            })
+            .collect();
+        hypervolume(&normalised, &[1.0, 1.0])
+    }
+}

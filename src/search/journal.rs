@@ -1,0 +1,173 @@
+//! `chunks.log`: one checksummed line a partial score, the point from which a run resumes.
+//!
+//! A line is the CRC-32 of its JSON in eight hexadecimal digits, a space, and the JSON.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::eval::{ChunkId, EvalSet, Outcome, Partial};
+use crate::space::Genome;
+
+/// A partial score as a line of the journal.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    set: String,
+    chunk: usize,
+    genome: Genome,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// The open journal of a run and everything it holds.
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    scores: HashMap<(ChunkId, Genome), Outcome>,
+}
+
+impl Journal {
+    /// Opens or creates the journal. A torn last line, as a crash leaves it, is cut off.
+    ///
+    /// # Errors
+    /// When a line before the last is damaged, or names an eval set that the run does not have.
+    pub fn open(path: &Path, sets: &[EvalSet]) -> Result<Journal> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(Error::io(path))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+        let mut scores = HashMap::new();
+        let mut whole = 0;
+        for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let Some(Line { set, chunk, genome, outcome }) = parse(line) else {
+                if whole + line.len() < bytes.len() {
+                    let reason = format!("line {} is damaged; remove it and the lines below it to go on", number + 1);
+                    return Err(Error::format(path, "chunks.log", reason));
+                }
+                break;
+            };
+            whole += line.len();
+            let set = sets.iter().position(|known| known.name == set).ok_or_else(|| {
+                Error::format(path, "chunks.log", format!("line {}: no eval set `{set}` in this run", number + 1))
+            })?;
+            scores.insert((ChunkId { set, chunk }, genome), outcome);
+        }
+        file.set_len(whole as u64).map_err(Error::io(path))?;
+        file.seek(SeekFrom::End(0)).map_err(Error::io(path))?;
+        Ok(Journal { path: path.to_path_buf(), file, scores })
+    }
+
+    /// Appends a partial score; once this returns, a killed process keeps it.
+    pub fn append(&mut self, sets: &[EvalSet], partial: Partial) -> Result<()> {
+        let Partial { chunk, genome, outcome } = partial;
+        let line = Line { set: sets[chunk.set].name.clone(), chunk: chunk.chunk, genome, outcome };
+        let json = serde_json::to_string(&line).expect("a journal line is plain data");
+        let text = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        self.file.write_all(text.as_bytes()).map_err(Error::io(&self.path))?;
+        self.scores.insert((chunk, line.genome), line.outcome);
+        Ok(())
+    }
+
+    /// Hands everything appended so far to the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
+
+    /// A network's outcome on a chunk, where it is known.
+    pub fn outcome(&self, chunk: ChunkId, genome: &Genome) -> Option<&Outcome> {
+        self.scores.get(&(chunk, genome.clone()))
+    }
+
+    /// Partial scores held.
+    pub fn len(&self) -> usize {
+        self.scores.len()
+    }
+
+    /// Whether nothing was scored yet.
+    pub fn is_empty(&self) -> bool {
+        self.scores.is_empty()
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let (checksum, json) = line.split_at_checked(8)?;
+    let json = json.strip_prefix(' ')?;
+    let expected = u32::from_str_radix(checksum, 16).ok()?;
+    (expected == crc32fast::hash(json.as_bytes())).then(|| serde_json::from_str(json).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::eval::{Evaluator, ItemScore, MockEvaluator};
+    use crate::space::ModelShape;
+
+    const SHAPE: ModelShape =
+        ModelShape { layers: 2, hidden: 8, heads: 2, kv_heads: 1, head_dim: 4, mlp: 8, vocab: 9, tied: true };
+
+    fn sets() -> Vec<EvalSet> {
+        MockEvaluator::new(SHAPE, &[("mock/search".into(), 8)], Duration::ZERO, Arc::default()).sets().to_vec()
+    }
+
+    fn partial(chunk: usize, log_likelihood: f64) -> Partial {
+        let score = ItemScore { log_likelihoods: vec![log_likelihood], greedy: false };
+        let genome = "2x8*2".parse().unwrap();
+        Partial { chunk: ChunkId { set: 0, chunk }, genome, outcome: Outcome::Scored(vec![score]) }
+    }
+
+    #[test]
+    fn keeps_every_bit_of_a_score() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chunks.log");
+        let awkward = -0.1 - 1e-17 - std::f64::consts::PI * 1e-9;
+        Journal::open(&path, &sets()).unwrap().append(&sets(), partial(0, awkward)).unwrap();
+        let journal = Journal::open(&path, &sets()).unwrap();
+        let Partial { chunk, genome, outcome } = partial(0, awkward);
+        assert_eq!(journal.outcome(chunk, &genome), Some(&outcome));
+    }
+
+    #[test]
+    fn cuts_a_torn_last_line_wherever_it_was_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chunks.log");
+        let mut journal = Journal::open(&path, &sets()).unwrap();
+        journal.append(&sets(), partial(0, -1.0)).unwrap();
+        let first = std::fs::metadata(&path).unwrap().len() as usize;
+        journal.append(&sets(), partial(1, -2.0)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for torn in first..whole.len() {
+            std::fs::write(&path, &whole[..torn]).unwrap();
+            let mut journal = Journal::open(&path, &sets()).unwrap();
+            assert_eq!(journal.len(), 1, "torn at byte {torn}");
+            journal.append(&sets(), partial(1, -2.0)).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "torn at byte {torn}");
+        }
+    }
+
+    #[test]
+    fn rejects_damage_before_the_last_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chunks.log");
+        let mut journal = Journal::open(&path, &sets()).unwrap();
+        journal.append(&sets(), partial(0, -1.0)).unwrap();
+        journal.append(&sets(), partial(1, -2.0)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let Err(error) = Journal::open(&path, &sets()) else { panic!("damage was accepted") };
+        assert!(error.to_string().contains("line 1 is damaged"), "{error}");
+    }
+}

@@ -1,0 +1,322 @@
+//! NSGA-II (Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002) for categorical genomes.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::{Algorithm, AlgorithmState, Asked, Told};
+use super::operators::{Crossover, crossover, mutate, variable_genes};
+use super::random::{ROUNDS, draw};
+use super::{constrained_sort, crowding_distance};
+use crate::error::{Error, Result};
+use crate::space::{Genome, SearchSpace};
+
+/// How [`Nsga2`] breeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nsga2Settings {
+    /// Genomes that survive a generation, and that are asked for in one.
+    pub population: usize,
+    /// How a child's layers are divided between its parents.
+    pub crossover: Crossover,
+    /// Probability that a child has two parents; else it is a mutated copy of one.
+    pub crossover_rate: f64,
+    /// Probability that a gene mutates; one over the number of genes when not given. LINAS takes 0.02.
+    pub mutation_rate: Option<f64>,
+}
+
+impl Nsga2Settings {
+    /// The customary settings for a population of this size.
+    pub fn new(population: usize) -> Nsga2Settings {
+        Nsga2Settings { population, crossover: Crossover::default(), crossover_rate: 0.9, mutation_rate: None }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.population == 0 {
+            return Err(Error::invalid("population size", 0, "at least 1"));
+        }
+        let rates = [("crossover rate", Some(self.crossover_rate)), ("mutation rate", self.mutation_rate)];
+        for (name, rate) in rates {
+            if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
+                return Err(Error::invalid(name, rate, "a probability between 0 and 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state of an [`Nsga2`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nsga2State {
+    settings: Nsga2Settings,
+    rng: ChaCha8Rng,
+    asked: Asked,
+    survivors: Vec<Survivor>,
+}
+
+/// A scored genome of the current population.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Survivor {
+    genome: Genome,
+    objectives: Vec<f64>,
+    violation: f64,
+}
+
+/// NSGA-II: binary tournaments on constraint violation, rank and crowding; crossover and mutation; survival of the
+/// best of parents and children.
+///
+/// No genome is asked for twice in a run. Failed genomes never survive: there is nothing to breed towards in them.
+#[derive(Clone, Debug)]
+pub struct Nsga2 {
+    space: SearchSpace,
+    mutation_rate: f64,
+    state: Nsga2State,
+}
+
+impl Nsga2 {
+    /// A search that asks for `first`, then breeds. An empty `first` is a random population. Genomes of `first`
+    /// may lie outside the space; their descendants do not.
+    ///
+    /// # Errors
+    /// A population of 0, a rate that is no probability.
+    pub fn new(space: &SearchSpace, settings: Nsga2Settings, first: Vec<Genome>, seed: u64) -> Result<Nsga2> {
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        let asked = Asked::starting_with(first);
+        Nsga2::resume(space, Nsga2State { settings, rng, asked, survivors: Vec::new() })
+    }
+
+    /// The search that was in this state.
+    ///
+    /// # Errors
+    /// A population of 0, a rate that is no probability.
+    pub fn resume(space: &SearchSpace, state: Nsga2State) -> Result<Nsga2> {
+        state.settings.check()?;
+        let mutation_rate = state.settings.mutation_rate.unwrap_or(1.0 / variable_genes(space) as f64);
+        Ok(Nsga2 { space: space.clone(), mutation_rate, state })
+    }
+
+    /// The current population, best fronts first.
+    pub fn survivors(&self) -> impl Iterator<Item = (&Genome, &[f64])> {
+        self.state.survivors.iter().map(|survivor| (&survivor.genome, &survivor.objectives[..]))
+    }
+
+    /// A child, not necessarily a new one, that depends on nothing but the population and its own seed: so children
+    /// can be bred on any number of threads.
+    fn breed(&self, standings: &[Standing], seed: u64) -> Genome {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let first = self.winner(standings, rng);
+        let child = if rng.random_bool(self.state.settings.crossover_rate) {
+            let second = self.winner(standings, rng);
+            crossover(&self.space, self.state.settings.crossover, first, second, rng)
+        } else {
+            first.clone()
+        };
+        mutate(&self.space, &child, self.mutation_rate, rng)
+    }
+
+    /// The better of two random survivors; the first drawn of equals.
+    fn winner(&self, standings: &[Standing], rng: &mut ChaCha8Rng) -> &Genome {
+        let (first, second) = (rng.random_range(0..standings.len()), rng.random_range(0..standings.len()));
+        let winner = if standings[second].beats(&standings[first]) { second } else { first };
+        &self.state.survivors[winner].genome
+    }
+}
+
+impl Algorithm for Nsga2 {
+    fn ask(&mut self) -> Vec<Genome> {
+        if let Some(first) = self.state.asked.take_first() {
+            return first;
+        }
+        let count = self.state.settings.population;
+        let mut population = Vec::with_capacity(count);
+        let standings = standings(&self.state.survivors);
+        let rounds = if standings.is_empty() { 0 } else { ROUNDS };
+        for _ in 0..rounds {
+            if population.len() == count {
+                break;
+            }
+            let seeds: Vec<u64> = (population.len()..count).map(|_| self.state.rng.random()).collect();
+            let children = seeds.into_par_iter().map(|seed| self.breed(&standings, seed)).collect();
+            self.state.asked.take_new(&mut population, children, count);
+        }
+        draw(&self.space, &mut self.state.rng, &mut self.state.asked, &mut population, count);
+        population
+    }
+
+    fn tell(&mut self, genomes: &[Genome], results: &[Told]) {
+        let Nsga2State { settings, asked, survivors, .. } = &mut self.state;
+        for (genome, told) in genomes.iter().zip(results) {
+            asked.note(genome);
+            // What is told last counts.
+            survivors.retain(|survivor| survivor.genome != *genome);
+            survivors.extend(told.score().map(|objectives| Survivor {
+                genome: genome.clone(),
+                objectives: objectives.to_vec(),
+                violation: told.violation.max(0.0),
+            }));
+        }
+        let (points, violations) = columns(survivors);
+        let best = select(&points, &violations, settings.population);
+        *survivors = best.into_iter().map(|survivor| survivors[survivor].clone()).collect();
+    }
+
+    fn state(&self) -> AlgorithmState {
+        AlgorithmState::Nsga2(self.state.clone())
+    }
+}
+
+/// The `count` points that survive, by index: whole fronts under constraint domination, best first, and of the front
+/// that does not fit those with the largest crowding distance, ties to the first.
+pub fn select<P: AsRef<[f64]>>(points: &[P], violations: &[f64], count: usize) -> Vec<usize> {
+    let mut survivors = Vec::with_capacity(count.min(points.len()));
+    for front in constrained_sort(points, violations).fronts() {
+        let room = count - survivors.len();
+        if front.len() <= room {
+            survivors.extend(front);
+            continue;
+        }
+        let distances = crowding_of(points, front);
+        let mut order: Vec<usize> = (0..front.len()).collect();
+        order.sort_by(|&a, &b| distances[b].total_cmp(&distances[a]));
+        survivors.extend(order[..room].iter().map(|&place| front[place]));
+        break;
+    }
+    survivors
+}
+
+/// What a tournament compares.
+struct Standing {
+    /// Front under constraint domination, so that violations come first.
+    rank: usize,
+    crowding: f64,
+}
+
+impl Standing {
+    fn beats(&self, other: &Standing) -> bool {
+        self.rank < other.rank || self.rank == other.rank && self.crowding > other.crowding
+    }
+}
+
+/// Computed from the survivors whenever they breed, rather than kept from the selection that made them survivors:
+/// the room around a point is then what the cut has left of it, and the state holds no derived values.
+fn standings(survivors: &[Survivor]) -> Vec<Standing> {
+    let (points, violations) = columns(survivors);
+    let sorted = constrained_sort(&points, &violations);
+    let mut standings: Vec<Standing> = sorted.ranks().iter().map(|&rank| Standing { rank, crowding: 0.0 }).collect();
+    for front in sorted.fronts() {
+        for (&point, crowding) in front.iter().zip(crowding_of(&points, front)) {
+            standings[point].crowding = crowding;
+        }
+    }
+    standings
+}
+
+fn columns(survivors: &[Survivor]) -> (Vec<&[f64]>, Vec<f64>) {
+    survivors.iter().map(|survivor| (&survivor.objectives[..], survivor.violation)).unzip()
+}
+
+fn crowding_of<P: AsRef<[f64]>>(points: &[P], front: &[usize]) -> Vec<f64> {
+    let members: Vec<&[f64]> = front.iter().map(|&point| points[point].as_ref()).collect();
+    crowding_distance(&members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space() -> SearchSpace {
+        SearchSpace::from_yaml(
+            "{ shape: { layers: 16, hidden: 64, heads: 4, kv_heads: 4, head_dim: 16, mlp: 128, vocab: 512 }, \
+             depth: [16], heads: [4], mlp: [32, 64, 128] }",
+        )
+        .unwrap()
+    }
+
+    fn nsga2(population: usize) -> Nsga2 {
+        Nsga2::new(&space(), Nsga2Settings::new(population), Vec::new(), 1).unwrap()
+    }
+
+    fn width(genome: &Genome) -> f64 {
+        genome.genes().iter().map(|gene| f64::from(gene.mlp)).sum()
+    }
+
+    #[test]
+    fn selects_whole_fronts_and_then_the_roomiest() {
+        // Three fronts: 0..=4 on a line, then 5, then 6.
+        let points = [[0.0, 8.0], [1.0, 7.0], [2.0, 6.0], [5.0, 3.0], [8.0, 0.0], [8.0, 8.0], [9.0, 9.0]];
+        assert_eq!(select(&points, &[0.0; 7], 6), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(select(&points, &[0.0; 7], 4), [0, 4, 3, 2]);
+        assert_eq!(select(&points, &[0.0; 7], 99).len(), 7);
+        assert!(select(&points, &[0.0; 7], 0).is_empty());
+        // Feasible points first, then the lowest violation, whatever the objectives.
+        assert_eq!(select(&points, &[1.0, 1.0, 1.0, 0.2, 1.0, 1.0, 0.0], 2), [6, 3]);
+    }
+
+    #[test]
+    fn failed_genomes_never_survive() {
+        let mut nsga2 = nsga2(8);
+        let genomes = nsga2.ask();
+        let mut results = vec![Told::failed(); 8];
+        results[1] = Told::feasible([f64::INFINITY, 0.0]);
+        results[2] = Told { violation: f64::NAN, ..Told::feasible([0.0, 0.0]) };
+        nsga2.tell(&genomes, &results);
+        assert_eq!(nsga2.survivors().count(), 0);
+        let genomes = nsga2.ask();
+        assert_eq!(genomes.len(), 8, "with nobody to breed from it draws at random");
+        results[5] = Told::feasible([1.0, 1.0]);
+        nsga2.tell(&genomes, &results);
+        assert_eq!(nsga2.survivors().collect::<Vec<_>>(), [(&genomes[5], &[1.0, 1.0][..])]);
+        assert_eq!(nsga2.ask().len(), 8, "one survivor is enough to breed from");
+    }
+
+    #[test]
+    fn what_is_told_last_counts_and_gaps_are_ignored() {
+        let mut nsga2 = nsga2(4);
+        let genomes = nsga2.ask();
+        nsga2.tell(&genomes, &[Told::feasible([1.0, 2.0]), Told::feasible([2.0, 1.0])]);
+        nsga2.tell(&genomes[..1], &[Told::feasible([3.0, 3.0])]);
+        assert_eq!(nsga2.survivors().collect::<Vec<_>>(), [(&genomes[1], &[2.0, 1.0][..]), (&genomes[0], &[3.0, 3.0])]);
+        nsga2.tell(&genomes[..1], &[Told::feasible([0.5])]);
+        nsga2.tell(&genomes, &[]);
+        assert_eq!(nsga2.survivors().count(), 2, "an objective less is a bad value, no panic");
+    }
+
+    #[test]
+    fn children_take_after_the_best() {
+        let mut nsga2 = nsga2(20);
+        for _ in 0..30 {
+            let genomes = nsga2.ask();
+            // Only networks of at most 800 channels are feasible; among them wide is good.
+            let told = |genome: &Genome| Told {
+                violation: width(genome) - 800.0,
+                ..Told::feasible([-width(genome), -f64::from(genome.genes()[0].mlp)])
+            };
+            let results: Vec<Told> = genomes.iter().map(told).collect();
+            nsga2.tell(&genomes, &results);
+        }
+        let best = nsga2.survivors().next().unwrap().0;
+        assert_eq!(width(best), 800.0, "{best}");
+        assert_eq!(best.genes()[0].mlp, 128);
+    }
+
+    #[test]
+    fn rejects_settings_out_of_range() {
+        let good = Nsga2Settings::new(10);
+        for (settings, message) in [
+            (Nsga2Settings::new(0), "population size: found 0, expected at least 1"),
+            (
+                Nsga2Settings { crossover_rate: 1.5, ..good.clone() },
+                "crossover rate: found 1.5, expected a probability between 0 and 1",
+            ),
+            (
+                Nsga2Settings { mutation_rate: Some(f64::NAN), ..good.clone() },
+                "mutation rate: found NaN, expected a probability between 0 and 1",
+            ),
+        ] {
+            assert_eq!(Nsga2::new(&space(), settings, Vec::new(), 1).err().unwrap().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A search run: asks an algorithm, measures with an evaluator, keeps everything in its directory.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
+use super::record::{Column, Evaluation, Evaluations, Front};
+use super::settings::{RunSettings, RunTask};
+use super::{Algorithm, AlgorithmState, Told};
+use crate::atomic_file;
+use crate::error::{Error, Result};
+use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Measured, Metric, Objective, Outcome, Work};
+use crate::space::{Constraint, Genome};
+
+/// What `state.json` holds between populations.
+#[derive(Serialize, Deserialize)]
+pub(super) struct State {
+    algorithm: AlgorithmState,
+    pub(super) evaluations: Vec<Evaluation>,
+    pub(super) populations: usize,
+}
+
+/// Something worth telling the user.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress {
+    /// The run goes on with this many networks already measured.
+    Resumed {
+        /// Networks.
+        evaluations: usize,
+    },
+    /// A partial score is on disk.
+    Scored {
+        /// Partial scores of this population that are known.
+        done: usize,
+        /// Partial scores that this population needs.
+        total: usize,
+    },
+    /// A population is measured.
+    Population {
+        /// Networks measured so far.
+        evaluations: usize,
+        /// Networks to measure in all.
+        of: usize,
+    },
+    /// The search is over; the front is being measured on held-out items.
+    HeldOut {
+        /// Networks of the front, the parent included.
+        networks: usize,
+    },
+}
+
+/// A run in its directory.
+pub struct Run {
+    pub(super) dir: PathBuf,
+    pub(super) settings: RunSettings,
+    pub(super) objectives: Vec<Objective>,
+    limits: Vec<(Objective, Constraint)>,
+}
+
+impl Run {
+    /// Creates the directory with `run.json`, or opens it when it holds the same run. Every file that the run
+    /// will write is created here, so that a directory that cannot be written fails now.
+    ///
+    /// # Errors
+    /// [`Error::OtherRun`] with every difference when the directory holds another run.
+    pub fn open(dir: &Path, settings: RunSettings) -> Result<Run> {
+        let objectives: Vec<Objective> =
+            settings.objectives.iter().map(|text| Objective::parse(text)).collect::<Result<_>>()?;
+        if objectives.len() < 2 {
+            return Err(Error::invalid("objectives", objectives.len(), "two or more"));
+        }
+        let limits = settings
+            .constraints
+            .iter()
+            .map(|limit| Ok((Objective::parse(&limit.objective)?, limit.clone())))
+            .collect::<Result<_>>()?;
+        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+        match RunSettings::read(dir)? {
+            Some(there) => {
+                let differences = there.differences(&settings);
+                if !differences.is_empty() {
+                    return Err(Error::OtherRun { dir: dir.to_path_buf(), differences });
+                }
+            }
+            None => {
+                let foreign: Vec<String> = ["chunks.log", "evaluations.csv", "state.json"]
+                    .into_iter()
+                    .filter(|name| dir.join(name).exists())
+                    .map(|name| format!("{name} is there without run.json"))
+                    .collect();
+                if !foreign.is_empty() {
+                    return Err(Error::OtherRun { dir: dir.to_path_buf(), differences: foreign });
+                }
+                let json = serde_json::to_string_pretty(&settings).expect("settings are plain data");
+                atomic_file::write(&dir.join("run.json"), json + "\n")?;
+            }
+        }
+        Ok(Run { dir: dir.to_path_buf(), settings, objectives, limits })
+    }
+
+    /// Searches to the end and measures the front on held-out items. `algorithm` is used when there is no
+    /// state to go on with.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the user stopped the evaluator; the same call again goes on.
+    pub fn search(
+        &self,
+        mut algorithm: Box<dyn Algorithm>,
+        evaluator: &mut dyn Evaluator,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Front> {
+        self.check_sets(evaluator.sets())?;
+        let mut journal = Journal::open(&self.dir.join("chunks.log"), evaluator.sets())?;
+        let mut state = match self.read_state()? {
+            Some(state) => {
+                algorithm = state.algorithm.clone().resume(&self.settings.space)?;
+                state
+            }
+            None => State { algorithm: algorithm.state(), evaluations: Vec::new(), populations: 0 },
+        };
+        if !state.evaluations.is_empty() || !journal.is_empty() {
+            on_progress(Progress::Resumed { evaluations: state.evaluations.len() });
+        }
+        self.write_evaluations(&state)?;
+        let search_sets = self.sets_of(evaluator.sets(), "search");
+        while state.evaluations.len() < self.settings.evals {
+            let start = Instant::now();
+            let mut genomes = algorithm.ask();
+            genomes.truncate(self.settings.evals - state.evaluations.len());
+            if genomes.is_empty() {
+                break;
+            }
+            self.score(evaluator, &mut journal, &search_sets, &genomes, on_progress)?;
+            let rows: Vec<Evaluation> = genomes
+                .iter()
+                .enumerate()
+                .map(|(place, genome)| {
+                    let id = state.evaluations.len() + place;
+                    self.evaluation(id, state.populations, genome, evaluator.sets(), &journal)
+                })
+                .collect::<Result<_>>()?;
+            let told: Vec<Told> = rows.iter().map(|row| self.told(row)).collect();
+            algorithm.tell(&genomes, &told);
+            state.algorithm = algorithm.state();
+            state.evaluations.extend(rows);
+            state.populations += 1;
+            journal.sync()?;
+            self.write_evaluations(&state)?;
+            let json = serde_json::to_string(&state).expect("state is plain data");
+            atomic_file::write(&self.dir.join("state.json"), json)?;
+            self.log_time(state.populations - 1, genomes.len(), start)?;
+            on_progress(Progress::Population { evaluations: state.evaluations.len(), of: self.settings.evals });
+        }
+        self.front(&state, evaluator, &mut journal, on_progress)
+    }
+
+    pub(super) fn check_sets(&self, sets: &[EvalSet]) -> Result<()> {
+        for task in &self.settings.tasks {
+            for (split, digest) in [("search", &task.search_digest), ("held_out", &task.held_out_digest)] {
+                let name = format!("{}/{split}", task.name);
+                let found = sets.iter().find(|set| set.name == name).map(|set| &set.digest);
+                if found != Some(digest) {
+                    let found = found.map_or("no such eval set".to_string(), Clone::clone);
+                    return Err(Error::invalid(format!("eval set `{name}`"), found, format!("digest {digest}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_state(&self) -> Result<Option<State>> {
+        let path = self.dir.join("state.json");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
+                Error::format(&path, "state.json", format!("{error}; remove it to replay chunks.log"))
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    /// Places of all tasks' eval sets of one split, in task order.
+    pub(super) fn sets_of(&self, sets: &[EvalSet], split: &str) -> Vec<usize> {
+        let place = |task: &RunTask| {
+            let name = format!("{}/{split}", task.name);
+            sets.iter().position(|set| set.name == name).expect("checked before the search began")
+        };
+        self.settings.tasks.iter().map(place).collect()
+    }
+
+    /// Scores what the journal does not hold yet.
+    pub(super) fn score(
+        &self,
+        evaluator: &mut dyn Evaluator,
+        journal: &mut Journal,
+        sets: &[usize],
+        genomes: &[Genome],
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let known_sets = evaluator.sets().clone();
+        let mut total = 0;
+        let mut missing = 0;
+        let mut work = Vec::new();
+        for &set in sets {
+            for chunk in 0..known_sets[set].chunks.len() {
+                let chunk = ChunkId { set, chunk };
+                let unknown: Vec<Genome> =
+                    genomes.iter().filter(|genome| journal.outcome(chunk, genome).is_none()).cloned().collect();
+                total += genomes.len();
+                missing += unknown.len();
+                if !unknown.is_empty() {
+                    work.push(Work { chunk, genomes: unknown });
+                }
+            }
+        }
+        let mut done = total - missing;
+        evaluator.evaluate(work, &mut |partial| {
+            journal.append(&known_sets, partial)?;
+            done += 1;
+            on_progress(Progress::Scored { done, total });
+            Ok(())
+        })
+    }
+
+    /// All items' scores of a network on an eval set, or why it has none.
+    pub(super) fn scores(
+        &self,
+        set: usize,
+        sets: &[EvalSet],
+        journal: &Journal,
+        genome: &Genome,
+    ) -> Result<Vec<ItemScore>, String> {
+        let mut scores = Vec::with_capacity(sets[set].items.len());
+        for chunk in 0..sets[set].chunks.len() {
+            match journal.outcome(ChunkId { set, chunk }, genome) {
+                Some(Outcome::Scored(items)) => scores.extend_from_slice(items),
+                Some(Outcome::Failed(reason)) => return Err(reason.clone()),
+                None => return Err(format!("chunk {chunk} of {} was not scored", sets[set].name)),
+            }
+        }
+        Ok(scores)
+    }
+
+    pub(super) fn evaluation(
+        &self,
+        id: usize,
+        population: usize,
+        genome: &Genome,
+        sets: &[EvalSet],
+        journal: &Journal,
+    ) -> Result<Evaluation> {
+        let failed = |reason: String| Evaluation {
+            id,
+            population,
+            genome: genome.clone(),
+            objectives: Vec::new(),
+            violation: 0.0,
+            search_accuracy: Vec::new(),
+            failed: Some(reason),
+        };
+        let mut scored = Vec::new();
+        for set in self.sets_of(sets, "search") {
+            match self.scores(set, sets, journal, genome) {
+                Ok(scores) => scored.push((&sets[set], scores)),
+                Err(reason) => return Ok(failed(reason)),
+            }
+        }
+        let task = |metric: Metric, task: &str| {
+            let place = self.settings.tasks.iter().position(|known| known.name == task);
+            let (set, scores) = &scored[place.expect("every objective's task is a task of the run")];
+            Ok(metric.estimate(&metric.contributions(set, scores)).value)
+        };
+        let measured = Measured {
+            shape: self.settings.space.shape(),
+            genome,
+            throughput: self.settings.frozen.throughput.as_ref(),
+            task: &task,
+        };
+        let objectives: Vec<f64> = self.objectives.iter().map(|one| one.value(&measured)).collect::<Result<_>>()?;
+        if let Some(place) = objectives.iter().position(|value| !value.is_finite()) {
+            return Ok(failed(format!("{} is {}", self.objectives[place], objectives[place])));
+        }
+        let mut violation = 0.0;
+        for (objective, limit) in &self.limits {
+            violation += limit.violation(objective.value(&measured)?);
+        }
+        let accuracy = |(set, scores): &(&EvalSet, Vec<ItemScore>)| {
+            let metric = headline(set);
+            metric.estimate(&metric.contributions(set, scores)).value
+        };
+        let search_accuracy = scored.iter().map(accuracy).collect();
+        Ok(Evaluation { id, population, genome: genome.clone(), objectives, violation, search_accuracy, failed: None })
+    }
+
+    fn told(&self, row: &Evaluation) -> Told {
+        let losses = row.objectives.iter().zip(self.columns()).map(|(&value, column)| column.loss(value));
+        Told { objectives: row.failed.is_none().then(|| losses.collect()), violation: row.violation }
+    }
+
+    pub(super) fn columns(&self) -> Vec<Column> {
+        let column = |objective: &Objective| Column {
+            name: objective.to_string(),
+            unit: objective.unit().to_string(),
+            maximize: objective.maximize(),
+        };
+        self.objectives.iter().map(column).collect()
+    }
+
+    fn write_evaluations(&self, state: &State) -> Result<()> {
+        let evaluations = Evaluations {
+            objectives: self.settings.objectives.clone(),
+            tasks: self.settings.tasks.iter().map(|task| task.name.clone()).collect(),
+            rows: state.evaluations.clone(),
+        };
+        evaluations.write_csv(&self.dir.join("evaluations.csv"))
+    }
+
+    /// Times never go where bytes must repeat.
+    pub(super) fn log_time(&self, population: usize, networks: usize, start: Instant) -> Result<()> {
+        let path = self.dir.join("timings.csv");
+        let fresh = !path.exists();
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io(&path))?;
+        let header = if fresh { "population,networks,seconds\n" } else { "" };
+        let row = format!("{header}{population},{networks},{:.3}\n", start.elapsed().as_secs_f64());
+        file.write_all(row.as_bytes()).map_err(Error::io(&path))
+    }
+}
+
+/// The metric every task is reported by: accuracy, or perplexity where there is nothing to choose.
+pub(super) fn headline(set: &EvalSet) -> Metric {
+    if Metric::Accuracy.applies_to(set.scoring) { Metric::Accuracy } else { Metric::Perplexity }
+}

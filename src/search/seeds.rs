@@ -1,0 +1,120 @@
+//! Networks worth trying first: the extremes, uniform ladders, and the ranking's greedy ladder.
+
+use crate::space::{Cost, Gene, Genome, SearchSpace};
+
+/// From the largest network to the smallest, one narrowing at a time: always the one that loses the least of
+/// `kept` per parameter saved. `kept` is the importance that a layer's gene keeps, in any additive unit. Returns
+/// `count` networks spread evenly by size, ends left out.
+pub fn greedy_ladder(space: &SearchSpace, kept: &dyn Fn(usize, Gene) -> f64, count: usize) -> Vec<Genome> {
+    let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+    let worth = |genome: &Genome| genome.kept().map(|(layer, gene)| kept(layer, gene)).sum::<f64>();
+    let mut path = vec![space.largest()];
+    loop {
+        let here = path.last().expect("starts with the largest network");
+        let (here_size, here_worth) = (size(here), worth(here));
+        let price = |next: &Genome| (here_worth - worth(next)) / (here_size - size(next)) as f64;
+        let next = narrowings(space, here)
+            .into_iter()
+            .filter(|next| size(next) < here_size)
+            .min_by(|a, b| price(a).total_cmp(&price(b)).then_with(|| a.cmp(b)));
+        match next {
+            Some(next) => path.push(next),
+            None => break,
+        }
+    }
+    spread_by_size(&path[1..path.len().max(2) - 1], count, size)
+}
+
+/// Networks in which all layers have the same widths, where the layer offers them, at each depth: `count` of
+/// them spread evenly by size.
+pub fn uniform_ladder(space: &SearchSpace, count: usize) -> Vec<Genome> {
+    let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+    let mut ladder = space.uniform_ladder();
+    ladder.retain(|genome| *genome != space.largest() && *genome != space.smallest());
+    ladder.sort_by_key(|genome| std::cmp::Reverse((size(genome), genome.clone())));
+    spread_by_size(&ladder, count, size)
+}
+
+/// All networks one step down: one layer's heads or channels to the next smaller choice, or the next depth.
+fn narrowings(space: &SearchSpace, from: &Genome) -> Vec<Genome> {
+    let depth = space.depth_of(from);
+    let mut steps: Vec<Genome> = Vec::new();
+    let mut replace = |layer: usize, gene: Gene| {
+        steps.push(space.express(depth, |place| if place == layer { gene } else { from.genes()[place] }));
+    };
+    for (layer, gene) in from.kept() {
+        let choices = space.layer(layer);
+        let below = |choices: &[u32], width: u32| choices.iter().rev().copied().find(|&choice| choice < width);
+        if let Some(heads) = below(&choices.heads, gene.heads) {
+            replace(layer, Gene { heads, ..gene });
+        }
+        if let Some(mlp) = below(&choices.mlp, gene.mlp) {
+            replace(layer, Gene { mlp, ..gene });
+        }
+    }
+    if let Some(&depth) = space.depths().iter().rev().find(|&&choice| choice < depth) {
+        steps.push(space.express(depth, |layer| from.genes()[layer]));
+    }
+    steps.retain(|step| space.contains(step));
+    steps
+}
+
+/// `count` of the networks, in order, as evenly spread by size as they allow; the size falls along the slice.
+fn spread_by_size(from: &[Genome], count: usize, size: impl Fn(&Genome) -> u64) -> Vec<Genome> {
+    let (Some(first), Some(last)) = (from.first(), from.last()) else { return Vec::new() };
+    let (high, low) = (size(first) as f64, size(last) as f64);
+    let mut chosen: Vec<Genome> = (0..count)
+        .filter_map(|step| {
+            let target = high - (high - low) * (step as f64 + 0.5) / count as f64;
+            let distance = |genome: &Genome| (size(genome) as f64 - target).abs();
+            from.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).cloned()
+        })
+        .collect();
+    chosen.dedup();
+    chosen
+}
+
+/// The given part of a first population: the parent (the space's largest network), the smallest, the user's
+/// own, then the two ladders by turns until `count` networks are there, each once.
+pub fn first_networks(space: &SearchSpace, own: &[Genome], ladders: [Vec<Genome>; 2], count: usize) -> Vec<Genome> {
+    let mut networks = vec![space.largest(), space.smallest()];
+    networks.extend_from_slice(own);
+    let must = networks.len();
+    let longest = ladders[0].len().max(ladders[1].len());
+    networks.extend((0..longest).flat_map(|step| ladders.iter().filter_map(move |ladder| ladder.get(step))).cloned());
+    let mut seen = std::collections::HashSet::new();
+    networks.retain(|genome| seen.insert(genome.clone()));
+    networks.truncate(count.max(must));
+    networks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn greedy_ladder_takes_the_cheapest_loss_first() {
+        let space = SearchSpace::open("tiny").unwrap();
+        // Layer 0 is precious, the others lose nothing.
+        let kept =
+            |layer: usize, gene: Gene| if layer == 0 { f64::from(gene.heads) + f64::from(gene.mlp) } else { 0.0 };
+        let ladder = greedy_ladder(&space, &kept, 5);
+        assert!(!ladder.is_empty());
+        let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+        assert!(ladder.is_sorted_by(|a, b| size(a) > size(b)), "sizes fall");
+        assert!(ladder.iter().all(|genome| space.contains(genome)));
+        assert_eq!(ladder[0].genes()[0], space.largest().genes()[0], "the precious layer is whole at first");
+    }
+
+    #[test]
+    fn first_networks_are_distinct_and_keep_the_users_own() {
+        let space = SearchSpace::open("tiny").unwrap();
+        let own = [space.smallest(), space.express(space.depths()[0], |layer| space.layer(layer).largest())];
+        let ladders = [uniform_ladder(&space, 4), uniform_ladder(&space, 4)];
+        let networks = first_networks(&space, &own, ladders, 4);
+        assert_eq!(networks[..2], [space.largest(), space.smallest()]);
+        assert!(own.iter().all(|genome| networks.contains(genome)));
+        let distinct: std::collections::HashSet<_> = networks.iter().collect();
+        assert_eq!(distinct.len(), networks.len());
+    }
+}

@@ -1,0 +1,129 @@
+//! `run.json`: everything that is needed to repeat a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::eval::PackingOptions;
+use crate::eval::latency::LatencyTable;
+use crate::space::{Constraint, Genome, SearchSpace};
+
+/// The version of the files of a run directory.
+const FORMAT: u32 = 1;
+
+/// A task of a run. Its eval sets are `NAME/search` and `NAME/held_out`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunTask {
+    /// The name in objectives.
+    pub name: String,
+    /// BLAKE3 of the packed search split.
+    pub search_digest: String,
+    /// Its items.
+    pub search_items: usize,
+    /// BLAKE3 of the packed held-out split.
+    pub held_out_digest: String,
+    /// Its items.
+    pub held_out_items: usize,
+    /// Accuracy of guessing.
+    pub chance: f64,
+}
+
+/// What is measured or chosen once, before the first evaluation, and read back on resume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// How items became chunks.
+    pub packing: PackingOptions,
+    /// Worker threads.
+    pub workers: usize,
+    /// libtorch threads of each worker.
+    pub threads: usize,
+    /// The throughput table, where one was asked for.
+    pub throughput: Option<LatencyTable>,
+}
+
+/// Everything that is needed to repeat a run: the content of `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// The version of the files.
+    pub format: u32,
+    /// Versions of criadero and libtorch.
+    pub versions: BTreeMap<String, String>,
+    /// The model as the user named it; only its digest decides whether a run is the same.
+    pub model: String,
+    /// BLAKE3 of the model.
+    pub model_digest: String,
+    /// The resolved space.
+    pub space: SearchSpace,
+    /// What is optimised.
+    pub objectives: Vec<String>,
+    /// Hard constraints: the space's and the user's.
+    pub constraints: Vec<Constraint>,
+    /// The tasks of all objectives and constraints.
+    pub tasks: Vec<RunTask>,
+    /// How networks are scored: `local`, or the mock's name.
+    pub evaluator: String,
+    /// Device and kind of the weights.
+    pub device: String,
+    /// The algorithm's name and settings.
+    pub algorithm: Value,
+    /// Networks to evaluate.
+    pub evals: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The given part of the first population.
+    pub first_networks: Vec<Genome>,
+    /// Measured once.
+    pub frozen: Frozen,
+}
+
+impl RunSettings {
+    /// The version that this program writes.
+    pub const FORMAT: u32 = FORMAT;
+
+    /// Reads the settings of a run directory; `None` where there is no run yet.
+    pub fn read(dir: &Path) -> Result<Option<RunSettings>> {
+        let path = dir.join("run.json");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| Error::format(&path, "run.json", error.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    /// One line a setting in which `other` differs; where a model lies does not count.
+    pub(super) fn differences(&self, other: &RunSettings) -> Vec<String> {
+        let value = |settings: &RunSettings| {
+            let settings = RunSettings { model: String::new(), ..settings.clone() };
+            serde_json::to_value(settings).expect("settings are plain data")
+        };
+        let mut lines = Vec::new();
+        compare("", &value(self), &value(other), &mut lines);
+        lines
+    }
+}
+
+/// Adds a line for every leaf in which two JSON values differ.
+fn compare(name: &str, ours: &Value, theirs: &Value, lines: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                compare(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), lines);
+            }
+        }
+        (a, b) if a != b => {
+            let short = |value: &Value| {
+                let text = value.to_string();
+                if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text }
+            };
+            lines.push(format!("{name} is {} there, {} here", short(a), short(b)));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,191 @@
+//! Searches through the real binary with the mock evaluator: what they write, how they resume, what they refuse.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const EVALS: usize = 60;
+
+fn search(out: &Path, extra: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
+    command.args(["search", "tiny", "--objective", "choice_nll:arc_easy", "--objective", "params"]);
+    command.args(["--evals", &EVALS.to_string(), "--population", "12", "--seed", "3", "--limit", "32"]);
+    command.args(["--evaluator", "mock"]).args(["--out", out.to_str().unwrap()]).args(extra);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn succeed(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn fail(mut command: Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    stderr
+}
+
+/// The two files that must repeat byte for byte.
+fn results(dir: &Path) -> (String, String) {
+    let read = |name| fs::read_to_string(dir.join(name)).unwrap();
+    (read("evaluations.csv"), read("front.csv"))
+}
+
+#[test]
+fn finds_a_front_and_writes_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = succeed(search(dir.path(), &[]));
+    let (evaluations, front) = results(dir.path());
+    assert_eq!(evaluations.lines().count(), EVALS + 1);
+    assert!(evaluations.starts_with("id,population,genome,choice_nll:arc_easy,params,violation,"));
+    assert!(front.lines().count() > 5, "{front}");
+    let header = front.lines().next().unwrap();
+    for column in
+        ["held_out:accuracy:arc_easy", "held_out:accuracy:arc_easy_stderr", "held_out:accuracy:arc_easy_delta"]
+    {
+        assert!(header.contains(column), "{header}");
+    }
+    for name in ["run.json", "chunks.log", "state.json", "front.json", "timings.csv"] {
+        assert!(dir.path().join(name).is_file(), "{name}");
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(stdout.contains("hypervolume on held-out items"), "{stdout}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    succeed(search(dirs[0].path(), &[]));
+    succeed(search(dirs[1].path(), &[]));
+    succeed(search(dirs[2].path(), &["--algorithm", "random"]));
+    assert_eq!(results(dirs[0].path()), results(dirs[1].path()));
+    assert_ne!(results(dirs[0].path()), results(dirs[2].path()));
+}
+
+#[test]
+fn resumes_after_five_kills_with_the_same_bytes() {
+    let whole = tempfile::tempdir().unwrap();
+    succeed(search(whole.path(), &["--evaluator", "mock:2"]));
+    let torn = tempfile::tempdir().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let scored = || fs::read_to_string(torn.path().join("chunks.log")).map_or(0, |log| log.lines().count());
+    for kill in 0..5 {
+        let before = scored();
+        let more = rng.random_range(5..40);
+        let mut child = search(torn.path(), &["--evaluator", "mock:2"]).spawn().unwrap();
+        while scored() < before + more {
+            assert!(child.try_wait().unwrap().is_none(), "kill {kill} came after the end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(scored() + 1 >= before + more, "kill {kill} lost more than a torn line");
+    }
+    assert!(!torn.path().join("front.csv").exists(), "the kills came before the end");
+    let output = succeed(search(torn.path(), &["--evaluator", "mock:2"]));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming"));
+    assert_eq!(results(torn.path()), results(whole.path()));
+}
+
+#[test]
+fn stops_on_ctrl_c_and_resumes_with_the_same_bytes() {
+    let whole = tempfile::tempdir().unwrap();
+    succeed(search(whole.path(), &[]));
+    let stopped = tempfile::tempdir().unwrap();
+    let child = search(stopped.path(), &["--evaluator", "mock:5"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("the same command again resumes"), "{stderr}");
+    succeed(search(stopped.path(), &[]));
+    assert_eq!(results(stopped.path()), results(whole.path()));
+}
+
+#[test]
+fn replays_the_journal_when_the_state_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &[]));
+    let before = results(dir.path());
+    let log = fs::read(dir.path().join("chunks.log")).unwrap();
+    for name in ["state.json", "evaluations.csv", "front.csv"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    succeed(search(dir.path(), &[]));
+    assert_eq!(results(dir.path()), before);
+    assert_eq!(fs::read(dir.path().join("chunks.log")).unwrap(), log, "nothing was scored twice");
+}
+
+#[test]
+fn refuses_the_directory_of_another_run_and_names_the_differences() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &[]));
+    let before = results(dir.path());
+    let error = fail(search(dir.path(), &["--mutation", "0.25"]), 1);
+    assert!(
+        error.contains("holds another run") && error.contains("algorithm.mutation is null there, 0.25 here"),
+        "{error}"
+    );
+    assert_eq!(results(dir.path()), before);
+}
+
+#[test]
+fn lists_the_known_names_for_unknown_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = fail(search(dir.path(), &["--objective", "size"]), 1);
+    assert!(error.contains("unknown objective `size`") && error.contains("params"), "{error}");
+    let error = fail(search(dir.path(), &["--constraint", "weight<=3"]), 1);
+    assert!(error.contains("unknown objective `weight`"), "{error}");
+    let error = fail(search(dir.path(), &["--evaluator", "remote"]), 2);
+    assert!(error.contains("mock:DELAY_MS"), "{error}");
+}
+
+#[test]
+fn keeps_to_hard_constraints() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &[]));
+    let largest: Vec<u64> =
+        column(dir.path(), "front.csv", "params").iter().map(|text| text.parse().unwrap()).collect();
+    let limit = largest.iter().max().unwrap() * 3 / 4;
+    let constrained = tempfile::tempdir().unwrap();
+    succeed(search(constrained.path(), &["--constraint", &format!("params<={limit}")]));
+    let sizes = column(constrained.path(), "front.csv", "params");
+    assert!(!sizes.is_empty());
+    assert!(sizes.iter().all(|size| size.parse::<u64>().unwrap() <= limit), "{sizes:?} > {limit}");
+}
+
+#[test]
+fn starts_from_the_networks_of_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &[]));
+    let genomes = column(dir.path(), "front.csv", "genome");
+    let next = tempfile::tempdir().unwrap();
+    let from = dir.path().to_str().unwrap();
+    succeed(search(next.path(), &["--seed-genomes", from, "--evals", "30"]));
+    let first = column(next.path(), "evaluations.csv", "genome");
+    assert!(genomes.iter().all(|genome| first.contains(genome)));
+}
+
+#[test]
+fn says_which_directory_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = fail(search(&file.join("run"), &[]), 1);
+    assert!(error.contains("file/run"), "{error}");
+}
+
+fn column(dir: &Path, file: &str, name: &str) -> Vec<String> {
+    let mut reader = csv::Reader::from_path(dir.join(file)).unwrap();
+    let place = reader.headers().unwrap().iter().position(|header| header == name).unwrap();
+    reader.records().map(|record| record.unwrap()[place].to_string()).collect()
+}
