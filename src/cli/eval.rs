@@ -68,7 +68,10 @@ impl Eval {
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let items: Vec<&Item> = items.iter().collect();
-        let set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
+        let mut set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
+        if task.scoring() == Scoring::Rolling {
+            set.count_as(&task.text_sizes(self.limit)?);
+        }
         if set.truncated > 0 {
             eprintln!(
                 "note: {} requests were longer than {max_length} tokens and lost their first tokens",

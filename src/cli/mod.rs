@@ -21,12 +21,12 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Export(export::Export),
     Inspect(inspect::Inspect),
     Rank(rank::Rank),
     Eval(eval::Eval),
     Search(search::Search),
     Plot(plot::Plot),
+    Export(export::Export),
 }
 
 impl Cli {

@@ -18,8 +18,8 @@ use super::progress::Bar;
 pub struct Rank {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,
-    /// Calibration text, never of the task that will be scored; by default the novels and encyclopedia passages
-    /// that `make assets` unpacks
+    /// Calibration text, never of the task that will be scored; by default the stories, news and
+    /// encyclopaedia passages that `make assets` unpacks
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`

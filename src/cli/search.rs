@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Tokenizer;
-use criadero::eval::item::{Item, Split, split_items};
+use criadero::eval::item::{Item, Scoring, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, LatencyTable};
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
@@ -245,7 +245,10 @@ impl Search {
 
     fn prepare_task(&self, name: &str, tokenizer: &Tokenizer, packing: PackingOptions) -> anyhow::Result<PreparedTask> {
         let task = self.data.task(name)?;
-        let items = task.items(None)?;
+        let mut items = task.items(None)?;
+        if let (Scoring::Rolling, [text]) = (task.scoring(), items.as_slice()) {
+            items = text.passages();
+        }
         let pack = |side: Split, what: &str, limit: Option<usize>| -> anyhow::Result<(EvalSet, Vec<Item>)> {
             let mut chosen: Vec<&Item> = split_items(&items, side);
             if let Some(limit) = limit {

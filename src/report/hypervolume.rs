@@ -33,7 +33,7 @@ struct Bounds {
 const SIZES: [&str; 5] = ["params", "weight_bytes", "macs", "kv_bytes", "memory"];
 
 /// The bounds of each objective, the same for all runs: accuracies run from guessing to 1, choice losses from
-/// a uniform guess's to 0, sizes from 1.05 x parent to 0, throughputs from 0 to the best measured; others span
+/// a uniform guess's, or the worst measured where the parent is worse than guessing, to 0, sizes from 1.05 x parent to 0, throughputs from 0 to the best measured; others span
 /// what was measured.
 fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
     let tasks: Vec<&str> = front
@@ -62,9 +62,14 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
                 ("accuracy" | "acc_norm", Some(chances)) => {
                     Bounds { ideal: -1.0, reference: -mean(chances), why: "guessing" }
                 }
-                ("choice_nll" | "choice_nll_norm", Some(chances)) if chances.iter().all(|chance| *chance > 0.0) => {
-                    let losses = chances.into_iter().map(|chance| -chance.ln()).collect();
-                    Bounds { ideal: 0.0, reference: mean(losses), why: "uniform guess" }
+                ("choice_nll" | "choice_nll_norm", chances) => {
+                    let guess = chances.map(|chances| mean(chances.into_iter().map(|chance| -chance.ln()).collect()));
+                    // An overconfident parent can lose more than a guess does: then nothing would count.
+                    let beaten = |guess: &f64| column.loss(front.parent.objectives[index]) < *guess;
+                    match guess.filter(|guess| guess.is_finite()).filter(beaten) {
+                        Some(reference) => Bounds { ideal: 0.0, reference, why: "uniform guess" },
+                        None => Bounds { ideal: 0.0, reference: worst, why: "worst measured" },
+                    }
                 }
                 _ if SIZES.contains(&metric) => {
                     let parent = column.loss(front.parent.objectives[index]);

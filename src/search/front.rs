@@ -1,6 +1,7 @@
 //! The end of a run: its front, measured on held-out items next to the parent.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use super::hypervolume::hypervolume;
@@ -66,7 +67,7 @@ impl Run {
         self.mark_dominated(&mut points);
         let front = Front {
             shape,
-            model: self.settings.model.clone(),
+            model: self.model_name(),
             objectives: columns,
             chance: self.settings.tasks.iter().map(|task| task.chance).collect(),
             hypervolume: self.held_out_hypervolume(&points, &parent_point),
@@ -77,6 +78,13 @@ impl Run {
         front.write_csv(&self.dir.join("front.csv"))?;
         front.write_json(&self.dir.join("front.json"))?;
         Ok(front)
+    }
+
+    /// The last part of the model's path, without `.gguf`: what pictures call it.
+    fn model_name(&self) -> String {
+        let path = Path::new(&self.settings.model);
+        let name = if path.extension().is_some_and(|end| end == "gguf") { path.file_stem() } else { path.file_name() };
+        name.map_or_else(|| self.settings.model.clone(), |name| name.to_string_lossy().into_owned())
     }
 
     fn front_point(
