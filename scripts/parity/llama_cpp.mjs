@@ -35,8 +35,10 @@ const log_probs = output.map(({next: {logits}}, i) => {
     for (const logit of logits.values()) sum += Math.exp(logit - max);
     return logits.get(tokens[i + 1]) - max - Math.log(sum);
 });
+// tokenize() leaves BOS to its caller; the file says whether texts begin with one.
+const bos = model.tokens.shouldPrependBosToken ? [model.tokens.bos] : [];
 writeFileSync(output_path, JSON.stringify({
-    tokens: Array.from(model.tokenize(text)),
+    tokens: [...bos, ...model.tokenize(text)],
     log_probs,
     version: `node-llama-cpp, llama.cpp ${llama.llamaCppRelease?.release ?? "unknown"}`
 }));

@@ -16,7 +16,7 @@ use crate::checkpoint::export::cut_and_fill;
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::{ALIGNMENT, MAGIC, ROPE_FREQS, VERSION, neighbours_from_halves};
 use crate::checkpoint::gguf_metadata::{Entry, Metadata};
-use crate::checkpoint::gguf_tokenizer;
+use crate::checkpoint::gguf_tokenizer_writer;
 use crate::checkpoint::names::{LayerTensor, TensorName};
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::error::{Error, Result};
@@ -166,7 +166,7 @@ fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, dtype: D
             }
         }
         None => {
-            for (key, entry) in gguf_tokenizer::from_files(parent.path(), &parent.tokenizer_files()?, config)? {
+            for (key, entry) in gguf_tokenizer_writer::from_files(parent.path(), &parent.tokenizer_files()?, config)? {
                 metadata.insert(key, entry);
             }
         }

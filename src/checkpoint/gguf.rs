@@ -127,7 +127,7 @@ impl TensorInfo {
         };
         let block = ty.block_len() as u64;
         let row = self.dims.first().copied().unwrap_or(1);
-        if row % block != 0 {
+        if !row.is_multiple_of(block) {
             return Err(format!(
                 "found rows of {row} weights, expected a multiple of {}'s block of {block}",
                 ty.name()

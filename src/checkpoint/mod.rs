@@ -19,10 +19,12 @@ mod ggml;
 mod gguf;
 mod gguf_metadata;
 mod gguf_tokenizer;
+mod gguf_tokenizer_writer;
 pub mod hf;
 pub mod hf_config;
 mod hf_writer;
 pub mod names;
+mod pre_tokenizer;
 mod raw_tensor;
 pub mod tokenizer;
 
