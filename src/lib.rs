@@ -1,6 +1,28 @@
-//! criadero: evolutionary architecture search for LLaMA checkpoints.
+//! criadero breeds small LLaMAs from a large one.
 //!
 //! `parent -> rank -> supernet -> search(space, tasks) -> results/RUN -> plot, export`
+//!
+//! Search algorithms know genomes and numbers only; anything that gives numbers can drive them:
+//!
+//! ```
+//! use criadero::search::{Algorithm, Nsga2, Nsga2Settings, Told};
+//! use criadero::space::{Cost, SearchSpace};
+//!
+//! let space = SearchSpace::open("tiny")?;
+//! let mut search = Nsga2::new(&space, Nsga2Settings::new(8), vec![space.largest(), space.smallest()], 1)?;
+//! for _ in 0..5 {
+//!     let genomes = search.ask();
+//!     let cost = genomes.iter().map(|genome| Cost::of(space.shape(), genome));
+//!     // As few parameters and as much key/value cache as can be had together: smaller is better.
+//!     let told: Vec<Told> = cost.map(|cost| Told::feasible([cost.params as f64, -(cost.kv_bytes as f64)])).collect();
+//!     search.tell(&genomes, &told);
+//! }
+//! assert!(search.survivors().count() > 1);
+//! # Ok::<(), criadero::Error>(())
+//! ```
+//!
+//! Scoring a model is [`eval::LocalEvaluator`], a whole run [`search::run::Run`], its pictures [`report`], the
+//! files other programs load [`checkpoint::export()`]. The binary's subcommands are examples of all of it.
 #![deny(missing_docs)]
 
 pub mod atomic_file;

@@ -144,3 +144,26 @@ fn a_dropped_layer_is_the_identity() {
     let hidden = model.embed(&batch);
     assert_eq!(model.layer(1, Gene::DROPPED, &hidden, &batch), hidden);
 }
+
+#[test]
+fn a_network_that_gives_no_number_fails_alone_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(TINY).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    // All bits set is NaN in every float format; only the last channels of layer 2 are touched.
+    let file = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let offsets = &tensors["model.layers.2.mlp.up_proj.weight"]["data_offsets"];
+    let [start, end] = [0, 1].map(|side| header + offsets[side].as_u64().unwrap() as usize);
+    bytes[start + (end - start) / 2..end].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+    let model = Llama::load(&Checkpoint::open(dir.path()).unwrap(), Device::Cpu, Kind::Float).unwrap();
+    let genomes: Vec<Genome> = ["4x128*4", "4x128*2:4x64:4x128"].map(|text| text.parse().unwrap()).to_vec();
+    let outcomes = outcomes(&model, &genomes);
+    assert!(matches!(&outcomes[0], Outcome::Failed(reason) if reason.contains("NaN")), "{:?}", outcomes[0]);
+    assert!(matches!(outcomes[1], Outcome::Scored(_)));
+}

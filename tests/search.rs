@@ -47,7 +47,9 @@ fn finds_a_front_and_writes_everything() {
     assert!(evaluations.starts_with("id,population,genome,choice_nll:arc_easy,params,violation,"));
     assert!(front.lines().count() > 5, "{front}");
     let header = front.lines().next().unwrap();
-    for column in ["held_out:accuracy:arc_easy", "held_out:accuracy:arc_easy_stderr", "held_out:accuracy:arc_easy_delta"] {
+    for column in
+        ["held_out:accuracy:arc_easy", "held_out:accuracy:arc_easy_stderr", "held_out:accuracy:arc_easy_delta"]
+    {
         assert!(header.contains(column), "{header}");
     }
     for name in ["run.json", "chunks.log", "state.json", "front.json", "timings.csv"] {
@@ -73,17 +75,19 @@ fn resumes_after_five_kills_with_the_same_bytes() {
     succeed(search(whole.path(), &["--evaluator", "mock:2"]));
     let torn = tempfile::tempdir().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let mut lines = 0;
+    let scored = || fs::read_to_string(torn.path().join("chunks.log")).map_or(0, |log| log.lines().count());
     for kill in 0..5 {
+        let before = scored();
+        let more = rng.random_range(5..40);
         let mut child = search(torn.path(), &["--evaluator", "mock:2"]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(rng.random_range(60..200)));
+        while scored() < before + more {
+            assert!(child.try_wait().unwrap().is_none(), "kill {kill} came after the end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        let now = fs::read_to_string(torn.path().join("chunks.log")).map_or(0, |log| log.lines().count());
-        assert!(now >= lines, "kill {kill} lost scores");
-        lines = now;
+        assert!(scored() + 1 >= before + more, "kill {kill} lost more than a torn line");
     }
-    assert!(lines > 0, "the kills came while scores were being written");
     assert!(!torn.path().join("front.csv").exists(), "the kills came before the end");
     let output = succeed(search(torn.path(), &["--evaluator", "mock:2"]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("resuming"));
@@ -127,7 +131,10 @@ fn refuses_the_directory_of_another_run_and_names_the_differences() {
     succeed(search(dir.path(), &[]));
     let before = results(dir.path());
     let error = fail(search(dir.path(), &["--mutation", "0.25"]), 1);
-    assert!(error.contains("holds another run") && error.contains("algorithm.mutation is null there, 0.25 here"), "{error}");
+    assert!(
+        error.contains("holds another run") && error.contains("algorithm.mutation is null there, 0.25 here"),
+        "{error}"
+    );
     assert_eq!(results(dir.path()), before);
 }
 
@@ -146,7 +153,8 @@ fn lists_the_known_names_for_unknown_ones() {
 fn keeps_to_hard_constraints() {
     let dir = tempfile::tempdir().unwrap();
     succeed(search(dir.path(), &[]));
-    let largest: Vec<u64> = column(dir.path(), "front.csv", "params").iter().map(|text| text.parse().unwrap()).collect();
+    let largest: Vec<u64> =
+        column(dir.path(), "front.csv", "params").iter().map(|text| text.parse().unwrap()).collect();
     let limit = largest.iter().max().unwrap() * 3 / 4;
     let constrained = tempfile::tempdir().unwrap();
     succeed(search(constrained.path(), &["--constraint", &format!("params<={limit}")]));
@@ -174,6 +182,25 @@ fn says_which_directory_cannot_be_written() {
     fs::write(&file, "").unwrap();
     let error = fail(search(&file.join("run"), &[]), 1);
     assert!(error.contains("file/run"), "{error}");
+}
+
+/// A full disk, as a limit on the size of files: writing fails in the middle of a record.
+#[test]
+fn a_full_disk_ends_the_run_and_loses_nothing() {
+    let whole = tempfile::tempdir().unwrap();
+    succeed(search(whole.path(), &[]));
+    let full = tempfile::tempdir().unwrap();
+    let command = search(full.path(), &[]);
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let error = fail(limited, 1);
+    assert!(error.contains("chunks.log: File too large"), "{error}");
+    assert!(fs::metadata(full.path().join("chunks.log")).unwrap().len() > 10_000, "it had begun");
+    succeed(command);
+    assert_eq!(results(full.path()), results(whole.path()));
 }
 
 fn column(dir: &Path, file: &str, name: &str) -> Vec<String> {

@@ -6,8 +6,9 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use criadero::Result;
 use criadero::eval::dataset::{Dataset, default_data_dir};
-use criadero::eval::task::{Item, Split, Task, TextSize, split};
+use criadero::eval::task::{Item, Request, Split, Task, TextSize, split};
 use serde_json::Value;
 
 fn golden_dir() -> PathBuf {
@@ -170,4 +171,62 @@ fn the_split_halves_a_task_and_keeps_duplicates_together() {
     keys.sort_unstable();
     keys.dedup();
     assert!(keys.len() > 2_360, "{} distinct questions", keys.len());
+}
+
+/// The items of rows in a file of the user's, or the error.
+fn of_rows(name: &str, rows: &str) -> Result<Vec<Item>> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, rows).unwrap();
+    Task::open(path.to_str().unwrap(), None)?.items(None)
+}
+
+#[test]
+fn rows_without_a_task_file_are_joined_by_one_space() {
+    let items = of_rows(
+        "mine.jsonl",
+        "{\"context\": \"Sky:\", \"choices\": [\"blé\", \"red\"], \"gold\": 0}\n\
+         {\"context\": \"\", \"choices\": [\"a\", \"b\", \"c\"], \"gold\": [2, 1]}\n",
+    )
+    .unwrap();
+    let request = |context: &str, continuation: &str| Request {
+        context: context.to_string(),
+        continuation: continuation.to_string(),
+    };
+    assert_eq!(items[0].requests, [request("Sky:", " blé"), request("Sky:", " red")]);
+    assert_eq!((items[0].choice_chars.as_slice(), items[0].gold.as_slice()), ([3, 3].as_slice(), [0].as_slice()));
+    assert_eq!((items[1].index, items[1].gold.as_slice()), (1, [1, 2].as_slice()));
+    let items =
+        of_rows("mine.jsonl", "{\"contexts\": [\"It\", \"He\"], \"continuation\": \"ran\", \"gold\": 1}").unwrap();
+    assert_eq!(items[0].requests, [request("It", " ran"), request("He", " ran")]);
+    assert_eq!((items[0].choice_chars.as_slice(), items[0].gold.as_slice()), ([3, 3].as_slice(), [1].as_slice()));
+}
+
+#[test]
+fn rejects_rows_that_cannot_be_scored() {
+    let good = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n";
+    for (row, reason) in [
+        ("{\"context\": \"c\", \"choices\": [\"a\", \"\"], \"gold\": 0}", "choice 1 is empty"),
+        ("{\"context\": \"c\", \"choices\": [], \"gold\": 0}", "it has no choices"),
+        (
+            "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 2}",
+            "gold is 2, expected 0 to 1 or a choice's text",
+        ),
+        ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": -1}", "gold is -1"),
+        ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": true}", "gold is True"),
+        ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": []}", "gold is an empty list"),
+        ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": \"z\"}", "gold is \"z\""),
+        ("{\"context\": \"c\", \"choices\": \"ab\", \"gold\": 0}", "a list of texts was expected"),
+        ("{\"context\": [1], \"choices\": [\"a\", \"b\"], \"gold\": 0}", "a sequence would be printed"),
+        ("{\"choices\": [\"a\", \"b\"], \"gold\": 0}", "no field `context`; the row has choices, gold"),
+        ("{\"contexts\": [\"a\", \"b\"], \"continuation\": \"c\", \"gold\": 0}", "one file holds one kind"),
+    ] {
+        let error = of_rows("mine.jsonl", &format!("{good}{row}")).unwrap_err().to_string();
+        assert!(error.contains("mine.jsonl: ") && error.contains("line 2: "), "{row}: {error}");
+        assert!(error.contains(reason), "{row}: {error}");
+    }
+    for (rows, reason) in [("", "it has no rows"), ("{\"a\": 1}", "line 1: expected {\"context\"")] {
+        let error = of_rows("mine.jsonl", rows).unwrap_err().to_string();
+        assert!(error.contains(reason), "{rows}: {error}");
+    }
 }

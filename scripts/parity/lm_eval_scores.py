@@ -4,9 +4,9 @@ compared with, item by item.
     python3 scripts/parity/lm_eval_scores.py --task arc_easy --limit 20 --model DIR --data ASSETS --out FILE
 
 DIR is a Hugging Face directory; with --gguf NAME, a GGUF file in it that transformers converts. Transformers on the CPU in
-float32. FILE gets {"task", "versions", "metrics", "items": [{"index", "log_likelihoods", "greedy", "gold", ...}]}.
+float32. FILE gets {"made_by", "model", "task", "versions", "metrics", "items": [{"index", "log_likelihoods", "greedy", "gold", ...}]}.
 
-Needs: lm_eval==0.4.13, torch, transformers, datasets, pyarrow; gguf for --gguf.
+Needs: lm_eval==0.4.13, torch, transformers, accelerate, datasets, pyarrow; gguf for --gguf.
 """
 
 import argparse
@@ -54,7 +54,8 @@ def main():
     seconds = time.monotonic() - begin
 
     versions = {name: importlib.metadata.version(name) for name in ("lm_eval", "transformers", "torch")}
-    report = {"task": args.task, "shots": args.shots, "versions": versions, "seconds": round(seconds, 1),
+    report = {"made_by": "scripts/parity/lm_eval_scores.py", "model": args.gguf or args.model.name, "task": args.task, "shots": args.shots,
+              "versions": versions, "seconds": round(seconds, 1),
               "metrics": {name: sum(column) / len(column) for name, column in values.items()}, "items": items}
     args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(args.task, len(items), "items", report["metrics"], f"{seconds:.1f} s")

@@ -90,12 +90,14 @@ fn read_header(path: &Path, map: &[u8], file: Arc<File>) -> Result<(Metadata, Fo
     }
     let data_start = (cursor.position() as u64).next_multiple_of(alignment);
     let place = Place { file, path: path.into(), data_start, file_len, alignment };
-    place.tensors(infos).map_err(|problems| Error::Mismatch {
-        path: path.into(),
-        what: "tensors do not lie in the file as its header says".into(),
-        problems,
-    })
-    .map(|found| (metadata, found))
+    place
+        .tensors(infos)
+        .map_err(|problems| Error::Mismatch {
+            path: path.into(),
+            what: "tensors do not lie in the file as its header says".into(),
+            problems,
+        })
+        .map(|found| (metadata, found))
 }
 
 /// A tensor as the header tells of it.
@@ -126,7 +128,10 @@ impl TensorInfo {
         let block = ty.block_len() as u64;
         let row = self.dims.first().copied().unwrap_or(1);
         if row % block != 0 {
-            return Err(format!("found rows of {row} weights, expected a multiple of {}'s block of {block}", ty.name()));
+            return Err(format!(
+                "found rows of {row} weights, expected a multiple of {}'s block of {block}",
+                ty.name()
+            ));
         }
         let weights = self.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
         weights
@@ -176,7 +181,7 @@ impl Place {
 
     fn tensor(&self, info: &TensorInfo) -> Reason<RawTensor> {
         let (ty, len) = info.layout()?;
-        if info.offset % self.alignment != 0 {
+        if !info.offset.is_multiple_of(self.alignment) {
             return Err(format!("found offset {}, expected a multiple of {}", info.offset, self.alignment));
         }
         let start = self.data_start.checked_add(info.offset);

@@ -149,8 +149,7 @@ impl Entry {
     /// Gives each value of an array, or the one value of a scalar, to `visit`: its number, type and bytes.
     fn visit(&self, mut visit: impl FnMut(u64, u32, &[u8]) -> Reason<()>) -> Reason<()> {
         let mut cursor = Cursor::new(&self.bytes);
-        let (ty, count) =
-            if self.ty == ARRAY { (cursor.u32("array")?, cursor.u64("array")?) } else { (self.ty, 1) };
+        let (ty, count) = if self.ty == ARRAY { (cursor.u32("array")?, cursor.u64("array")?) } else { (self.ty, 1) };
         for index in 0..count {
             let bytes = match fixed_size(ty) {
                 Some(size) => cursor.take(size, "array")?,

@@ -56,12 +56,8 @@ const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p
 impl PreTokenizer {
     /// The step of `tokenizer.json` that cuts alike.
     fn json(self) -> Value {
-        let byte_level = |use_regex: bool| {
-            json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
-        };
-        let split = |pattern: &str| {
-            json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
-        };
+        let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
+        let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
         let sequence = |steps: Vec<Value>| json!({ "type": "Sequence", "pretokenizers": steps });
         match self {
             PreTokenizer::Gpt2 => byte_level(true),
@@ -167,7 +163,11 @@ impl Vocabulary {
     }
 
     fn json(&self) -> Value {
-        self.tokens.iter().map(|token| (token.clone(), json!(self.ids[token]))).collect::<serde_json::Map<_, _>>().into()
+        self.tokens
+            .iter()
+            .map(|token| (token.clone(), json!(self.ids[token])))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 
     /// Tokens that are found in the text before it is cut.
@@ -292,11 +292,12 @@ fn template(bos: Option<(u32, &String)>, eos: Option<(u32, &String)>) -> Value {
         let text = json!({ "Sequence": { "id": id, "type_id": type_id } });
         token(bos).into_iter().chain([text]).chain(token(eos)).collect::<Vec<_>>()
     };
+    let pair = [sequence("A", 0), sequence("B", 1)].concat();
     let specials = bos.into_iter().chain(eos);
     json!({
         "type": "TemplateProcessing",
         "single": sequence("A", 0),
-        "pair": [sequence("A", 0), sequence("B", 1)].concat(),
+        "pair": pair,
         "special_tokens": specials
             .map(|(id, text)| (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] })))
             .collect::<serde_json::Map<_, _>>(),
@@ -423,9 +424,8 @@ pub(super) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
     pairs.push(("tokens", Entry::strings(&tokens)));
     pairs.push(("token_type", Entry::i32s(&types)));
     pairs.push(("add_bos_token", Entry::bool(tokenizer.adds_bos())));
-    let id = |text: Option<&str>| {
-        text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32)
-    };
+    let id =
+        |text: Option<&str>| text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32);
     let pad = id(settings.pad_token.as_ref().map(|token| token.text()));
     let specials = [("bos", tokenizer.bos()), ("eos", tokenizer.eos()), ("unknown", id(unk)), ("padding", pad)];
     let specials = specials.map(|(name, id)| Some((format!("tokenizer.ggml.{name}_token_id"), Entry::u32(id?))));
@@ -462,5 +462,140 @@ fn without_offsets(value: &Value) -> Value {
             .into(),
         Value::Array(items) => items.iter().map(without_offsets).collect(),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::config::tests::small;
+
+    fn metadata(pairs: Vec<(&str, Entry)>) -> Metadata {
+        let mut metadata = Metadata::new(Path::new("m.gguf"));
+        for (name, entry) in pairs {
+            metadata.insert(format!("tokenizer.ggml.{name}"), entry);
+        }
+        metadata
+    }
+
+    fn tokenizer(metadata: &Metadata) -> Tokenizer {
+        Tokenizer::new(Path::new("m.gguf"), &to_files(metadata, &small()).unwrap(), &small()).unwrap()
+    }
+
+    /// Pieces of SentencePiece's BPE: "ab" before "bc" by score, bytes for what is in no piece.
+    fn sentencepiece() -> Vec<(&'static str, Entry)> {
+        let mut tokens = vec!["<unk>", "<s>", "</s>", "▁", "a", "b", "c", "ab", "bc", "▁ab", "<0xC3>", "<0xA9>"];
+        let mut types = vec![2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 6, 6];
+        let mut scores = vec![0.0, 0.0, 0.0, -9.0, -9.0, -9.0, -9.0, -1.0, -2.0, -3.0, 0.0, 0.0];
+        tokens.push("<|user|>");
+        types.push(4);
+        scores.push(0.0);
+        vec![
+            ("model", Entry::string("llama")),
+            ("tokens", Entry::strings(&tokens)),
+            ("token_type", Entry::i32s(&types)),
+            ("scores", Entry::f32s(&scores)),
+            ("bos_token_id", Entry::u32(1)),
+            ("eos_token_id", Entry::u32(2)),
+            ("unknown_token_id", Entry::u32(0)),
+        ]
+    }
+
+    #[test]
+    fn joins_pieces_by_score_and_falls_back_to_bytes() {
+        let tokenizer = tokenizer(&metadata(sentencepiece()));
+        assert!(tokenizer.adds_bos());
+        // "▁abc": "ab" outscores "bc", then "▁ab" is made.
+        assert_eq!(tokenizer.encode("abc").unwrap(), [1, 9, 6]);
+        assert_eq!(tokenizer.encode("cbc").unwrap(), [1, 3, 6, 8]);
+        assert_eq!(tokenizer.encode("é").unwrap(), [1, 3, 10, 11]);
+        assert_eq!(tokenizer.encode("a<|user|>").unwrap(), [1, 3, 4, 12]);
+        assert_eq!(tokenizer.decode(&[9, 6, 10, 11]).unwrap(), "abcé");
+    }
+
+    #[test]
+    fn adds_nothing_when_the_file_says_so() {
+        let mut pairs = sentencepiece();
+        pairs.push(("add_bos_token", Entry::bool(false)));
+        pairs.push(("add_space_prefix", Entry::bool(false)));
+        assert_eq!(tokenizer(&metadata(pairs)).encode("abc").unwrap(), [7, 6]);
+    }
+
+    /// Byte-level pieces: digits, a space (`Ġ`), and the merges that join them.
+    fn byte_level(pre: &str) -> Vec<(&'static str, Entry)> {
+        let tokens = ["1", "2", "12", "Ġ", "Ġ1", "'", "S", "'S", "<|end|>", "a", "!", "a!", "123", "3"];
+        let merges = ["1 2", "Ġ 1", "' S", "a !"];
+        let mut types = [NORMAL as i32; 14];
+        types[8] = CONTROL as i32;
+        vec![
+            ("model", Entry::string("gpt2")),
+            ("pre", Entry::string(pre)),
+            ("tokens", Entry::strings(&tokens)),
+            ("merges", Entry::strings(&merges)),
+            ("token_type", Entry::i32s(&types)),
+            ("bos_token_id", Entry::u32(8)),
+        ]
+    }
+
+    #[test]
+    fn cuts_text_as_the_named_pre_tokenizer_does() {
+        let cases: [(&str, &str, &[u32]); 9] = [
+            ("gpt-2", "12 1", &[2, 4]),
+            ("smollm", "12 1", &[0, 1, 3, 0]), // digits one by one, apart from the space
+            ("llama-bpe", "12 1", &[8, 2, 3, 0]), // numbers do not take the space; BOS first
+            ("llama-bpe", "123", &[8, 12]),    // a whole word that is a token, though no merge makes it
+            ("gpt-2", "123", &[2, 13]),
+            ("gpt-2", "'S", &[5, 6]),
+            ("llama-bpe", "'S", &[8, 7]), // contractions in either case
+            ("gpt-2", "a<|end|>", &[9, 8]),
+            ("default", "12 1", &[2, 3, 0]),
+        ];
+        for (pre, text, ids) in cases {
+            assert_eq!(tokenizer(&metadata(byte_level(pre))).encode(text).unwrap(), ids, "{pre}: {text}");
+        }
+    }
+
+    #[test]
+    fn writes_back_what_it_read() {
+        let cases =
+            [("gpt-2", byte_level("gpt-2")), ("smollm", byte_level("smollm")), ("llama-bpe", byte_level("llama3"))];
+        let cases = cases.into_iter().chain([("default", sentencepiece())]);
+        for (pre, pairs) in cases {
+            let read = metadata(pairs);
+            let mut written = Metadata::new(Path::new("m.gguf"));
+            for (key, entry) in from_files(Path::new("m"), &to_files(&read, &small()).unwrap(), &small()).unwrap() {
+                assert!(written.insert(key, entry));
+            }
+            assert_eq!(written.text("tokenizer.ggml.pre").unwrap().as_deref(), Some(pre));
+            assert_eq!(written.texts("tokenizer.ggml.merges").unwrap(), read.texts("tokenizer.ggml.merges").unwrap());
+            let (before, after) = (tokenizer(&read), tokenizer(&written));
+            assert_eq!(after.adds_bos(), before.adds_bos());
+            for text in ["12 1", "abc bc", "'S é", "a<|end|>1", "<|user|>ab"] {
+                assert_eq!(after.encode(text).ok(), before.encode(text).ok(), "{pre}: {text}");
+            }
+            let count = written.texts("tokenizer.ggml.tokens").unwrap().map(|tokens| tokens.len());
+            assert_eq!(count, Some(small().shape.vocab), "padded to the model's vocabulary");
+        }
+    }
+
+    #[test]
+    fn rejects_tokenizers_it_does_not_know() {
+        let replaced = |name: &'static str, entry: Entry| {
+            let mut pairs = sentencepiece();
+            pairs.retain(|(key, _)| *key != name);
+            pairs.push((name, entry));
+            to_files(&metadata(pairs), &small()).unwrap_err().to_string()
+        };
+        assert!(replaced("model", Entry::string("bert")).contains("`bert`; known: gpt2, llama"));
+        assert!(replaced("scores", Entry::f32s(&[0.0])).contains("1 values, expected 13"));
+        assert!(replaced("token_type", Entry::i32s(&[1])).contains("1 values, expected 13"));
+        assert!(replaced("tokens", Entry::u32(1)).contains("expected text"));
+        let long = vec!["x".repeat(MAX_PIECE_BYTES + 1); 13];
+        assert!(replaced("tokens", Entry::strings(&long)).contains("token 0: longer"));
+        let error = to_files(&metadata(byte_level("tekken")), &small()).unwrap_err().to_string();
+        assert!(error.contains("unknown GGUF pre-tokenizer `tekken`; known: gpt-2"), "{error}");
+        let mut pairs = byte_level("gpt-2");
+        pairs[3] = ("merges", Entry::strings(&["joined"]));
+        assert!(to_files(&metadata(pairs), &small()).unwrap_err().to_string().contains("value 0: expected two tokens"));
     }
 }

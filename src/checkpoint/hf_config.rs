@@ -263,13 +263,6 @@ pub fn to_json(config: &LlamaConfig, dtype: Dtype) -> Value {
         "hidden_act": "silu",
         "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_scaling": config.rope_scaling.map(|scaling| json!({
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_max_position_embeddings,
-        })),
         "max_position_embeddings": config.max_position_embeddings,
         "tie_word_embeddings": tied,
         "attention_bias": false,
@@ -278,6 +271,15 @@ pub fn to_json(config: &LlamaConfig, dtype: Dtype) -> Value {
         "eos_token_id": eos,
         "torch_dtype": dtype,
     });
+    if let Some(scaling) = &config.rope_scaling {
+        value["rope_scaling"] = json!({
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_max_position_embeddings,
+        });
+    }
     let genes = config.genome.genes();
     let extra = if config.uniform().is_none() {
         json!({

@@ -261,7 +261,8 @@ mod tests {
     fn leaves_nothing_behind_when_a_tensor_cannot_be_written() {
         let dir = tempfile::tempdir().unwrap();
         let config = small();
-        let failures: [(&str, &dyn Fn(TensorName) -> Result<Tensor>); 3] = [
+        type Source<'a> = &'a dyn Fn(TensorName) -> Result<Tensor>;
+        let failures: [(&str, Source); 3] = [
             ("stopped on request", &|_| Err(Error::Interrupted)),
             ("shape of", &|_| Ok(Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)))),
             ("not a finite number", &|name| Ok(seeded(&config)(name)? * 1e6)),

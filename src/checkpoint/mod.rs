@@ -11,6 +11,10 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 
 pub mod config;
+pub mod export;
+mod export_gguf;
+mod export_hf;
+mod export_hf_padded;
 mod ggml;
 mod gguf;
 mod gguf_metadata;
@@ -23,6 +27,7 @@ mod raw_tensor;
 pub mod tokenizer;
 
 pub use config::{Dtype, Llama3Scaling, LlamaConfig};
+pub use export::{ExportFormat, export};
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
 pub use tokenizer::Tokenizer;

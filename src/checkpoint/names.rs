@@ -96,7 +96,7 @@ impl TensorName {
     pub fn shape(&self, shape: &ModelShape, gene: Gene) -> Vec<usize> {
         let &ModelShape { hidden, head_dim, vocab, .. } = shape;
         let heads = gene.heads as usize;
-        let (q, kv) = (heads * head_dim, heads / shape.group() * head_dim);
+        let (q, kv) = (heads * head_dim, shape.kv_heads_of(heads) * head_dim);
         let mlp = gene.mlp as usize;
         match self {
             TensorName::Embedding | TensorName::Head => vec![vocab, hidden],

@@ -14,8 +14,9 @@ use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
 
-/// Weights read at a time: a multiple of every block length, small beside any model.
-const PIECE: usize = 1 << 20;
+/// Weights read at a time: a multiple of every block length, small beside any tensor, so that what is held in
+/// passing leaves no holes in the heap between the tensors that stay.
+const PIECE: usize = 1 << 16;
 /// Bytes hashed at a time.
 const HASH_PIECE: usize = 1 << 20;
 

@@ -53,8 +53,7 @@ impl TokenizerConfig {
     /// Reads the file where there is one.
     pub(super) fn of(path: &Path, files: &TokenizerFiles) -> Result<TokenizerConfig> {
         let Some(bytes) = files.0.get(TOKENIZER_CONFIG_FILE) else { return Ok(TokenizerConfig::default()) };
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::format(path, TOKENIZER_CONFIG_FILE, error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_CONFIG_FILE, error.to_string()))
     }
 }
 
@@ -108,13 +107,16 @@ impl Tokenizer {
     }
 
     fn template_adds(&self, bos: u32) -> Result<bool> {
-        let empty = self.inner.encode_fast("", true).map_err(|error| Error::invalid("empty text", error, "no error"))?;
+        let empty =
+            self.inner.encode_fast("", true).map_err(|error| Error::invalid("empty text", error, "no error"))?;
         Ok(empty.get_ids().first() == Some(&bos))
     }
 
     /// The tokens' text, special tokens included.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|error| Error::invalid("tokens to decode", error, "ids of the vocabulary"))
+        self.inner
+            .decode(ids, false)
+            .map_err(|error| Error::invalid("tokens to decode", error, "ids of the vocabulary"))
     }
 
     /// The token that begins a text.
@@ -170,7 +172,8 @@ mod tests {
         });
         let text = |value: &Value| value.to_string().into_bytes();
         TokenizerFiles(
-            [(TOKENIZER_FILE.to_string(), text(&tokenizer)), (TOKENIZER_CONFIG_FILE.to_string(), text(&settings))].into(),
+            [(TOKENIZER_FILE.to_string(), text(&tokenizer)), (TOKENIZER_CONFIG_FILE.to_string(), text(&settings))]
+                .into(),
         )
     }
 

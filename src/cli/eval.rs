@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use criadero::Error;
 use criadero::eval::item::{Item, Scoring};
-use criadero::eval::task::Task;
 use criadero::eval::{
     ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
 };
@@ -15,7 +14,7 @@ use criadero::model::Llama;
 use criadero::space::Genome;
 use serde_json::json;
 
-use super::model::{DeviceArgs, load, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
 use super::progress::Bar;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
@@ -30,7 +29,7 @@ pub struct Eval {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Network as genome text; the whole model by default
-    #[arg(long, value_name = "GENOME")]
+    #[arg(long, value_name = "GENOME", allow_hyphen_values = true)]
     genome: Option<Genome>,
     /// Write one JSON row an item
     #[arg(long, value_name = "FILE")]
@@ -38,9 +37,8 @@ pub struct Eval {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Directory of the task's data; by default the cache that `make assets` fills
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Tokens that share a forward pass
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     chunk_tokens: usize,
@@ -57,9 +55,10 @@ pub struct Eval {
 impl Eval {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let task = Task::open(&self.task, self.data.as_deref())?;
+        let task = self.data.task(&self.task)?;
         let items = task.items(self.limit)?;
-        let mut per_item = self.per_item.as_ref().map(|path| std::fs::File::create(path).map_err(Error::io(path))).transpose()?;
+        let mut per_item =
+            self.per_item.as_ref().map(|path| std::fs::File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_checkpoint(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
         let model = load(&checkpoint, &self.device)?;
@@ -69,9 +68,15 @@ impl Eval {
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let items: Vec<&Item> = items.iter().collect();
-        let set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
+        let mut set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
+        if task.scoring() == Scoring::Rolling {
+            set.count_as(&task.text_sizes(self.limit)?);
+        }
         if set.truncated > 0 {
-            eprintln!("note: {} requests were longer than {max_length} tokens and lost their first tokens", set.truncated);
+            eprintln!(
+                "note: {} requests were longer than {max_length} tokens and lost their first tokens",
+                set.truncated
+            );
         }
         let threads = self.threads.unwrap_or_else(default_threads);
         let start = Instant::now();
@@ -103,7 +108,8 @@ struct Scores {
 
 fn score(model: &Llama, set: EvalSet, genome: &Genome, threads: usize) -> anyhow::Result<Scores> {
     let bar = Bar::new("scoring", set.chunks.len());
-    let work = (0..set.chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] });
+    let work =
+        (0..set.chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] });
     let work = work.collect();
     let mut chunks: Vec<Option<Outcome>> = vec![None; set.chunks.len()];
     let mut evaluator = LocalEvaluator::start(model, vec![set], Workers { count: 1, threads }, Arc::default());
@@ -165,7 +171,11 @@ fn print_summary(set: &EvalSet, summary: &serde_json::Value) {
     println!("{}: {} items", summary["task"].as_str().unwrap_or_default(), set.items.len());
     for (name, value) in summary.as_object().into_iter().flatten() {
         if let Some(stderr) = summary.get(format!("{name}_stderr")) {
-            println!("  {name:<16} {:.4} ± {:.4}", value.as_f64().unwrap_or(f64::NAN), stderr.as_f64().unwrap_or(f64::NAN));
+            println!(
+                "  {name:<16} {:.4} ± {:.4}",
+                value.as_f64().unwrap_or(f64::NAN),
+                stderr.as_f64().unwrap_or(f64::NAN)
+            );
         }
     }
     let seconds = summary["seconds"].as_f64().unwrap_or(f64::NAN);
@@ -177,4 +187,3 @@ fn print_summary(set: &EvalSet, summary: &serde_json::Value) {
         set.naive_tokens
     );
 }
-

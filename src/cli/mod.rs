@@ -3,12 +3,13 @@
 use clap::{Parser, Subcommand};
 
 mod eval;
+mod export;
 mod inspect;
 mod model;
+mod plot;
 mod progress;
 mod rank;
 mod search;
-mod plot;
 
 /// Breed small LLaMAs from a large one: rank, search, plot, export.
 #[derive(Parser)]
@@ -25,12 +26,14 @@ enum Command {
     Eval(eval::Eval),
     Search(search::Search),
     Plot(plot::Plot),
+    Export(export::Export),
 }
 
 impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Export(export) => export.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Rank(rank) => rank.run(),
             Command::Eval(eval) => eval.run(),

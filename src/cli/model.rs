@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use criadero::checkpoint::Checkpoint;
+use criadero::eval::Task;
 use criadero::model::Llama;
 use tch::{Cuda, Device, Kind};
 
@@ -50,6 +51,21 @@ pub fn open_checkpoint(model: &Path) -> anyhow::Result<Checkpoint> {
 pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
     let (device, kind) = device.open()?;
     Ok(Llama::load(checkpoint, device, kind)?)
+}
+
+/// Where the tasks' data is.
+#[derive(clap::Args)]
+pub struct DataArgs {
+    /// Directory of the tasks' data; by default the cache that `make assets` fills
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// Opens a task by name or path.
+    pub fn task(&self, name: &str) -> criadero::Result<Task> {
+        Task::open(name, Some(&self.data.clone().unwrap_or_else(assets)))
+    }
 }
 
 /// Where downloaded models and data sets are.

@@ -29,11 +29,8 @@ impl Plot {
         let read = |run: &PathBuf| Evaluations::read_csv(&run.join("evaluations.csv"));
         let evaluations = read(first)?;
         let other_evaluations = others.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let others: Vec<Run> = names[1..]
-            .iter()
-            .zip(&other_evaluations)
-            .map(|(name, evaluations)| Run { name, evaluations })
-            .collect();
+        let others: Vec<Run> =
+            names[1..].iter().zip(&other_evaluations).map(|(name, evaluations)| Run { name, evaluations }).collect();
         let album = Album::new(&front, Run { name: &names[0], evaluations: &evaluations }, &others)?;
 
         let out = self.out.as_deref().unwrap_or(first);

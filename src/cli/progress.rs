@@ -23,8 +23,9 @@ impl Bar {
         let plain = !std::io::stderr().is_terminal();
         let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(total as u64) };
         bar.set_length(total as u64);
-        let style = ProgressStyle::with_template("{msg:<12} {wide_bar} {human_pos}/{human_len}  {per_sec:>10}  {eta:>5} left")
-            .expect("the template is well formed");
+        let style =
+            ProgressStyle::with_template("{msg:<12} {wide_bar} {human_pos}/{human_len}  {per_sec:>10}  {eta:>5} left")
+                .expect("the template is well formed");
         bar.set_style(style);
         bar.set_message(name.to_string());
         Bar { bar, plain, last_line: Cell::new(Instant::now()), name: name.to_string() }

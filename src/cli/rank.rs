@@ -18,8 +18,8 @@ use super::progress::Bar;
 pub struct Rank {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,
-    /// Calibration text, never of the task that will be scored; by default the novels and encyclopedia passages
-    /// that `make assets` unpacks
+    /// Calibration text, never of the task that will be scored; by default the stories, news and
+    /// encyclopaedia passages that `make assets` unpacks
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`
@@ -49,7 +49,11 @@ impl Rank {
         let checkpoint = open_checkpoint(&self.model)?;
         let shape = checkpoint.config().shape;
         if checkpoint.config().genome != shape.parent() {
-            anyhow::bail!("{} is no parent: its layers have different sizes ({})", self.model.display(), checkpoint.config().genome);
+            anyhow::bail!(
+                "{} is no parent: its layers have different sizes ({})",
+                self.model.display(),
+                checkpoint.config().genome
+            );
         }
         let (windows, text_digest) = self.windows(&checkpoint)?;
         tch::set_num_threads(default_threads() as i32);
@@ -98,7 +102,9 @@ impl Rank {
     /// The calibration text as whole windows, as many as `--tokens` allows, and its digest.
     fn windows(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
         let path = self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"));
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path)).context("calibration text; give one with --text")?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(Error::io(&path))
+            .context("calibration text; give one with --text")?;
         let window = self.window.min(checkpoint.config().max_position_embeddings);
         if window < 2 {
             return Err(Error::invalid("--window", self.window, "at least 2 tokens").into());

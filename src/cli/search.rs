@@ -9,17 +9,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Tokenizer;
-use criadero::eval::item::{Item, Split, split_items};
+use criadero::eval::item::{Item, Scoring, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, LatencyTable};
-use criadero::eval::task::Task;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
-use criadero::search::record::Front;
 use criadero::search::first_population::first_population;
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::operators::Crossover;
 use criadero::search::random::RandomSearch;
+use criadero::search::record::Front;
 use criadero::search::run::{Progress, Run};
 use criadero::search::settings::{Frozen, RunSettings, RunTask};
 use criadero::search::{Algorithm, seeds};
@@ -28,7 +27,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::eval::default_threads;
-use super::model::{DeviceArgs, load, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
@@ -39,6 +38,7 @@ const MOCK_ITEMS: usize = 64;
 
 /// Search a space for the networks that trade the objectives best
 #[derive(clap::Args)]
+#[command(args_override_self = true)]
 pub struct Search {
     /// Search space: a YAML file or a shipped name
     space: String,
@@ -87,9 +87,8 @@ pub struct Search {
     /// Measure prefill throughput and report it, also when it is no objective
     #[arg(long)]
     throughput: bool,
-    /// Directory of the tasks' data; by default the cache that `make assets` fills
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Tokens that share a forward pass
     #[arg(long, value_name = "TOKENS")]
     chunk_tokens: Option<usize>,
@@ -187,13 +186,19 @@ impl Search {
         let card = SupernetCard::read(checkpoint.path())?;
         match &card {
             Some(card) => space = space.with_drop_order(&card.order.drop)?,
-            None => eprintln!("note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do", self.model.display()),
+            None => eprintln!(
+                "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
+                self.model.display()
+            ),
         }
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;
         let packing = stored.as_ref().map_or(
             PackingOptions { chunk_tokens: self.chunk_tokens.unwrap_or(1024), max_length: positions.min(MAX_LENGTH) },
-            |frozen| PackingOptions { chunk_tokens: self.chunk_tokens.unwrap_or(frozen.packing.chunk_tokens), ..frozen.packing },
+            |frozen| PackingOptions {
+                chunk_tokens: self.chunk_tokens.unwrap_or(frozen.packing.chunk_tokens),
+                ..frozen.packing
+            },
         );
         let names = self.task_names(objectives, &space)?;
         let prepared: Vec<PreparedTask> =
@@ -214,7 +219,8 @@ impl Search {
         let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
             prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
         let device = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
-        let settings = self.settings(&space, card.as_ref(), "local".into(), checkpoint.digest()?, device, tasks, frozen)?;
+        let settings =
+            self.settings(&space, card.as_ref(), "local".into(), checkpoint.digest()?, device, tasks, frozen)?;
         let sets = sets.into_iter().flatten().collect();
         let mut evaluator = LocalEvaluator::start(&model, sets, Workers { count: workers, threads }, stop);
         self.search(settings, &mut evaluator)
@@ -238,8 +244,11 @@ impl Search {
     }
 
     fn prepare_task(&self, name: &str, tokenizer: &Tokenizer, packing: PackingOptions) -> anyhow::Result<PreparedTask> {
-        let task = Task::open(name, self.data.as_deref())?;
-        let items = task.items(None)?;
+        let task = self.data.task(name)?;
+        let mut items = task.items(None)?;
+        if let (Scoring::Rolling, [text]) = (task.scoring(), items.as_slice()) {
+            items = text.passages();
+        }
         let pack = |side: Split, what: &str, limit: Option<usize>| -> anyhow::Result<(EvalSet, Vec<Item>)> {
             let mut chosen: Vec<&Item> = split_items(&items, side);
             if let Some(limit) = limit {
@@ -256,7 +265,10 @@ impl Search {
         let (held_out, held_out_items) = pack(Split::HeldOut, "held_out", self.held_out)?;
         let truncated = search.truncated + held_out.truncated;
         if truncated > 0 {
-            eprintln!("note: {name}: {truncated} requests were longer than {} tokens and lost their first tokens", packing.max_length);
+            eprintln!(
+                "note: {name}: {truncated} requests were longer than {} tokens and lost their first tokens",
+                packing.max_length
+            );
         }
         let record = run_task(name, &search, &held_out, task.chance(&held_out_items));
         Ok(PreparedTask { record, sets: [search, held_out] })
@@ -409,7 +421,7 @@ fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
 }
 
 fn print_front(front: &Front, out: &Path) {
-    print!("{}", criadero::report::table::front_table(front));
+    print!("{}", criadero::report::table::Table::new(front).text());
     println!("hypervolume on held-out items: {:.4} (reference: chance, 1.05 x the parent's size)", front.hypervolume);
     println!("run: {}", out.display());
 }

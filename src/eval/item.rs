@@ -46,6 +46,33 @@ pub struct Item {
     pub key: [u8; 32],
 }
 
+/// Characters of a passage, at least, but for the last.
+const PASSAGE: usize = 2000;
+
+impl Item {
+    /// A document cut into passages at line ends, so that a single text has items for both sides of a split.
+    /// Each is scored on its own, without what came before it.
+    pub fn passages(&self) -> Vec<Item> {
+        let mut texts = vec![String::new()];
+        for line in self.requests.iter().flat_map(|request| request.continuation.split_inclusive('\n')) {
+            let last = texts.last_mut().expect("starts with one");
+            match last.len() < PASSAGE {
+                true => last.push_str(line),
+                false => texts.push(line.to_string()),
+            }
+        }
+        texts.retain(|text| !text.trim().is_empty());
+        let passage = |(index, text): (usize, String)| Item {
+            index,
+            key: key([""], [text.as_str()]),
+            gold: Vec::new(),
+            choice_chars: Vec::new(),
+            requests: vec![Request { context: String::new(), continuation: text }],
+        };
+        texts.into_iter().enumerate().map(passage).collect()
+    }
+}
+
 /// The two halves of a task's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,5 +145,16 @@ mod tests {
         let places = |side| split_items(&items, side).iter().map(|item| item.index).collect::<Vec<_>>();
         assert_eq!(places(Split::Search), [2, 4, 0]);
         assert_eq!(places(Split::HeldOut), [1, 3]);
+    }
+
+    #[test]
+    fn cuts_a_text_into_passages_without_losing_any_of_it() {
+        let text: String = (0..300).map(|line| format!("line {line} of a long text\n")).collect();
+        let request = Request { context: String::new(), continuation: text.clone() };
+        let whole = Item { index: 0, requests: vec![request], gold: vec![], choice_chars: vec![], key: [0; 32] };
+        let passages = whole.passages();
+        assert_eq!(passages.iter().map(|item| item.requests[0].continuation.as_str()).collect::<String>(), text);
+        assert!(passages.len() > 2 && passages.iter().all(|item| item.requests[0].continuation.len() < 2 * PASSAGE));
+        assert!(passages.iter().any(|item| item.key != passages[0].key));
     }
 }

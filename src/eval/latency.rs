@@ -226,7 +226,8 @@ fn systematic(space: &SearchSpace) -> Vec<Genome> {
 /// Networks whose sizes are spread evenly from the smallest to the largest.
 fn even_sizes(space: &SearchSpace, count: usize, rng: &mut ChaCha8Rng) -> Vec<Genome> {
     let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
-    let mut pool: Vec<Genome> = (0..64 * count).map(|_| space.sample(rng)).filter(|genome| genome.depth() > 0).collect();
+    let mut pool: Vec<Genome> =
+        (0..64 * count).map(|_| space.sample(rng)).filter(|genome| genome.depth() > 0).collect();
     // Mixtures with the extremes reach the sizes that a uniform draw hardly ever has.
     for (place, end) in [space.largest(), space.smallest()].iter().enumerate() {
         for step in 0..32 * count {
@@ -243,7 +244,9 @@ fn even_sizes(space: &SearchSpace, count: usize, rng: &mut ChaCha8Rng) -> Vec<Ge
     let mut chosen: Vec<Genome> = (0..count)
         .filter_map(|step| {
             let target = low + (high - low) * step as f64 / (count - 1).max(1) as f64;
-            pool.iter().min_by(|a, b| (size(a) as f64 - target).abs().total_cmp(&(size(b) as f64 - target).abs())).cloned()
+            pool.iter()
+                .min_by(|a, b| (size(a) as f64 - target).abs().total_cmp(&(size(b) as f64 - target).abs()))
+                .cloned()
         })
         .collect();
     chosen.dedup();

@@ -72,13 +72,7 @@ fn limit_threads(threads: usize) {
     tch::set_num_threads(threads.max(1) as i32);
 }
 
-fn evaluate_chunk(
-    model: &Llama,
-    sets: &[EvalSet],
-    work: Work,
-    stop: &AtomicBool,
-    send: &Sender<Reply>,
-) -> Result<()> {
+fn evaluate_chunk(model: &Llama, sets: &[EvalSet], work: Work, stop: &AtomicBool, send: &Sender<Reply>) -> Result<()> {
     let Work { chunk: id @ ChunkId { set, chunk }, genomes } = work;
     let mut report = |place: usize, outcome: Outcome| {
         let genome: Genome = genomes[place].clone();

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::evaluator::{Evaluator, ItemScore, Outcome, Partial, Work};
-use super::packing::{Chunk, EvalSet, PackedItem};
 use super::item::Scoring;
+use super::packing::{Chunk, EvalSet, PackedItem};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
 
@@ -108,19 +108,29 @@ mod tests {
 
     #[test]
     fn larger_networks_answer_better() {
-        let shape =
-            ModelShape { layers: 4, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512, tied: false };
+        let shape = ModelShape {
+            layers: 4,
+            hidden: 64,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 16,
+            mlp: 128,
+            vocab: 512,
+            tied: false,
+        };
         let sets = [("mock/search".to_string(), 20)];
         let mut mock = MockEvaluator::new(shape, &sets, Duration::ZERO, Arc::default());
         assert_eq!(mock.sets()[0].chunks.len(), 3);
         let genomes: Vec<Genome> = [32, 64, 128].map(|mlp| Genome::uniform(4, Gene::new(4, mlp))).to_vec();
         let mut gold = vec![0.0; 3];
-        let work = (0..3).map(|chunk| Work { chunk: super::super::evaluator::ChunkId { set: 0, chunk }, genomes: genomes.clone() });
+        let work = (0..3)
+            .map(|chunk| Work { chunk: super::super::evaluator::ChunkId { set: 0, chunk }, genomes: genomes.clone() });
         mock.evaluate(work.collect(), &mut |partial| {
             let place = genomes.iter().position(|genome| *genome == partial.genome).unwrap();
             let Outcome::Scored(items) = partial.outcome else { panic!("scored") };
             let first = partial.chunk.chunk * CHUNK_ITEMS;
-            gold[place] += items.iter().enumerate().map(|(i, item)| item.log_likelihoods[(first + i) % CHOICES]).sum::<f64>();
+            gold[place] +=
+                items.iter().enumerate().map(|(i, item)| item.log_likelihoods[(first + i) % CHOICES]).sum::<f64>();
             Ok(())
         })
         .unwrap();

@@ -3,6 +3,7 @@
 pub mod dataset;
 pub mod item;
 pub mod question;
+pub mod shipped;
 pub mod task;
 pub mod task_file;
 pub mod template;

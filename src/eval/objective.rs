@@ -85,7 +85,7 @@ impl Objective {
             .ok_or_else(|| Error::unknown("objective", text, TABLE.iter().map(Row::usage)))?;
         let takes_task = matches!(row.source, Source::Task(_));
         let tasks: Vec<String> = tasks.map_or(Vec::new(), |tasks| tasks.split('+').map(str::to_string).collect());
-        if takes_task != !tasks.is_empty() || tasks.iter().any(String::is_empty) {
+        if takes_task == tasks.is_empty() || tasks.iter().any(String::is_empty) {
             return Err(Error::invalid("objective", format!("`{text}`"), format!("`{}`", row.usage())));
         }
         Ok(Objective { row, tasks })

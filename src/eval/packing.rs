@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::item::{Item, Scoring};
+use super::task::TextSize;
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Targets, TokenTree, TreeBuilder};
@@ -125,6 +126,13 @@ impl EvalSet {
         Ok(set)
     }
 
+    /// Counts words and bytes as the task does: of a document as it was written, not as it is scored.
+    pub fn count_as(&mut self, sizes: &[TextSize]) {
+        for (item, size) in self.items.iter_mut().zip(sizes) {
+            (item.words, item.bytes) = (size.words, size.bytes);
+        }
+    }
+
     fn close(&mut self, open: OpenChunk, end: usize) {
         let start = self.chunks.last().map_or(0, |chunk| chunk.items.end);
         let chunk = open.finish(start..end, self.scoring == Scoring::LastWord);
@@ -206,8 +214,8 @@ fn packed_item(item: &Item, requests: &[Encoded]) -> PackedItem {
         gold: item.gold.clone(),
         choice_chars: item.choice_chars.clone(),
         scored_tokens: requests.iter().map(|request| request.scored.len()).sum(),
-        words: text.iter().map(|text| text.split_whitespace().count()).sum(),
-        bytes: text.iter().map(|text| text.len()).sum(),
+        words: text.iter().map(|text| TextSize::of(text).words).sum(),
+        bytes: text.iter().map(|text| TextSize::of(text).bytes).sum(),
     }
 }
 

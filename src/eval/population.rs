@@ -79,7 +79,10 @@ impl Walk<'_> {
         let predictions = self.model.predict(hidden, &self.chunk.targets);
         if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
             let (row, token) = self.chunk.targets.pairs[place];
-            return Outcome::Failed(format!("log-probability of token {token} in row {row} is {}", predictions.log_probs[place]));
+            return Outcome::Failed(format!(
+                "log-probability of token {token} in row {row} is {}",
+                predictions.log_probs[place]
+            ));
         }
         let log_likelihood =
             |pairs: &Vec<u32>| pairs.iter().map(|&pair| f64::from(predictions.log_probs[pair as usize])).sum();

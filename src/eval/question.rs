@@ -206,3 +206,49 @@ impl Examples {
         Ok(texts.concat())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gold_is_an_index_a_text_or_a_list_of_them() {
+        let options = ["no", "yes", "7", "no"].map(str::to_string);
+        let golds = |json: serde_json::Value| indices(&Value::from_serialize(json), &options);
+        for (gold, places) in [
+            (serde_json::json!(3), vec![3]),
+            (serde_json::json!("no"), vec![0]),
+            (serde_json::json!("7"), vec![2]),
+            (serde_json::json!([2, "yes", 2]), vec![1, 2]),
+        ] {
+            assert_eq!(golds(gold.clone()), Ok(places), "{gold}");
+        }
+        for gold in ["4", "-1", "0.5", "\"0\"", "null", "false", "[]", "{}", "[[0]]"] {
+            assert!(golds(serde_json::from_str(gold).unwrap()).is_err(), "{gold}");
+        }
+    }
+
+    #[test]
+    fn labels_of_mc2_are_one_flag_a_choice_with_a_true_one() {
+        let places = |json: serde_json::Value| flags(&Value::from_serialize(json), 3);
+        assert_eq!(places(serde_json::json!([1, 0, 1])), Ok(vec![0, 2]));
+        for labels in ["[1, 0]", "[0, 0, 0]", "[1, 2, 0]", "[true, false, false]", "1", "\"101\""] {
+            assert!(places(serde_json::from_str(labels).unwrap()).is_err(), "{labels}");
+        }
+    }
+
+    #[test]
+    fn several_contexts_share_the_continuation_and_one_context_its_choices() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let choices = Question { contexts: texts(&["q"]), continuations: texts(&["a", "bé"]), gold: vec![1] };
+        assert_eq!(choices.example(" "), "q bé");
+        let item = choices.item(5, "Before. ", " ");
+        assert_eq!(item.requests[1], Request { context: "Before. q".to_string(), continuation: " bé".to_string() });
+        assert_eq!((item.index, item.choice_chars), (5, vec![1, 2]));
+        let contexts = Question { contexts: texts(&["Ana", "Eva"]), continuations: texts(&["ran."]), gold: vec![1] };
+        assert_eq!(contexts.example(" "), "Eva ran.");
+        let item = contexts.item(0, "", " ");
+        assert_eq!(item.requests[0], Request { context: "Ana".to_string(), continuation: " ran.".to_string() });
+        assert_eq!(item.choice_chars, [4, 4]);
+    }
+}

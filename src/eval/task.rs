@@ -8,28 +8,10 @@ use minijinja::value::Value;
 use super::dataset::{Dataset, Row};
 pub use super::item::{Item, Request, Scoring, Split, key, split, split_items};
 use super::question::{Compiled, Examples, Question};
+use super::shipped::{SHIPPED, shipped_yaml};
 use super::task_file::{List, Prompt, TaskFile};
 use super::template::{Text, environment};
 use crate::error::{Error, Result};
-
-/// The shipped tasks: each name is a file of `tasks/`, embedded in the binary.
-macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        const SHIPPED: &[&str] = &[$($name),*];
-        fn shipped_yaml(name: &str) -> Option<&'static str> {
-            match name {
-                $($name => Some(include_str!(concat!("../../tasks/", $name, ".yaml"))),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-shipped! {
-    "arc_challenge", "arc_easy", "boolq", "commonsense_qa", "commonsense_qa_olmes", "hellaswag", "hellaswag_olmes",
-    "lambada_openai", "lambada_openai_olmes", "mmlu", "openbookqa", "openbookqa_olmes", "piqa", "piqa_olmes", "sciq",
-    "sciq_olmes", "social_iqa", "social_iqa_olmes", "truthfulqa_mc1", "truthfulqa_mc2", "wikitext", "winogrande",
-}
 
 /// A task that is ready to read its data.
 #[derive(Clone, Debug)]
@@ -344,14 +326,6 @@ mod tests {
     const YAML: &str =
         "name: mine\ndata: mine.jsonl\nscoring: choices\ncontext: '{{q}}'\nchoices: options\ngold: answer\n";
 
-    /// The items of rows in a file of the user's, or the error.
-    fn of_rows(name: &str, rows: &str) -> Result<Vec<Item>> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        fs::write(&path, rows).unwrap();
-        Task::open(path.to_str().unwrap(), None)?.items(None)
-    }
-
     /// The items of a task file beside its rows, or the error.
     fn of_yaml(yaml: &str, rows: &str, shots: usize) -> Result<Vec<Item>> {
         let dir = tempfile::tempdir().unwrap();
@@ -394,56 +368,6 @@ mod tests {
         assert!(error.starts_with("unknown task `arc_hard`; known: arc_challenge, arc_easy, "), "{error}");
         let error = Task::open("no/such.yaml", None).unwrap_err().to_string();
         assert!(error.starts_with("task file not found: no/such.yaml; "), "{error}");
-    }
-
-    #[test]
-    fn rows_without_a_task_file_are_joined_by_one_space() {
-        let items = of_rows(
-            "mine.jsonl",
-            "{\"context\": \"Sky:\", \"choices\": [\"blé\", \"red\"], \"gold\": 0}\n\
-             {\"context\": \"\", \"choices\": [\"a\", \"b\", \"c\"], \"gold\": [2, 1]}\n",
-        )
-        .unwrap();
-        let request = |context: &str, continuation: &str| Request {
-            context: context.to_string(),
-            continuation: continuation.to_string(),
-        };
-        assert_eq!(items[0].requests, [request("Sky:", " blé"), request("Sky:", " red")]);
-        assert_eq!((items[0].choice_chars.as_slice(), items[0].gold.as_slice()), ([3, 3].as_slice(), [0].as_slice()));
-        assert_eq!((items[1].index, items[1].gold.as_slice()), (1, [1, 2].as_slice()));
-        let items =
-            of_rows("mine.jsonl", "{\"contexts\": [\"It\", \"He\"], \"continuation\": \"ran\", \"gold\": 1}").unwrap();
-        assert_eq!(items[0].requests, [request("It", " ran"), request("He", " ran")]);
-        assert_eq!((items[0].choice_chars.as_slice(), items[0].gold.as_slice()), ([3, 3].as_slice(), [1].as_slice()));
-    }
-
-    #[test]
-    fn rejects_rows_that_cannot_be_scored() {
-        let good = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n";
-        for (row, reason) in [
-            ("{\"context\": \"c\", \"choices\": [\"a\", \"\"], \"gold\": 0}", "choice 1 is empty"),
-            ("{\"context\": \"c\", \"choices\": [], \"gold\": 0}", "it has no choices"),
-            (
-                "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 2}",
-                "gold is 2, expected 0 to 1 or a choice's text",
-            ),
-            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": -1}", "gold is -1"),
-            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": true}", "gold is True"),
-            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": []}", "gold is an empty list"),
-            ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": \"z\"}", "gold is \"z\""),
-            ("{\"context\": \"c\", \"choices\": \"ab\", \"gold\": 0}", "a list of texts was expected"),
-            ("{\"context\": [1], \"choices\": [\"a\", \"b\"], \"gold\": 0}", "a sequence would be printed"),
-            ("{\"choices\": [\"a\", \"b\"], \"gold\": 0}", "no field `context`; the row has choices, gold"),
-            ("{\"contexts\": [\"a\", \"b\"], \"continuation\": \"c\", \"gold\": 0}", "one file holds one kind"),
-        ] {
-            let error = of_rows("mine.jsonl", &format!("{good}{row}")).unwrap_err().to_string();
-            assert!(error.contains("mine.jsonl: ") && error.contains("line 2: "), "{row}: {error}");
-            assert!(error.contains(reason), "{row}: {error}");
-        }
-        for (rows, reason) in [("", "it has no rows"), ("{\"a\": 1}", "line 1: expected {\"context\"")] {
-            let error = of_rows("mine.jsonl", rows).unwrap_err().to_string();
-            assert!(error.contains(reason), "{rows}: {error}");
-        }
     }
 
     #[test]

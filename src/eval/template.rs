@@ -114,8 +114,7 @@ fn fields(env: &Environment, names: impl IntoIterator<Item = String>) -> Vec<Str
 fn check_fields(fields: &[String], row: &Value) -> Result<()> {
     for path in fields {
         let mut value = row.clone();
-        let mut depth = 0;
-        for name in path.split('.') {
+        for (depth, name) in path.split('.').enumerate() {
             // Beyond an object a dot is a method, which is not looked up but called.
             if value.kind() != ValueKind::Map {
                 break;
@@ -130,7 +129,6 @@ fn check_fields(fields: &[String], row: &Value) -> Result<()> {
                 return Err(format!("no field `{}`; {owner} has {}", whole.join("."), list(&names)));
             }
             value = inner;
-            depth += 1;
         }
     }
     Ok(())

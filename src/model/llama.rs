@@ -138,7 +138,11 @@ impl Llama {
             return Err(Error::invalid("sequence", format!("{longest} tokens"), format!("at most {most}")));
         }
         if let Some(token) = tree.tokens().iter().find(|&&token| token as usize >= self.config.shape.vocab) {
-            return Err(Error::invalid("token", token, format!("less than the vocabulary's {}", self.config.shape.vocab)));
+            return Err(Error::invalid(
+                "token",
+                token,
+                format!("less than the vocabulary's {}", self.config.shape.vocab),
+            ));
         }
         Ok(tree.batch(&self.rope, self.config.shape.group(), self.device).to_kind(self.kind))
     }
@@ -154,7 +158,11 @@ impl Llama {
         for (layer, (gene, most)) in genome.genes().iter().zip(full).enumerate() {
             if gene.heads > most.heads || gene.mlp > most.mlp || gene.heads % group != 0 {
                 let expected = format!("at most {}x{} with heads in steps of {group}", most.heads, most.mlp);
-                return Err(Error::invalid(format!("genome, layer {layer}"), format!("{}x{}", gene.heads, gene.mlp), expected));
+                return Err(Error::invalid(
+                    format!("genome, layer {layer}"),
+                    format!("{}x{}", gene.heads, gene.mlp),
+                    expected,
+                ));
             }
             if gene.bits != FULL_BITS {
                 let found = format!("{} bits", gene.bits);
@@ -208,9 +216,8 @@ impl Llama {
 
     /// The whole forward pass of one network: float32 logits of every token, (t, v).
     pub fn forward(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
-        let hidden = genome
-            .kept()
-            .fold(self.embed(batch), |hidden, (layer, gene)| self.layer(layer, gene, &hidden, batch));
+        let hidden =
+            genome.kept().fold(self.embed(batch), |hidden, (layer, gene)| self.layer(layer, gene, &hidden, batch));
         self.logits(&hidden)
     }
 

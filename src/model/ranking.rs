@@ -210,7 +210,8 @@ fn widen(scores: &[f32]) -> Vec<f64> {
 
 /// Whole groups by the L2 norm over their heads, then heads inside each group.
 fn head_order(scores: &[f32], group: usize) -> Vec<u32> {
-    let groups: Vec<f64> = scores.chunks(group).map(|heads| widen(heads).iter().map(|score| score * score).sum()).collect();
+    let groups: Vec<f64> =
+        scores.chunks(group).map(|heads| widen(heads).iter().map(|score| score * score).sum()).collect();
     let inside = |kv: usize| {
         let heads = widen(&scores[kv * group..(kv + 1) * group]);
         descending(&heads).into_iter().map(move |head| (kv * group + head) as u32)
@@ -240,7 +241,8 @@ impl Order {
                 let found = format!("{} channels that are no permutation", mlp.len());
                 return wrong(format!("order, layer {layer}, mlp"), found, format!("each of 0..{} once", shape.mlp));
             }
-            let together = |heads: &[u32]| heads.iter().all(|head| head / shape.group() as u32 == heads[0] / shape.group() as u32);
+            let together =
+                |heads: &[u32]| heads.iter().all(|head| head / shape.group() as u32 == heads[0] / shape.group() as u32);
             if !is_permutation(heads, shape.heads) || !heads.chunks(shape.group()).all(together) {
                 let expected = format!("each of 0..{} once, groups of {} together", shape.heads, shape.group());
                 return wrong(format!("order, layer {layer}, heads"), format!("{heads:?}"), expected);
@@ -299,7 +301,12 @@ mod tests {
     fn orders_groups_then_heads_and_ties_by_index() {
         assert_eq!(head_order(&[1.0, 2.0, 3.0, 0.5], 2), [2, 3, 1, 0]);
         assert_eq!(head_order(&[1.0, 1.0, 1.0, 1.0], 2), [0, 1, 2, 3]);
-        let scores = Scores { heads: vec![vec![0.0; 4]], mlp: vec![vec![1.0, 5.0, 1.0]], layer_change: vec![0.1], layer_loss: None };
+        let scores = Scores {
+            heads: vec![vec![0.0; 4]],
+            mlp: vec![vec![1.0, 5.0, 1.0]],
+            layer_change: vec![0.1],
+            layer_loss: None,
+        };
         assert_eq!(scores.order(&SHAPE).layers[0].mlp, [1, 0, 2]);
     }
 
@@ -336,7 +343,9 @@ mod tests {
             layers: vec![LayerOrder { heads: heads.to_vec(), mlp: mlp.to_vec() }],
             drop: vec![0],
         };
-        assert!(order(&[0, 2, 1, 3], &[0, 1, 2]).check(&SHAPE).unwrap_err().to_string().contains("groups of 2 together"));
+        assert!(
+            order(&[0, 2, 1, 3], &[0, 1, 2]).check(&SHAPE).unwrap_err().to_string().contains("groups of 2 together")
+        );
         assert!(order(&[0, 1, 2, 3], &[0, 1, 1]).check(&SHAPE).is_err());
         assert!(order(&[0, 1, 2, 9], &[0, 1, 2]).check(&SHAPE).is_err());
         assert!(Order::identity(&SHAPE).check(&SHAPE).is_ok());

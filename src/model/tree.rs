@@ -333,13 +333,20 @@ mod tests {
         let (tree, _) = forest();
         let block = Block { queries: 0..9, ancestors: vec![] };
         let mask = Vec::<Vec<f32>>::try_from(tree.mask(&block, 1)).unwrap();
-        let seen: Vec<Vec<usize>> =
-            mask.iter().map(|row| (0..9).filter(|&key| row[key] == 0.0).collect()).collect();
+        let seen: Vec<Vec<usize>> = mask.iter().map(|row| (0..9).filter(|&key| row[key] == 0.0).collect()).collect();
         assert_eq!(
             seen,
-            [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3], vec![0, 1, 2, 4], vec![0, 1, 2, 4, 5], vec![0, 6], vec![
-                7
-            ], vec![7, 8]]
+            [
+                vec![0],
+                vec![0, 1],
+                vec![0, 1, 2],
+                vec![0, 1, 2, 3],
+                vec![0, 1, 2, 4],
+                vec![0, 1, 2, 4, 5],
+                vec![0, 6],
+                vec![7],
+                vec![7, 8]
+            ]
         );
     }
 

@@ -35,6 +35,13 @@ impl Against {
         }
     }
 
+    fn tick(self, value: f64) -> String {
+        match self {
+            Against::Params => units::tick(value),
+            Against::Throughput => units::thousands(value),
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Against::Params => "parameters",
@@ -46,7 +53,7 @@ impl Against {
 const POINT: RGBColor = PALETTE[0];
 const PARENT: RGBColor = PALETTE[1];
 const KNEE: RGBColor = PALETTE[2];
-const CLOUD: RGBColor = RGBColor(205, 205, 205);
+const CLOUD: RGBColor = RGBColor(212, 212, 212);
 const RADIUS: i32 = 6;
 /// More points than this cannot all be named.
 const NAMED: usize = 40;
@@ -63,7 +70,7 @@ struct Place {
 struct FrontDrawing {
     title: String,
     facts: String,
-    x_axis: &'static str,
+    against: Against,
     y_axis: String,
     points: Vec<Place>,
     knee: Option<usize>,
@@ -81,8 +88,9 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     let knee = front.knee();
     let at = |point: &FrontPoint| {
         let held_out = point.held_out.get(score)?;
-        let (y, stderr) = (held_out.value, held_out.stderr);
-        Some(Place { id: point.id, x: against.of(point)?, y, stderr, dominated: point.dominated_on_held_out })
+        let (x, y, stderr) = (against.of(point)?, held_out.value, held_out.stderr);
+        let drawable = [x, y, stderr].iter().all(|value| value.abs() < style::BEYOND);
+        drawable.then_some(Place { id: point.id, x, y, stderr, dominated: point.dominated_on_held_out })
     };
     let placed: Vec<(usize, Place)> =
         front.points.iter().enumerate().filter_map(|(row, point)| Some((row, at(point)?))).collect();
@@ -95,18 +103,24 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     };
     let (metric, task) = held_out.name.split_once(':').unwrap_or((&held_out.name, ""));
     let on = if task.is_empty() { String::new() } else { format!(" on {task}") };
-    let chance = front.chance.get(score).copied();
+    // Only accuracies can be compared with guessing.
+    let chance = front.chance.get(score).copied().filter(|_| metric.starts_with("acc"));
     let cloud = match (evaluated, against) {
-        (Some(evaluated), Against::Params) if chance.is_some() => cloud(evaluated, score),
+        (Some(evaluated), Against::Params) if score < front.chance.len() => cloud(evaluated, score),
         _ => Vec::new(),
     };
     let drawing = FrontDrawing {
         title: format!("{}{on}: {metric} against {}", front.model, against.word()),
         facts: format!(
-            "{} held-out items, bars are ± 1 standard error; front of {} evaluated networks, numbers are ids",
-            held_out.items, front.evaluations
+            "{} held-out items, bars are ± 1 standard error; {} evaluated{}",
+            units::thousands(held_out.items as f64),
+            match front.evaluations {
+                1 => "1 network".to_string(),
+                many => format!("{} networks", units::thousands(many as f64)),
+            },
+            if placed.len() <= NAMED { ", numbers are ids" } else { "" }
         ),
-        x_axis: against.axis(),
+        against,
         y_axis: format!("{metric}{on} (held-out)"),
         knee: placed.iter().position(|(row, _)| Some(*row) == knee),
         points: placed.into_iter().map(|(_, place)| place).collect(),
@@ -124,10 +138,15 @@ fn cloud(evaluated: &Evaluations, task: usize) -> Vec<(f64, f64)> {
     };
     let rows = evaluated.rows.iter();
     let both = rows.filter_map(|row| Some((*row.objectives.get(params)?, *row.search_accuracy.get(task)?)));
-    both.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+    both.filter(|(x, y)| x.abs() < style::BEYOND && y.abs() < style::BEYOND).collect()
 }
 
 impl FrontDrawing {
+    /// Small where there are many, so that they stay behind the front.
+    fn cloud_mark(&self) -> Mark {
+        Mark::Dot(CLOUD, if self.cloud.len() > 500 { 2 } else { 3 })
+    }
+
     fn mark(&self, place: &Place) -> Mark {
         Mark::Dot(if place.dominated { pale(POINT) } else { POINT }, RADIUS)
     }
@@ -151,7 +170,7 @@ impl FrontDrawing {
             entries.push((Mark::Dashes(MUTED), format!("guessing, {chance:.3}")));
         }
         if !self.cloud.is_empty() {
-            entries.push((Mark::Dot(CLOUD, 3), "all evaluated networks, on search items (not held-out)".to_string()));
+            entries.push((self.cloud_mark(), "all evaluated networks, on search items (not held-out)".to_string()));
         }
         entries
     }
@@ -166,8 +185,8 @@ impl Drawing for FrontDrawing {
         style::heading(canvas, &self.title, &self.facts)?;
         let legend = Legend::new(canvas, self.legend());
         let (width, height) = canvas.dim_in_pixel();
-        let bottom = height as i32 - legend.height() - 12;
-        legend.draw(canvas, bottom + 2)?;
+        let bottom = height as i32 - legend.height() - 16;
+        legend.draw(canvas, bottom + 6)?;
 
         let x = style::padded_range(self.places().map(|p| p.x).chain(self.cloud.iter().map(|c| c.0)), 0.06);
         let bars = self.places().flat_map(|p| [p.y - p.stderr, p.y + p.stderr]);
@@ -175,14 +194,14 @@ impl Drawing for FrontDrawing {
         let (decimals, steps) = (style::decimals(&y), y.clone());
         let plot = canvas.clone().shrink((MARGIN, HEADING), (width - 2 * MARGIN as u32, (bottom - HEADING) as u32));
         let mut chart =
-            ChartBuilder::on(&plot).x_label_area_size(58).y_label_area_size(74).build_cartesian_2d(x, steps)?;
+            ChartBuilder::on(&plot).x_label_area_size(60).y_label_area_size(82).build_cartesian_2d(x, steps)?;
         chart
             .configure_mesh()
             .x_labels(8)
             .y_labels(9)
-            .x_label_formatter(&|value| units::tick(*value))
+            .x_label_formatter(&|value| self.against.tick(*value))
             .y_label_formatter(&|value| format!("{value:.decimals$}"))
-            .x_desc(self.x_axis)
+            .x_desc(self.against.axis())
             .y_desc(&self.y_axis)
             .label_style(text(SMALL, INK, HPos::Left, VPos::Top))
             .axis_desc_style(text(MEDIUM, INK, HPos::Left, VPos::Top))
@@ -197,7 +216,7 @@ impl Drawing for FrontDrawing {
             dashes(canvas, columns.clone(), pixel(0.0, chance).1, MUTED)?;
         }
         for &(x, y) in &self.cloud {
-            Mark::Dot(CLOUD, 3).draw(canvas, pixel(x, y))?;
+            self.cloud_mark().draw(canvas, pixel(x, y))?;
         }
         let mut obstacles = Vec::new();
         for place in self.places() {
@@ -235,6 +254,10 @@ impl Drawing for FrontDrawing {
         let style = text(SMALL, MUTED, HPos::Left, VPos::Top);
         let anchors: Vec<(i32, i32)> = self.points.iter().map(|place| pixel(place.x, place.y)).collect();
         let reach = RADIUS + 2;
+        if let Some(knee) = self.knee.map(|knee| &self.points[knee]) {
+            let ((x, y), ring) = (pixel(knee.x, knee.y), RADIUS + 7);
+            obstacles.push(Area::at(x - ring, y - ring, (2 * ring, 2 * ring)));
+        }
         let dots = self.places().map(|place| pixel(place.x, place.y));
         obstacles.extend(dots.map(|(x, y)| Area::at(x - reach, y - reach, (2 * reach, 2 * reach))));
         let sizes: Vec<(i32, i32)> = self

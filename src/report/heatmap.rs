@@ -15,11 +15,11 @@ const ROWS: i32 = 460;
 /// A row is never higher than this.
 const ROW: i32 = 34;
 /// Room for the names of the rows.
-const NAMES: i32 = 116;
+const NAMES: i32 = 130;
 /// Pixels between the two panels, and between the points and their mean.
 const GAP: i32 = 36;
 /// From the upper edge of the panels' titles to the first row.
-const TITLE: i32 = 30;
+const TITLE: i32 = 32;
 /// Layer numbers, their name, the colour scale and its ticks.
 const FOOT: i32 = 128;
 
@@ -123,7 +123,8 @@ impl Heatmap<'_> {
             canvas.draw(&Text::new(layer.to_string(), (left + (x.start + x.end) / 2, bottom + 6), center.clone()))?;
         }
         canvas.draw(&Text::new("layer", (left + wide / 2, bottom + 30), center))?;
-        let used = self.points.iter().flat_map(|point| (0..layers).map(|layer| value(point, layer)).collect::<Vec<_>>());
+        let used =
+            self.points.iter().flat_map(|point| (0..layers).map(|layer| value(point, layer)).collect::<Vec<_>>());
         scale.legend(canvas, (left, bottom + 66), wide, &distinct(used, full))
     }
 }

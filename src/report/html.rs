@@ -34,7 +34,10 @@ const NOTES: [(&str, &str); 6] = [
         "measured on the search split, the items by which networks were chosen. The best of many is flattered by luck: \
          do not quote these.",
     ),
-    ("(held-out)", "measured again on items that no choice depended on, with one standard error of the mean over items."),
+    (
+        "(held-out)",
+        "measured again on items that no choice depended on, with one standard error of the mean over items.",
+    ),
     (
         "to parent",
         "the mean of the differences to the parent on the same held-out items, with its standard error. Smaller than \
@@ -79,7 +82,12 @@ fn write_page(
     )?;
     let objectives: Vec<&str> = front.objectives.iter().map(|column| column.name.as_str()).collect();
     writeln!(html, "<h1>{model}: small networks bred from a large one</h1>")?;
-    writeln!(html, "<p class=\"lead\">Optimised: {}. Run <code>{}</code>.</p>", escaped(&objectives.join(", ")), escaped(run))?;
+    writeln!(
+        html,
+        "<p class=\"lead\">Optimised: {}. Run <code>{}</code>.</p>",
+        escaped(&objectives.join(", ")),
+        escaped(run)
+    )?;
 
     let smallest = front.points.iter().map(|point| point.params).min().unwrap_or_default();
     let facts = [
@@ -132,8 +140,10 @@ fn write_page(
     );
     html.extend(figures);
 
-    html.push_str("<h2>Genomes</h2>\n<details><summary>one line a network: HEADSxMLP of each layer from the input on, - for a \
-                   dropped layer, *N for N alike</summary>\n<pre>");
+    html.push_str(
+        "<h2>Genomes</h2>\n<details><summary>one line a network: HEADSxMLP of each layer from the input on, - for a \
+                   dropped layer, *N for N alike</summary>\n<pre>",
+    );
     for point in &front.points {
         writeln!(html, "{:>5}  {}", point.id, escaped(&point.genome.to_string()))?;
     }

@@ -33,7 +33,7 @@ struct Bounds {
 const SIZES: [&str; 5] = ["params", "weight_bytes", "macs", "kv_bytes", "memory"];
 
 /// The bounds of each objective, the same for all runs: accuracies run from guessing to 1, choice losses from
-/// a uniform guess's to 0, sizes from 1.05 x parent to 0, throughputs from 0 to the best measured; others span
+/// a uniform guess's, or the worst measured where the parent is worse than guessing, to 0, sizes from 1.05 x parent to 0, throughputs from 0 to the best measured; others span
 /// what was measured.
 fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
     let tasks: Vec<&str> = front
@@ -49,7 +49,7 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
             let (metric, target) = column.name.split_once(':').unwrap_or((&column.name, ""));
             let measured = || {
                 let rows = runs.iter().flat_map(|run| &run.evaluations.rows).filter(|row| row.failed.is_none());
-                rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.is_finite())
+                rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.abs() < style::BEYOND)
             };
             let best = measured().fold(f64::INFINITY, f64::min);
             let worst = measured().fold(f64::NEG_INFINITY, f64::max);
@@ -62,9 +62,14 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
                 ("accuracy" | "acc_norm", Some(chances)) => {
                     Bounds { ideal: -1.0, reference: -mean(chances), why: "guessing" }
                 }
-                ("choice_nll" | "choice_nll_norm", Some(chances)) if chances.iter().all(|chance| *chance > 0.0) => {
-                    let losses = chances.into_iter().map(|chance| -chance.ln()).collect();
-                    Bounds { ideal: 0.0, reference: mean(losses), why: "uniform guess" }
+                ("choice_nll" | "choice_nll_norm", chances) => {
+                    let guess = chances.map(|chances| mean(chances.into_iter().map(|chance| -chance.ln()).collect()));
+                    // An overconfident parent can lose more than a guess does: then nothing would count.
+                    let beaten = |guess: &f64| column.loss(front.parent.objectives[index]) < *guess;
+                    match guess.filter(|guess| guess.is_finite()).filter(beaten) {
+                        Some(reference) => Bounds { ideal: 0.0, reference, why: "uniform guess" },
+                        None => Bounds { ideal: 0.0, reference: worst, why: "worst measured" },
+                    }
                 }
                 _ if SIZES.contains(&metric) => {
                     let parent = column.loss(front.parent.objectives[index]);
@@ -159,8 +164,8 @@ impl Drawing for Curves<'_> {
         });
         let legend = Legend::new(canvas, entries.collect());
         let (width, height) = canvas.dim_in_pixel();
-        let bottom = height as i32 - legend.height() - 12;
-        legend.draw(canvas, bottom + 2)?;
+        let bottom = height as i32 - legend.height() - 16;
+        legend.draw(canvas, bottom + 6)?;
 
         let last = self.curves.iter().map(|(_, volumes)| volumes.len() - 1).max().unwrap_or(1).max(1);
         // The first network already has most of the volume: what the search adds is shown from there on.
@@ -170,8 +175,8 @@ impl Drawing for Curves<'_> {
         let decimals = style::decimals(&y);
         let plot = canvas.clone().shrink((MARGIN, HEADING), (width - 2 * MARGIN as u32, (bottom - HEADING) as u32));
         let mut chart = ChartBuilder::on(&plot)
-            .x_label_area_size(58)
-            .y_label_area_size(74)
+            .x_label_area_size(60)
+            .y_label_area_size(82)
             .margin_right(12)
             .build_cartesian_2d(0.0..last as f64, y)?;
         chart
@@ -189,17 +194,21 @@ impl Drawing for Curves<'_> {
             .axis_style(MUTED)
             .draw()?;
         for (run, (_, volumes)) in self.curves.iter().enumerate() {
-            let mut steps: Vec<(f64, f64)> = Vec::new();
+            let line = color(run).stroke_width(3);
+            let mut at: Option<(i32, i32)> = None;
             for (evaluation, volume) in volumes.iter().enumerate().skip(1) {
-                let before = steps.last().map_or(*volume, |step| step.1);
-                if before != *volume {
-                    steps.push((evaluation as f64, before));
+                let to = chart.backend_coord(&(evaluation as f64, *volume));
+                // A step is two lines, across and up: one thick path through both would be bevelled.
+                if let Some(from) = at.filter(|from| from.1 != to.1 || evaluation == volumes.len() - 1) {
+                    canvas.draw(&PathElement::new([from, (to.0, from.1)], line))?;
+                    canvas.draw(&PathElement::new([(to.0, from.1), to], line))?;
+                    at = Some(to);
                 }
-                if before != *volume || evaluation == 1 || evaluation == volumes.len() - 1 {
-                    steps.push((evaluation as f64, *volume));
-                }
+                at = at.or(Some(to));
             }
-            chart.draw_series(LineSeries::new(steps, color(run).stroke_width(3)))?;
+            if let Some(end) = at {
+                Mark::Dot(color(run), 5).draw(canvas, end)?;
+            }
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub fn place(anchors: &[(i32, i32)], sizes: &[(i32, i32)], obstacles: &[Area], a
             (x - GAP - width, y - height / 2),
             (x - width / 2, y - GAP - height),
             (x - width / 2, y + GAP),
+            (x + 2 * GAP, y - height / 2),
+            (x - 2 * GAP - width, y - height / 2),
         ];
         let found = corners
             .into_iter()

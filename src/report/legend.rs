@@ -37,21 +37,14 @@ impl Mark {
                 let outline = corners.into_iter().chain([corners[0]]).collect::<Vec<_>>();
                 canvas.draw(&PathElement::new(outline, color))
             }
-            Mark::Line(color) => {
-                canvas.draw(&PathElement::new([(x - 14, y), (x + 14, y)], color.stroke_width(3)))
-            }
+            Mark::Line(color) => canvas.draw(&PathElement::new([(x - 14, y), (x + 14, y)], color.stroke_width(3))),
             Mark::Dashes(color) => dashes(canvas, x - 14..x + 14, y, color),
         }
     }
 }
 
 /// A broken horizontal line.
-pub fn dashes<DB: DrawingBackend>(
-    canvas: &Canvas<DB>,
-    x: std::ops::Range<i32>,
-    y: i32,
-    color: RGBColor,
-) -> Drawn<DB> {
+pub fn dashes<DB: DrawingBackend>(canvas: &Canvas<DB>, x: std::ops::Range<i32>, y: i32, color: RGBColor) -> Drawn<DB> {
     let end = x.end;
     x.step_by(10).try_for_each(|from| {
         canvas.draw(&PathElement::new([(from, y), ((from + 6).min(end), y)], color.stroke_width(2)))
@@ -124,7 +117,7 @@ mod tests {
     #[test]
     fn wraps_entries_that_do_not_fit() {
         assert_eq!(rows(&[30, 30, 50, 200, 10], 100), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(rows(&[30, 30, 40], 100), [0..3]);
-        assert_eq!(rows(&[], 100), [0..0]);
+        assert_eq!(rows(&[30, 30, 40], 100), vec![0..3; 1]);
+        assert_eq!(rows(&[], 100), vec![0..0; 1]);
     }
 }

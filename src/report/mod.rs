@@ -13,6 +13,7 @@ pub mod legend;
 pub mod picture;
 pub mod probabilities;
 pub mod scale;
+pub mod smooth;
 pub mod style;
 pub mod table;
 pub mod units;

@@ -6,6 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::register_font;
 
+use super::smooth::{self, Smooth};
 use super::style::{HEIGHT, WIDTH};
 use crate::error::{Error, Result};
 
@@ -46,9 +47,9 @@ impl Picture {
         let size = drawing.size();
         let mut svg = String::new();
         draw_on(SVGBackend::with_string(&mut svg, size), drawing)?;
-        let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
-        draw_on(BitMapBackend::with_buffer(&mut pixels, size), drawing)?;
-        Ok(Picture { svg, png: encode_png(&pixels, size)? })
+        let mut pixels = smooth::blank(size);
+        draw_on(Smooth::new(&mut pixels, size), drawing)?;
+        Ok(Picture { svg, png: encode_png(&smooth::average(&pixels, size), size)? })
     }
 }
 

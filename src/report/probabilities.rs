@@ -16,11 +16,11 @@ use crate::space::Gene;
 /// Room for the ticks of the probabilities.
 const TICKS: i32 = 52;
 /// Room for the legend at the right.
-const LEGEND: i32 = 128;
+const LEGEND: i32 = 132;
 /// Height of one panel's plot.
 const PANEL: i32 = 126;
 /// From one panel's title to the next one's.
-const STEP: i32 = 206;
+const STEP: i32 = 210;
 /// More values than this get a scale instead of a list.
 const LISTED: usize = 6;
 
@@ -67,7 +67,7 @@ impl Probabilities<'_> {
     fn depths<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, columns: std::ops::Range<i32>, top: i32) -> Drawn<DB> {
         let depths: Vec<u32> = self.front.points.iter().map(|point| point.genome.depth() as u32).collect();
         let first = depths.iter().min().map_or(0, |least| least.saturating_sub(1));
-        let last = depths.iter().max().map_or(1, |most| most + 1);
+        let last = depths.iter().max().map_or(1, |most| most + 1).min(self.front.shape.layers as u32);
         self.axes(canvas, &columns, top, "layers kept")?;
         let choices: Vec<u32> = (first..=last).collect();
         let wide = columns.end - columns.start;
@@ -79,7 +79,8 @@ impl Probabilities<'_> {
             let half = ((x.end - x.start) * 2 / 5).clamp(1, 26);
             let y = top + PANEL - (share * f64::from(PANEL)).round() as i32;
             if share > 0.0 {
-                canvas.draw(&Rectangle::new([(middle - half, y), (middle + half, top + PANEL)], PALETTE[0].filled()))?;
+                canvas
+                    .draw(&Rectangle::new([(middle - half, y), (middle + half, top + PANEL)], PALETTE[0].filled()))?;
             }
             if choices[index].is_multiple_of(every as u32) {
                 canvas.draw(&Text::new(choices[index].to_string(), (middle, top + PANEL + 6), labels.clone()))?;
@@ -112,10 +113,8 @@ impl Probabilities<'_> {
             let mut stacked = 0.0;
             for (share, choice) in shares(&values, &choices).into_iter().zip(&choices) {
                 let y = |share: f64| top + PANEL - (share * f64::from(PANEL)).round() as i32;
-                let corners = [
-                    (columns.start + x.start + gap, y(stacked + share)),
-                    (columns.start + x.end - gap, y(stacked)),
-                ];
+                let corners =
+                    [(columns.start + x.start + gap, y(stacked + share)), (columns.start + x.end - gap, y(stacked))];
                 if share > 0.0 {
                     canvas.draw(&Rectangle::new(corners, scale.color((*choice).into()).filled()))?;
                 }
@@ -174,7 +173,7 @@ impl Probabilities<'_> {
 
 impl Drawing for Probabilities<'_> {
     fn size(&self) -> (u32, u32) {
-        (style::WIDTH, (HEADING + 3 * STEP + 12) as u32)
+        (style::WIDTH, (HEADING + 3 * STEP + 8) as u32)
     }
 
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn<DB> {
@@ -186,7 +185,7 @@ impl Drawing for Probabilities<'_> {
         };
         style::heading(canvas, &title, &facts)?;
         let columns = MARGIN + TICKS..style::WIDTH as i32 - MARGIN - LEGEND;
-        let top = |panel: i32| HEADING + 28 + panel * STEP;
+        let top = |panel: i32| HEADING + 32 + panel * STEP;
         self.depths(canvas, columns.clone(), top(0))?;
         self.widths(canvas, columns.clone(), top(1), ("MLP width of each layer", shape.mlp, |gene| gene.mlp))?;
         self.widths(canvas, columns, top(2), ("query heads of each layer", shape.heads, |gene| gene.heads))

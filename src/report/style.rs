@@ -11,7 +11,7 @@ pub const WIDTH: u32 = 1000;
 /// Height of a picture that has no reason for another, in pixels.
 pub const HEIGHT: u32 = 700;
 /// Pixels that the heading takes from the top.
-pub const HEADING: i32 = 78;
+pub const HEADING: i32 = 82;
 /// Pixels left free at the sides.
 pub const MARGIN: i32 = 24;
 
@@ -34,11 +34,11 @@ pub const PALETTE: [RGBColor; 7] = [
 ];
 
 /// Size of ticks and legends, in plotters' units (1.24 to the em).
-pub const SMALL: f64 = 18.0;
+pub const SMALL: f64 = 20.0;
 /// Size of axis names and panel titles.
-pub const MEDIUM: f64 = 20.0;
+pub const MEDIUM: f64 = 22.0;
 /// Size of the title.
-pub const LARGE: f64 = 27.0;
+pub const LARGE: f64 = 30.0;
 
 /// Text of this size and colour, its reference point at `h`, `v`.
 pub fn text(size: f64, color: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
@@ -52,7 +52,7 @@ pub fn width<DB: DrawingBackend>(canvas: &Canvas<DB>, text: &str, style: &TextSt
 
 /// Writes the title and the line of facts under it; a line too long for the picture gets a smaller font.
 pub fn heading<DB: DrawingBackend>(canvas: &DrawingArea<DB, Shift>, title: &str, facts: &str) -> Drawn<DB> {
-    for (line, y, size, color) in [(title, 16, LARGE, INK), (facts, 50, SMALL, MUTED)] {
+    for (line, y, size, color) in [(title, 12, LARGE, INK), (facts, 48, SMALL, MUTED)] {
         let style = |size| text(size, color, HPos::Left, VPos::Top);
         // SVG viewers may have a wider font than ours, so a tenth is kept in reserve.
         let room = 0.9 * f64::from(canvas.dim_in_pixel().0 as i32 - 2 * MARGIN);
@@ -69,9 +69,12 @@ pub fn pale(color: RGBColor) -> RGBColor {
     RGBColor(mix(color.0), mix(color.1), mix(color.2))
 }
 
+/// Numbers of this size have no place on an axis: its ticks would overflow.
+pub const BEYOND: f64 = 1e30;
+
 /// The range of `values` with a margin of `share` on both sides; never empty, whatever the values.
 pub fn padded_range(values: impl IntoIterator<Item = f64>, share: f64) -> std::ops::Range<f64> {
-    let finite = values.into_iter().filter(|value| value.is_finite());
+    let finite = values.into_iter().filter(|value| value.abs() < BEYOND);
     let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
     if low > high {
         return 0.0..1.0;
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn a_range_is_never_empty() {
         assert_eq!(padded_range([1.0, 3.0, f64::NAN], 0.5), 0.0..4.0);
-        for values in [vec![], vec![0.0], vec![5e8, 5e8], vec![f64::INFINITY]] {
+        for values in [vec![], vec![0.0], vec![5e8, 5e8], vec![f64::INFINITY], vec![f64::MAX, -f64::MAX]] {
             let range = padded_range(values.clone(), 0.05);
             assert!(range.start < range.end, "{values:?}: {range:?}");
         }

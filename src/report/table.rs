@@ -128,7 +128,10 @@ id  params  of parent   weights  prefill tok/s  choice_nll:arc_easy (search)  ac
             point.held_out.remove(0);
         }
         let table = Table::new(&front);
-        assert_eq!(table.header[4..], ["choice_nll:arc_easy (search)", "choice_nll:arc_easy (held-out)", "to parent", ""]);
+        assert_eq!(
+            table.header[4..],
+            ["choice_nll:arc_easy (search)", "choice_nll:arc_easy (held-out)", "to parent", ""]
+        );
         assert!(table.rows.iter().all(|row| row.len() == table.header.len()));
     }
 

@@ -1,6 +1,7 @@
 //! The end of a run: its front, measured on held-out items next to the parent.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use super::hypervolume::hypervolume;
@@ -26,7 +27,11 @@ impl Run {
         if scored.is_empty() {
             let reasons: BTreeSet<&str> = state.evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
             let reasons: Vec<&str> = reasons.into_iter().collect();
-            let found = format!("{} evaluated networks, none of them feasible ({})", state.evaluations.len(), reasons.join("; "));
+            let found = format!(
+                "{} evaluated networks, none of them feasible ({})",
+                state.evaluations.len(),
+                reasons.join("; ")
+            );
             return Err(Error::invalid("front", found, "a network that meets the constraints"));
         }
         let columns = self.columns();
@@ -62,7 +67,7 @@ impl Run {
         self.mark_dominated(&mut points);
         let front = Front {
             shape,
-            model: self.settings.model.clone(),
+            model: self.model_name(),
             objectives: columns,
             chance: self.settings.tasks.iter().map(|task| task.chance).collect(),
             hypervolume: self.held_out_hypervolume(&points, &parent_point),
@@ -75,7 +80,20 @@ impl Run {
         Ok(front)
     }
 
-    fn front_point(&self, row: &Evaluation, parent: &Genome, sets: &[EvalSet], journal: &Journal) -> Result<FrontPoint> {
+    /// The last part of the model's path, without `.gguf`: what pictures call it.
+    fn model_name(&self) -> String {
+        let path = Path::new(&self.settings.model);
+        let name = if path.extension().is_some_and(|end| end == "gguf") { path.file_stem() } else { path.file_name() };
+        name.map_or_else(|| self.settings.model.clone(), |name| name.to_string_lossy().into_owned())
+    }
+
+    fn front_point(
+        &self,
+        row: &Evaluation,
+        parent: &Genome,
+        sets: &[EvalSet],
+        journal: &Journal,
+    ) -> Result<FrontPoint> {
         let cost = Cost::of(self.settings.space.shape(), &row.genome);
         let mut held_out = Vec::new();
         let places = self.sets_of(sets, "held_out");
@@ -100,7 +118,9 @@ impl Run {
         for (name, metric, set) in metrics {
             let of = |genome: &Genome| -> Result<Vec<Contribution>> {
                 let scores = self.scores(set, sets, journal, genome);
-                let scores = scores.map_err(|reason| Error::invalid(format!("held-out score of {genome}"), reason, "a finite score"))?;
+                let scores = scores.map_err(|reason| {
+                    Error::invalid(format!("held-out score of {genome}"), reason, "a finite score")
+                })?;
                 Ok(metric.contributions(&sets[set], &scores))
             };
             let (ours, theirs) = (of(&row.genome)?, of(parent)?);

@@ -13,6 +13,8 @@ pub mod operators;
 pub mod random;
 pub mod seeds;
 
+pub mod evaluations;
+pub mod pick;
 pub mod record;
 
 mod front;
@@ -28,4 +30,5 @@ pub use knee::knee;
 pub use nsga2::{Nsga2, Nsga2Settings};
 pub use operators::Crossover;
 pub use pareto::{Fronts, constrained_sort, dominates, non_dominated, non_dominated_sort};
+pub use pick::Pick;
 pub use random::RandomSearch;

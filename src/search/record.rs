@@ -1,20 +1,18 @@
-//! What a run leaves behind, as plain values: the rows of `evaluations.csv` and the content of `front.json`.
-//!
-//! Both files, and `front.csv`, are written here and read here; numbers are written with as few digits as
-//! give the same bits when read again.
+//! What a run leaves behind, as plain values: here the content of `front.json`, in [`super::evaluations`] the rows of
+//! `evaluations.csv`. Numbers are written with as few digits as give the same bits when read again.
 
 use std::collections::HashSet;
-use std::fmt::Display;
-use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::evaluations::{read, write_csv};
+use super::knee::knee;
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::search::knee;
 use crate::space::{Genome, ModelShape};
+
+pub use super::evaluations::{Evaluation, Evaluations};
 
 /// An objective as a column: its name, unit and direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,120 +29,6 @@ impl Column {
     /// `value` as smaller-is-better, the only direction that the search and its measures know.
     pub fn loss(&self, value: f64) -> f64 {
         if self.maximize { -value } else { value }
-    }
-}
-
-/// One evaluated network: a row of `evaluations.csv`. Values are as the user reads them (not negated).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Place in ask order, from 0.
-    pub id: usize,
-    /// The population it was asked in, from 0.
-    pub population: usize,
-    /// The network.
-    pub genome: Genome,
-    /// One value an objective, on the search split; empty when it failed.
-    pub objectives: Vec<f64>,
-    /// Hard-constraint violation, 0 when feasible.
-    pub violation: f64,
-    /// Accuracy on the search split, one value a task, from the same forward pass.
-    pub search_accuracy: Vec<f64>,
-    /// Why it has no score.
-    pub failed: Option<String>,
-}
-
-/// The content of `evaluations.csv`: every network that was asked for, in ask order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Evaluations {
-    /// Names of the objectives, in the order of [`Evaluation::objectives`].
-    pub objectives: Vec<String>,
-    /// Names of the tasks, in the order of [`Evaluation::search_accuracy`].
-    pub tasks: Vec<String>,
-    /// The networks.
-    pub rows: Vec<Evaluation>,
-}
-
-/// What comes before a task's name in a column of `evaluations.csv`: the accuracy is the search split's.
-const SEARCH_ACCURACY: &str = "search_accuracy:";
-
-/// What comes before a score's name in a column of `front.csv`: an objective may have the same name.
-const HELD_OUT: &str = "held_out:";
-
-impl Evaluations {
-    /// Writes `evaluations.csv`, atomically: `id`, `population`, `genome`, one column an objective, `violation`,
-    /// one column `search_accuracy:TASK` a task, `failed`. Scores of a failed network are empty cells.
-    pub fn write_csv(&self, path: &Path) -> Result<()> {
-        let mut names = vec!["id".into(), "population".into(), "genome".into()];
-        names.extend(self.objectives.iter().cloned());
-        names.push("violation".into());
-        names.extend(self.tasks.iter().map(|task| format!("{SEARCH_ACCURACY}{task}")));
-        names.push("failed".into());
-        let mut rows = Vec::with_capacity(self.rows.len());
-        for row in &self.rows {
-            let (objectives, accuracies) = match &row.failed {
-                None => (self.objectives.len(), self.tasks.len()),
-                Some(_) => (0, 0),
-            };
-            let found = (row.objectives.len(), row.search_accuracy.len(), row.failed.as_deref() == Some(""));
-            if found != (objectives, accuracies, false) {
-                return Err(Error::invalid(
-                    format!("evaluation {}", row.id),
-                    format!("{} objectives, {} accuracies, failed {:?}", found.0, found.1, row.failed),
-                    format!("{objectives} objectives and {accuracies} accuracies, or none of both and a reason"),
-                ));
-            }
-            let mut cells = vec![row.id.to_string(), row.population.to_string(), row.genome.to_string()];
-            cells.extend(padded(&row.objectives, self.objectives.len()));
-            cells.push(row.violation.to_string());
-            cells.extend(padded(&row.search_accuracy, self.tasks.len()));
-            cells.push(row.failed.clone().unwrap_or_default());
-            rows.push(cells);
-        }
-        write_csv(path, &names, &rows)
-    }
-
-    /// Reads what [`Evaluations::write_csv`] wrote.
-    pub fn read_csv(path: &Path) -> Result<Evaluations> {
-        const FORMAT: &str = "evaluations.csv";
-        let text = read(path, "evaluations.csv")?;
-        let mut reader = csv::Reader::from_reader(text.as_slice());
-        let header = reader.headers().map_err(|error| Error::format(path, FORMAT, error.to_string()))?.clone();
-        let names: Vec<&str> = header.iter().collect();
-        let violation = names.iter().rposition(|name| *name == "violation");
-        let (Some(violation), ["id", "population", "genome", .., "failed"]) = (violation, names.as_slice()) else {
-            let reason = format!(
-                "columns `{}`, expected `id,population,genome,OBJECTIVE..,violation,{SEARCH_ACCURACY}TASK..,failed`",
-                names.join(",")
-            );
-            return Err(Error::format(path, FORMAT, reason));
-        };
-        let objectives: Vec<String> = names[3..violation].iter().map(|name| name.to_string()).collect();
-        let failed = names.len() - 1;
-        let tasks = names[violation + 1..failed].iter().map(|name| {
-            let task = name.strip_prefix(SEARCH_ACCURACY).map(str::to_string);
-            task.ok_or_else(|| Error::format(path, FORMAT, format!("column `{name}` after `violation`")))
-        });
-        let tasks = tasks.collect::<Result<Vec<_>>>()?;
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| Error::format(path, FORMAT, error.to_string()))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            let reason = (!record[failed].is_empty()).then(|| record[failed].to_string());
-            let numbers = |columns: std::ops::Range<usize>| match reason {
-                Some(_) => Ok(Vec::new()),
-                None => columns.map(|column| cell(path, line, names[column], &record[column])).collect(),
-            };
-            rows.push(Evaluation {
-                id: cell(path, line, "id", &record[0])?,
-                population: cell(path, line, "population", &record[1])?,
-                genome: cell(path, line, "genome", &record[2])?,
-                objectives: numbers(3..violation)?,
-                violation: cell(path, line, "violation", &record[violation])?,
-                search_accuracy: numbers(violation + 1..failed)?,
-                failed: reason.clone(),
-            });
-        }
-        Ok(Evaluations { objectives, tasks, rows })
     }
 }
 
@@ -207,6 +91,9 @@ pub struct Front {
     pub evaluations: usize,
 }
 
+/// What comes before a score's name in a column of `front.csv`: an objective may have the same name.
+const HELD_OUT: &str = "held_out:";
+
 impl Front {
     /// Accuracy of each task on held-out items, one a task, for the parent or a point of this front.
     pub fn accuracies<'a>(&self, point: &'a FrontPoint) -> &'a [HeldOut] {
@@ -229,7 +116,8 @@ impl Front {
     /// Writes `front.json`, atomically. A front that could not be read again is an error, not a file.
     pub fn write_json(&self, path: &Path) -> Result<()> {
         self.check(path)?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
         text.push(b'\n');
         atomic_file::write(path, text)
     }
@@ -315,69 +203,11 @@ impl Front {
     }
 }
 
-/// The file's bytes; one that is not there means a run that has not come so far.
-fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing {
-            what: what.into(),
-            path: path.to_path_buf(),
-            remedy: "a search writes it into its results directory; repeat the search's command to finish it".into(),
-        },
-        _ => Error::Io { path: path.to_path_buf(), source },
-    })
-}
-
-/// `values` as cells, or `columns` empty ones.
-fn padded(values: &[f64], columns: usize) -> impl Iterator<Item = String> {
-    (0..columns).map(|column| values.get(column).map_or(String::new(), f64::to_string))
-}
-
-/// A cell as a number or genome.
-fn cell<T: FromStr<Err: Display>>(path: &Path, line: u64, column: &str, text: &str) -> Result<T> {
-    let wrong = |error| Error::format(path, "evaluations.csv", format!("line {line}, `{column}`: `{text}`: {error}"));
-    text.parse().map_err(wrong)
-}
-
-/// Writes a table atomically. A name that is there twice would be read as one, so it is refused.
-fn write_csv(path: &Path, names: &[String], rows: &[Vec<String>]) -> Result<()> {
-    let mut known = HashSet::new();
-    if let Some(name) = names.iter().find(|name| !known.insert(*name)) {
-        return Err(Error::invalid(format!("columns of {}", path.display()), name, "a name only once"));
-    }
-    atomic_file::write_with(path, |file| {
-        let mut writer = csv::Writer::from_writer(file);
-        let written = std::iter::once(names).chain(rows.iter().map(Vec::as_slice)).try_for_each(|row| {
-            writer.write_record(row)
-        });
-        written.map_err(|error| Error::io(path)(error.into()))?;
-        writer.flush().map_err(Error::io(path))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    fn evaluations() -> Evaluations {
-        let row = |id, objectives: &[f64], failed: Option<&str>| Evaluation {
-            id,
-            population: id / 2,
-            genome: "9x1536:-:6x768@8".parse().unwrap(),
-            objectives: objectives.to_vec(),
-            violation: 0.1 + 0.2,
-            search_accuracy: if failed.is_none() { vec![1.0 / 3.0] } else { vec![] },
-            failed: failed.map(str::to_string),
-        };
-        Evaluations {
-            objectives: vec!["choice_nll:arc_easy".into(), "params".into()],
-            tasks: vec!["arc_easy".into()],
-            rows: vec![
-                row(0, &[1.2345678901234567, 134_515_008.0], None),
-                row(1, &[], Some("logits are \"NaN\",\nin layer 3")),
-                row(2, &[5e-324, f64::MAX], None),
-            ],
-        }
-    }
+    use super::*;
 
     fn front() -> Front {
         let point = |id, value: f64| FrontPoint {
@@ -394,16 +224,8 @@ mod tests {
             dominated_on_held_out: id == 2,
         };
         let column = |name: &str| Column { name: name.into(), unit: "".into(), maximize: false };
-        let shape = ModelShape {
-            layers: 4,
-            hidden: 8,
-            heads: 3,
-            kv_heads: 3,
-            head_dim: 4,
-            mlp: 64,
-            vocab: 9,
-            tied: true,
-        };
+        let shape =
+            ModelShape { layers: 4, hidden: 8, heads: 3, kv_heads: 3, head_dim: 4, mlp: 64, vocab: 9, tied: true };
         Front {
             shape,
             model: "tiny".into(),
@@ -414,19 +236,6 @@ mod tests {
             hypervolume: 0.123,
             evaluations: 64,
         }
-    }
-
-    #[test]
-    fn evaluations_come_back_bit_equal() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("evaluations.csv");
-        evaluations().write_csv(&path).unwrap();
-        assert_eq!(Evaluations::read_csv(&path).unwrap(), evaluations());
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with(
-            "id,population,genome,choice_nll:arc_easy,params,violation,search_accuracy:arc_easy,failed\n\
-             0,0,9x1536:-:6x768@8,1.2345678901234567,134515008,0.30000000000000004,0.3333333333333333,\n"
-        ));
     }
 
     #[test]
@@ -466,32 +275,5 @@ mod tests {
         assert!(error.contains("network 1: 1 objectives, expected 2"), "{error}");
         assert!(error.contains("network 2: a score is not a finite number"), "{error}");
         assert!(!path.exists());
-        let mut table = evaluations();
-        table.rows[1].failed = None;
-        let error = table.write_csv(&path).unwrap_err().to_string();
-        assert!(error.contains("evaluation 1: found 0 objectives"), "{error}");
-    }
-
-    #[test]
-    fn rejects_broken_evaluations_with_their_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("evaluations.csv");
-        let header = "id,population,genome,params,violation,search_accuracy:t,failed\n";
-        for (text, expected) in [
-            (String::new(), "columns ``"),
-            ("id,genome\n".into(), "columns `id,genome`"),
-            ("id,population,genome,params,violation,other,failed\n".into(), "column `other` after `violation`"),
-            (format!("{header}0,0,3x64,1e6,0,0.5,\n1,0,3x64,many,0,0.5,\n"), "line 3, `params`: `many`"),
-            (format!("{header}0,0,3y64,1e6,0,0.5,\n"), "line 2, `genome`: `3y64`"),
-            (format!("{header}0,0,3x64\n"), "3 fields"),
-            (format!("{header}0,0,3x64,,0,,\n"), "line 2, `params`: ``"),
-        ] {
-            fs::write(&path, &text).unwrap();
-            let error = Evaluations::read_csv(&path).unwrap_err().to_string();
-            assert!(error.contains(expected), "{text:?}: {error}");
-        }
-        fs::remove_file(&path).unwrap();
-        let error = Evaluations::read_csv(&path).unwrap_err().to_string();
-        assert!(error.contains("evaluations.csv not found"), "{error}");
     }
 }

@@ -174,9 +174,9 @@ impl Run {
     fn read_state(&self) -> Result<Option<State>> {
         let path = self.dir.join("state.json");
         match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|error| Error::format(&path, "state.json", format!("{error}; remove it to replay chunks.log"))),
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
+                Error::format(&path, "state.json", format!("{error}; remove it to replay chunks.log"))
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(&path)(error)),
         }
@@ -226,7 +226,13 @@ impl Run {
     }
 
     /// All items' scores of a network on an eval set, or why it has none.
-    pub(super) fn scores(&self, set: usize, sets: &[EvalSet], journal: &Journal, genome: &Genome) -> Result<Vec<ItemScore>, String> {
+    pub(super) fn scores(
+        &self,
+        set: usize,
+        sets: &[EvalSet],
+        journal: &Journal,
+        genome: &Genome,
+    ) -> Result<Vec<ItemScore>, String> {
         let mut scores = Vec::with_capacity(sets[set].items.len());
         for chunk in 0..sets[set].chunks.len() {
             match journal.outcome(ChunkId { set, chunk }, genome) {
@@ -316,8 +322,7 @@ impl Run {
     pub(super) fn log_time(&self, population: usize, networks: usize, start: Instant) -> Result<()> {
         let path = self.dir.join("timings.csv");
         let fresh = !path.exists();
-        let mut file =
-            std::fs::OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io(&path))?;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).map_err(Error::io(&path))?;
         let header = if fresh { "population,networks,seconds\n" } else { "" };
         let row = format!("{header}{population},{networks},{:.3}\n", start.elapsed().as_secs_f64());
         file.write_all(row.as_bytes()).map_err(Error::io(&path))

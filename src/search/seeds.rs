@@ -96,7 +96,8 @@ mod tests {
     fn greedy_ladder_takes_the_cheapest_loss_first() {
         let space = SearchSpace::open("tiny").unwrap();
         // Layer 0 is precious, the others lose nothing.
-        let kept = |layer: usize, gene: Gene| if layer == 0 { f64::from(gene.heads) + f64::from(gene.mlp) } else { 0.0 };
+        let kept =
+            |layer: usize, gene: Gene| if layer == 0 { f64::from(gene.heads) + f64::from(gene.mlp) } else { 0.0 };
         let ladder = greedy_ladder(&space, &kept, 5);
         assert!(!ladder.is_empty());
         let size = |genome: &Genome| Cost::of(space.shape(), genome).params;

