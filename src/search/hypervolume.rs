@@ -88,49 +88,74 @@ impl Boxes {
         let mut volume = 0.0;
         for row in self.descending() {
             let (base, height) = (&row[..ground], row[ground]);
-            if let Some(covered) = seen.within(base) {
-                volume += height * (base.iter().product::<f64>() - covered.union());
+            if let Some(covered) = seen.covered(base) {
+                volume += height * (base.iter().product::<f64>() - covered);
                 seen.insert(base);
             }
         }
         volume
     }
 
-    /// What of `corner`'s box these boxes cover; nothing is returned where that is all of it.
+    /// How much of `corner`'s box these boxes cover; nothing where one of them covers all of it. Their last
+    /// values must descend, as [`Boxes::insert`] keeps them.
+    fn covered(&self, corner: &[f64]) -> Option<f64> {
+        match corner {
+            &[x, y, z] => self.covered_3d(x, y, z),
+            _ => Some(self.within(corner)?.union()),
+        }
+    }
+
+    /// The sweep of [`Boxes::union_3d`] on boxes cut to the corner, which leaves their order as it is.
+    fn covered_3d(&self, x: f64, y: f64, z: f64) -> Option<f64> {
+        let mut staircase = Staircase::default();
+        let mut volume = 0.0;
+        for row in self.rows() {
+            let (across, up, height) = (least(row[0], x), least(row[1], y), least(row[2], z));
+            let whole = across == x && up == y;
+            if whole && height == z {
+                return None;
+            }
+            volume += staircase.add(across, up) * height;
+            if whole {
+                break;
+            }
+        }
+        Some(volume)
+    }
+
+    /// These boxes cut to `corner`'s, without those that others then cover.
     fn within(&self, corner: &[f64]) -> Option<Boxes> {
         let mut cut = Boxes { width: self.width, cells: Vec::with_capacity(self.cells.len()) };
         for row in self.rows() {
             let start = cut.cells.len();
-            cut.cells.extend(row.iter().zip(corner).map(|(&a, &b)| if a < b { a } else { b }));
+            cut.cells.extend(row.iter().zip(corner).map(|(&a, &b)| least(a, b)));
             if &cut.cells[start..] == corner {
                 return None;
             }
         }
-        // Cutting makes most boxes swallow others; a sweep does not mind them, a recursion does.
-        if self.width > 3 {
-            let mut kept = Boxes::new(self.width);
-            for row in cut.rows() {
-                if !kept.rows().any(|other| covers(other, row)) {
-                    kept.insert(row);
-                }
+        let mut kept = Boxes::new(self.width);
+        for row in cut.rows() {
+            if !kept.rows().any(|other| covers(other, row)) {
+                kept.insert(row);
             }
-            cut = kept;
         }
-        Some(cut)
+        Some(kept)
     }
 
     /// Adds a box that none of these covers, drops those that it covers, and keeps the last value descending.
     fn insert(&mut self, corner: &[f64]) {
-        let last = self.width - 1;
-        let mut kept = Vec::with_capacity(self.cells.len() + self.width);
-        let mut rows = self.rows().filter(|row| !covers(corner, row)).peekable();
-        while let Some(row) = rows.next_if(|row| row[last] >= corner[last]) {
-            kept.extend_from_slice(row);
+        if self.rows().any(|row| covers(corner, row)) {
+            self.cells = self.rows().filter(|row| !covers(corner, row)).flatten().copied().collect();
         }
-        kept.extend_from_slice(corner);
-        rows.for_each(|row| kept.extend_from_slice(row));
-        self.cells = kept;
+        let last = self.width - 1;
+        let place = self.width * self.rows().take_while(|row| row[last] >= corner[last]).count();
+        self.cells.splice(place..place, corner.iter().copied());
     }
+}
+
+/// Of two numbers; `f64::min` would ask about others.
+fn least(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
 }
 
 fn covers(outer: &[f64], inner: &[f64]) -> bool {

@@ -109,7 +109,8 @@ fn value(point: &[f64], objective: usize) -> f64 {
 }
 
 fn compare(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).expect("values are numbers once `value` has read them")
+    // Exact on what `value` returns: numbers, and one zero.
+    a.total_cmp(&b)
 }
 
 /// Distinct points in lexicographic order, each value replaced by its place among the objective's distinct
@@ -254,8 +255,8 @@ impl Prefixes {
     }
 }
 
-/// The rows of a front: a list, and once that is the longer of the two also a set of bits, so that asking
-/// costs O(N / 64) and all fronts together take O(N) memory.
+/// The rows of a front: a list, and once that takes longer to walk also a set of bits, so that asking costs
+/// O(N / 64) and all fronts together take O(N) memory.
 #[derive(Default)]
 struct Members {
     list: Vec<u32>,
@@ -263,9 +264,12 @@ struct Members {
 }
 
 impl Members {
+    /// About as many words of bits are compared in the time of one look-up.
+    const WORDS_A_MEMBER: usize = 4;
+
     fn push(&mut self, row: usize, words: usize) {
         self.list.push(row as u32);
-        if self.list.len() > words && self.bits.is_empty() {
+        if self.list.len() * Members::WORDS_A_MEMBER > words && self.bits.is_empty() {
             self.bits = vec![0; words];
             for &member in &self.list {
                 self.bits[member as usize / 64] |= 1 << (member % 64);
@@ -279,7 +283,11 @@ impl Members {
         if self.bits.is_empty() {
             self.list.iter().any(|&member| rows[member as usize / 64] >> (member % 64) & 1 == 1)
         } else {
-            self.bits.iter().zip(rows).any(|(members, rows)| members & rows != 0)
+            // Eight words at a time, so that the compiler can compare them in one go.
+            let common = |(members, rows): (&[u64], &[u64])| {
+                members.iter().zip(rows).fold(0, |common, (members, rows)| common | members & rows)
+            };
+            self.bits.chunks(8).zip(rows.chunks(8)).any(|eight| common(eight) != 0)
         }
     }
 }
