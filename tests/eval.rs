@@ -198,6 +198,40 @@ fn a_search_on_a_model_resumes_and_exports_what_it_scored() {
 }
 
 #[test]
+fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text.txt");
+    let lines: String = (0..900).map(|line| format!("Line {line} says {}.\n", line * 7919 % 1000)).collect();
+    fs::write(&text, lines).unwrap();
+    let run = dir.path().join("run").display().to_string();
+    let perplexity = format!("perplexity:{}", text.display());
+    succeed(&[
+        "search",
+        "tiny",
+        "--model",
+        &tiny(),
+        "--objective",
+        &perplexity,
+        "--objective",
+        "weight_bytes",
+        "--evals",
+        "10",
+        "--population",
+        "5",
+        "--limit",
+        "3",
+        "--held-out",
+        "3",
+        "--out",
+        &run,
+    ]);
+    let front = fs::read_to_string(dir.path().join("run/front.csv")).unwrap();
+    assert!(front.lines().next().unwrap().contains("held_out:perplexity:"), "{front}");
+    let out = succeed(&["plot", &run]);
+    assert!(out.contains("front.png") && dir.path().join("run/report.html").is_file(), "{out}");
+}
+
+#[test]
 fn bad_input_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

@@ -33,6 +33,8 @@ use super::progress::Bar;
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
 /// make chunks of minutes.
 const MAX_LENGTH: usize = 2048;
+/// The only version that tch 0.24 builds against; its build script checks.
+const LIBTORCH: &str = "2.11.0";
 /// Items of a mock task's split when no limit is given.
 const MOCK_ITEMS: usize = 64;
 
@@ -141,6 +143,17 @@ struct PreparedTask {
     sets: [EvalSet; 2],
 }
 
+/// What a run's settings are made of, besides the command line.
+struct Prepared<'a> {
+    space: &'a SearchSpace,
+    card: Option<&'a SupernetCard>,
+    evaluator: &'a str,
+    model_digest: String,
+    device: String,
+    tasks: Vec<RunTask>,
+    frozen: Frozen,
+}
+
 impl Search {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
@@ -175,7 +188,15 @@ impl Search {
             threads: 1,
             throughput: None,
         };
-        let settings = self.settings(&space, None, "mock".into(), String::new(), "none".into(), tasks, frozen)?;
+        let settings = self.settings(Prepared {
+            space: &space,
+            card: None,
+            evaluator: "mock",
+            model_digest: String::new(),
+            device: "none".to_string(),
+            tasks,
+            frozen,
+        })?;
         self.search(settings, &mut evaluator)
     }
 
@@ -219,8 +240,15 @@ impl Search {
         let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
             prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
         let device = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
-        let settings =
-            self.settings(&space, card.as_ref(), "local".into(), checkpoint.digest()?, device, tasks, frozen)?;
+        let settings = self.settings(Prepared {
+            space: &space,
+            card: card.as_ref(),
+            evaluator: "local",
+            model_digest: checkpoint.digest()?,
+            device,
+            tasks,
+            frozen,
+        })?;
         let sets = sets.into_iter().flatten().collect();
         let mut evaluator = LocalEvaluator::start(&model, sets, Workers { count: workers, threads }, stop);
         self.search(settings, &mut evaluator)
@@ -274,17 +302,8 @@ impl Search {
         Ok(PreparedTask { record, sets: [search, held_out] })
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn settings(
-        &self,
-        space: &SearchSpace,
-        card: Option<&SupernetCard>,
-        evaluator: String,
-        model_digest: String,
-        device: String,
-        tasks: Vec<RunTask>,
-        frozen: Frozen,
-    ) -> anyhow::Result<RunSettings> {
+    fn settings(&self, prepared: Prepared) -> anyhow::Result<RunSettings> {
+        let Prepared { space, card, evaluator, model_digest, device, tasks, frozen } = prepared;
         let own = self.seed_genomes.as_deref().map(read_genomes).transpose()?.unwrap_or_default();
         if let Some(stranger) = own.iter().find(|genome| !space.contains(genome)) {
             bail!("seed genome {stranger} is not in the space");
@@ -300,7 +319,7 @@ impl Search {
         let first_networks = seeds::first_networks(space, &own, [greedy, seeds::uniform_ladder(space, given)], given);
         let versions = BTreeMap::from([
             ("criadero".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-            ("libtorch".to_string(), "2.11.0".to_string()),
+            ("libtorch".to_string(), LIBTORCH.to_string()),
         ]);
         Ok(RunSettings {
             format: RunSettings::FORMAT,
@@ -311,7 +330,7 @@ impl Search {
             objectives: self.objectives.clone(),
             constraints: space.constraints().iter().chain(&self.constraints).cloned().collect(),
             tasks,
-            evaluator,
+            evaluator: evaluator.to_string(),
             device,
             algorithm: self.algorithm_settings(),
             evals: self.evals,
