@@ -124,6 +124,11 @@ fn a_ranked_model_computes_what_its_parent_does_and_narrows_differently() {
         "other heads and channels come first"
     );
 
+    let inspected = succeed(&["inspect", "tiny", "--model", &supernet]);
+    assert!(inspected.contains("least important layers go first: "), "{inspected}");
+    let error = fail(&["inspect", "smollm2-135m", "--model", &supernet]);
+    assert!(error.contains("line 8") || error.contains("shape"), "{error}");
+
     let card = dir.path().join("supernet/criadero.json").display().to_string();
     let again = dir.path().join("again").display().to_string();
     succeed(&["rank", &tiny(), "--text", text.to_str().unwrap(), "--out", &again, "--order", &card]);

@@ -63,6 +63,19 @@ def with_llama_cpp(file, text, tokens, work):
     return result["tokens"], result["log_probs"], result["version"]
 
 
+def with_criadero(arguments, tokens, reference):
+    """The second half of the text after the first: our own log-likelihood, and the reference's."""
+    middle = TEXT.index(" ", len(TEXT) // 2)
+    task, rows = arguments.work / "halves.jsonl", arguments.work / "halves_scored.jsonl"
+    task.write_text(json.dumps({"context": TEXT[:middle], "choices": [TEXT[middle + 1 :]], "gold": 0}) + "\n")
+    command = [arguments.criadero, "eval", arguments.model, f"--genome={arguments.genome}", "--task", task]
+    subprocess.run([*command, "--per-item", rows], check=True, stdout=subprocess.DEVNULL)
+    [ours] = json.loads(rows.read_text())["log_likelihoods"]
+    first = transformers.AutoTokenizer.from_pretrained(arguments.work / "hf-padded")(TEXT[:middle])["input_ids"]
+    assert first == tokens[: len(first)], "the text is not cut between tokens"
+    return ours, sum(reference[len(first) - 1 :]), len(tokens) - len(first)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--criadero", default="target/release/criadero")
@@ -93,6 +106,9 @@ def main():
         failed |= largest > TOLERANCE or not same
         nll = -sum(log_probs) / len(log_probs)
         print(f"{form:10} {name:48} {nll:10.6f} {largest:18.2e} {'equal' if same else 'DIFFER':>10}")
+    ours, theirs, count = with_criadero(arguments, tokens, reference)
+    failed |= abs(ours - theirs) > TOLERANCE
+    print(f"criadero eval, the last {count} tokens together: {ours:.6f}, {ours - theirs:+.2e} to the reference")
     sys.exit(1 if failed else 0)
 
 

@@ -1,14 +1,22 @@
 //! `criadero inspect`: what a search space holds.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
+use criadero::model::supernet::SupernetCard;
 use criadero::space::{Cost, DropRule, Genome, LayerChoices, ModelShape, SearchSpace};
 use serde::Serialize;
+
+use super::model::open_checkpoint;
 
 /// Print a search space: its genes, how many networks it holds, the smallest and the largest.
 #[derive(clap::Args)]
 pub struct Inspect {
     /// A shipped space's name, such as `smollm2-135m`, or a YAML file
     space: String,
+    /// Check that the space fits this checkpoint, and drop layers in its ranking's order
+    #[arg(long, value_name = "MODEL")]
+    model: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -17,7 +25,14 @@ pub struct Inspect {
 impl Inspect {
     /// Reads the space and prints it.
     pub fn run(self) -> anyhow::Result<()> {
-        let space = SearchSpace::open(&self.space).with_context(|| self.space.clone())?;
+        let mut space = SearchSpace::open(&self.space).with_context(|| self.space.clone())?;
+        if let Some(model) = &self.model {
+            let checkpoint = open_checkpoint(model)?;
+            space.check_fits(&checkpoint.config().shape).with_context(|| self.space.clone())?;
+            if let Some(card) = SupernetCard::read(checkpoint.path())? {
+                space = space.with_drop_order(&card.order.drop)?;
+            }
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&Inspection::of(&space))?);
         } else {
@@ -73,8 +88,11 @@ fn table(space: &SearchSpace) -> String {
          MLP {mlp}, vocabulary {vocab} ({output})\n"
     );
     let first_to_go = match space.drop_rule() {
-        DropRule::Ranking => "the ranking's least important layers go first (below: as if the last did)",
-        DropRule::Last => "the last layers go first",
+        DropRule::Ranking if space.drop_order().is_sorted_by(|a, b| a > b) => {
+            "the ranking's least important layers go first (below: as if the last did)".to_string()
+        }
+        DropRule::Ranking => format!("the ranking's least important layers go first: {}", list(space.drop_order())),
+        DropRule::Last => "the last layers go first".to_string(),
     };
     text += &format!("depth        {}; {first_to_go}\n", list(space.depths()));
     for (range, choices) in ranges(space.layers()) {
