@@ -89,11 +89,11 @@ pub enum Error {
     /// The user asked to stop; what was finished is on disk.
     #[error("stopped on request; the same command again resumes")]
     Interrupted,
-    /// A worker thread ended before its work did.
-    #[error("evaluation worker {worker} ended early: {reason}")]
+    /// An evaluation ended before its work did.
+    #[error("evaluating {what}: {reason}")]
     Worker {
-        /// The worker's number.
-        worker: usize,
+        /// What was being evaluated.
+        what: String,
         /// Its last words.
         reason: String,
     },

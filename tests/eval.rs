@@ -210,6 +210,7 @@ fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
     fs::write(&text, lines).unwrap();
     let run = dir.path().join("run").display().to_string();
     let perplexity = format!("perplexity:{}", text.display());
+    let divergence = format!("kl:{}", text.display());
     succeed(&[
         "search",
         "tiny",
@@ -217,6 +218,8 @@ fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
         &tiny(),
         "--objective",
         &perplexity,
+        "--objective",
+        &divergence,
         "--objective",
         "weight_bytes",
         "--evals",
@@ -232,6 +235,12 @@ fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
     ]);
     let front = fs::read_to_string(dir.path().join("run/front.csv")).unwrap();
     assert!(front.lines().next().unwrap().contains("held_out:perplexity:"), "{front}");
+    let mut reader = csv::Reader::from_path(dir.path().join("run/evaluations.csv")).unwrap();
+    let place = reader.headers().unwrap().iter().position(|name| name == divergence).unwrap();
+    let divergences: Vec<f64> = reader.records().map(|row| row.unwrap()[place].parse().unwrap()).collect();
+    // The first network is the whole model, which is no distance from itself; all others are some.
+    assert!(divergences[0].abs() < 1e-6, "{divergences:?}");
+    assert!(divergences[1..].iter().all(|kl| *kl > 1e-5), "{divergences:?}");
     let out = succeed(&["plot", &run]);
     assert!(out.contains("front.png") && dir.path().join("run/report.html").is_file(), "{out}");
 }

@@ -88,7 +88,7 @@ fn outcomes(model: &Llama, genomes: &[Genome]) -> Vec<Outcome> {
         assert!(outcomes[place].replace(outcome).is_none(), "each network is scored once");
         true
     };
-    walk(model, &chunk(), genomes, &mut keep).unwrap();
+    walk(model, &chunk(), None, genomes, &mut keep).unwrap();
     outcomes.into_iter().map(Option::unwrap).collect()
 }
 

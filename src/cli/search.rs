@@ -11,7 +11,7 @@ use criadero::Error;
 use criadero::checkpoint::Tokenizer;
 use criadero::eval::item::{Item, Scoring, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, LatencyTable};
-use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, MockEvaluator, Objective, PackingOptions, Workers};
+use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
 use criadero::search::first_population::first_population;
@@ -169,7 +169,7 @@ impl Search {
 
     fn run_mock(&self, objectives: &[Objective], delay: Duration, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         let space = SearchSpace::open(&self.space)?;
-        let names = self.task_names(objectives, &space)?;
+        let names: Vec<String> = self.tasks(objectives, &space)?.into_iter().map(|(name, _)| name).collect();
         let items = self.limit.unwrap_or(MOCK_ITEMS);
         let held_out_items = self.held_out.unwrap_or(MOCK_ITEMS);
         let sets: Vec<(String, usize)> = names
@@ -221,9 +221,11 @@ impl Search {
                 ..frozen.packing
             },
         );
-        let names = self.task_names(objectives, &space)?;
-        let prepared: Vec<PreparedTask> =
-            names.iter().map(|name| self.prepare_task(name, &tokenizer, packing)).collect::<anyhow::Result<_>>()?;
+        let prepared: Vec<PreparedTask> = self
+            .tasks(objectives, &space)?
+            .iter()
+            .map(|(name, metrics)| self.prepare_task(name, metrics, &tokenizer, packing))
+            .collect::<anyhow::Result<_>>()?;
         let model = load(&checkpoint, &self.device)?;
         let workers = self.workers.or(stored.as_ref().map(|frozen| frozen.workers)).unwrap_or(1);
         let threads = self
@@ -254,25 +256,37 @@ impl Search {
         self.search(settings, &mut evaluator)
     }
 
-    /// The tasks of all objectives and constraints, each once, in the order they are named.
-    fn task_names(&self, objectives: &[Objective], space: &SearchSpace) -> anyhow::Result<Vec<String>> {
+    /// The tasks of all objectives and constraints with the metrics asked of them, in the order they are named.
+    fn tasks(&self, objectives: &[Objective], space: &SearchSpace) -> anyhow::Result<Vec<(String, Vec<Metric>)>> {
         let limits = space.constraints().iter().chain(&self.constraints);
         let limits: Vec<Objective> =
             limits.map(|limit| Objective::parse(&limit.objective)).collect::<criadero::Result<_>>()?;
-        let mut names: Vec<String> = Vec::new();
-        for name in objectives.iter().chain(&limits).flat_map(Objective::tasks) {
-            if !names.contains(name) {
-                names.push(name.clone());
+        let mut tasks: Vec<(String, Vec<Metric>)> = Vec::new();
+        for objective in objectives.iter().chain(&limits) {
+            for name in objective.tasks() {
+                match tasks.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, metrics)) => metrics.extend(objective.metric()),
+                    None => tasks.push((name.clone(), objective.metric().into_iter().collect())),
+                }
             }
         }
-        match names.is_empty() {
+        match tasks.is_empty() {
             true => bail!("no objective scores a task; a search needs one, such as `choice_nll:arc_easy`"),
-            false => Ok(names),
+            false => Ok(tasks),
         }
     }
 
-    fn prepare_task(&self, name: &str, tokenizer: &Tokenizer, packing: PackingOptions) -> anyhow::Result<PreparedTask> {
+    fn prepare_task(
+        &self,
+        name: &str,
+        metrics: &[Metric],
+        tokenizer: &Tokenizer,
+        packing: PackingOptions,
+    ) -> anyhow::Result<PreparedTask> {
         let task = self.data.task(name)?;
+        if let Some(metric) = metrics.iter().find(|metric| !metric.applies_to(task.scoring())) {
+            bail!("{metric:?} means nothing for `{name}`, whose items are scored as {:?}", task.scoring());
+        }
         let mut items = task.items(None)?;
         if let (Scoring::Rolling, [text]) = (task.scoring(), items.as_slice()) {
             items = text.passages();
@@ -285,8 +299,9 @@ impl Search {
                 }
                 chosen.truncate(limit);
             }
-            let set = EvalSet::pack(&format!("{name}/{what}"), task.scoring(), &chosen, tokenizer, packing)
+            let mut set = EvalSet::pack(&format!("{name}/{what}"), task.scoring(), &chosen, tokenizer, packing)
                 .with_context(|| format!("task `{name}`, {what} split"))?;
+            set.divergence = metrics.contains(&Metric::Kl);
             Ok((set, chosen.into_iter().cloned().collect()))
         };
         let (search, _) = pack(Split::Search, "search", self.limit)?;

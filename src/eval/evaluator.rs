@@ -17,6 +17,9 @@ pub struct ItemScore {
     /// Whether every scored token was the most likely one; only where the task asks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub greedy: bool,
+    /// Σ over the scored tokens of KL(whole model ‖ network), nats; only where the eval set asks.
+    #[serde(rename = "kl", default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
 }
 
 /// What became of one network on one chunk.

@@ -1,5 +1,6 @@
 //! The evaluator on this machine: long-lived worker threads that take chunks from one queue.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use super::evaluator::{ChunkId, Evaluator, Outcome, Partial, Work};
 use super::packing::EvalSet;
 use super::population;
 use crate::error::{Error, Result};
-use crate::model::Llama;
+use crate::model::{Llama, Reference};
 use crate::space::Genome;
 
 /// Scores networks on this machine's CPU or GPU. libtorch leaks memory for every new thread that runs
@@ -47,13 +48,14 @@ impl LocalEvaluator {
         let (send, replies) = unbounded();
         let workers = (0..workers.count.max(1))
             .map(|_| {
-                let model = model.share();
-                let (sets, queue, send, stop) = (sets.clone(), queue.clone(), send.clone(), stop.clone());
+                let (model, sets, stop, send) = (model.share(), sets.clone(), stop.clone(), send.clone());
+                let mut worker = Worker { model, sets, parents: HashMap::new(), stop, send };
+                let queue = queue.clone();
                 std::thread::spawn(move || {
                     limit_threads(workers.threads);
                     for work in queue {
-                        let done = evaluate_chunk(&model, &sets, work, &stop, &send);
-                        if send.send(Reply::ChunkDone(done)).is_err() {
+                        let done = worker.evaluate(work);
+                        if worker.send.send(Reply::ChunkDone(done)).is_err() {
                             return;
                         }
                     }
@@ -72,27 +74,45 @@ fn limit_threads(threads: usize) {
     tch::set_num_threads(threads.max(1) as i32);
 }
 
-fn evaluate_chunk(model: &Llama, sets: &[EvalSet], work: Work, stop: &AtomicBool, send: &Sender<Reply>) -> Result<()> {
-    let Work { chunk: id @ ChunkId { set, chunk }, genomes } = work;
-    let mut report = |place: usize, outcome: Outcome| {
-        let genome: Genome = genomes[place].clone();
-        send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !stop.load(Ordering::Relaxed)
-    };
-    if stop.load(Ordering::Relaxed) {
-        return Ok(());
+/// One worker thread's own things.
+struct Worker {
+    model: Llama,
+    sets: Arc<Vec<EvalSet>>,
+    /// What the whole model predicts on chunks of sets that compare with it, computed when first needed.
+    parents: HashMap<ChunkId, Reference>,
+    stop: Arc<AtomicBool>,
+    send: Sender<Reply>,
+}
+
+impl Worker {
+    fn evaluate(&mut self, work: Work) -> Result<()> {
+        let Work { chunk: id, genomes } = work;
+        let Worker { model, sets, parents, stop, send } = self;
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut report = |place: usize, outcome: Outcome| {
+            let genome: Genome = genomes[place].clone();
+            send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !stop.load(Ordering::Relaxed)
+        };
+        let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let set = &sets[id.set];
+            let chunk = &set.chunks[id.chunk];
+            if set.divergence && !parents.contains_key(&id) {
+                parents.insert(id, population::reference(model, chunk)?);
+            }
+            population::walk(model, chunk, parents.get(&id), &genomes, &mut report)
+        }));
+        // tch turns libtorch's exceptions into panics; they end the run with their message, not the worker.
+        walked.unwrap_or_else(|panic| {
+            let reason = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                .unwrap_or_else(|| "panic without a message".to_string());
+            Err(Error::Worker { what: format!("chunk {} of {}", id.chunk, sets[id.set].name), reason })
+        })
     }
-    let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        population::walk(model, &sets[set].chunks[chunk], &genomes, &mut report)
-    }));
-    // tch turns libtorch's exceptions into panics; they end the run with their message, not the worker.
-    walked.unwrap_or_else(|panic| {
-        let reason = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_else(|| "panic without a message".to_string());
-        Err(Error::Worker { worker: chunk, reason })
-    })
 }
 
 impl Evaluator for LocalEvaluator {

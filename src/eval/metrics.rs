@@ -19,6 +19,9 @@ pub enum Metric {
     ChoiceNll,
     /// The same with log-likelihoods divided by the choice's Unicode characters.
     ChoiceNllNorm,
+    /// Forward KL(whole model ‖ network) per token, nats, over the whole model's 64 most likely tokens and one bucket
+    /// for the rest.
+    Kl,
     /// exp of the mean negative log-likelihood per token.
     Perplexity,
     /// exp of the mean negative log-likelihood per whitespace-separated word.
@@ -57,7 +60,7 @@ impl Metric {
             Metric::Accuracy => scoring != Scoring::Rolling,
             Metric::AccNorm | Metric::ChoiceNllNorm => matches!(scoring, Scoring::Choices | Scoring::Mc1),
             Metric::ChoiceNll => scoring != Scoring::Rolling,
-            Metric::Perplexity => matches!(scoring, Scoring::Rolling | Scoring::LastWord),
+            Metric::Kl | Metric::Perplexity => matches!(scoring, Scoring::Rolling | Scoring::LastWord),
             Metric::WordPerplexity | Metric::BytePerplexity => scoring == Scoring::Rolling,
         }
     }
@@ -67,6 +70,9 @@ impl Metric {
         let total: f64 = score.log_likelihoods.iter().sum();
         let mean = |value: f64| Contribution { value, weight: 1.0 };
         match (self, scoring) {
+            (Metric::Kl, _) => {
+                Contribution { value: score.divergence.unwrap_or(f64::NAN), weight: item.scored_tokens as f64 }
+            }
             (Metric::Perplexity, _) => Contribution { value: -total, weight: item.scored_tokens as f64 },
             (Metric::WordPerplexity, _) => Contribution { value: -total, weight: item.words as f64 },
             (Metric::BytePerplexity, _) => Contribution { value: -total, weight: item.bytes as f64 },
@@ -173,7 +179,7 @@ mod tests {
     }
 
     fn score(log_likelihoods: &[f64]) -> ItemScore {
-        ItemScore { log_likelihoods: log_likelihoods.to_vec(), greedy: false }
+        ItemScore { log_likelihoods: log_likelihoods.to_vec(), greedy: false, divergence: None }
     }
 
     fn value(metric: Metric, scoring: Scoring, item: &PackedItem, of: &ItemScore) -> f64 {

@@ -52,7 +52,7 @@ impl MockEvaluator {
         let log_likelihoods = (0..CHOICES)
             .map(|choice| -6.0 + noise(choice) + if item.gold.contains(&choice) { gain } else { 0.0 })
             .collect();
-        ItemScore { log_likelihoods, greedy: false }
+        ItemScore { log_likelihoods, greedy: false, divergence: None }
     }
 }
 
@@ -73,7 +73,17 @@ fn mock_set(name: &str, count: usize) -> EvalSet {
         .collect();
     let digest = blake3::hash(format!("mock {name} {count}").as_bytes()).to_hex().to_string();
     let name = name.to_string();
-    EvalSet { name, scoring: Scoring::Choices, items, chunks, digest, packed_tokens: 0, naive_tokens: 0, truncated: 0 }
+    EvalSet {
+        name,
+        scoring: Scoring::Choices,
+        items,
+        chunks,
+        digest,
+        packed_tokens: 0,
+        naive_tokens: 0,
+        truncated: 0,
+        divergence: false,
+    }
 }
 
 impl Evaluator for MockEvaluator {

@@ -38,6 +38,7 @@ const TABLE: &[Row] = &[
         source: Source::Task(Metric::ChoiceNllNorm),
     },
     Row { name: "perplexity", unit: "per token", maximize: false, source: Source::Task(Metric::Perplexity) },
+    Row { name: "kl", unit: "nats per token", maximize: false, source: Source::Task(Metric::Kl) },
     Row { name: "params", unit: "parameters", maximize: false, source: Source::Cost(|cost| cost.params) },
     Row { name: "weight_bytes", unit: "bytes", maximize: false, source: Source::Cost(|cost| cost.weight_bytes) },
     Row { name: "macs", unit: "MACs per token", maximize: false, source: Source::Cost(|cost| cost.macs) },

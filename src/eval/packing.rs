@@ -68,6 +68,8 @@ pub struct EvalSet {
     pub naive_tokens: usize,
     /// Requests that were longer than `max_length` and lost their first tokens.
     pub truncated: usize,
+    /// Whether networks are also compared with the whole model token by token: [`Metric::Kl`](super::Metric::Kl) needs it.
+    pub divergence: bool,
 }
 
 /// One request as tokens: `sequence` is fed to the model, and its last `scored.len()` rows predict `scored`.
@@ -103,6 +105,7 @@ impl EvalSet {
             packed_tokens: 0,
             naive_tokens: 0,
             truncated: 0,
+            divergence: false,
         };
         let mut open = OpenChunk::default();
         for (place, item) in items.iter().enumerate() {

@@ -5,12 +5,12 @@ use tch::Tensor;
 use super::evaluator::{ItemScore, Outcome};
 use super::packing::Chunk;
 use crate::error::Result;
-use crate::model::{Llama, TreeBatch};
+use crate::model::{Llama, Reference, TreeBatch};
 use crate::space::Genome;
 
 /// Scores `genomes` (each once) on one chunk. Networks are the leaves of a trie whose levels are half
 /// layers; it is walked depth-first, so a hidden state is computed once for all networks below it and at
-/// most one a level is alive. `on_leaf` gets a network's place in `genomes` and its outcome, and says
+/// most one a level is alive. With `parent`, scores say how far each network is from it. `on_leaf` gets a network's place in `genomes` and its outcome, and says
 /// whether to go on.
 ///
 /// # Errors
@@ -18,6 +18,7 @@ use crate::space::Genome;
 pub fn walk(
     model: &Llama,
     chunk: &Chunk,
+    parent: Option<&Reference>,
     genomes: &[Genome],
     on_leaf: &mut dyn FnMut(usize, Outcome) -> bool,
 ) -> Result<()> {
@@ -25,14 +26,22 @@ pub fn walk(
     let mut order: Vec<usize> = (0..genomes.len()).collect();
     order.sort_by_key(|&place| &genomes[place]);
     let batch = model.batch(&chunk.tree)?;
-    let mut walk = Walk { model, chunk, genomes, batch: &batch, on_leaf, stopped: false };
+    let mut walk = Walk { model, chunk, parent, genomes, batch: &batch, on_leaf, stopped: false };
     tch::no_grad(|| walk.descend(0, model.embed(&batch), &order));
     Ok(())
+}
+
+/// What the whole model predicts on a chunk, for [`walk`] to compare networks with.
+pub fn reference(model: &Llama, chunk: &Chunk) -> Result<Reference> {
+    let batch = model.batch(&chunk.tree)?;
+    let genome = model.config().genome.clone();
+    Ok(tch::no_grad(|| model.reference(&model.hidden(&genome, &batch), &chunk.targets)))
 }
 
 struct Walk<'a> {
     model: &'a Llama,
     chunk: &'a Chunk,
+    parent: Option<&'a Reference>,
     genomes: &'a [Genome],
     batch: &'a TreeBatch,
     on_leaf: &'a mut dyn FnMut(usize, Outcome) -> bool,
@@ -76,7 +85,7 @@ impl Walk<'_> {
     }
 
     fn score(&self, hidden: &Tensor) -> Outcome {
-        let predictions = self.model.predict(hidden, &self.chunk.targets);
+        let predictions = self.model.predict(hidden, &self.chunk.targets, self.parent);
         if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
             let (row, token) = self.chunk.targets.pairs[place];
             return Outcome::Failed(format!(
@@ -86,7 +95,12 @@ impl Walk<'_> {
         }
         let log_likelihood =
             |pairs: &Vec<u32>| pairs.iter().map(|&pair| f64::from(predictions.log_probs[pair as usize])).sum();
+        let divergence = |requests: &Vec<Vec<u32>>| -> f64 {
+            let row = |&pair: &u32| self.chunk.targets.pairs[pair as usize].0 as usize;
+            requests.iter().flatten().map(|pair| f64::from(predictions.divergences[row(pair)])).sum()
+        };
         let score = |requests: &Vec<Vec<u32>>| ItemScore {
+            divergence: self.parent.map(|_| divergence(requests)),
             log_likelihoods: requests.iter().map(log_likelihood).collect(),
             greedy: self.chunk.targets.greedy
                 && requests.iter().flatten().all(|&pair| predictions.greedy[pair as usize]),

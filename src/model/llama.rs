@@ -214,15 +214,19 @@ impl Llama {
         normed.matmul(&self.head.tr()).to_kind(Kind::Float)
     }
 
-    /// The whole forward pass of one network: float32 logits of every token, (t, v).
-    pub fn forward(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
-        let hidden =
-            genome.kept().fold(self.embed(batch), |hidden, (layer, gene)| self.layer(layer, gene, &hidden, batch));
-        self.logits(&hidden)
+    /// The last layer's output of one network: (t, d).
+    pub fn hidden(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
+        genome.kept().fold(self.embed(batch), |hidden, (layer, gene)| self.layer(layer, gene, &hidden, batch))
     }
 
-    /// What a few rows say about the tokens after them. `hidden` is the last layer's output (t, d).
-    pub fn predict(&self, hidden: &Tensor, targets: &Targets) -> Predictions {
+    /// The whole forward pass of one network: float32 logits of every token, (t, v).
+    pub fn forward(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
+        self.logits(&self.hidden(genome, batch))
+    }
+
+    /// What a few rows say about the tokens after them, and how far they are from `parent` where it is given.
+    /// `hidden` is the last layer's output (t, d).
+    pub fn predict(&self, hidden: &Tensor, targets: &Targets, parent: Option<&Reference>) -> Predictions {
         let mut predictions = Predictions::default();
         let rows = hidden.index_select(0, &Tensor::from_slice(&targets.rows).to_device(self.device)); // (r, d)
         let mut pair = 0;
@@ -243,8 +247,26 @@ impl Llama {
                 let best = logits.argmax(1, false).index_select(0, &row).eq_tensor(&token); // (p)
                 predictions.greedy.extend(Vec::<bool>::try_from(best).expect("a one-dimensional bool tensor"));
             }
+            if let Some(parent) = parent {
+                let divergences = parent.divergences(first, &logits.log_softmax(1, Kind::Float)); // (r)
+                predictions.divergences.extend(Vec::<f32>::try_from(divergences).expect("one-dimensional floats"));
+            }
         }
         predictions
+    }
+
+    /// What this network predicts at the rows of `targets`, to measure others against.
+    pub fn reference(&self, hidden: &Tensor, targets: &Targets) -> Reference {
+        let rows = hidden.index_select(0, &Tensor::from_slice(&targets.rows).to_device(self.device)); // (r, d)
+        let (mut tokens, mut log_probs) = (Vec::new(), Vec::new());
+        for first in (0..targets.rows.len() as i64).step_by(HEAD_ROWS as usize) {
+            let count = HEAD_ROWS.min(targets.rows.len() as i64 - first);
+            let all = self.logits(&rows.narrow(0, first, count)).log_softmax(1, Kind::Float); // (r, v)
+            let (values, places) = all.topk(TOP_TOKENS.min(all.size()[1]), 1, true, false); // (r, 64) each
+            tokens.push(places);
+            log_probs.push(values);
+        }
+        Reference { tokens: Tensor::cat(&tokens, 0), log_probs: Tensor::cat(&log_probs, 0) }
     }
 
     /// Each head's weighted values, before the output projection: (t, h·e).
@@ -318,6 +340,32 @@ pub struct Targets {
     pub greedy: bool,
 }
 
+/// What the parent predicts at the rows of a chunk: its most likely tokens; all others are one bucket.
+pub struct Reference {
+    /// (r, 64)
+    tokens: Tensor,
+    /// Natural logarithms, float32, (r, 64)
+    log_probs: Tensor,
+}
+
+/// Tokens of a [`Reference`].
+const TOP_TOKENS: i64 = 64;
+
+impl Reference {
+    /// Forward divergence KL(parent ‖ network) of rows from `first` on, nats: (r, v) log-probabilities to (r).
+    fn divergences(&self, first: i64, log_probs: &Tensor) -> Tensor {
+        let count = log_probs.size()[0];
+        let parent = self.log_probs.narrow(0, first, count); // (r, 64)
+        let ours = log_probs.gather(1, &self.tokens.narrow(0, first, count), false); // (r, 64)
+        let top = (parent.exp() * (&parent - &ours)).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float); // (r)
+        // The rest's share is at least the rounding of a sum of float32 probabilities.
+        let rest =
+            |of: &Tensor| (1.0_f64 - of.exp().sum_dim_intlist([1_i64].as_slice(), false, Kind::Float)).clamp_min(1e-7);
+        let (parent, ours) = (rest(&parent), rest(&ours)); // (r)
+        top + &parent * (parent.log() - ours.log())
+    }
+}
+
 /// One entry a pair of [`Targets`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predictions {
@@ -325,6 +373,8 @@ pub struct Predictions {
     pub log_probs: Vec<f32>,
     /// Whether it is the most likely token; empty when not asked for.
     pub greedy: Vec<bool>,
+    /// KL(parent ‖ network) in nats, one entry a row of [`Targets`]; empty when not asked for.
+    pub divergences: Vec<f32>,
 }
 
 impl Layer {

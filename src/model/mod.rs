@@ -5,5 +5,5 @@ pub mod ranking;
 pub mod supernet;
 pub mod tree;
 
-pub use llama::{Llama, Predictions, Targets};
+pub use llama::{Llama, Predictions, Reference, Targets};
 pub use tree::{TokenTree, TreeBatch, TreeBuilder};

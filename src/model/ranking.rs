@@ -156,7 +156,7 @@ fn total_nll(model: &Llama, hidden: &Tensor, windows: &[Vec<u32>]) -> f64 {
         }
         first += window.len();
     }
-    -model.predict(hidden, &targets).log_probs.iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
+    -model.predict(hidden, &targets, None).log_probs.iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
 }
 
 fn forest(windows: &[Vec<u32>]) -> TokenTree {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn partial(chunk: usize, log_likelihood: f64) -> Partial {
-        let score = ItemScore { log_likelihoods: vec![log_likelihood], greedy: false };
+        let score = ItemScore { log_likelihoods: vec![log_likelihood], greedy: false, divergence: None };
         let genome = "2x8*2".parse().unwrap();
         Partial { chunk: ChunkId { set: 0, chunk }, genome, outcome: Outcome::Scored(vec![score]) }
     }
