@@ -78,7 +78,7 @@ fn resumes_after_five_kills_with_the_same_bytes() {
     let scored = || fs::read_to_string(torn.path().join("chunks.log")).map_or(0, |log| log.lines().count());
     for kill in 0..5 {
         let before = scored();
-        let more = rng.random_range(5..40);
+        let more = rng.random_range(5..25);
         let mut child = search(torn.path(), &["--evaluator", "mock:2"]).spawn().unwrap();
         while scored() < before + more {
             assert!(child.try_wait().unwrap().is_none(), "kill {kill} came after the end");
@@ -99,8 +99,10 @@ fn stops_on_ctrl_c_and_resumes_with_the_same_bytes() {
     let whole = tempfile::tempdir().unwrap();
     succeed(search(whole.path(), &[]));
     let stopped = tempfile::tempdir().unwrap();
-    let child = search(stopped.path(), &["--evaluator", "mock:5"]).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(400));
+    let child = search(stopped.path(), &["--evaluator", "mock:20"]).spawn().unwrap();
+    while fs::metadata(stopped.path().join("chunks.log")).map_or(0, |log| log.len()) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
