@@ -268,10 +268,7 @@ fn time_networks(
     let run = |genome: &Genome| {
         let start = Instant::now();
         tch::no_grad(|| {
-            let hidden = genome
-                .kept()
-                .fold(model.embed(&batch), |hidden, (layer, gene)| model.layer(layer, gene, &hidden, &batch));
-            let last = hidden.narrow(0, batch.len() - 1, 1);
+            let last = model.hidden(genome, &batch).narrow(0, batch.len() - 1, 1);
             // Reading a number back waits for the device.
             let _ = model.logits(&last).sum(tch::Kind::Float).double_value(&[]);
         });

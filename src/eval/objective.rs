@@ -107,6 +107,11 @@ impl Objective {
         &self.tasks
     }
 
+    /// What its value on one of its tasks is called: the objective of that task alone.
+    pub fn on(&self, task: &str) -> String {
+        format!("{}:{task}", self.row.name)
+    }
+
     /// The metric of its tasks.
     pub fn metric(&self) -> Option<Metric> {
         match self.row.source {

@@ -108,8 +108,7 @@ impl Run {
             for task in objective.tasks() {
                 let place = self.settings.tasks.iter().position(|known| known.name == *task);
                 let set = places[place.expect("every objective's task is a task of the run")];
-                let base = objective.to_string();
-                let name = format!("{}:{task}", base.split(':').next().unwrap_or(&base));
+                let name = objective.on(task);
                 if !metrics.iter().any(|(known, ..)| *known == name) {
                     metrics.push((name, metric, set));
                 }
@@ -156,10 +155,8 @@ impl Run {
                     let value = match objective.metric() {
                         None => point.objectives[place],
                         Some(_) => {
-                            let name = objective.to_string();
-                            let prefix = name.split(':').next().unwrap_or(&name);
                             let of = |task: &String| {
-                                let column = format!("{prefix}:{task}");
+                                let column = objective.on(task);
                                 point.held_out.iter().find(|one| one.name == column).map_or(f64::NAN, |one| one.value)
                             };
                             objective.tasks().iter().map(of).sum::<f64>() / objective.tasks().len() as f64
@@ -176,7 +173,7 @@ impl Run {
         }
     }
 
-    /// DESIGN: held-out accuracy against parameters, both normalised; reference (chance, 1.05 x parent), ideal
+    /// Hypervolume of held-out accuracy against parameters, both normalised; reference (chance, 1.05 x parent), ideal
     /// (1, 0). Tasks without an accuracy are left out; without any the hypervolume is 0.
     fn held_out_hypervolume(&self, points: &[FrontPoint], parent: &FrontPoint) -> f64 {
         let accuracies = |point: &FrontPoint| -> Vec<f64> {
