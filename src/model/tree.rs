@@ -224,12 +224,10 @@ impl TokenTree {
                 BlockAttention { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
             })
             .collect();
-        TreeBatch {
-            tokens: Tensor::from_slice(&ids).to_device(device),
-            cos: rope.cos.to_device(device).index_select(0, &positions).unsqueeze(1), // (t, 1, e)
-            sin: rope.sin.to_device(device).index_select(0, &positions).unsqueeze(1), // (t, 1, e)
-            blocks: attention,
-        }
+        let angles = |of: &Tensor| of.to_device(device).index_select(0, &positions).unsqueeze(1); // (t, 1, e)
+        let (cos, sin) = (angles(&rope.cos), angles(&rope.sin));
+        let _ = sin.narrow(2, 0, sin.size()[2] / 2).neg_();
+        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), cos, sin, blocks: attention }
     }
 
     /// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:
@@ -276,7 +274,7 @@ pub struct TreeBatch {
     pub(super) tokens: Tensor,
     /// (t, 1, e)
     pub(super) cos: Tensor,
-    /// (t, 1, e)
+    /// (t, 1, e), the first half negated: what rotation adds of the other half.
     pub(super) sin: Tensor,
     pub(super) blocks: Vec<BlockAttention>,
 }
