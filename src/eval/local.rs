@@ -1,15 +1,16 @@
 //! The evaluator on this machine: long-lived worker threads that take chunks from one queue.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::evaluator::{ChunkId, Evaluator, Outcome, Partial, Work};
 use super::packing::EvalSet;
-use super::population;
+use super::population::{self, Hidden, KeptStates};
+use super::prefix_cache::{PrefixCache, half_layers};
 use crate::error::{Error, Result};
 use crate::model::{Llama, Reference};
 use crate::space::Genome;
@@ -18,10 +19,22 @@ use crate::space::Genome;
 /// inference (tch-rs issue 125), so workers live as long as the evaluator.
 pub struct LocalEvaluator {
     sets: Arc<Vec<EvalSet>>,
-    tasks: Option<Sender<Work>>,
+    tasks: Option<Sender<Task>>,
     replies: Receiver<Reply>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    cache: Arc<States>,
+    /// Bytes of a hidden state, a token.
+    token_bytes: u64,
+    levels: usize,
+}
+
+type States = Mutex<PrefixCache<ChunkId, Hidden>>;
+
+/// A chunk's work, and after how many half layers each its hidden states are kept, if at all.
+struct Task {
+    work: Work,
+    every: Option<usize>,
 }
 
 enum Reply {
@@ -41,20 +54,31 @@ pub struct Workers {
 
 impl LocalEvaluator {
     /// Starts the workers. `stop` is looked at between networks: once it is set, evaluation ends with
-    /// [`Error::Interrupted`].
-    pub fn start(model: &Llama, sets: Vec<EvalSet>, workers: Workers, stop: Arc<AtomicBool>) -> LocalEvaluator {
+    /// [`Error::Interrupted`]. Hidden states of at most `cache_bytes` are kept between populations.
+    pub fn start(
+        model: &Llama,
+        sets: Vec<EvalSet>,
+        workers: Workers,
+        cache_bytes: u64,
+        stop: Arc<AtomicBool>,
+    ) -> LocalEvaluator {
         let sets = Arc::new(sets);
-        let (tasks, queue) = unbounded::<Work>();
+        let cache = Arc::new(Mutex::new(PrefixCache::new(cache_bytes)));
+        let shape = &model.config().shape;
+        let token_bytes = (shape.hidden * model.kind().elt_size_in_bytes()) as u64;
+        let levels = 2 * shape.layers;
+        let (tasks, queue) = unbounded::<Task>();
         let (send, replies) = unbounded();
         let workers = (0..workers.count.max(1))
             .map(|_| {
                 let (model, sets, stop, send) = (model.share(), sets.clone(), stop.clone(), send.clone());
-                let mut worker = Worker { model, sets, parents: HashMap::new(), stop, send };
+                let cache = cache.clone();
+                let mut worker = Worker { model, sets, parents: HashMap::new(), stop, send, cache, token_bytes };
                 let queue = queue.clone();
                 std::thread::spawn(move || {
                     limit_threads(workers.threads);
-                    for work in queue {
-                        let done = worker.evaluate(work);
+                    for task in queue {
+                        let done = worker.evaluate(task);
                         if worker.send.send(Reply::ChunkDone(done)).is_err() {
                             return;
                         }
@@ -62,8 +86,49 @@ impl LocalEvaluator {
                 })
             })
             .collect();
-        LocalEvaluator { sets, tasks: Some(tasks), replies, workers, stop }
+        LocalEvaluator { sets, tasks: Some(tasks), replies, workers, stop, cache, token_bytes, levels }
     }
+
+    /// How densely the states of this work are kept: evenly, and so that those of a population take half of the cache
+    /// on all chunks together and leave the other half to its parents'. Where not even one state a network fits, the
+    /// first chunks get one: those that every network is scored on when networks race.
+    fn divide(&self, work: Vec<Work>) -> Vec<Task> {
+        let half = self.cache.lock().unwrap_or_else(PoisonError::into_inner).budget() / 2;
+        let networks = work.iter().map(|work| work.genomes.len()).max().unwrap_or(0) as u64;
+        let bytes = |tokens: usize| (networks * tokens as u64 * self.token_bytes).max(1);
+        let sets: BTreeSet<usize> = work.iter().map(|work| work.chunk.set).collect();
+        let depths = half / bytes(sets.iter().map(|&set| self.sets[set].packed_tokens).sum());
+        let every = match depths.min(self.levels as u64 - 1) {
+            0 => self.levels / 2,
+            depths => self.levels.div_ceil(depths as usize + 1),
+        };
+        let slices = match self.workers.len() {
+            1 => 1,
+            workers => (TASKS_A_WORKER * workers).div_ceil(work.len().max(1)),
+        };
+        let mut tasks = Vec::new();
+        for work in work {
+            let chunks = &self.sets[work.chunk.set].chunks[..=work.chunk.chunk];
+            let fits = depths > 0 || bytes(chunks.iter().map(|chunk| chunk.tree.len()).sum()) <= half;
+            let every = fits.then_some(every);
+            tasks.extend(sliced(work, slices).map(|work| Task { work, every }));
+        }
+        tasks
+    }
+}
+
+/// Fewer tasks than this a worker, and one of them may be left with nothing to do at the end: chunks are sliced.
+const TASKS_A_WORKER: usize = 4;
+
+/// A chunk's work in so many parts, or fewer; networks that begin alike stay together.
+fn sliced(work: Work, slices: usize) -> impl Iterator<Item = Work> {
+    let Work { chunk, mut genomes } = work;
+    if slices > 1 {
+        genomes.sort_by_key(half_layers);
+    }
+    let size = genomes.len().div_ceil(slices.max(1)).max(1);
+    let parts: Vec<Vec<Genome>> = genomes.chunks(size).map(<[Genome]>::to_vec).collect();
+    parts.into_iter().map(move |genomes| Work { chunk, genomes })
 }
 
 /// OpenMP's thread count belongs to the calling thread, MKL's and the intra-op pool's to the process; all
@@ -82,12 +147,14 @@ struct Worker {
     parents: HashMap<ChunkId, Reference>,
     stop: Arc<AtomicBool>,
     send: Sender<Reply>,
+    cache: Arc<States>,
+    token_bytes: u64,
 }
 
 impl Worker {
-    fn evaluate(&mut self, work: Work) -> Result<()> {
-        let Work { chunk: id, genomes } = work;
-        let Worker { model, sets, parents, stop, send } = self;
+    fn evaluate(&mut self, task: Task) -> Result<()> {
+        let Task { work: Work { chunk: id, genomes }, every } = task;
+        let Worker { model, sets, parents, stop, send, cache, token_bytes } = self;
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -101,7 +168,9 @@ impl Worker {
             if set.divergence && !parents.contains_key(&id) {
                 parents.insert(id, population::reference(model, chunk)?);
             }
-            population::walk(model, chunk, parents.get(&id), &genomes, &mut report)
+            let bytes = chunk.tree.len() as u64 * *token_bytes;
+            let kept = every.map(|every| KeptStates { cache, place: id, bytes, every });
+            population::walk(model, chunk, parents.get(&id), &genomes, kept.as_ref(), &mut report)
         }));
         // tch turns libtorch's exceptions into panics; they end the run with their message, not the worker.
         walked.unwrap_or_else(|panic| {
@@ -121,6 +190,7 @@ impl Evaluator for LocalEvaluator {
     }
 
     fn evaluate(&mut self, work: Vec<Work>, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()> {
+        let work = self.divide(work);
         let mut pending = work.len();
         let tasks = self.tasks.as_ref().expect("open until the evaluator is dropped");
         for task in work {

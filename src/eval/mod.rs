@@ -16,6 +16,8 @@ pub mod mock;
 pub mod objective;
 pub mod packing;
 pub mod population;
+pub mod prefix_cache;
+pub mod trie;
 
 pub use evaluator::{ChunkId, Evaluator, ItemScore, Outcome, Partial, Work};
 pub use item::{Item, Request, Scoring, Split};

@@ -2,15 +2,29 @@
 
 use tch::Tensor;
 
+use super::ChunkId;
 use super::evaluator::{ItemScore, Outcome};
 use super::packing::Chunk;
+use super::trie::{self, HalfLayers, Kept};
 use crate::error::Result;
 use crate::model::{Llama, Reference, TreeBatch};
 use crate::space::Genome;
 
-/// Scores `genomes` (each once) on one chunk. Networks are the leaves of a trie whose levels are half
-/// layers; it is walked depth-first, so a hidden state is computed once for all networks below it and at
-/// most one a level is alive. With `parent`, scores say how far each network is from it. `on_leaf` gets a network's place in `genomes` and its outcome, and says
+/// Where a walk finds hidden states of earlier populations, and leaves its own.
+pub type KeptStates<'a> = Kept<'a, ChunkId, Hidden>;
+
+/// A hidden state (t, d). Clones share its memory; nothing writes to it.
+pub struct Hidden(Tensor);
+
+impl Clone for Hidden {
+    fn clone(&self) -> Hidden {
+        Hidden(self.0.shallow_clone())
+    }
+}
+
+/// Scores `genomes` (each once) on one chunk. Networks that begin alike share hidden states, as [`trie::walk`] says,
+/// also with those of earlier populations that are `kept`: a score is bit for bit the same without. With `parent`,
+/// scores say how far each network is from it. `on_leaf` gets a network's place in `genomes` and its outcome, and says
 /// whether to go on.
 ///
 /// # Errors
@@ -20,14 +34,16 @@ pub fn walk(
     chunk: &Chunk,
     parent: Option<&Reference>,
     genomes: &[Genome],
+    kept: Option<&KeptStates>,
     on_leaf: &mut dyn FnMut(usize, Outcome) -> bool,
 ) -> Result<()> {
     genomes.iter().try_for_each(|genome| model.check(genome))?;
-    let mut order: Vec<usize> = (0..genomes.len()).collect();
-    order.sort_by_key(|&place| &genomes[place]);
-    let batch = model.batch(&chunk.tree)?;
-    let mut walk = Walk { model, chunk, parent, genomes, batch: &batch, on_leaf, stopped: false };
-    tch::no_grad(|| walk.descend(0, model.embed(&batch), &order));
+    let forward = Forward { model, chunk, parent, batch: model.batch(&chunk.tree)? };
+    let mut score = |places: &[usize], hidden: &Hidden| {
+        let outcome = forward.score(&hidden.0);
+        places.iter().all(|&place| on_leaf(place, outcome.clone()))
+    };
+    tch::no_grad(|| trie::walk(&forward, genomes, kept, &mut score));
     Ok(())
 }
 
@@ -38,52 +54,30 @@ pub fn reference(model: &Llama, chunk: &Chunk) -> Result<Reference> {
     Ok(tch::no_grad(|| model.reference(&model.hidden(&genome, &batch), &chunk.targets)))
 }
 
-struct Walk<'a> {
+/// A model on a chunk.
+struct Forward<'a> {
     model: &'a Llama,
     chunk: &'a Chunk,
     parent: Option<&'a Reference>,
-    genomes: &'a [Genome],
-    batch: &'a TreeBatch,
-    on_leaf: &'a mut dyn FnMut(usize, Outcome) -> bool,
-    stopped: bool,
+    batch: TreeBatch,
 }
 
-impl Walk<'_> {
-    /// Visits the networks of `group`, which all have computed `hidden` (t, d) before this half layer.
-    fn descend(&mut self, level: usize, hidden: Tensor, group: &[usize]) {
-        let genomes = self.genomes;
-        let layer = level / 2;
-        if layer == self.model.config().shape.layers {
-            let outcome = self.score(&hidden);
-            for &place in group {
-                self.stopped |= !(self.on_leaf)(place, outcome.clone());
-            }
-            return;
-        }
-        let attention = level.is_multiple_of(2);
-        let width = |place: &usize| {
-            let gene = genomes[*place].genes()[layer];
-            if attention { gene.heads } else { gene.mlp }
-        };
-        // The last branch needs the hidden state no more: it is freed before going down.
-        let mut hidden = Some(hidden);
-        let mut rest = group;
-        while let (Some(first), false) = (rest.first(), self.stopped) {
-            let count = rest.partition_point(|place| width(place) <= width(first));
-            let (branch, others) = rest.split_at(count);
-            rest = others;
-            let before = hidden.as_ref().expect("kept until the last branch");
-            let after = match attention {
-                true => self.model.attend(layer, width(first), before, self.batch),
-                false => self.model.feed(layer, width(first), before),
-            };
-            if rest.is_empty() {
-                hidden = None;
-            }
-            self.descend(level + 1, after, branch);
-        }
+impl HalfLayers for Forward<'_> {
+    type State = Hidden;
+
+    fn first(&self) -> Hidden {
+        Hidden(self.model.embed(&self.batch))
     }
 
+    fn after(&self, level: usize, width: u32, before: &Hidden) -> Hidden {
+        Hidden(match level.is_multiple_of(2) {
+            true => self.model.attend(level / 2, width, &before.0, &self.batch),
+            false => self.model.feed(level / 2, width, &before.0),
+        })
+    }
+}
+
+impl Forward<'_> {
     fn score(&self, hidden: &Tensor) -> Outcome {
         let predictions = self.model.predict(hidden, &self.chunk.targets, self.parent);
         if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {

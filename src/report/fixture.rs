@@ -45,6 +45,7 @@ pub fn run(layers: usize, points: usize) -> (Front, Evaluations) {
         id,
         population: id / 16,
         genome: like.genome.clone(),
+        items: 200,
         objectives: vec![like.objectives[0] + worse, like.objectives[1]],
         violation: 0.0,
         search_accuracy: vec![0.5 - worse],

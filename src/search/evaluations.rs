@@ -21,11 +21,14 @@ pub struct Evaluation {
     pub population: usize,
     /// The network.
     pub genome: Genome,
-    /// One value an objective, on the search split; empty when it failed.
+    /// Items it was scored on: fewer than the search split has when it was dropped on the way, 0 when it failed.
+    pub items: usize,
+    /// One value an objective, on the search split; empty when it failed. Of a dropped network what was measured is
+    /// an estimate: the value of the network that dominates it, plus what it was worse by on the items of both.
     pub objectives: Vec<f64>,
     /// Hard-constraint violation, 0 when feasible.
     pub violation: f64,
-    /// Accuracy on the search split, one value a task, from the same forward pass.
+    /// Accuracy on its items of the search split, one value a task, from the same forward pass.
     pub search_accuracy: Vec<f64>,
     /// Why it has no score.
     pub failed: Option<String>,
@@ -46,10 +49,10 @@ pub struct Evaluations {
 const SEARCH_ACCURACY: &str = "search_accuracy:";
 
 impl Evaluations {
-    /// Writes `evaluations.csv`, atomically: `id`, `population`, `genome`, one column an objective, `violation`,
+    /// Writes `evaluations.csv`, atomically: `id`, `population`, `genome`, `items`, one column an objective, `violation`,
     /// one column `search_accuracy:TASK` a task, `failed`. Scores of a failed network are empty cells.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
-        let mut names = vec!["id".into(), "population".into(), "genome".into()];
+        let mut names = vec!["id".into(), "population".into(), "genome".into(), "items".into()];
         names.extend(self.objectives.iter().cloned());
         names.push("violation".into());
         names.extend(self.tasks.iter().map(|task| format!("{SEARCH_ACCURACY}{task}")));
@@ -69,6 +72,7 @@ impl Evaluations {
                 ));
             }
             let mut cells = vec![row.id.to_string(), row.population.to_string(), row.genome.to_string()];
+            cells.push(row.items.to_string());
             cells.extend(padded(&row.objectives, self.objectives.len()));
             cells.push(row.violation.to_string());
             cells.extend(padded(&row.search_accuracy, self.tasks.len()));
@@ -86,14 +90,15 @@ impl Evaluations {
         let header = reader.headers().map_err(|error| Error::format(path, FORMAT, error.to_string()))?.clone();
         let names: Vec<&str> = header.iter().collect();
         let violation = names.iter().rposition(|name| *name == "violation");
-        let (Some(violation), ["id", "population", "genome", .., "failed"]) = (violation, names.as_slice()) else {
+        let (Some(violation), ["id", "population", "genome", "items", .., "failed"]) = (violation, names.as_slice())
+        else {
             let reason = format!(
-                "columns `{}`, expected `id,population,genome,OBJECTIVE..,violation,{SEARCH_ACCURACY}TASK..,failed`",
+                "columns `{}`, expected `id,population,genome,items,OBJECTIVE..,violation,{SEARCH_ACCURACY}TASK..,failed`",
                 names.join(",")
             );
             return Err(Error::format(path, FORMAT, reason));
         };
-        let objectives: Vec<String> = names[3..violation].iter().map(|name| name.to_string()).collect();
+        let objectives: Vec<String> = names[4..violation].iter().map(|name| name.to_string()).collect();
         let failed = names.len() - 1;
         let tasks = names[violation + 1..failed].iter().map(|name| {
             let task = name.strip_prefix(SEARCH_ACCURACY).map(str::to_string);
@@ -113,7 +118,8 @@ impl Evaluations {
                 id: cell(path, line, "id", &record[0])?,
                 population: cell(path, line, "population", &record[1])?,
                 genome: cell(path, line, "genome", &record[2])?,
-                objectives: numbers(3..violation)?,
+                items: cell(path, line, "items", &record[3])?,
+                objectives: numbers(4..violation)?,
                 violation: cell(path, line, "violation", &record[violation])?,
                 search_accuracy: numbers(violation + 1..failed)?,
                 failed: reason.clone(),
@@ -170,6 +176,7 @@ mod tests {
             id,
             population: id / 2,
             genome: "9x1536:-:6x768@8".parse().unwrap(),
+            items: if failed.is_none() { 64 } else { 0 },
             objectives: objectives.to_vec(),
             violation: 0.1 + 0.2,
             search_accuracy: if failed.is_none() { vec![1.0 / 3.0] } else { vec![] },
@@ -194,8 +201,8 @@ mod tests {
         assert_eq!(Evaluations::read_csv(&path).unwrap(), evaluations());
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(
-            "id,population,genome,choice_nll:arc_easy,params,violation,search_accuracy:arc_easy,failed\n\
-             0,0,9x1536:-:6x768@8,1.2345678901234567,134515008,0.30000000000000004,0.3333333333333333,\n"
+            "id,population,genome,items,choice_nll:arc_easy,params,violation,search_accuracy:arc_easy,failed\n\
+             0,0,9x1536:-:6x768@8,64,1.2345678901234567,134515008,0.30000000000000004,0.3333333333333333,\n"
         ));
     }
 
@@ -218,15 +225,16 @@ mod tests {
     fn rejects_broken_evaluations_with_their_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("evaluations.csv");
-        let header = "id,population,genome,params,violation,search_accuracy:t,failed\n";
+        let header = "id,population,genome,items,params,violation,search_accuracy:t,failed\n";
         for (text, expected) in [
             (String::new(), "columns ``"),
             ("id,genome\n".into(), "columns `id,genome`"),
-            ("id,population,genome,params,violation,other,failed\n".into(), "column `other` after `violation`"),
-            (format!("{header}0,0,3x64,1e6,0,0.5,\n1,0,3x64,many,0,0.5,\n"), "line 3, `params`: `many`"),
-            (format!("{header}0,0,3y64,1e6,0,0.5,\n"), "line 2, `genome`: `3y64`"),
+            ("id,population,genome,items,params,violation,other,failed\n".into(), "column `other` after `violation`"),
+            (format!("{header}0,0,3x64,8,1e6,0,0.5,\n1,0,3x64,8,many,0,0.5,\n"), "line 3, `params`: `many`"),
+            (format!("{header}0,0,3y64,8,1e6,0,0.5,\n"), "line 2, `genome`: `3y64`"),
             (format!("{header}0,0,3x64\n"), "3 fields"),
-            (format!("{header}0,0,3x64,,0,,\n"), "line 2, `params`: ``"),
+            (format!("{header}0,0,3x64,all,1e6,0,0.5,\n"), "line 2, `items`: `all`"),
+            (format!("{header}0,0,3x64,8,,0,,\n"), "line 2, `params`: ``"),
         ] {
             fs::write(&path, &text).unwrap();
             let error = Evaluations::read_csv(&path).unwrap_err().to_string();

@@ -7,10 +7,12 @@ use std::time::Instant;
 use super::hypervolume::hypervolume;
 use super::journal::Journal;
 use super::pareto;
+use super::race::Dropped;
 use super::record::{Evaluation, Front, FrontPoint, HeldOut};
 use super::run::{Progress, Run, State, headline};
+use super::scoring::{Part, Scores};
 use crate::error::{Error, Result};
-use crate::eval::{Contribution, EvalSet, Evaluator, Metric, Objective};
+use crate::eval::{Evaluator, Metric, Objective};
 use crate::space::{Cost, Genome};
 
 impl Run {
@@ -23,7 +25,7 @@ impl Run {
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Front> {
         let scored: Vec<&Evaluation> =
-            state.evaluations.iter().filter(|row| row.failed.is_none() && row.violation == 0.0).collect();
+            state.evaluations.iter().filter(|row| self.is_whole(row) && row.violation == 0.0).collect();
         if scored.is_empty() {
             let reasons: BTreeSet<&str> = state.evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
             let reasons: Vec<&str> = reasons.into_iter().collect();
@@ -35,10 +37,7 @@ impl Run {
             return Err(Error::invalid("front", found, "a network that meets the constraints"));
         }
         let columns = self.columns();
-        let losses = |row: &Evaluation| -> Vec<f64> {
-            row.objectives.iter().zip(&columns).map(|(&value, column)| column.loss(value)).collect()
-        };
-        let all: Vec<Vec<f64>> = scored.iter().map(|row| losses(row)).collect();
+        let all: Vec<Vec<f64>> = scored.iter().map(|row| self.losses(row)).collect();
         let mut rows: Vec<&Evaluation> = pareto::non_dominated(&all).into_iter().map(|place| scored[place]).collect();
         let shape = *self.settings.space.shape();
         let size = |genome: &Genome| Cost::of(&shape, genome).params;
@@ -50,18 +49,18 @@ impl Run {
         }
         on_progress(Progress::HeldOut { networks: networks.len() });
         let start = Instant::now();
-        let held_out_sets = self.sets_of(evaluator.sets(), "held_out");
-        self.score(evaluator, journal, &held_out_sets, &networks, on_progress)?;
-        let search_sets = self.sets_of(evaluator.sets(), "search");
-        self.score(evaluator, journal, &search_sets, std::slice::from_ref(&parent), on_progress)?;
+        let scores = Scores { run: self, sets: &evaluator.sets().clone(), journal };
+        let (search, held_out) = (scores.split("search"), scores.split("held_out"));
+        self.score(evaluator, journal, &held_out, &networks, on_progress)?;
+        self.score(evaluator, journal, &search, std::slice::from_ref(&parent), on_progress)?;
         journal.sync()?;
         self.log_time(state.populations, networks.len(), start)?;
-        let sets = evaluator.sets().as_slice();
-        let parent_row = match state.evaluations.iter().find(|row| row.genome == parent) {
+        let scores = Scores { run: self, sets: evaluator.sets(), journal };
+        let parent_row = match state.evaluations.iter().find(|row| row.genome == parent && self.is_whole(row)) {
             Some(row) => row.clone(),
-            None => self.evaluation(state.evaluations.len(), state.populations, &parent, sets, journal)?,
+            None => scores.row(state.evaluations.len(), state.populations, &parent, &Dropped::new())?,
         };
-        let point = |row: &Evaluation| self.front_point(row, &parent, sets, journal);
+        let point = |row: &Evaluation| self.front_point(row, &parent, &scores);
         let parent_point = point(&parent_row)?;
         let mut points: Vec<FrontPoint> = rows.iter().map(|row| point(row)).collect::<Result<_>>()?;
         self.mark_dominated(&mut points);
@@ -87,40 +86,29 @@ impl Run {
         name.map_or_else(|| self.settings.model.clone(), |name| name.to_string_lossy().into_owned())
     }
 
-    fn front_point(
-        &self,
-        row: &Evaluation,
-        parent: &Genome,
-        sets: &[EvalSet],
-        journal: &Journal,
-    ) -> Result<FrontPoint> {
+    fn front_point(&self, row: &Evaluation, parent: &Genome, scores: &Scores) -> Result<FrontPoint> {
         let cost = Cost::of(self.settings.space.shape(), &row.genome);
         let mut held_out = Vec::new();
-        let places = self.sets_of(sets, "held_out");
-        let mut metrics: Vec<(String, Metric, usize)> = Vec::new();
-        for (task, &set) in self.settings.tasks.iter().zip(&places) {
-            let metric = headline(&sets[set]);
+        let parts = scores.split("held_out");
+        let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
+        for (task, &part) in self.settings.tasks.iter().zip(&parts) {
+            let metric = headline(&scores.sets[part.set]);
             let name = if metric == Metric::Accuracy { "accuracy" } else { "perplexity" };
-            metrics.push((format!("{name}:{}", task.name), metric, set));
+            metrics.push((format!("{name}:{}", task.name), metric, part));
         }
         for objective in &self.objectives {
             let Some(metric) = objective.metric() else { continue };
             for task in objective.tasks() {
-                let place = self.settings.tasks.iter().position(|known| known.name == *task);
-                let set = places[place.expect("every objective's task is a task of the run")];
                 let name = objective.on(task);
                 if !metrics.iter().any(|(known, ..)| *known == name) {
-                    metrics.push((name, metric, set));
+                    metrics.push((name, metric, parts[self.task_place(task)]));
                 }
             }
         }
-        for (name, metric, set) in metrics {
-            let of = |genome: &Genome| -> Result<Vec<Contribution>> {
-                let scores = self.scores(set, sets, journal, genome);
-                let scores = scores.map_err(|reason| {
-                    Error::invalid(format!("held-out score of {genome}"), reason, "a finite score")
-                })?;
-                Ok(metric.contributions(&sets[set], &scores))
+        for (name, metric, part) in metrics {
+            let of = |genome: &Genome| {
+                let known = scores.contributions(genome, part, metric);
+                known.map_err(|reason| Error::invalid(format!("held-out score of {genome}"), reason, "a finite score"))
             };
             let (ours, theirs) = (of(&row.genome)?, of(parent)?);
             let (estimate, delta) = (metric.estimate(&ours), metric.difference(&ours, &theirs));

@@ -1,5 +1,5 @@
 //! Search algorithms: ask/tell over genomes and numbers, no tensors. Every objective is minimised. Only [`run`],
-//! `front`, [`settings`] and [`journal`] know evaluators.
+//! `race`, `scoring`, `front`, [`settings`] and [`journal`] know evaluators.
 
 pub mod crowding;
 pub mod hypervolume;
@@ -19,7 +19,10 @@ pub mod record;
 
 mod front;
 pub mod journal;
+mod race;
+pub mod racing;
 pub mod run;
+mod scoring;
 pub mod settings;
 
 pub use algorithm::{Algorithm, AlgorithmState, Told};

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{Algorithm, AlgorithmState, Asked, Told};
-use super::operators::{Crossover, crossover, mutate, variable_genes};
+use super::operators::{Crossover, Mutation, crossover, mutate};
 use super::random::{ROUNDS, draw};
 use super::{constrained_sort, crowding_distance};
 use crate::error::{Error, Result};
@@ -22,27 +22,29 @@ pub struct Nsga2Settings {
     pub crossover: Crossover,
     /// Probability that a child has two parents; else it is a mutated copy of one.
     pub crossover_rate: f64,
-    /// Probability that a gene mutates; one over the number of genes when not given. LINAS takes 0.02.
-    pub mutation_rate: Option<f64>,
+    /// Which genes of a child change.
+    pub mutation: Mutation,
 }
 
 impl Nsga2Settings {
     /// The customary settings for a population of this size.
     pub fn new(population: usize) -> Nsga2Settings {
-        Nsga2Settings { population, crossover: Crossover::default(), crossover_rate: 0.9, mutation_rate: None }
+        Nsga2Settings {
+            population,
+            crossover: Crossover::default(),
+            crossover_rate: 0.9,
+            mutation: Mutation::default(),
+        }
     }
 
     fn check(&self) -> Result<()> {
         if self.population == 0 {
             return Err(Error::invalid("population size", 0, "at least 1"));
         }
-        let rates = [("crossover rate", Some(self.crossover_rate)), ("mutation rate", self.mutation_rate)];
-        for (name, rate) in rates {
-            if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
-                return Err(Error::invalid(name, rate, "a probability between 0 and 1"));
-            }
+        if !(0.0..=1.0).contains(&self.crossover_rate) {
+            return Err(Error::invalid("crossover rate", self.crossover_rate, "a probability between 0 and 1"));
         }
-        Ok(())
+        self.mutation.check()
     }
 }
 
@@ -72,7 +74,6 @@ struct Survivor {
 #[derive(Clone, Debug)]
 pub struct Nsga2 {
     space: SearchSpace,
-    mutation_rate: f64,
     state: Nsga2State,
 }
 
@@ -94,8 +95,7 @@ impl Nsga2 {
     /// A population of 0, a rate that is no probability.
     pub fn resume(space: &SearchSpace, state: Nsga2State) -> Result<Nsga2> {
         state.settings.check()?;
-        let mutation_rate = state.settings.mutation_rate.unwrap_or(1.0 / variable_genes(space) as f64);
-        Ok(Nsga2 { space: space.clone(), mutation_rate, state })
+        Ok(Nsga2 { space: space.clone(), state })
     }
 
     /// The current population, best fronts first.
@@ -114,7 +114,7 @@ impl Nsga2 {
         } else {
             first.clone()
         };
-        mutate(&self.space, &child, self.mutation_rate, rng)
+        mutate(&self.space, &child, self.state.settings.mutation, rng)
     }
 
     /// The better of two random survivors; the first drawn of equals.
@@ -312,7 +312,7 @@ mod tests {
                 "crossover rate: found 1.5, expected a probability between 0 and 1",
             ),
             (
-                Nsga2Settings { mutation_rate: Some(f64::NAN), ..good.clone() },
+                Nsga2Settings { mutation: Mutation::each(f64::NAN), ..good.clone() },
                 "mutation rate: found NaN, expected a probability between 0 and 1",
             ),
         ] {

@@ -3,9 +3,13 @@
 //! A genome's genes are its depth and, in each layer that the depth keeps, its heads, its MLP width and its bits.
 //! Layers that the depth drops have no genes: they are erased, and get new ones when a larger depth revives them.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::space::search_space::LayerChoices;
 use crate::space::{Gene, Genome, SearchSpace};
 
@@ -44,22 +48,106 @@ pub fn crossover(
     })
 }
 
-/// The genome with each gene changed with probability `rate` to another choice of its list, all others equally
-/// likely. Genes with one choice stay. Layers that a larger depth revives get random genes. A rate is held to 0..=1.
-pub fn mutate(space: &SearchSpace, genome: &Genome, rate: f64, rng: &mut (impl Rng + ?Sized)) -> Genome {
-    let rate = if rate.is_nan() { 0.0 } else { rate.clamp(0.0, 1.0) };
+/// Which genes of a child change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mutation {
+    /// How many.
+    pub count: MutationCount,
+    /// How much likelier than the first layer's the last layer's genes are to change, linear in between: 0 is equally
+    /// likely, 1 twice, 3 four times. What a late gene changes leaves a long start to share with the parent.
+    pub later: f64,
+}
+
+/// How many genes of a child change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MutationCount {
+    /// Each gene with this probability; one over the number of genes that have a choice when not given. LINAS takes
+    /// 0.02.
+    Each(Option<f64>),
+    /// The smaller of two draws from 1, 2 and 3, as in EvoPress (Sieberling et al. 2024, section 3).
+    Few,
+}
+
+impl Mutation {
+    /// Each gene with this probability, wherever it is.
+    pub fn each(rate: f64) -> Mutation {
+        Mutation { count: MutationCount::Each(Some(rate)), later: 0.0 }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self.count {
+            MutationCount::Each(Some(rate)) if !(0.0..=1.0).contains(&rate) => {
+                Err(Error::invalid("mutation rate", rate, "a probability between 0 and 1"))
+            }
+            _ if !(self.later >= 0.0 && self.later.is_finite()) => {
+                Err(Error::invalid("mutation bias to later layers", self.later, "0 or more"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The places of the genes to change, of those that have a choice.
+    fn places(&self, space: &SearchSpace, rng: &mut (impl Rng + ?Sized)) -> BTreeSet<usize> {
+        let last = space.shape().layers.saturating_sub(1).max(1) as f64;
+        let genes: Vec<(usize, f64)> = variable_places(space)
+            .map(|place| (place, 1.0 + self.later * (place.saturating_sub(1) / GENES) as f64 / last))
+            .collect();
+        match self.count {
+            MutationCount::Each(rate) => {
+                let mean = genes.iter().map(|(_, weight)| weight).sum::<f64>() / genes.len().max(1) as f64;
+                let rate = rate.unwrap_or(1.0 / genes.len().max(1) as f64);
+                let chosen =
+                    genes.into_iter().filter(|(_, weight)| rng.random_bool((rate * weight / mean).clamp(0.0, 1.0)));
+                chosen.map(|(place, _)| place).collect()
+            }
+            MutationCount::Few => {
+                let count = rng.random_range(1..=3).min(rng.random_range(1..=3));
+                let chosen = genes.choose_multiple_weighted(rng, count, |(_, weight)| *weight);
+                chosen.expect("weights are finite and at least 1").map(|(place, _)| *place).collect()
+            }
+        }
+    }
+}
+
+impl Default for Mutation {
+    fn default() -> Mutation {
+        Mutation { count: MutationCount::Each(None), later: 0.0 }
+    }
+}
+
+/// Genes of a layer: heads, MLP width, bits.
+const GENES: usize = 3;
+
+/// Places of the genes that have a choice: 0 is the depth, `1 + 3 * layer` the layer's heads, and so on.
+fn variable_places(space: &SearchSpace) -> impl Iterator<Item = usize> {
+    let layers = (0..space.shape().layers).map(|layer| space.layer(layer));
+    let lists = layers.flat_map(|choices| [choices.heads.len(), choices.mlp.len(), choices.bits.len()]);
+    std::iter::once(space.depths().len())
+        .chain(lists)
+        .enumerate()
+        .filter(|(_, choices)| *choices > 1)
+        .map(|(place, _)| place)
+}
+
+/// The genome with some genes changed, each to another choice of its list, all others equally likely. Layers that a
+/// larger depth revives get random genes.
+pub fn mutate(space: &SearchSpace, genome: &Genome, mutation: Mutation, rng: &mut (impl Rng + ?Sized)) -> Genome {
     let parent = Parent::new(space, genome);
-    let depth = change(space.depths(), parent.depth, rate, rng);
+    let places = mutation.places(space, rng);
+    let depth = change(space.depths(), parent.depth, places.contains(&0), rng);
     space.express(depth, |layer| {
         let choices = space.layer(layer);
+        let changes = |gene: usize| places.contains(&(1 + GENES * layer + gene));
         match parent.gene(layer) {
             Some(gene) => {
-                let heads = change(&choices.heads, gene.heads, rate, rng);
-                let mlp = change(&choices.mlp, gene.mlp, rate, rng);
+                let heads = change(&choices.heads, gene.heads, changes(0), rng);
+                let mlp = change(&choices.mlp, gene.mlp, changes(1), rng);
                 // A dropped layer's bits say nothing, so one that comes back draws them.
                 let bits = match gene.is_dropped() {
                     true => pick(&choices.bits, rng),
-                    false => change(&choices.bits, gene.bits, rate, rng),
+                    false => change(&choices.bits, gene.bits, changes(2), rng),
                 };
                 Gene { heads, mlp, bits }
             }
@@ -70,9 +158,7 @@ pub fn mutate(space: &SearchSpace, genome: &Genome, rate: f64, rng: &mut (impl R
 
 /// How many genes of the space have a choice; at least 1. One over it is the customary mutation rate.
 pub fn variable_genes(space: &SearchSpace) -> usize {
-    let layers = (0..space.shape().layers).map(|layer| space.layer(layer));
-    let lists = layers.flat_map(|choices| [choices.heads.len(), choices.mlp.len(), choices.bits.len()]);
-    lists.chain([space.depths().len()]).filter(|&choices| choices > 1).count().max(1)
+    variable_places(space).count().max(1)
 }
 
 /// A parent seen as genes of the space.
@@ -103,9 +189,9 @@ fn pick<T: Copy>(choices: &[T], rng: &mut (impl Rng + ?Sized)) -> T {
     choices[rng.random_range(0..choices.len())]
 }
 
-/// With probability `rate` another of the choices, else `current`.
-fn change<T: Copy + PartialEq>(choices: &[T], current: T, rate: f64, rng: &mut (impl Rng + ?Sized)) -> T {
-    if choices.len() < 2 || !rng.random_bool(rate) {
+/// Another of the choices, where there is one and it is to change; else `current`.
+fn change<T: Copy + PartialEq>(choices: &[T], current: T, change: bool, rng: &mut (impl Rng + ?Sized)) -> T {
+    if choices.len() < 2 || !change {
         return current;
     }
     let place = choices.iter().position(|&choice| choice == current).unwrap_or(choices.len() - 1);
@@ -119,7 +205,6 @@ mod tests {
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
-    use std::collections::BTreeSet;
 
     /// Every kind of gene: depth that drops from the middle, lost halves, layers that may go, bits without 16.
     const EVERYTHING: &str = "
@@ -149,7 +234,7 @@ layers:
             for _ in 0..20 {
                 let child = crossover(&space, kind, &a, &b, rng);
                 prop_assert!(space.contains(&child), "{child} of {a} and {b}");
-                let mutant = mutate(&space, &child, rate, rng);
+                let mutant = mutate(&space, &child, Mutation::each(rate), rng);
                 prop_assert!(space.contains(&mutant), "{mutant} of {child}");
                 (a, b) = (child, mutant);
             }
@@ -161,7 +246,7 @@ layers:
             let stranger = Genome::new(genes.into_iter().map(|(heads, mlp)| Gene::new(heads, mlp)));
             let native = space.sample(rng);
             prop_assert!(space.contains(&crossover(&space, Crossover::Uniform, &stranger, &native, rng)));
-            prop_assert!(space.contains(&mutate(&space, &stranger, 0.1, rng)));
+            prop_assert!(space.contains(&mutate(&space, &stranger, Mutation::each(0.1), rng)));
         }
 
         #[test]
@@ -201,14 +286,14 @@ layers:
         assert!(space.contains(&deep));
         let mut depths = BTreeSet::new();
         for seed in 0..100 {
-            let child = mutate(&space, &deep, 0.3, &mut rng(seed));
+            let child = mutate(&space, &deep, Mutation::each(0.3), &mut rng(seed));
             let depth = space.depth_of(&child);
             assert!(space.dropped_at(depth).iter().all(|&layer| child.genes()[layer].is_dropped()));
             depths.insert(depth);
         }
         assert_eq!(depths, BTreeSet::from([3, 4, 6]));
         let shallow = space.smallest();
-        let revived = (0..100).map(|seed| mutate(&space, &shallow, 1.0, &mut rng(seed)));
+        let revived = (0..100).map(|seed| mutate(&space, &shallow, Mutation::each(1.0), &mut rng(seed)));
         let in_layer_3: BTreeSet<Gene> = revived.map(|genome| genome.genes()[3]).collect();
         assert!(in_layer_3.len() > 8, "random genes, not one of them: {in_layer_3:?}");
     }
@@ -217,20 +302,60 @@ layers:
     fn changes_genes_at_the_stated_rate() {
         let space = SearchSpace::shipped("smollm2-135m").unwrap();
         let genome = space.largest();
-        assert_eq!(mutate(&space, &genome, 0.0, &mut rng(1)), genome);
+        assert_eq!(mutate(&space, &genome, Mutation::each(0.0), &mut rng(1)), genome);
         let shape = "{ layers: 100, hidden: 64, heads: 4, kv_heads: 4, head_dim: 16, mlp: 128, vocab: 512 }";
         let space =
             SearchSpace::from_yaml(&format!("{{ shape: {shape}, depth: [100], heads: [2, 4], mlp: [32, 64, 128] }}"))
                 .unwrap();
         assert_eq!(variable_genes(&space), 200);
         let genome = space.largest();
-        let everywhere = mutate(&space, &genome, 1.0, &mut rng(1));
+        let everywhere = mutate(&space, &genome, Mutation::each(1.0), &mut rng(1));
         assert!(everywhere.genes().iter().all(|gene| gene.heads != 4 && gene.mlp != 128), "a change is a change");
         let changed: usize = (0..200)
-            .map(|seed| mutate(&space, &genome, 0.02, &mut rng(seed)))
+            .map(|seed| mutate(&space, &genome, Mutation::each(0.02), &mut rng(seed)))
             .map(|mutant| mutant.genes().iter().filter(|gene| gene.mlp != 128).count())
             .sum();
         // 20,000 draws at 0.02: 400 with a standard deviation of 20.
         assert!((320..480).contains(&changed), "{changed}");
+    }
+
+    /// Layers whose gene differs, over many mutants of the widest network of 100 layers.
+    fn changed_layers(mutation: Mutation) -> Vec<Vec<usize>> {
+        let shape = "{ layers: 100, hidden: 64, heads: 4, kv_heads: 4, head_dim: 16, mlp: 128, vocab: 512 }";
+        let space =
+            SearchSpace::from_yaml(&format!("{{ shape: {shape}, depth: [100], heads: [4], mlp: [32, 64, 128] }}"));
+        let space = space.unwrap();
+        let genome = space.largest();
+        let changed =
+            |mutant: Genome| (0..100).filter(|&layer| mutant.genes()[layer] != genome.genes()[layer]).collect();
+        (0..600).map(|seed| changed(mutate(&space, &genome, mutation, &mut rng(seed)))).collect()
+    }
+
+    #[test]
+    fn few_is_the_smaller_of_two_draws() {
+        let counts: Vec<usize> =
+            changed_layers(Mutation { count: MutationCount::Few, later: 0.0 }).iter().map(Vec::len).collect();
+        // Of nine pairs five have a 1, three more a 2: 333, 200 and 67 of 600, standard deviations of 12, 12 and 8.
+        for (count, expected) in [(1, 333), (2, 200), (3, 67)] {
+            let found = counts.iter().filter(|&&one| one == count).count();
+            assert!(found.abs_diff(expected) < 45, "{found} mutants with {count} changes, expected about {expected}");
+        }
+        assert!(counts.iter().all(|count| (1..=3).contains(count)));
+    }
+
+    #[test]
+    fn later_layers_change_more_often_where_asked() {
+        for count in [MutationCount::Few, MutationCount::Each(Some(0.02))] {
+            let halves = |later| {
+                let layers = changed_layers(Mutation { count, later }).concat();
+                (layers.iter().filter(|&&layer| layer < 50).count() as f64, layers.len() as f64)
+            };
+            let (first, all) = halves(0.0);
+            assert!((0.44..0.56).contains(&(first / all)), "{first} of {all}");
+            // Weights from 1 to 4: the first half has 1.75 / 5.
+            let (first, biased) = halves(3.0);
+            assert!((0.29..0.41).contains(&(first / biased)), "{first} of {biased}");
+            assert!((biased / all - 1.0).abs() < 0.12, "as many changes in all: {biased} and {all}");
+        }
     }
 }

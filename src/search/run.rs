@@ -12,7 +12,7 @@ use super::settings::{RunSettings, RunTask};
 use super::{Algorithm, AlgorithmState, Told};
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Measured, Metric, Objective, Outcome, Work};
+use crate::eval::{EvalSet, Evaluator, Measured, Metric, Objective};
 use crate::space::{Constraint, Genome};
 
 /// What `state.json` holds between populations.
@@ -57,7 +57,7 @@ pub struct Run {
     pub(super) dir: PathBuf,
     pub(super) settings: RunSettings,
     pub(super) objectives: Vec<Objective>,
-    limits: Vec<(Objective, Constraint)>,
+    pub(super) limits: Vec<(Objective, Constraint)>,
 }
 
 impl Run {
@@ -125,7 +125,6 @@ impl Run {
             on_progress(Progress::Resumed { evaluations: state.evaluations.len() });
         }
         self.write_evaluations(&state)?;
-        let search_sets = self.sets_of(evaluator.sets(), "search");
         while state.evaluations.len() < self.settings.evals {
             let start = Instant::now();
             let mut genomes = algorithm.ask();
@@ -133,15 +132,7 @@ impl Run {
             if genomes.is_empty() {
                 break;
             }
-            self.score(evaluator, &mut journal, &search_sets, &genomes, on_progress)?;
-            let rows: Vec<Evaluation> = genomes
-                .iter()
-                .enumerate()
-                .map(|(place, genome)| {
-                    let id = state.evaluations.len() + place;
-                    self.evaluation(id, state.populations, genome, evaluator.sets(), &journal)
-                })
-                .collect::<Result<_>>()?;
+            let rows = self.evaluate(evaluator, &mut journal, &state, &genomes, on_progress)?;
             let told: Vec<Told> = rows.iter().map(|row| self.told(row)).collect();
             algorithm.tell(&genomes, &told);
             state.algorithm = algorithm.state();
@@ -191,113 +182,31 @@ impl Run {
         self.settings.tasks.iter().map(place).collect()
     }
 
-    /// Scores what the journal does not hold yet.
-    pub(super) fn score(
-        &self,
-        evaluator: &mut dyn Evaluator,
-        journal: &mut Journal,
-        sets: &[usize],
-        genomes: &[Genome],
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<()> {
-        let known_sets = evaluator.sets().clone();
-        let mut total = 0;
-        let mut missing = 0;
-        let mut work = Vec::new();
-        for &set in sets {
-            for chunk in 0..known_sets[set].chunks.len() {
-                let chunk = ChunkId { set, chunk };
-                let unknown: Vec<Genome> =
-                    genomes.iter().filter(|genome| journal.outcome(chunk, genome).is_none()).cloned().collect();
-                total += genomes.len();
-                missing += unknown.len();
-                if !unknown.is_empty() {
-                    work.push(Work { chunk, genomes: unknown });
-                }
-            }
-        }
-        let mut done = total - missing;
-        evaluator.evaluate(work, &mut |partial| {
-            journal.append(&known_sets, partial)?;
-            done += 1;
-            on_progress(Progress::Scored { done, total });
-            Ok(())
-        })
+    fn told(&self, row: &Evaluation) -> Told {
+        Told { objectives: row.failed.is_none().then(|| self.losses(row)), violation: row.violation }
     }
 
-    /// All items' scores of a network on an eval set, or why it has none.
-    pub(super) fn scores(
-        &self,
-        set: usize,
-        sets: &[EvalSet],
-        journal: &Journal,
-        genome: &Genome,
-    ) -> Result<Vec<ItemScore>, String> {
-        let mut scores = Vec::with_capacity(sets[set].items.len());
-        for chunk in 0..sets[set].chunks.len() {
-            match journal.outcome(ChunkId { set, chunk }, genome) {
-                Some(Outcome::Scored(items)) => scores.extend_from_slice(items),
-                Some(Outcome::Failed(reason)) => return Err(reason.clone()),
-                None => return Err(format!("chunk {chunk} of {} was not scored", sets[set].name)),
-            }
-        }
-        Ok(scores)
+    /// A network's objectives as smaller-is-better.
+    pub(super) fn losses(&self, row: &Evaluation) -> Vec<f64> {
+        row.objectives.iter().zip(self.columns()).map(|(&value, column)| column.loss(value)).collect()
     }
 
-    pub(super) fn evaluation(
-        &self,
-        id: usize,
-        population: usize,
-        genome: &Genome,
-        sets: &[EvalSet],
-        journal: &Journal,
-    ) -> Result<Evaluation> {
-        let failed = |reason: String| Evaluation {
-            id,
-            population,
-            genome: genome.clone(),
-            objectives: Vec::new(),
-            violation: 0.0,
-            search_accuracy: Vec::new(),
-            failed: Some(reason),
-        };
-        let mut scored = Vec::new();
-        for set in self.sets_of(sets, "search") {
-            match self.scores(set, sets, journal, genome) {
-                Ok(scores) => scored.push((&sets[set], scores)),
-                Err(reason) => return Ok(failed(reason)),
-            }
-        }
-        let task = |metric: Metric, task: &str| {
-            let place = self.settings.tasks.iter().position(|known| known.name == task);
-            let (set, scores) = &scored[place.expect("every objective's task is a task of the run")];
-            Ok(metric.estimate(&metric.contributions(set, scores)).value)
-        };
+    /// An objective's value where it takes no scoring.
+    pub(super) fn exact(&self, objective: &Objective, genome: &Genome) -> Result<Option<f64>> {
+        let unscored = |_, _: &str| unreachable!("only an objective with a metric asks for a task's score");
         let measured = Measured {
             shape: self.settings.space.shape(),
             genome,
             throughput: self.settings.frozen.throughput.as_ref(),
-            task: &task,
+            task: &unscored,
         };
-        let objectives: Vec<f64> = self.objectives.iter().map(|one| one.value(&measured)).collect::<Result<_>>()?;
-        if let Some(place) = objectives.iter().position(|value| !value.is_finite()) {
-            return Ok(failed(format!("{} is {}", self.objectives[place], objectives[place])));
-        }
-        let mut violation = 0.0;
-        for (objective, limit) in &self.limits {
-            violation += limit.violation(objective.value(&measured)?);
-        }
-        let accuracy = |(set, scores): &(&EvalSet, Vec<ItemScore>)| {
-            let metric = headline(set);
-            metric.estimate(&metric.contributions(set, scores)).value
-        };
-        let search_accuracy = scored.iter().map(accuracy).collect();
-        Ok(Evaluation { id, population, genome: genome.clone(), objectives, violation, search_accuracy, failed: None })
+        objective.metric().is_none().then(|| objective.value(&measured)).transpose()
     }
 
-    fn told(&self, row: &Evaluation) -> Told {
-        let losses = row.objectives.iter().zip(self.columns()).map(|(&value, column)| column.loss(value));
-        Told { objectives: row.failed.is_none().then(|| losses.collect()), violation: row.violation }
+    /// A task's place in the run's list.
+    pub(super) fn task_place(&self, name: &str) -> usize {
+        let place = self.settings.tasks.iter().position(|known| known.name == name);
+        place.expect("every objective's task is a task of the run")
     }
 
     pub(super) fn columns(&self) -> Vec<Column> {

@@ -7,13 +7,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::racing::Racing;
 use crate::error::{Error, Result};
 use crate::eval::PackingOptions;
 use crate::eval::latency::LatencyTable;
 use crate::space::{Constraint, Genome, SearchSpace};
 
 /// The version of the files of a run directory.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A task of a run. Its eval sets are `NAME/search` and `NAME/held_out`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ pub struct RunSettings {
     pub device: String,
     /// The algorithm's name and settings.
     pub algorithm: Value,
+    /// How networks race, if they do.
+    pub racing: Option<Racing>,
     /// Networks to evaluate.
     pub evals: usize,
     /// Seed of every random choice.
