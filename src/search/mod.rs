@@ -1,6 +1,11 @@
 //! Search algorithms: ask/tell over genomes and numbers, no tensors. Every objective is minimised. Only [`run`],
 //! `front`, [`settings`] and [`journal`] know evaluators.
 
+mod ascending;
+mod bit_sort;
+mod grid_sort;
+mod table;
+
 pub mod crowding;
 pub mod hypervolume;
 pub mod knee;
