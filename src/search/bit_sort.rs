@@ -10,7 +10,7 @@ use super::table::Table;
 /// The front of each row. Only earlier rows can dominate a row, and because rows are distinct, an earlier row
 /// that is nowhere worse does.
 pub(super) fn ranks(table: &Table) -> Vec<usize> {
-    let prefixes: Vec<Prefixes> = (1..table.objectives).map(|objective| Prefixes::new(table, objective)).collect();
+    let prefixes: Vec<Prefixes> = table.columns.iter().map(|places| Prefixes::new(places)).collect();
     let words = table.len.div_ceil(64);
     let (mut dominators, mut narrowed) = (vec![0u64; words], vec![0u64; words]);
     let mut fronts: Vec<Members> = Vec::new();
@@ -50,14 +50,15 @@ impl Prefixes {
     /// At most this many check points: their memory is a constant number of bytes a point.
     const CHECK_POINTS: usize = 256;
 
-    fn new(table: &Table, objective: usize) -> Prefixes {
-        let words = table.len.div_ceil(64);
-        let step = table.len.div_ceil(Prefixes::CHECK_POINTS).max(64);
-        let mut order: Vec<u32> = (0..table.len as u32).collect();
-        order.sort_by_key(|&row| table.cell(row as usize, objective));
-        let mut ends = vec![0; table.len];
+    fn new(places: &[u32]) -> Prefixes {
+        let len = places.len();
+        let words = len.div_ceil(64);
+        let step = len.div_ceil(Prefixes::CHECK_POINTS).max(64);
+        let mut order: Vec<u32> = (0..len as u32).collect();
+        order.sort_by_key(|&row| places[row as usize]);
+        let mut ends = vec![0; len];
         let mut end = 0;
-        for ties in order.chunk_by(|&a, &b| table.cell(a as usize, objective) == table.cell(b as usize, objective)) {
+        for ties in order.chunk_by(|&a, &b| places[a as usize] == places[b as usize]) {
             end += ties.len() as u32;
             ties.iter().for_each(|&row| ends[row as usize] = end);
         }

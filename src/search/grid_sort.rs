@@ -23,7 +23,7 @@ pub(super) fn ranks<const K: usize>(table: &Table) -> Vec<usize> {
     let mut grid = Grid::<K>::new(table);
     (0..table.len)
         .map(|row| {
-            let place: [i16; K] = std::array::from_fn(|k| table.cell(row, k + 1) as i16);
+            let place: [i16; K] = std::array::from_fn(|k| table.columns[k][row] as i16);
             let slab = grid.slab(&place);
             let reach = grid.reach_below(&place, &slab);
             grid.insert(&place, &slab, reach + 1);
@@ -33,17 +33,19 @@ pub(super) fn ranks<const K: usize>(table: &Table) -> Vec<usize> {
 }
 
 /// Rows that share a slab, with `LANES` places of each objective side by side.
+#[derive(Clone)]
 struct Block<const K: usize> {
     places: [[i16; LANES]; K],
     /// One more than each row's front; 0 where there is no row.
     reach: [i16; LANES],
-    /// The largest of this block's and all earlier ones'.
+    /// The largest of this block's and those before it in the slab.
     reach_so_far: i16,
 }
 
-#[derive(Default)]
-struct Slab<const K: usize> {
-    blocks: Vec<Block<K>>,
+/// Where the rows of a slab are.
+#[derive(Clone, Copy, Default)]
+struct Slab {
+    first_block: usize,
     rows: usize,
 }
 
@@ -52,54 +54,90 @@ struct Grid<const K: usize> {
     slabs: usize,
     /// For each objective, slabs per place, in units of 2^-32.
     scale: [u64; K],
+    /// For each objective, how far the next cell is in `reach`.
+    stride: [usize; K],
     /// For each cell, one more than the last front of the rows in it and below, 0 if there are none. There are
     /// `slabs + 1` cells an objective, the first of which are empty.
     reach: Vec<i16>,
-    /// The rows of each slab, objective by objective.
-    rows: Vec<Slab<K>>,
+    /// The slabs of each objective.
+    rows: [Vec<Slab>; K],
+    blocks: Vec<Block<K>>,
 }
 
 impl<const K: usize> Grid<K> {
     fn new(table: &Table) -> Grid<K> {
         let slabs = slabs::<K>(table.len);
         let scale = std::array::from_fn(|k| {
-            let places = (0..table.len).map(|row| table.cell(row, k + 1) + 1).max().unwrap_or(1);
+            let places = table.columns[k].iter().max().map_or(1, |&last| last + 1);
             ((slabs as u64) << 32) / u64::from(places)
         });
-        let rows = std::iter::repeat_with(|| Slab { blocks: Vec::new(), rows: 0 }).take(K * slabs).collect();
-        Grid { slabs, scale, reach: vec![0; (slabs + 1).pow(K as u32)], rows }
+        let mut first_block = 0;
+        let rows = std::array::from_fn(|k| {
+            let mut sizes = vec![0usize; slabs];
+            table.columns[k].iter().for_each(|&place| sizes[slab_of(place, scale[k])] += 1);
+            let place = |size: usize| {
+                let slab = Slab { first_block, rows: 0 };
+                first_block += size.div_ceil(LANES);
+                slab
+            };
+            sizes.into_iter().map(place).collect()
+        });
+        let empty = Block { places: [[i16::MAX; LANES]; K], reach: [0; LANES], reach_so_far: 0 };
+        Grid {
+            slabs,
+            scale,
+            stride: std::array::from_fn(|k| (slabs + 1).pow((K - 1 - k) as u32)),
+            reach: vec![0; (slabs + 1).pow(K as u32)],
+            rows,
+            blocks: vec![empty; first_block],
+        }
     }
 
     fn slab(&self, place: &[i16; K]) -> [usize; K] {
-        std::array::from_fn(|k| (place[k] as u64 * self.scale[k] >> 32) as usize)
+        std::array::from_fn(|k| slab_of(place[k] as u32, self.scale[k]))
     }
 
-    /// Where the cell of these slabs is in `reach`, less one on every objective.
+    /// The cell below that of these slabs on all objectives.
     fn cell_below(&self, slab: &[usize; K]) -> usize {
-        slab.iter().fold(0, |cell, slab| cell * (self.slabs + 1) + slab)
+        slab.iter().zip(self.stride).map(|(slab, stride)| slab * stride).sum()
     }
 
-    /// From a cell to the one above it on all objectives.
+    /// From a cell to the next one on all objectives.
     fn diagonal(&self) -> usize {
-        (0..K).fold(0, |cell, _| cell * (self.slabs + 1) + 1)
+        self.stride.iter().sum()
     }
 
     /// One more than the last front of the rows that are nowhere worse than `place`; 0 if there are none.
     fn reach_below(&self, place: &[i16; K], slab: &[usize; K]) -> i16 {
-        let cell = self.cell_below(slab);
-        let (mut reach, bound) = (self.reach[cell], self.reach[cell + self.diagonal()]);
+        let below = self.cell_below(slab);
+        let mut reach = self.reach[below];
+        let mut cell = below + self.diagonal();
         for k in 0..K {
+            // Rows in this slab or in those not looked at yet reach no further.
+            let bound = self.reach[cell];
             if reach == bound {
                 break;
             }
-            reach = self.rows[k * self.slabs + slab[k]].reach_below(place, reach, bound);
+            reach = reach_within(self.blocks_of(self.rows[k][slab[k]]), place, reach, bound);
+            cell -= self.stride[k];
         }
         reach
     }
 
+    fn blocks_of(&self, slab: Slab) -> &[Block<K>] {
+        &self.blocks[slab.first_block..slab.first_block + slab.rows.div_ceil(LANES)]
+    }
+
     fn insert(&mut self, place: &[i16; K], slab: &[usize; K], reach: i16) {
         for k in 0..K {
-            self.rows[k * self.slabs + slab[k]].push(place, reach);
+            let Slab { first_block, rows } = &mut self.rows[k][slab[k]];
+            let (block, lane) = (*first_block + *rows / LANES, *rows % LANES);
+            let so_far = if *rows == 0 { 0 } else { self.blocks[*first_block + (*rows - 1) / LANES].reach_so_far };
+            *rows += 1;
+            let block = &mut self.blocks[block];
+            (0..K).for_each(|k| block.places[k][lane] = place[k]);
+            block.reach[lane] = reach;
+            block.reach_so_far = so_far.max(reach);
         }
         let start = self.cell_below(slab) + self.diagonal();
         self.raise(0, start, slab, reach);
@@ -109,58 +147,46 @@ impl<const K: usize> Grid<K> {
     /// does too.
     fn raise(&mut self, k: usize, mut cell: usize, slab: &[usize; K], reach: i16) {
         if k + 1 == K {
-            for cell in &mut self.reach[cell..cell + self.slabs - slab[k]] {
-                if *cell >= reach {
+            for cells in self.reach[cell..cell + self.slabs - slab[k]].chunks_mut(LANES) {
+                if cells[0] >= reach {
                     break;
                 }
-                *cell = reach;
+                cells.iter_mut().for_each(|cell| *cell = reach.max(*cell));
             }
             return;
         }
-        let stride = (self.slabs + 1).pow((K - 1 - k) as u32);
         for _ in slab[k]..self.slabs {
             if self.reach[cell] >= reach {
                 break;
             }
             self.raise(k + 1, cell, slab, reach);
-            cell += stride;
+            cell += self.stride[k];
         }
     }
 }
 
-impl<const K: usize> Slab<K> {
-    fn push(&mut self, place: &[i16; K], reach: i16) {
-        let lane = self.rows % LANES;
-        let so_far = self.blocks.last().map_or(0, |block| block.reach_so_far).max(reach);
-        if lane == 0 {
-            self.blocks.push(Block { places: [[i16::MAX; LANES]; K], reach: [0; LANES], reach_so_far: 0 });
+/// The larger of `reach` and what those of the rows in `blocks` reach that are nowhere worse than `place`; none
+/// reaches further than `bound`.
+fn reach_within<const K: usize>(blocks: &[Block<K>], place: &[i16; K], mut reach: i16, bound: i16) -> i16 {
+    for block in blocks.iter().rev() {
+        if block.reach_so_far <= reach || reach == bound {
+            break;
         }
-        if let Some(block) = self.blocks.last_mut() {
-            (0..K).for_each(|k| block.places[k][lane] = place[k]);
-            block.reach[lane] = reach;
-            block.reach_so_far = so_far;
+        let mut reaches = [0i16; LANES];
+        for lane in 0..LANES {
+            let mut worse = 0;
+            for k in 0..K {
+                worse |= -i16::from(block.places[k][lane] > place[k]);
+            }
+            reaches[lane] = block.reach[lane] & !worse;
         }
-        self.rows += 1;
+        reach = reaches.iter().fold(reach, |most, &one| most.max(one));
     }
+    reach
+}
 
-    /// The larger of `reach` and what those of these rows reach that are nowhere worse than `place`.
-    fn reach_below(&self, place: &[i16; K], mut reach: i16, bound: i16) -> i16 {
-        for block in self.blocks.iter().rev() {
-            if block.reach_so_far <= reach || reach == bound {
-                break;
-            }
-            let mut reaches = [0i16; LANES];
-            for lane in 0..LANES {
-                let mut worse = 0;
-                for k in 0..K {
-                    worse |= -i16::from(block.places[k][lane] > place[k]);
-                }
-                reaches[lane] = block.reach[lane] & !worse;
-            }
-            reach = reaches.iter().fold(reach, |most, &one| most.max(one));
-        }
-        reach
-    }
+fn slab_of(place: u32, scale: u64) -> usize {
+    (u64::from(place) * scale >> 32) as usize
 }
 
 /// How many slabs to cut an objective into: the grid has a few cells for each row.

@@ -70,7 +70,7 @@ pub fn non_dominated_sort<P: AsRef<[f64]>>(points: &[P]) -> Fronts {
         return Fronts::from_ranks(ranks_by_sweep(first, second));
     }
     let table = Table::new(points.len(), &columns);
-    let rank_of_row = match table.objectives {
+    let rank_of_row = match objectives {
         3 if table.len <= grid_sort::MOST_ROWS => grid_sort::ranks::<2>(&table),
         4 if table.len <= grid_sort::MOST_ROWS => grid_sort::ranks::<3>(&table),
         _ => bit_sort::ranks(&table),

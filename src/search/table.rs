@@ -5,9 +5,8 @@ use super::ascending::ascending;
 /// Distinct points in lexicographic order, each value replaced by its place among the objective's distinct
 /// values: dominance is the same, and sorting compares integers.
 pub(super) struct Table {
-    pub(super) objectives: usize,
-    /// `len x objectives` places, row by row.
-    cells: Vec<u32>,
+    /// For each objective but the first, whose order is that of the rows, the place of each row.
+    pub(super) columns: Vec<Vec<u32>>,
     /// Distinct points.
     pub(super) len: usize,
     /// The row of each of the caller's points.
@@ -17,45 +16,42 @@ pub(super) struct Table {
 impl Table {
     /// A table of `len` points from one column of [keys](super::ascending::key) an objective.
     pub(super) fn new(len: usize, columns: &[Vec<u64>]) -> Table {
-        let objectives = columns.len();
-        let mut places = vec![0u32; len * objectives];
-        let mut order: Vec<u32> = (0..len as u32).collect();
-        for (objective, keys) in columns.iter().enumerate().rev() {
-            order = ascending(keys);
-            let (mut place, mut last) = (0, order.first().map_or(0, |&point| keys[point as usize]));
-            for &point in &order {
-                let key = keys[point as usize];
-                place += u32::from(key != last);
-                last = key;
-                places[point as usize * objectives + objective] = place;
+        let mut order = columns.first().map_or_else(|| (0..len as u32).collect(), |first| ascending(first));
+        if let Some((first, others)) = columns.split_first() {
+            for ties in order.chunk_by_mut(|&a, &b| first[a as usize] == first[b as usize]) {
+                if ties.len() > 1 {
+                    let rest = |point: u32| others.iter().map(move |keys| keys[point as usize]);
+                    ties.sort_unstable_by(|&a, &b| rest(a).cmp(rest(b)));
+                }
             }
         }
-        // By the first objective so far; equals by the others.
-        let row = |point: u32| &places[point as usize * objectives..(point as usize + 1) * objectives];
-        for ties in order.chunk_by_mut(|&a, &b| row(a).first() == row(b).first()) {
-            if ties.len() > 1 {
-                ties.sort_unstable_by(|&a, &b| row(a).cmp(row(b)));
+        // From here on `order` holds one point a row.
+        let mut row_of = vec![0; len];
+        let mut rows = 0;
+        for next in 0..len {
+            let point = order[next];
+            let differs = |last: u32| columns.iter().any(|keys| keys[last as usize] != keys[point as usize]);
+            if rows == 0 || differs(order[rows - 1]) {
+                order[rows] = point;
+                rows += 1;
             }
+            row_of[point as usize] = rows as u32 - 1;
         }
-        let mut table = Table { objectives, cells: Vec::with_capacity(places.len()), len: 0, row_of: vec![0; len] };
-        let mut last: Option<&[u32]> = None;
-        for &point in &order {
-            if last != Some(row(point)) {
-                last = Some(row(point));
-                table.cells.extend_from_slice(row(point));
-                table.len += 1;
-            }
-            table.row_of[point as usize] = table.len as u32 - 1;
-        }
-        table
+        order.truncate(rows);
+        let places = |keys: &Vec<u64>| places(&order.iter().map(|&point| keys[point as usize]).collect::<Vec<_>>());
+        Table { columns: columns.iter().skip(1).map(places).collect(), len: rows, row_of }
     }
+}
 
-    /// The places of a row, one an objective.
-    pub(super) fn row(&self, row: usize) -> &[u32] {
-        &self.cells[row * self.objectives..(row + 1) * self.objectives]
+/// The place of each key among the distinct keys.
+fn places(keys: &[u64]) -> Vec<u32> {
+    let mut places = vec![0; keys.len()];
+    let (mut place, mut last) = (0, None);
+    for row in ascending(keys) {
+        let key = keys[row as usize];
+        place += u32::from(last.is_some_and(|last| last != key));
+        last = Some(key);
+        places[row as usize] = place;
     }
-
-    pub(super) fn cell(&self, row: usize, objective: usize) -> u32 {
-        self.cells[row * self.objectives + objective]
-    }
+    places
 }
