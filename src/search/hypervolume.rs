@@ -5,6 +5,9 @@
 //! calculating exact hypervolumes", 2012) sliced along the last objective, down to the sweep in three:
 //! O(N² log N) for four.
 
+use super::ascending::{ascending, key};
+use super::local_bounds::{self, LocalBounds};
+
 /// The exact volume of what `points` dominate up to `reference`. Every objective is minimised.
 ///
 /// Points that are not better than the reference in every objective add nothing, nor do values that are missing
@@ -53,6 +56,7 @@ impl Boxes {
             1 => self.cells.iter().copied().fold(0.0, f64::max),
             2 => self.union_2d(),
             3 => self.union_3d(),
+            4 if self.cells.len() / 4 <= local_bounds::MOST_BOXES => self.union_4d(),
             _ => self.union_by_slices(),
         }
     }
@@ -79,6 +83,16 @@ impl Boxes {
     fn union_3d(&self) -> f64 {
         let mut staircase = Staircase::default();
         self.descending().into_iter().map(|row| staircase.add(row[0], row[1]) * row[2]).sum()
+    }
+
+    /// Boxes by descending height, each with the ground that no earlier box covers.
+    fn union_4d(&self) -> f64 {
+        let (rows, _) = self.cells.as_chunks::<4>();
+        let keys: Vec<u64> = rows.iter().map(|row| !key(row[3])).collect();
+        let rows: Vec<&[f64; 4]> = ascending(&keys).into_iter().map(|index| &rows[index as usize]).collect();
+        let ground: Vec<[f64; 3]> = rows.iter().map(|&&[x, y, z, _]| [x, y, z]).collect();
+        let mut free = LocalBounds::new(&ground);
+        rows.iter().enumerate().map(|(index, row)| free.add(index) * row[3]).sum()
     }
 
     /// Adding boxes by descending height, each adds its height times the ground that no earlier box covers.

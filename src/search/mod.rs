@@ -4,6 +4,7 @@
 mod ascending;
 mod bit_sort;
 mod grid_sort;
+mod local_bounds;
 mod table;
 
 pub mod crowding;
