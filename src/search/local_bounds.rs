@@ -54,74 +54,81 @@ impl LocalBounds {
             corners.push((corner, places));
         }
         let mut bounds = LocalBounds { corners, blocks: Vec::new(), len: 0 };
-        bounds.push([beyond, beyond + 1, beyond + 2]);
+        bounds.put(None, [beyond, beyond + 1, beyond + 2]);
         bounds
     }
 
     /// Adds a box and returns the volume that no box before it has.
     pub(super) fn add(&mut self, index: usize) -> f64 {
         let (corner, places) = self.corners[index];
+        let side = index as u16;
         let mut volume = 0.0;
-        let mut inside: Vec<usize> = Vec::new();
-        for (number, block) in self.blocks.iter().enumerate() {
-            let mut hits = [0i16; LANES];
-            for lane in 0..LANES {
-                let mut hit = -1;
-                for axis in 0..AXES {
-                    hit &= -i16::from(block.places[axis][lane] > places[axis]);
+        // From the last to the first, so that what is moved or added has been looked at.
+        for number in (0..self.blocks.len()).rev() {
+            let mut inside = self.blocks[number].inside(&places);
+            while inside != 0 {
+                let lane = inside.ilog2() as usize;
+                inside ^= 1 << lane;
+                let [i, j, k] = self.blocks[number].sides[lane];
+                let [(x, at_x), (y, at_y), (z, at_z)] = [i, j, k].map(|side| self.corners[side as usize]);
+                volume +=
+                    (corner[0] - x[0]) * (least(corner[1], x[1]) - y[1]) * (least(corner[2], least(x[2], y[2])) - z[2]);
+                let mut free = Some((number, lane));
+                if places[0] > at_y[0].max(at_z[0]) {
+                    self.put(free.take(), [side, j, k]);
                 }
-                hits[lane] = hit;
-            }
-            if hits.iter().fold(0, |any, hit| any | hit) != 0 {
-                inside.extend((0..LANES).filter(|&lane| hits[lane] != 0).map(|lane| number * LANES + lane));
-            }
-        }
-        let removed: Vec<[u16; AXES]> =
-            inside.iter().map(|&bound| self.blocks[bound / LANES].sides[bound % LANES]).collect();
-        // From the last to the first, so that none of those still to be removed moves.
-        for &bound in inside.iter().rev() {
-            self.remove(bound);
-        }
-        for sides in removed {
-            let [x, y, z] = sides.map(|side| self.corners[side as usize]);
-            volume += (corner[0] - x.0[0])
-                * (least(corner[1], x.0[1]) - y.0[1])
-                * (least(corner[2], least(x.0[2], y.0[2])) - z.0[2]);
-            let index = index as u16;
-            if places[0] > y.1[0].max(z.1[0]) {
-                self.push([index, sides[1], sides[2]]);
-            }
-            if places[1] > x.1[1].max(z.1[1]) {
-                self.push([sides[0], index, sides[2]]);
-            }
-            if places[2] > x.1[2].max(y.1[2]) {
-                self.push([sides[0], sides[1], index]);
+                if places[1] > at_x[1].max(at_z[1]) {
+                    self.put(free.take(), [i, side, k]);
+                }
+                if places[2] > at_x[2].max(at_y[2]) {
+                    self.put(free.take(), [i, j, side]);
+                }
+                if let Some(place) = free {
+                    self.remove(place);
+                }
             }
         }
         volume
     }
 
-    fn push(&mut self, sides: [u16; AXES]) {
-        let (block, lane) = (self.len / LANES, self.len % LANES);
+    /// Writes a bound to a place that has become free, or after the last.
+    fn put(&mut self, place: Option<(usize, usize)>, sides: [u16; AXES]) {
+        let (block, lane) = place.unwrap_or((self.len / LANES, self.len % LANES));
+        self.len += usize::from(place.is_none());
         if block == self.blocks.len() {
             self.blocks.push(EMPTY);
         }
+        let block = &mut self.blocks[block];
         for axis in 0..AXES {
-            self.blocks[block].places[axis][lane] = self.corners[sides[axis] as usize].1[axis];
+            block.places[axis][lane] = self.corners[sides[axis] as usize].1[axis];
         }
-        self.blocks[block].sides[lane] = sides;
-        self.len += 1;
+        block.sides[lane] = sides;
     }
 
     /// Puts the last bound in the place of this one.
-    fn remove(&mut self, bound: usize) {
+    fn remove(&mut self, (block, lane): (usize, usize)) {
         self.len -= 1;
-        let (from, to) = ((self.len / LANES, self.len % LANES), (bound / LANES, bound % LANES));
-        for axis in 0..AXES {
-            self.blocks[to.0].places[axis][to.1] = self.blocks[from.0].places[axis][from.1];
-            self.blocks[from.0].places[axis][from.1] = i16::MIN;
+        let last = &mut self.blocks[self.len / LANES];
+        let sides = last.sides[self.len % LANES];
+        (0..AXES).for_each(|axis| last.places[axis][self.len % LANES] = i16::MIN);
+        if (block, lane) != (self.len / LANES, self.len % LANES) {
+            self.put(Some((block, lane)), sides);
         }
-        self.blocks[to.0].sides[to.1] = self.blocks[from.0].sides[from.1];
+    }
+}
+
+impl Block {
+    /// A bit for each bound that is inside the box with these places.
+    fn inside(&self, places: &[i16; AXES]) -> u16 {
+        let mut bits = 0;
+        for lane in 0..LANES {
+            let mut inside = -1;
+            for axis in 0..AXES {
+                inside &= -i16::from(self.places[axis][lane] > places[axis]);
+            }
+            bits |= inside as u16 & 1 << lane;
+        }
+        bits
     }
 }
 
