@@ -61,11 +61,10 @@ impl Boxes {
         }
     }
 
-    /// Rows with the largest last value first. Rows that come sorted cost one pass.
-    fn descending(&self) -> Vec<&[f64]> {
-        let mut rows: Vec<&[f64]> = self.rows().collect();
-        rows.sort_by(|a, b| b[self.width - 1].total_cmp(&a[self.width - 1]));
-        rows
+    /// Rows with the largest last value first.
+    fn descending(&self) -> impl Iterator<Item = &[f64]> {
+        let keys: Vec<u64> = self.rows().map(|row| !key(row[self.width - 1])).collect();
+        ascending(&keys).into_iter().map(|index| &self.cells[index as usize * self.width..][..self.width])
     }
 
     fn union_2d(&self) -> f64 {
@@ -82,15 +81,13 @@ impl Boxes {
 
     fn union_3d(&self) -> f64 {
         let mut staircase = Staircase::default();
-        self.descending().into_iter().map(|row| staircase.add(row[0], row[1]) * row[2]).sum()
+        self.descending().map(|row| staircase.add(row[0], row[1]) * row[2]).sum()
     }
 
     /// Boxes by descending height, each with the ground that no earlier box covers.
     fn union_4d(&self) -> f64 {
-        let (rows, _) = self.cells.as_chunks::<4>();
-        let keys: Vec<u64> = rows.iter().map(|row| !key(row[3])).collect();
-        let rows: Vec<&[f64; 4]> = ascending(&keys).into_iter().map(|index| &rows[index as usize]).collect();
-        let ground: Vec<[f64; 3]> = rows.iter().map(|&&[x, y, z, _]| [x, y, z]).collect();
+        let rows: Vec<[f64; 4]> = self.descending().map(|row| [row[0], row[1], row[2], row[3]]).collect();
+        let ground: Vec<[f64; 3]> = rows.iter().map(|&[x, y, z, _]| [x, y, z]).collect();
         let mut free = LocalBounds::new(&ground);
         rows.iter().enumerate().map(|(index, row)| free.add(index) * row[3]).sum()
     }
@@ -200,7 +197,13 @@ impl Staircase {
         }
         area += (x - edge) * (y - floor);
         let swallowed = right + usize::from(beyond.is_some_and(|corner| corner.0 == x));
-        self.corners.splice(left..swallowed, [(x, y)]);
+        if left == swallowed {
+            self.corners.insert(left, (x, y));
+        } else {
+            self.corners[left] = (x, y);
+            self.corners.copy_within(swallowed.., left + 1);
+            self.corners.truncate(self.corners.len() + left + 1 - swallowed);
+        }
         area
     }
 }
