@@ -34,44 +34,47 @@ pub(super) fn ascending(keys: &[u64]) -> Vec<u32> {
     let cut = width.saturating_sub(32);
     let entry = |(index, &key): (usize, &u64)| ((key - least) >> cut) << 32 | index as u64;
     let mut entries: Vec<u64> = keys.iter().enumerate().map(entry).collect();
-    let digit = if keys.len() < 1024 { 8 } else { 11 };
-    let low = 32 + width.min(32).saturating_sub(2 * digit);
-    by_two_digits(&mut entries, low, digit);
-    if low > 32 {
+    let sorted_bits = if keys.len() < 1024 {
+        by_two_digits::<256>(&mut entries, width.min(32))
+    } else {
+        by_two_digits::<2048>(&mut entries, width.min(32))
+    };
+    if sorted_bits < width.min(32) {
         insert_the_rest(&mut entries);
     }
-    if cut > 0 {
+    if cut > 0 && entries.windows(2).any(|pair| (pair[0] ^ pair[1]) >> 32 == 0) {
         for ties in entries.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
-            if ties.len() > 1 {
-                ties.sort_unstable_by_key(|&entry| (keys[entry as u32 as usize], entry));
-            }
+            ties.sort_unstable_by_key(|&entry| (keys[entry as u32 as usize], entry));
         }
     }
     entries.into_iter().map(|entry| entry as u32).collect()
 }
 
-/// Sorts by the two digits from bit `low` on, the rest staying in order: two passes of counting.
-fn by_two_digits(entries: &mut Vec<u64>, low: u32, digit: u32) {
-    let mask = (1usize << digit) - 1;
-    let mut ends = vec![0u32; 2 << digit];
-    let (first, second) = ends.split_at_mut(1 << digit);
+/// Sorts numbers of `width` bits, which begin at bit 32, by their two leading digits of `VALUES` values, the rest
+/// staying in order: two passes of counting. Returns how many bits are in order.
+fn by_two_digits<const VALUES: usize>(entries: &mut Vec<u64>, width: u32) -> u32 {
+    let digit = VALUES.ilog2();
+    let low = 32 + width.saturating_sub(2 * digit);
+    let value = |entry: u64, low: u32| (entry >> low) as usize % VALUES;
+    let (mut first, mut second) = ([0u32; VALUES], [0u32; VALUES]);
     for &entry in entries.iter() {
-        first[(entry >> low) as usize & mask] += 1;
-        second[(entry >> (low + digit)) as usize & mask] += 1;
+        first[value(entry, low)] += 1;
+        second[value(entry, low + digit)] += 1;
     }
     let mut moved = vec![0; entries.len()];
-    for (low, places) in [(low, first), (low + digit, second)] {
+    for (low, places) in [(low, &mut first), (low + digit, &mut second)] {
         let mut start = 0;
         for place in places.iter_mut() {
             start += std::mem::replace(place, start);
         }
         for &entry in entries.iter() {
-            let place = &mut places[(entry >> low) as usize & mask];
+            let place = &mut places[value(entry, low)];
             moved[*place as usize] = entry;
             *place += 1;
         }
         std::mem::swap(entries, &mut moved);
     }
+    width.min(2 * digit)
 }
 
 /// Insertion sort, which is quick on what is nearly sorted; all is compared when it is not.

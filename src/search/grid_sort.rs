@@ -16,7 +16,7 @@ use super::table::Table;
 pub(super) const MOST_ROWS: usize = i16::MAX as usize;
 /// Rows compared together.
 const LANES: usize = 16;
-const CELLS_A_ROW: f64 = 2.0;
+const CELLS_A_ROW: f64 = 1.0;
 
 /// The front of each row of a table with one objective more than `K`.
 pub(super) fn ranks<const K: usize>(table: &Table) -> Vec<usize> {
@@ -192,4 +192,27 @@ fn slab_of(place: u32, scale: u64) -> usize {
 /// How many slabs to cut an objective into: the grid has a few cells for each row.
 fn slabs<const K: usize>(rows: usize) -> usize {
     ((rows as f64 * CELLS_A_ROW).powf(1.0 / K as f64) as usize).clamp(4, 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::bit_sort;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn ranks_are_those_of_sets_of_bits(
+            columns in (3..5usize, 1..1500usize, prop::sample::select(vec![3u64, 40, 1 << 20])).prop_flat_map(
+                |(objectives, points, values)| {
+                    prop::collection::vec(prop::collection::vec(0..values, points), objectives)
+                },
+            )
+        ) {
+            let table = Table::new(columns[0].len(), &columns);
+            let ranks = if columns.len() == 3 { ranks::<2>(&table) } else { ranks::<3>(&table) };
+            prop_assert_eq!(ranks, bit_sort::ranks(&table));
+        }
+    }
 }

@@ -178,7 +178,19 @@ mod tests {
             1 => Just(-0.0),
         ];
         (1usize..6).prop_flat_map(move |objectives| {
-            prop::collection::vec(prop::collection::vec(value.clone(), objectives), 0..200)
+            // Now and then a point lacks its last values; the first point says how many there are.
+            let length = prop_oneof![9 => Just(objectives), 1 => 1..objectives + 1];
+            let point = (prop::collection::vec(value.clone(), objectives), length).prop_map(|(mut point, length)| {
+                point.truncate(length);
+                point
+            });
+            (prop::collection::vec(value.clone(), objectives), prop::collection::vec(point, 0..200)).prop_map(
+                |(first, others)| {
+                    let mut points = vec![first];
+                    points.extend(others);
+                    points
+                },
+            )
         })
     }
 
