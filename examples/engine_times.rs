@@ -40,7 +40,12 @@ fn main() {
         for (kind, points) in [("cloud", cloud(SORTED, objectives)), ("front", front(SORTED, objectives))] {
             let of = format!("{SORTED} points of a {kind}, {objectives} objectives");
             let points = black_box(&points);
-            report(&format!("sort {of}"), 100, |sorted| sorted.fronts().len() as f64, || non_dominated_sort(points));
+            report(
+                &format!("sort {of}"),
+                100,
+                |sorted: &Fronts| sorted.fronts().len() as f64,
+                || non_dominated_sort(points),
+            );
             let sorted = non_dominated_sort(points);
             report(&format!("crowding of {of}"), 100, finite, || crowding(points, &sorted));
             let both = || crowding(points, &non_dominated_sort(points));

@@ -112,13 +112,13 @@ impl<const K: usize> Grid<K> {
         let below = self.cell_below(slab);
         let mut reach = self.reach[below];
         let mut cell = below + self.diagonal();
-        for k in 0..K {
+        for (k, &slab) in slab.iter().enumerate() {
             // Rows in this slab or in those not looked at yet reach no further.
             let bound = self.reach[cell];
             if reach == bound {
                 break;
             }
-            reach = reach_within(self.blocks_of(self.rows[k][slab[k]]), place, reach, bound);
+            reach = reach_within(self.blocks_of(self.rows[k][slab]), place, reach, bound);
             cell -= self.stride[k];
         }
         reach
@@ -129,8 +129,8 @@ impl<const K: usize> Grid<K> {
     }
 
     fn insert(&mut self, place: &[i16; K], slab: &[usize; K], reach: i16) {
-        for k in 0..K {
-            let Slab { first_block, rows } = &mut self.rows[k][slab[k]];
+        for (of_objective, &slab) in self.rows.iter_mut().zip(slab) {
+            let Slab { first_block, rows } = &mut of_objective[slab];
             let (block, lane) = (*first_block + *rows / LANES, *rows % LANES);
             let so_far = if *rows == 0 { 0 } else { self.blocks[*first_block + (*rows - 1) / LANES].reach_so_far };
             *rows += 1;
@@ -173,12 +173,12 @@ fn reach_within<const K: usize>(blocks: &[Block<K>], place: &[i16; K], mut reach
             break;
         }
         let mut reaches = [0i16; LANES];
-        for lane in 0..LANES {
+        for (lane, reach) in reaches.iter_mut().enumerate() {
             let mut worse = 0;
-            for k in 0..K {
-                worse |= -i16::from(block.places[k][lane] > place[k]);
+            for (theirs, &ours) in block.places.iter().zip(place) {
+                worse |= -i16::from(theirs[lane] > ours);
             }
-            reaches[lane] = block.reach[lane] & !worse;
+            *reach = block.reach[lane] & !worse;
         }
         reach = reaches.iter().fold(reach, |most, &one| most.max(one));
     }
@@ -186,7 +186,7 @@ fn reach_within<const K: usize>(blocks: &[Block<K>], place: &[i16; K], mut reach
 }
 
 fn slab_of(place: u32, scale: u64) -> usize {
-    (u64::from(place) * scale >> 32) as usize
+    ((u64::from(place) * scale) >> 32) as usize
 }
 
 /// How many slabs to cut an objective into: the grid has a few cells for each row.

@@ -99,8 +99,8 @@ impl LocalBounds {
             self.blocks.push(EMPTY);
         }
         let block = &mut self.blocks[block];
-        for axis in 0..AXES {
-            block.places[axis][lane] = self.corners[sides[axis] as usize].1[axis];
+        for (axis, &side) in sides.iter().enumerate() {
+            block.places[axis][lane] = self.corners[side as usize].1[axis];
         }
         block.sides[lane] = sides;
     }
@@ -123,8 +123,8 @@ impl Block {
         let mut bits = 0;
         for lane in 0..LANES {
             let mut inside = -1;
-            for axis in 0..AXES {
-                inside &= -i16::from(self.places[axis][lane] > places[axis]);
+            for (theirs, &ours) in self.places.iter().zip(places) {
+                inside &= -i16::from(theirs[lane] > ours);
             }
             bits |= inside as u16 & 1 << lane;
         }
