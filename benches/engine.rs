@@ -1,38 +1,21 @@
-//! The search engine's numbers: non-dominated sorting of 10,000 points, hypervolumes of fronts of 500.
+//! The search engine's numbers: non-dominated sorting and crowding of 10,000 points, hypervolumes of fronts of 500.
 //!
-//! `scripts/bench/pymoo_engine.py` times pymoo and moocore on the same arrays. Both make them from the same generator
-//! and print the same check values: the number of fronts, and the volume.
+//! `scripts/bench/pymoo_engine.py` compares with pymoo and moocore on the same arrays, by `examples/engine_times.rs`.
 
-use criadero::search::{hypervolume, non_dominated_sort};
+mod arrays;
+
+use arrays::{FRONT, SORTED, cloud, front};
+use criadero::search::{Fronts, crowding_distance, hypervolume, non_dominated_sort};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
-const SORTED: usize = 10_000;
-const FRONT: usize = 500;
-
-/// SplitMix64 (Steele et al. 2014), the upper 53 bits as a number in 0..1.
-fn uniform(seed: u64, place: u64) -> f64 {
-    let mut bits = seed.wrapping_add((place + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((bits ^ (bits >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+/// The crowding distances of each front.
+fn crowding(fronts: &[Vec<&Vec<f64>>]) -> Vec<Vec<f64>> {
+    fronts.iter().map(|front| crowding_distance(front)).collect()
 }
 
-/// Points anywhere in the unit cube.
-fn cloud(count: usize, objectives: usize) -> Vec<Vec<f64>> {
-    let place = |point: usize, objective: usize| (point * objectives + objective) as u64;
-    let point = |point| (0..objectives).map(|objective| uniform(objectives as u64, place(point, objective))).collect();
-    (0..count).map(point).collect()
-}
-
-/// Points on the unit sphere, none of which dominates another.
-fn front(count: usize, objectives: usize) -> Vec<Vec<f64>> {
-    let mut points = cloud(count, objectives);
-    for point in &mut points {
-        let length = point.iter().map(|value| value * value).sum::<f64>().sqrt();
-        point.iter_mut().for_each(|value| *value /= length);
-    }
-    points
+fn members<'a>(points: &'a [Vec<f64>], fronts: &Fronts) -> Vec<Vec<&'a Vec<f64>>> {
+    fronts.fronts().iter().map(|front| front.iter().map(|&point| &points[point]).collect()).collect()
 }
 
 fn sort(criterion: &mut Criterion) {
@@ -41,6 +24,12 @@ fn sort(criterion: &mut Criterion) {
             let name = format!("sort {SORTED} points of a {kind}, {objectives} objectives");
             println!("{name}: {} fronts", non_dominated_sort(&points).fronts().len());
             criterion.bench_function(&name, |bencher| bencher.iter(|| non_dominated_sort(black_box(&points))));
+            let fronts = members(&points, &non_dominated_sort(&points));
+            let name = format!("crowding of {SORTED} points of a {kind}, {objectives} objectives");
+            criterion.bench_function(&name, |bencher| bencher.iter(|| crowding(black_box(&fronts))));
+            let name = format!("sort and crowding of {SORTED} points of a {kind}, {objectives} objectives");
+            let both = |points| crowding(&members(points, &non_dominated_sort(points)));
+            criterion.bench_function(&name, |bencher| bencher.iter(|| both(black_box(&points))));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How much room a point has on its front.
 
+use super::ascending::{ascending, key, value};
+
 /// Crowding distance (Deb et al. 2002, section III.B), by pymoo's conventions: for each objective the gap between
 /// a point's two neighbours over the objective's range, averaged over the objectives.
 ///
@@ -16,19 +18,20 @@ pub fn crowding_distance<P: AsRef<[f64]>>(points: &[P]) -> Vec<f64> {
     let objectives = points.iter().map(|point| point.as_ref().len()).min().unwrap_or(0);
     let mut distances = vec![0.0; points.len()];
     for objective in 0..objectives {
-        let value = |point: usize| points[point].as_ref()[objective] + 0.0; // 0 has one sign
-        let mut order: Vec<usize> = (0..points.len()).collect();
+        let keys: Vec<u64> = points.iter().map(|point| key(point.as_ref()[objective])).collect();
         // Stable, as the first of several equal values is meant to be the first point.
-        order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
-        let range = value(order[order.len() - 1]) - value(order[0]);
+        let order = ascending(&keys);
+        let sorted: Vec<f64> = order.iter().map(|&point| value(keys[point as usize])).collect();
+        let range = sorted[sorted.len() - 1] - sorted[0];
         if range == 0.0 {
             continue;
         }
         let gap = |gap: f64| if (gap / range).is_nan() { 0.0 } else { gap / range };
-        for (place, &point) in order.iter().enumerate() {
-            let before = if place == 0 { f64::INFINITY } else { value(point) - value(order[place - 1]) };
-            let after = order.get(place + 1).map_or(f64::INFINITY, |&next| value(next) - value(point));
-            distances[point] += gap(before) + gap(after);
+        let gaps = sorted.windows(2).map(|pair| gap(pair[1] - pair[0]));
+        let mut before = gap(f64::INFINITY);
+        for (&point, after) in order.iter().zip(gaps.chain([gap(f64::INFINITY)])) {
+            distances[point as usize] += before + after;
+            before = after;
         }
     }
     if objectives > 0 {

@@ -1,9 +1,13 @@
 //! The hypervolume indicator: how much of objective space a set of points dominates.
 //!
 //! Two objectives are swept in O(N log N); three likewise, over a staircase (Beume et al., "On the complexity of
-//! computing the hypervolume indicator", 2009). From four on it is WFG (While et al., "A fast way of
-//! calculating exact hypervolumes", 2012) sliced along the last objective, down to the sweep in three:
-//! O(N² log N) for four.
+//! computing the hypervolume indicator", 2009). Four are sliced along the last one, each slice adding what the
+//! local bounds of the ground that it takes say (`local_bounds`): O(N²) at worst, in comparisons sixteen at a
+//! time. From five on it is WFG (While et al., "A fast way of calculating exact hypervolumes", 2012) sliced along
+//! the last objective, down to four.
+
+use super::ascending::{ascending, key};
+use super::local_bounds::{self, LocalBounds};
 
 /// The exact volume of what `points` dominate up to `reference`. Every objective is minimised.
 ///
@@ -53,15 +57,15 @@ impl Boxes {
             1 => self.cells.iter().copied().fold(0.0, f64::max),
             2 => self.union_2d(),
             3 => self.union_3d(),
+            4 if self.cells.len() / 4 <= local_bounds::MOST_BOXES => self.union_4d(),
             _ => self.union_by_slices(),
         }
     }
 
-    /// Rows with the largest last value first. Rows that come sorted cost one pass.
-    fn descending(&self) -> Vec<&[f64]> {
-        let mut rows: Vec<&[f64]> = self.rows().collect();
-        rows.sort_by(|a, b| b[self.width - 1].total_cmp(&a[self.width - 1]));
-        rows
+    /// Rows with the largest last value first.
+    fn descending(&self) -> impl Iterator<Item = &[f64]> {
+        let keys: Vec<u64> = self.rows().map(|row| !key(row[self.width - 1])).collect();
+        ascending(&keys).into_iter().map(|index| &self.cells[index as usize * self.width..][..self.width])
     }
 
     fn union_2d(&self) -> f64 {
@@ -78,7 +82,15 @@ impl Boxes {
 
     fn union_3d(&self) -> f64 {
         let mut staircase = Staircase::default();
-        self.descending().into_iter().map(|row| staircase.add(row[0], row[1]) * row[2]).sum()
+        self.descending().map(|row| staircase.add(row[0], row[1]) * row[2]).sum()
+    }
+
+    /// Boxes by descending height, each with the ground that no earlier box covers.
+    fn union_4d(&self) -> f64 {
+        let rows: Vec<[f64; 4]> = self.descending().map(|row| [row[0], row[1], row[2], row[3]]).collect();
+        let ground: Vec<[f64; 3]> = rows.iter().map(|&[x, y, z, _]| [x, y, z]).collect();
+        let mut free = LocalBounds::new(&ground);
+        rows.iter().enumerate().map(|(index, row)| free.add(index) * row[3]).sum()
     }
 
     /// Adding boxes by descending height, each adds its height times the ground that no earlier box covers.
@@ -186,7 +198,13 @@ impl Staircase {
         }
         area += (x - edge) * (y - floor);
         let swallowed = right + usize::from(beyond.is_some_and(|corner| corner.0 == x));
-        self.corners.splice(left..swallowed, [(x, y)]);
+        if left == swallowed {
+            self.corners.insert(left, (x, y));
+        } else {
+            self.corners[left] = (x, y);
+            self.corners.copy_within(swallowed.., left + 1);
+            self.corners.truncate(self.corners.len() + left + 1 - swallowed);
+        }
         area
     }
 }
@@ -222,6 +240,19 @@ mod tests {
             // Whole numbers, so both sums are exact; some points are on or beyond the reference.
             let reference = vec![7.0; points[0].len()];
             prop_assert_eq!(hypervolume(&points, &reference), by_inclusion_exclusion(&points, &reference));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn four_objectives_have_the_volume_of_their_slices(
+            cells in prop::collection::vec(prop_oneof![3 => 0.0..1.0f64, 1 => Just(0.5)], 4..800)
+        ) {
+            let cells = cells[..cells.len() / 4 * 4].iter().map(|cell| cell + 1e-3).collect();
+            let boxes = Boxes { width: 4, cells };
+            let (volume, slices) = (boxes.union_4d(), boxes.union_by_slices());
+            prop_assert!((volume - slices).abs() <= 1e-12 * slices, "{volume} against {slices}");
         }
     }
 

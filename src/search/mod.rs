@@ -1,6 +1,12 @@
 //! Search algorithms: ask/tell over genomes and numbers, no tensors. Every objective is minimised. Only [`run`],
 //! `race`, `scoring`, `front`, [`settings`] and [`journal`] know evaluators.
 
+mod ascending;
+mod bit_sort;
+mod grid_sort;
+mod local_bounds;
+mod table;
+
 pub mod crowding;
 pub mod hypervolume;
 pub mod knee;
