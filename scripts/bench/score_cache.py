@@ -7,6 +7,8 @@ from pathlib import Path
 
 # As searches cut sequences.
 MAX_LENGTH = 2048
+# Networks that are scored before any of them is kept.
+AT_ONCE = 50
 
 
 def json_lines(path):
@@ -54,10 +56,10 @@ class ScoreCache:
         self.known = {row["genome"]: row for row in json_lines(self.path)}
 
     def of(self, genomes):
-        """`{genome: {"genome", "choice_nll", "acc"}}` of these networks, the unknown ones scored as one population."""
+        """`{genome: {"genome", "choice_nll", "acc"}}` of these networks, the unknown ones scored together."""
         unknown = [genome for genome in dict.fromkeys(genomes) if genome not in self.known]
-        if unknown:
-            found = evaluate(self.options, self.split, self.limit, unknown)
+        for start in range(0, len(unknown), AT_ONCE):
+            found = evaluate(self.options, self.split, self.limit, unknown[start : start + AT_ONCE])
             rows = [{name: row[name] for name in ["genome", "choice_nll", "acc"]} for row in found]
             append(self.path, rows)
             self.known.update((row["genome"], row) for row in rows)

@@ -220,33 +220,35 @@ def judge(bench, trajectories):
     arm = next(one for one in trajectories if one.side != "peer")
     front = lambda one: json.loads((bench.options.work / "ours" / f"{one.side}-{one.seed}-{bench.size}" / "front.json").read_text())
     [chance] = front(arm)["chance"]
-    genomes = {network.genome for one in trajectories for front in one.fronts() for network in front}
+    genomes = {network.genome for one in trajectories for networks in one.fronts() for network in networks}
+    bench.log(f"measuring {len(genomes)} networks of all fronts on held-out items")
     accuracies = {genome: row["acc"] for genome, row in bench.held_out.of(sorted(genomes)).items()}
     for one in trajectories:
         one.judge(accuracies, chance, bench.space.params(bench.space.parent()))
         if one.side != "peer" and abs(one.steps[-1].hypervolume - front(one)["hypervolume"]) > 1e-9:
-            raise SystemExit(f"{one.side}, seed {one.seed}: hypervolume {one.steps[-1].hypervolume}, but front.json has {front(one)['hypervolume']}")
+            raise SystemExit(f"{one.side}, seed {one.seed}: the hypervolume is {one.steps[-1].hypervolume}, in front.json "
+                             f"{front(one)['hypervolume']}")
 
 
 def costs(bench, trajectory):
     """Seconds a network, population by population of a real run, everything in turn:
 
     `lm_eval` for one zero-padded network (A); `whole`, the parent alone in criadero (B); `alone`, networks of the population
-    one by one (C); `together`, the population at once (D). Networks alone are scored in one process after a first
-    one that is not counted, so that no loading is in B and C.
+    one by one (C); `together`, the population at once (D). Networks alone are scored in one process after the smallest,
+    which is not counted, so that nothing is touched for the first time in B and C; in D it is.
     """
     path = bench.options.work / f"costs-{trajectory.side}-{trajectory.seed}-{bench.size}.jsonl"
     known = {row["population"] for row in json_lines(path)}
-    parent = bench.space.parent()
+    parent, smallest = bench.space.parent(), bench.space.smallest()
     for population in range(len(trajectory.clock)):
-        if population in known:
-            continue
         genomes = [one.genome for one in trajectory.networks if one.population == population]
-        others = [genome for genome in genomes if genome != parent]
+        others = [genome for genome in genomes if genome not in (parent, smallest)]
+        if population in known or not others:
+            continue
         chosen = others[:: max(1, len(others) // bench.options.alone)][: bench.options.alone]
         lm_eval = [bench.harness.score(genome, bench.best_batch)[1] for genome in chosen[:2]]
         together = evaluate(bench.options, "search", bench.options.limit, genomes)[0]["seconds"]
-        warm, whole, *alone = evaluate(bench.options, "search", bench.options.limit, [bench.space.smallest(), parent, *chosen], alone=True)
+        _, whole, *alone = evaluate(bench.options, "search", bench.options.limit, [smallest, parent, *chosen], alone=True)
         row = {"population": population, "networks": len(genomes), "lm_eval": statistics.mean(lm_eval), "whole": whole["seconds"],
                "alone": statistics.mean(one["seconds"] for one in alone), "together": together / len(genomes)}
         append(path, [row])
@@ -347,7 +349,7 @@ def main():
     draw(trajectories, title, options.out / "hypervolume.png")
     summary = search_summary.text(options, equal, batch_seconds(bench), charged, trajectories, spent)
     (options.out / "summary.txt").write_text(summary, encoding="utf-8")
-    print(summary)
+    print(summary, end="")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def hypervolume(points):
 
 
 def draw(trajectories, title, path):
-    """Hypervolume against seconds, a line a seed and a colour a side."""
+    """Hypervolume against seconds: a line a seed, a colour and a dash a side."""
     import matplotlib
 
     matplotlib.use("Agg")

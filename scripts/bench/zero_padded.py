@@ -12,6 +12,7 @@ import pathlib
 import sys
 import time
 
+os.environ["TQDM_DISABLE"] = "1"  # the harness draws a bar for every task that it builds
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "parity"))
 
 import offline_tasks
