@@ -1,14 +1,14 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench clean
+.PHONY: help libtorch assets demo test parity bench bench-search clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
 export CRIADERO_CACHE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 libtorch: ## prepare libtorch 2.11 for the CPU; CUDA=1 for NVIDIA GPUs; LIBTORCH or LIBTORCH_USE_PYTORCH=1 to bring your own
 	@$(PYTHON) scripts/setup/libtorch.py $(if $(filter-out 0,$(CUDA)),--cuda)
@@ -37,6 +37,10 @@ bench: libtorch assets ## time the search engine, beside pymoo if it is there; N
 	if $(PYTHON) -c 'import pymoo, moocore'; then $(PYTHON) scripts/bench/pymoo_engine.py; fi
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/search_baseline.py --model "$$(scripts/supernet.sh)"
+
+bench-search: libtorch assets ## the search against pymoo with lm-evaluation-harness (needs both), numbers in results/bench-search; FLAGS="--quick"
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/search_peer.py --model "$$(scripts/supernet.sh)" $(FLAGS)
 
 clean: ## remove what cargo built; the cache of downloads stays
 	cargo clean

@@ -1,6 +1,7 @@
 //! `criadero rank`, `eval`, `search` and `export` through the real binary: on the tiny model, and on SmolLM2-135M where
 //! `make assets` has put it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +10,7 @@ use criadero::eval::dataset::default_data_dir;
 use serde_json::{Value, json};
 
 const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
 
 fn criadero(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
@@ -243,6 +245,80 @@ fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
     assert!(divergences[1..].iter().all(|kl| *kl > 1e-5), "{divergences:?}");
     let out = succeed(&["plot", &run]);
     assert!(out.contains("front.png") && dir.path().join("run/report.html").is_file(), "{out}");
+}
+
+#[test]
+fn a_split_and_a_file_of_genomes_are_scored_as_a_search_scores_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 40);
+    let (nll, run) = (format!("choice_nll:{task}"), dir.path().join("run").display().to_string());
+    let limits = ["--limit", "9", "--held-out", "8", "--evals", "8", "--population", "4", "--threads", "1"];
+    let mut search = vec!["search", "tiny", "--model", TINY, "--objective", &nll, "--objective", "params"];
+    search.extend(limits);
+    search.extend(["--out", &run]);
+    succeed(&search);
+    let evaluations = dir.path().join("run/evaluations.csv");
+    let mut reader = csv::Reader::from_path(evaluations).unwrap();
+    let rows: Vec<(String, f64)> =
+        reader.records().map(|row| row.unwrap()).map(|row| (row[2].to_string(), row[3].parse().unwrap())).collect();
+    assert_eq!(rows.len(), 8);
+
+    let file = dir.path().join("genomes.txt");
+    let lines: String = rows.iter().map(|(genome, _)| format!("{genome}\n")).collect();
+    fs::write(&file, format!("# twice the same network\n{lines}\n{lines}")).unwrap();
+    let items = dir.path().join("items.jsonl");
+    let (file, items_file) = (file.display().to_string(), items.display().to_string());
+    let score = |split: &str, limit: &str, which: &[&str]| -> Vec<Value> {
+        let mut arguments = vec!["eval", TINY, "--task", &task, "--split", split, "--limit", limit, "--threads", "1"];
+        arguments.extend(["--json", "--per-item", &items_file]);
+        arguments.extend(which);
+        succeed(&arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let together = score("search", "9", &["--genomes", &file]);
+    assert_eq!(together.len(), rows.len(), "each network once");
+    for ((genome, choice_nll), found) in rows.iter().zip(&together) {
+        assert_eq!((found["genome"].as_str(), found["items"].as_u64()), (Some(genome.as_str()), Some(9)));
+        assert_eq!(found["choice_nll"].as_f64(), Some(*choice_nll), "the bits of the search");
+    }
+    let scored = per_item(&items);
+    assert_eq!(scored.len(), 8 * 9);
+    let last: Vec<Value> = scored.iter().filter(|row| row["genome"] == rows[7].0.as_str()).cloned().collect();
+    let single = score("search", "9", &["--genome", &rows[7].0]);
+    assert_eq!(single[0]["choice_nll"], together[7]["choice_nll"]);
+    assert_eq!(log_likelihoods(&per_item(&items)), log_likelihoods(&last), "in company as alone");
+
+    let one_by_one = score("search", "9", &["--genomes", &file, "--alone"]);
+    let seconds = |found: &[Value]| found.iter().map(|row| row["seconds"].to_string()).collect::<HashSet<_>>().len();
+    assert_eq!((seconds(&together), seconds(&one_by_one)), (1, 8), "the time of all, and of each");
+    for (a, b) in together.iter().zip(&one_by_one) {
+        assert_eq!(a["choice_nll"], b["choice_nll"]);
+    }
+
+    let places = |rows: &[Value]| rows.iter().map(|row| row["index"].as_u64().unwrap()).collect::<Vec<_>>();
+    score("search", "40", &[]);
+    let mut both = places(&per_item(&items));
+    assert!(!both.is_sorted() && both[..9] == places(&last), "in hash order");
+    score("held-out", "40", &[]);
+    both.extend(places(&per_item(&items)));
+    both.sort();
+    assert_eq!(both, (0..40).collect::<Vec<u64>>(), "the two halves are all");
+
+    let text = dir.path().join("text.txt");
+    fs::write(&text, (0..900).map(|line| format!("Line {line} says {}.\n", line * 7919 % 1000)).collect::<String>())
+        .unwrap();
+    let out = succeed(&["eval", TINY, "--task", text.to_str().unwrap(), "--split", "held-out", "--json"]);
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert!(summary["items"].as_u64().unwrap() > 1, "a text is cut into passages: {summary}");
+    assert!(summary["word_perplexity"].as_f64().unwrap().is_finite(), "{summary}");
+
+    let refused = criadero(&["eval", TINY, "--task", &task, "--genomes", &file, "--genome", "4x128*4"]).output();
+    assert_eq!(refused.unwrap().status.code(), Some(2), "one of the two");
+    fs::write(dir.path().join("none.txt"), "# nobody\n").unwrap();
+    let none = dir.path().join("none.txt").display().to_string();
+    assert!(fail(&["eval", TINY, "--task", &task, "--genomes", &none]).contains("none.txt"));
+    fs::write(dir.path().join("wrong.txt"), "4x128*4\n4x128*\n").unwrap();
+    let wrong = dir.path().join("wrong.txt").display().to_string();
+    assert!(fail(&["eval", TINY, "--task", &task, "--genomes", &wrong]).contains("line 2"));
 }
 
 #[test]

@@ -1,21 +1,25 @@
-//! `criadero eval`: one network on one task, item by item if asked.
+//! `criadero eval`: one network or several on one task, item by item if asked.
 
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::bail;
 use criadero::Error;
-use criadero::eval::item::{Item, Scoring};
+use criadero::eval::item::{Item, Scoring, Split, split_items};
+use criadero::eval::task::TextSize;
 use criadero::eval::{
-    ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
+    ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Task, Work, Workers,
 };
-use criadero::model::Llama;
 use criadero::space::Genome;
 use serde_json::json;
 
 use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
 use super::progress::Bar;
+use super::search::read_genomes;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
 #[derive(clap::Args)]
@@ -25,13 +29,22 @@ pub struct Eval {
     /// Task: a shipped name, a YAML file, or a JSONL file of `{"context", "choices", "gold"}` rows
     #[arg(long)]
     task: String,
-    /// The first N items of the file
+    /// Only the half of the items that searches score (`search`) or measure their fronts on (`held-out`)
+    #[arg(long, value_enum)]
+    split: Option<Side>,
+    /// The first N items: of the file, or of the split in its hash order
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Network as genome text; the whole model by default
     #[arg(long, value_name = "GENOME", allow_hyphen_values = true)]
     genome: Option<Genome>,
-    /// Write one JSON row an item
+    /// Networks to score together: a file with one genome a line, or a finished run. One JSON object for each
+    #[arg(long, value_name = "FILE|RUN", conflicts_with = "genome")]
+    genomes: Option<PathBuf>,
+    /// Score the networks of `--genomes` one after the other, each with seconds of its own
+    #[arg(long, requires = "genomes")]
+    alone: bool,
+    /// Write one JSON row an item and network
     #[arg(long, value_name = "FILE")]
     per_item: Option<PathBuf>,
     /// Print one JSON object
@@ -42,7 +55,7 @@ pub struct Eval {
     /// Tokens that share a forward pass
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     chunk_tokens: usize,
-    /// The longest sequence; the model's own by default
+    /// The longest sequence; the model's own by default. Searches take the model's own, 2048 at most
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
     /// libtorch threads; all cores by default
@@ -52,26 +65,37 @@ pub struct Eval {
     device: DeviceArgs,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum Side {
+    Search,
+    HeldOut,
+}
+
 impl Eval {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let task = self.data.task(&self.task)?;
-        let items = task.items(self.limit)?;
+        let (items, sizes) = self.items(&task)?;
+        let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let mut per_item =
-            self.per_item.as_ref().map(|path| std::fs::File::create(path).map_err(Error::io(path))).transpose()?;
+            self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_checkpoint(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
         let model = load(&checkpoint, &self.device)?;
-        let genome = self.genome.unwrap_or_else(|| model.config().genome.clone());
-        model.check(&genome)?;
+        let whole = || vec![self.genome.clone().unwrap_or_else(|| model.config().genome.clone())];
+        let mut genomes = genomes.unwrap_or_else(whole);
+        let mut known = HashSet::new();
+        genomes.retain(|genome| known.insert(genome.clone()));
+        if genomes.is_empty() {
+            bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
+        }
+        genomes.iter().try_for_each(|genome| model.check(genome))?;
         let positions = model.config().max_position_embeddings;
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let items: Vec<&Item> = items.iter().collect();
         let mut set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
-        if task.scoring() == Scoring::Rolling {
-            set.count_as(&task.text_sizes(self.limit)?);
-        }
+        set.count_as(&sizes);
         if set.truncated > 0 {
             eprintln!(
                 "note: {} requests were longer than {max_length} tokens and lost their first tokens",
@@ -79,20 +103,62 @@ impl Eval {
             );
         }
         let threads = self.threads.unwrap_or_else(default_threads);
-        let start = Instant::now();
-        let scores = score(&model, set, &genome, threads)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let Scores { set, scores } = scores;
-        if let (Some(file), Some(path)) = (&mut per_item, &self.per_item) {
-            let rows: String = rows(&set, &scores).map(|row| format!("{row}\n")).collect();
-            file.write_all(rows.as_bytes()).map_err(Error::io(path))?;
+        let mut evaluator = LocalEvaluator::start(&model, vec![set], Workers { count: 1, threads }, 0, Arc::default());
+        let set = evaluator.sets()[0].clone();
+        let bar = Bar::new("scoring", set.chunks.len() * genomes.len());
+        let company = if self.alone { 1 } else { genomes.len() };
+        let mut networks = Vec::with_capacity(genomes.len());
+        for genomes in genomes.chunks(company) {
+            let start = Instant::now();
+            let scores = score(&mut evaluator, genomes, &bar)?;
+            let seconds = start.elapsed().as_secs_f64();
+            networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
         }
-        let summary = summary(task.name(), &set, &scores, seconds);
-        match self.json {
-            true => println!("{summary}"),
-            false => print_summary(&set, &summary),
+        bar.finish();
+        self.report(&task, &set, genomes.iter().zip(&networks), per_item.as_mut())
+    }
+
+    /// Prints each network's metrics, and writes its items' scores.
+    fn report<'a>(
+        &self,
+        task: &Task,
+        set: &EvalSet,
+        networks: impl Iterator<Item = (&'a Genome, &'a (Scored, f64))>,
+        mut per_item: Option<&mut File>,
+    ) -> anyhow::Result<()> {
+        for (genome, (scores, seconds)) in networks {
+            let named = self.genomes.is_some().then_some(genome);
+            let mut summary = match (scores, named) {
+                (Ok(scores), _) => summary(task.name(), set, scores, *seconds),
+                (Err(reason), Some(_)) => json!({ "task": task.name(), "failed": reason, "seconds": seconds }),
+                (Err(reason), None) => bail!("the network cannot be scored: {reason}"),
+            };
+            if let (Some(file), Some(path), Ok(scores)) = (&mut per_item, &self.per_item, scores) {
+                let rows: String = rows(set, scores, named).map(|row| format!("{row}\n")).collect();
+                file.write_all(rows.as_bytes()).map_err(Error::io(path))?;
+            }
+            if named.is_some() {
+                summary["genome"] = json!(genome);
+            }
+            match self.json || named.is_some() {
+                true => println!("{summary}"),
+                false => print_summary(set, &summary),
+            }
         }
         Ok(())
+    }
+
+    /// The items to score, and the sizes of their documents where the task counts words and bytes of its own.
+    fn items(&self, task: &Task) -> anyhow::Result<(Vec<Item>, Vec<TextSize>)> {
+        let Some(side) = self.split else { return Ok((task.items(self.limit)?, task.text_sizes(self.limit)?)) };
+        let side = if side == Side::Search { Split::Search } else { Split::HeldOut };
+        let items = task.divisible_items()?;
+        let sizes = task.text_sizes(None)?;
+        let chosen: Vec<&Item> = split_items(&items, side).into_iter().take(self.limit.unwrap_or(usize::MAX)).collect();
+        // A text that was cut into passages has one size for all of them, which is none of theirs.
+        let of = |item: &&Item| sizes.get(item.index).copied();
+        let sizes = if sizes.len() == items.len() { chosen.iter().filter_map(of).collect() } else { Vec::new() };
+        Ok((chosen.into_iter().cloned().collect(), sizes))
     }
 }
 
@@ -101,47 +167,54 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-struct Scores {
-    set: EvalSet,
-    scores: Vec<ItemScore>,
-}
+/// All items' scores in the set's order, or why there are none.
+type Scored = Result<Vec<ItemScore>, String>;
 
-fn score(model: &Llama, set: EvalSet, genome: &Genome, threads: usize) -> anyhow::Result<Scores> {
-    let bar = Bar::new("scoring", set.chunks.len());
-    let work =
-        (0..set.chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] });
+/// Scores the genomes as one population: each chunk is walked once for all of them. One entry a genome.
+fn score(evaluator: &mut LocalEvaluator, genomes: &[Genome], bar: &Bar) -> anyhow::Result<Vec<Scored>> {
+    let mut chunks: Vec<HashMap<Genome, Outcome>> = vec![HashMap::new(); evaluator.sets()[0].chunks.len()];
+    let work = (0..chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: genomes.to_vec() });
     let work = work.collect();
-    let mut chunks: Vec<Option<Outcome>> = vec![None; set.chunks.len()];
-    let mut evaluator = LocalEvaluator::start(model, vec![set], Workers { count: 1, threads }, 0, Arc::default());
     evaluator.evaluate(work, &mut |partial| {
-        chunks[partial.chunk.chunk] = Some(partial.outcome);
+        chunks[partial.chunk.chunk].insert(partial.genome, partial.outcome);
         bar.step();
         Ok(())
     })?;
-    bar.finish();
-    let mut scores = Vec::new();
-    for outcome in chunks {
-        match outcome.expect("every chunk was scored") {
-            Outcome::Scored(items) => scores.extend(items),
-            Outcome::Failed(reason) => anyhow::bail!("the network cannot be scored: {reason}"),
+    let of = |genome: &Genome| {
+        let mut scores = Vec::new();
+        for chunk in &mut chunks {
+            match chunk.remove(genome).expect("every chunk was scored") {
+                Outcome::Scored(items) => scores.extend(items),
+                Outcome::Failed(reason) => return Err(reason),
+            }
         }
-    }
-    Ok(Scores { set: evaluator.sets()[0].clone(), scores })
+        Ok(scores)
+    };
+    Ok(genomes.iter().map(of).collect())
 }
 
-fn rows<'a>(set: &'a EvalSet, scores: &'a [ItemScore]) -> impl Iterator<Item = serde_json::Value> + 'a {
+/// One row an item; `genome` names the network where there are several.
+fn rows<'a>(
+    set: &'a EvalSet,
+    scores: &'a [ItemScore],
+    genome: Option<&'a Genome>,
+) -> impl Iterator<Item = serde_json::Value> + 'a {
     let value = |metric: Metric, place: usize| {
         let applies = metric.applies_to(set.scoring);
         applies.then(|| metric.contribution(set.scoring, &set.items[place], &scores[place]).value)
     };
     (0..scores.len()).map(move |place| {
         let whole = |value: f64| if set.scoring == Scoring::Mc2 { json!(value) } else { json!(value as u8) };
-        json!({
+        let mut row = json!({
             "index": set.items[place].index,
             "log_likelihoods": scores[place].log_likelihoods,
             "correct": value(Metric::Accuracy, place).map(whole),
             "correct_norm": value(Metric::AccNorm, place).map(whole),
-        })
+        });
+        if let Some(genome) = genome {
+            row["genome"] = json!(genome);
+        }
+        row
     })
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Tokenizer;
-use criadero::eval::item::{Item, Scoring, Split, split_items};
+use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, LatencyTable};
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
@@ -301,10 +301,7 @@ impl Search {
         if let Some(metric) = metrics.iter().find(|metric| !metric.applies_to(task.scoring())) {
             bail!("{metric:?} means nothing for `{name}`, whose items are scored as {:?}", task.scoring());
         }
-        let mut items = task.items(None)?;
-        if let (Scoring::Rolling, [text]) = (task.scoring(), items.as_slice()) {
-            items = text.passages();
-        }
+        let items = task.divisible_items()?;
         let pack = |side: Split, what: &str, limit: Option<usize>| -> anyhow::Result<(EvalSet, Vec<Item>)> {
             let mut chosen: Vec<&Item> = split_items(&items, side);
             if let Some(limit) = limit {
@@ -470,7 +467,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Genomes of a text file, one a line, or of a finished run's front.
-fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
+pub(super) fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
     if path.is_dir() {
         let front = Front::read_json(&path.join("front.json"))?;
         return Ok(front.points.into_iter().map(|point| point.genome).collect());

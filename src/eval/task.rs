@@ -186,6 +186,15 @@ impl Task {
         Ok(items)
     }
 
+    /// All items, ready for [`split_items`]: a single text is cut into its passages, so that both sides have some.
+    pub fn divisible_items(&self) -> Result<Vec<Item>> {
+        let items = self.items(None)?;
+        match (self.scoring(), items.as_slice()) {
+            (Scoring::Rolling, [text]) => Ok(text.passages()),
+            _ => Ok(items),
+        }
+    }
+
     /// Words and bytes of a rolling task's documents as they were written, one for each item of [`Task::items`];
     /// empty for other tasks.
     pub fn text_sizes(&self, limit: Option<usize>) -> Result<Vec<TextSize>> {

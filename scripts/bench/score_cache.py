@@ -1,0 +1,66 @@
+"""Networks scored by `criadero eval --genomes`, each once: what is known is kept in a file of JSON lines."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+# As searches cut sequences.
+MAX_LENGTH = 2048
+# Networks that are scored before any of them is kept.
+AT_ONCE = 50
+
+
+def json_lines(path):
+    """The rows of a file that is appended to; a last line that was cut off is none."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def append(path, rows):
+    """Adds rows, after whatever a stop left of the last line is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            path.write_bytes(text[:whole])
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def evaluate(options, split, limit, genomes, alone=False, per_item=None):
+    """One object a network, in order: its metrics, and the seconds of all together, or of each where they are alone."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write("".join(f"{genome}\n" for genome in genomes))
+        file.flush()
+        command = [options.criadero, "eval", options.model, "--task", options.task, "--data", options.data, "--split", split]
+        command += ["--limit", limit, "--max-length", MAX_LENGTH, "--genomes", file.name]
+        command += ["--alone"] if alone else []
+        command += ["--per-item", per_item] if per_item else []
+        output = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = [json.loads(line) for line in output.splitlines()]
+    failed = [row for row in rows if "failed" in row]
+    if failed:
+        raise SystemExit(f"{failed[0]['genome']} cannot be scored: {failed[0]['failed']}")
+    return rows
+
+
+class ScoreCache:
+    """Scores on the first `limit` items of one split."""
+
+    def __init__(self, options, split, limit):
+        self.options, self.split, self.limit = options, split, limit
+        self.path = Path(options.work, f"scores-{split}-{limit}.jsonl")
+        self.known = {row["genome"]: row for row in json_lines(self.path)}
+
+    def of(self, genomes):
+        """`{genome: {"genome", "choice_nll", "acc"}}` of these networks, the unknown ones scored together."""
+        unknown = [genome for genome in dict.fromkeys(genomes) if genome not in self.known]
+        for start in range(0, len(unknown), AT_ONCE):
+            found = evaluate(self.options, self.split, self.limit, unknown[start : start + AT_ONCE])
+            rows = [{name: row[name] for name in ["genome", "choice_nll", "acc"]} for row in found]
+            append(self.path, rows)
+            self.known.update((row["genome"], row) for row in rows)
+        return {genome: self.known[genome] for genome in genomes}

@@ -1,0 +1,157 @@
+"""The text of results/bench-search/summary.txt: what was measured, and where criadero loses. Pure: values in, text out."""
+
+import importlib.metadata
+import os
+import statistics
+import subprocess
+import time
+
+from search_baseline import processor
+
+PER_CANDIDATE_GOAL, END_TO_END_GOAL = 4, 20
+PACKAGES = ["lm_eval", "transformers", "torch", "pymoo", "moocore"]
+
+
+def text(options, equal, batches, charged, trajectories, spent):
+    """`equal` and `spent` are the rows of equality.csv and costs.csv, `batches` seconds by batch size."""
+    peers = {one.seed: one for one in trajectories if one.side == "peer"}
+    arms = {name: {one.seed: one for one in trajectories if one.side == name} for name, _ in options.arm}
+    reached = {name: {seed: Reached(peers[seed], one) for seed, one in by_seed.items()} for name, by_seed in arms.items()}
+    factors = Factors(spent)
+    parts = [
+        heading(options),
+        scores(equal),
+        clock(equal, batches, charged),
+        factors.lines(spent),
+        arm_lines(options.arm, arms, factors, reached),
+        *(reached_lines(name, by_seed) for name, by_seed in reached.items()),
+        losses(factors, peers, arms, reached),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def heading(options):
+    version = subprocess.run([options.criadero, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    versions = [version] + [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    return [
+        f"{options.evals} evaluations, population {options.population}, {options.limit} search items and {options.held_out} held-out items of "
+        f"{options.task}, space {options.space}, seeds {options.seeds}",
+        f"objectives choice_nll:{options.task} and params; hypervolume of held-out accuracy and size, reference chance and 1.05 x the parent",
+        f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} threads; {', '.join(versions)}",
+        "the peer's scores: " + ("lm-evaluation-harness, live" if options.live else "replayed from criadero, the clock lm-evaluation-harness's"),
+    ]
+
+
+def scores(equal):
+    count = len({row["genome"] for row in equal})
+    sizes = [row["params"] / 1e6 for row in equal]
+    exported = sum(row["padded_by"] != "zeros in place" for row in equal)
+    return [
+        f"Same scores: {count} networks of {min(sizes):.1f}M to {max(sizes):.1f}M, {equal[0]['items']} items each, "
+        f"{exported} of them also as an exported padded checkpoint",
+        f"  largest difference of a choice's log-likelihood {max(row['largest_difference'] for row in equal):.1e} nats (allowed 1e-3); "
+        f"{sum(row['other_answers'] for row in equal)} answers differ",
+    ]
+
+
+def clock(equal, batches, charged):
+    seconds = [row["lm_eval_seconds"] for row in equal if row["padded_by"] == "zeros in place"]
+    by_batch = ", ".join(f"{batch}: {min(runs):.2f} s" for batch, runs in batches.items())
+    return [
+        "The peer's clock: seconds of lm-evaluation-harness a network, without loading, task building and pymoo's own time",
+        f"  by batch size, the better of two runs: {by_batch}",
+        f"  charged {charged:.2f} s a network, the median of {len(seconds)} networks at batch size {equal[0]['batch']}; "
+        f"from {min(seconds):.2f} s to {max(seconds):.2f} s (zeros cost as much as weights)",
+    ]
+
+
+class Factors:
+    """Medians over a run's populations of the ratios between one way of scoring and the next."""
+
+    def __init__(self, spent):
+        ratio = lambda above, below: statistics.median(row[above] / row[below] for row in spent)
+        self.packing = ratio("lm_eval", "whole")
+        self.narrowing = ratio("whole", "alone")
+        self.sharing = ratio("alone", "together")
+        self.candidate = ratio("lm_eval", "together")
+        self.together = statistics.median(row["together"] for row in spent)
+
+    def lines(self, spent):
+        middle = lambda name: f"{statistics.median(row[name] for row in spent):.3f} s"
+        return [
+            f"Cost per candidate at full fidelity, medians over the {len(spent)} populations of a run",
+            f"  A lm-evaluation-harness, zero-padded {middle('lm_eval'):>12}",
+            f"  B criadero, full width, alone        {middle('whole'):>12}   packing (and implementation) A/B {self.packing:.2f}",
+            f"  C criadero, narrowed, alone          {middle('alone'):>12}   narrowing B/C {self.narrowing:.2f}",
+            f"  D criadero, as a population          {middle('together'):>12}   sharing C/D {self.sharing:.2f}",
+            f"  lm-evaluation-harness / criadero A/D {self.candidate:.2f} (at least {PER_CANDIDATE_GOAL} is wanted)",
+        ]
+
+
+class Reached:
+    """When the peer and one of our searches had the peer's final held-out hypervolume."""
+
+    def __init__(self, peer, ours):
+        self.target = peer.steps[-1].hypervolume
+        self.best = max(step.hypervolume for step in peer.steps)
+        self.peer, self.ours = peer.reaches(self.target), ours.reaches(self.target)
+        # A target that is never reached is infinitely far: its ratios are 0.
+        self.seconds_ratio = self.peer.seconds / self.ours.seconds if self.ours else 0.0
+        self.evaluations_ratio = self.peer.evaluations / self.ours.evaluations if self.ours else 0.0
+
+
+def arm_lines(flags, arms, factors, reached):
+    lines = ["Our searches: seconds an evaluation on their own clocks, start-up included (E), and what that makes of D: states kept",
+             "between populations and racing, where the arm has them, less start-up"]
+    seconds = {name: statistics.median(one.clock[-1] / len(one.networks) for one in by_seed.values()) for name, by_seed in arms.items()}
+    for name, given in flags:
+        engine = factors.together / seconds[name]
+        evaluations = statistics.median(one.evaluations_ratio for one in reached[name].values())
+        lines += [
+            f"  {name} `{given}`: E {seconds[name]:.3f} s, D/E {engine:.2f}; {evaluations:.2f} times fewer evaluations (better search, surrogate)",
+            f"    packing {factors.packing:.2f} x narrowing {factors.narrowing:.2f} x sharing {factors.sharing:.2f} "
+            f"x kept states and racing {engine:.2f} x evaluations {evaluations:.2f}",
+        ]
+    first = flags[0][0]
+    lines += [f"  seconds an evaluation, {first} / {name}: {seconds[first] / seconds[name]:.2f}" for name, _ in flags[1:]]
+    return lines
+
+
+def reached_lines(name, by_seed):
+    lines = [f"Until the peer's final held-out hypervolume: {name}"]
+    for seed, one in by_seed.items():
+        peer = f"{one.target:.4f} (its best {one.best:.4f}), peer {one.peer.evaluations} evaluations, {one.peer.seconds:.1f} s"
+        ours = "ours never"
+        if one.ours:
+            ours = (f"ours {one.ours.evaluations} evaluations, {one.ours.seconds:.1f} s: "
+                    f"{one.evaluations_ratio:.2f} times fewer, {one.seconds_ratio:.1f} times sooner")
+        lines.append(f"  seed {seed}: {peer}; {ours}")
+    middle = statistics.median(one.seconds_ratio for one in by_seed.values())
+    lines.append(f"  median {middle:.1f} times sooner end to end (at least {END_TO_END_GOAL} is wanted; never counts as 0)")
+    return lines
+
+
+def losses(factors, peers, arms, reached):
+    """Every number above that speaks against us."""
+    lines = []
+    for name, value in [("packing", factors.packing), ("narrowing", factors.narrowing), ("sharing", factors.sharing)]:
+        if value < 1:
+            lines.append(f"{name} makes a candidate {1 / value:.2f} times dearer")
+    if factors.candidate < PER_CANDIDATE_GOAL:
+        lines.append(f"a candidate is {factors.candidate:.2f} times cheaper, not {PER_CANDIDATE_GOAL}")
+    for name, by_seed in arms.items():
+        middle = statistics.median(one.seconds_ratio for one in reached[name].values())
+        if middle < END_TO_END_GOAL:
+            lines.append(f"{name}: {middle:.1f} times sooner end to end, not {END_TO_END_GOAL}")
+        for seed, one in by_seed.items():
+            search = f"{name}, seed {seed}"
+            if reached[name][seed].ours is None:
+                lines.append(f"{search}: never reaches what the peer ends with")
+            for theirs in peers[seed].steps:
+                mine = [step.hypervolume for step in one.steps if step.evaluations <= theirs.evaluations]
+                if mine and mine[-1] < theirs.hypervolume:
+                    lines.append(f"{search}: after {theirs.evaluations} evaluations {mine[-1]:.4f}, the peer {theirs.hypervolume:.4f}")
+            early = [step.evaluations for step in peers[seed].steps if step.seconds < one.clock[0]]
+            if early:
+                lines.append(f"{search}: the peer has measured {early[-1]} networks when our first population ends at {one.clock[0]:.1f} s")
+    return ["Where we lose"] + [f"  {line}" for line in lines or ["nowhere in these numbers"]]
