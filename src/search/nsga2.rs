@@ -32,7 +32,7 @@ impl Nsga2Settings {
         Nsga2Settings { population, crossover: Crossover::default(), crossover_rate: 0.9, mutation_rate: None }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.population == 0 {
             return Err(Error::invalid("population size", 0, "at least 1"));
         }

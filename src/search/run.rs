@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
+use super::prediction::Prediction;
 use super::record::{Column, Evaluation, Evaluations, Front};
 use super::settings::{RunSettings, RunTask};
 use super::{Algorithm, AlgorithmState, Told};
@@ -116,7 +117,7 @@ impl Run {
         let mut journal = Journal::open(&self.dir.join("chunks.log"), evaluator.sets())?;
         let mut state = match self.read_state()? {
             Some(state) => {
-                algorithm = state.algorithm.clone().resume(&self.settings.space)?;
+                algorithm = state.algorithm.clone().resume(&self.settings.space, &self.settings.closed_form()?)?;
                 state
             }
             None => State { algorithm: algorithm.state(), evaluations: Vec::new(), populations: 0 },
@@ -125,6 +126,7 @@ impl Run {
             on_progress(Progress::Resumed { evaluations: state.evaluations.len() });
         }
         self.write_evaluations(&state)?;
+        self.write_predictions(&*algorithm)?;
         let search_sets = self.sets_of(evaluator.sets(), "search");
         while state.evaluations.len() < self.settings.evals {
             let start = Instant::now();
@@ -149,6 +151,7 @@ impl Run {
             state.populations += 1;
             journal.sync()?;
             self.write_evaluations(&state)?;
+            self.write_predictions(&*algorithm)?;
             let json = serde_json::to_string(&state).expect("state is plain data");
             atomic_file::write(&self.dir.join("state.json"), json)?;
             self.log_time(state.populations - 1, genomes.len(), start)?;
@@ -316,6 +319,14 @@ impl Run {
             rows: state.evaluations.clone(),
         };
         evaluations.write_csv(&self.dir.join("evaluations.csv"))
+    }
+
+    /// Writes `predictors.csv`, for algorithms that predict.
+    fn write_predictions(&self, algorithm: &dyn Algorithm) -> Result<()> {
+        match algorithm.predictions() {
+            [] => Ok(()),
+            rows => Prediction::write_csv(rows, &self.settings.objectives, &self.dir.join("predictors.csv")),
+        }
     }
 
     /// Times never go where bytes must repeat.
