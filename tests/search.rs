@@ -130,7 +130,7 @@ fn replays_the_journal_when_the_state_is_gone() {
 #[test]
 fn linas_resumes_with_the_same_bytes_and_says_how_well_it_predicts() {
     let dir = tempfile::tempdir().unwrap();
-    let linas = ["--algorithm", "linas", "--predictor", "svr", "--start", "sensitivities"];
+    let linas = ["--algorithm", "linas", "--predictor", "ridge", "--start", "sensitivities"];
     succeed(search(dir.path(), &linas));
     let read = || results(dir.path()).0 + &fs::read_to_string(dir.path().join("predictors.csv")).unwrap();
     let before = read();
@@ -152,8 +152,8 @@ fn linas_resumes_with_the_same_bytes_and_says_how_well_it_predicts() {
     fs::remove_file(dir.path().join("state.json")).unwrap();
     succeed(search(dir.path(), &linas));
     assert_eq!(read(), before);
-    let error = fail(search(dir.path(), &["--algorithm", "linas", "--predictor", "ridge"]), 1);
-    assert!(error.contains("algorithm.predictor is \"svr\" there, \"ridge\" here"), "{error}");
+    let error = fail(search(dir.path(), &["--algorithm", "linas", "--predictor", "svr"]), 1);
+    assert!(error.contains("algorithm.predictor is \"ridge\" there, \"svr\" here"), "{error}");
     let error = fail(search(dir.path(), &["--predictor", "ridge"]), 1);
     assert!(error.contains("--predictor is for `--algorithm linas`"), "{error}");
 }

@@ -167,7 +167,7 @@ mod tests {
                 (vec![0.25], Some(0.25)),
                 (vec![0.3; 12], Some(0.3)),
                 (vec![1.0, 3.0], None),
-                ((0..12).map(|i| f64::MAX / (f64::from(i) - 5.5) / 2.0).collect(), None),
+                ((0..12).map(|i| f64::MAX / f64::from(2 * i - 11)).collect(), None),
                 ((0..12).map(|i| f64::MIN_POSITIVE * f64::from(i)).collect(), None),
             ] {
                 let predictor = Predictor::fit(kind, &rows[..targets.len()], 5, &targets);
