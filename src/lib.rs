@@ -27,6 +27,7 @@
 
 pub mod atomic_file;
 pub mod error;
+pub mod kendall;
 pub mod space;
 
 pub mod checkpoint;

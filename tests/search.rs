@@ -154,6 +154,37 @@ fn replays_the_journal_when_the_state_is_gone() {
 }
 
 #[test]
+fn linas_resumes_with_the_same_bytes_and_says_how_well_it_predicts() {
+    let dir = tempfile::tempdir().unwrap();
+    let linas = ["--algorithm", "linas", "--predictor", "ridge", "--start", "sensitivities"];
+    succeed(search(dir.path(), &linas));
+    let read = || results(dir.path()).0 + &fs::read_to_string(dir.path().join("predictors.csv")).unwrap();
+    let before = read();
+    let taus = column(dir.path(), "predictors.csv", "kendall_tau");
+    assert_eq!(taus.len(), EVALS / 12 - 1, "one row for each population but the first: params is known");
+    assert!(taus.iter().all(|tau| tau.parse::<f64>().unwrap() > 0.5), "{taus:?}");
+    assert_eq!(column(dir.path(), "predictors.csv", "points"), ["12", "24", "36", "48"]);
+    let first = column(dir.path(), "evaluations.csv", "genome");
+    assert_eq!(first[2..4], ["2x128:4x128*3", "4x32:4x128*3"], "one gene of the parent at a time");
+    // Stopped after the second population: the state of a shorter run.
+    let short = tempfile::tempdir().unwrap();
+    succeed(search(short.path(), &[&linas[..], &["--evals", "24"]].concat()));
+    fs::copy(short.path().join("state.json"), dir.path().join("state.json")).unwrap();
+    fs::remove_file(dir.path().join("predictors.csv")).unwrap();
+    let output = succeed(search(dir.path(), &linas));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming: 24 networks"));
+    assert_eq!(read(), before);
+    // Without a state the journal is replayed.
+    fs::remove_file(dir.path().join("state.json")).unwrap();
+    succeed(search(dir.path(), &linas));
+    assert_eq!(read(), before);
+    let error = fail(search(dir.path(), &["--algorithm", "linas", "--predictor", "svr"]), 1);
+    assert!(error.contains("algorithm.predictor is \"ridge\" there, \"svr\" here"), "{error}");
+    let error = fail(search(dir.path(), &["--predictor", "ridge"]), 1);
+    assert!(error.contains("--predictor is for `--algorithm linas`"), "{error}");
+}
+
+#[test]
 fn refuses_the_directory_of_another_run_and_names_the_differences() {
     let dir = tempfile::tempdir().unwrap();
     succeed(search(dir.path(), &[]));

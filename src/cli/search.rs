@@ -15,6 +15,7 @@ use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, 
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
 use criadero::search::first_population::first_population;
+use criadero::search::linas::{Linas, LinasSettings};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::operators::{Crossover, Mutation, MutationCount};
 use criadero::search::racing::Racing;
@@ -22,7 +23,7 @@ use criadero::search::random::RandomSearch;
 use criadero::search::record::Front;
 use criadero::search::run::{Progress, Run};
 use criadero::search::settings::{Frozen, RunSettings, RunTask};
-use criadero::search::{Algorithm, seeds};
+use criadero::search::{Algorithm, PredictorKind, seeds};
 use criadero::space::{Constraint, Cost, Genome, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -78,9 +79,16 @@ pub struct Search {
     /// `local`, or `mock` / `mock:DELAY_MS` to try a search without a model
     #[arg(long, value_name = "NAME", default_value = "local")]
     evaluator: EvaluatorKind,
-    /// `nsga2`, or `random` as the baseline
+    /// `nsga2`; `linas`, which breeds on predictions in between; or `random` as the baseline
     #[arg(long, value_enum, default_value_t = AlgorithmKind::Nsga2)]
     algorithm: AlgorithmKind,
+    /// What predicts the scores of LINAS; by default `ridge`
+    #[arg(long, value_enum)]
+    predictor: Option<PredictorArg>,
+    /// First population beside the extremes: `ladders` of evenly narrowed networks, or `sensitivities`, the parent with
+    /// one gene changed
+    #[arg(long, value_enum, default_value_t = StartKind::Ladders)]
+    start: StartKind,
     /// Crossover of NSGA-II
     #[arg(long, value_enum, default_value_t = CrossoverKind::Uniform)]
     crossover: CrossoverKind,
@@ -120,7 +128,20 @@ pub struct Search {
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 enum AlgorithmKind {
     Nsga2,
+    Linas,
     Random,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum PredictorArg {
+    Ridge,
+    Svr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum StartKind {
+    Ladders,
+    Sensitivities,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -172,6 +193,9 @@ impl Search {
     pub fn run(self) -> anyhow::Result<()> {
         let objectives: Vec<Objective> =
             self.objectives.iter().map(|text| Objective::parse(text)).collect::<criadero::Result<_>>()?;
+        if self.predictor.is_some() && self.algorithm != AlgorithmKind::Linas {
+            bail!("--predictor is for `--algorithm linas`; the other algorithms predict nothing");
+        }
         let stored = RunSettings::read(&self.out)?;
         let stop = stop_on_ctrl_c()?;
         match self.evaluator {
@@ -342,7 +366,12 @@ impl Search {
             }
             None => Vec::new(),
         };
-        let first_networks = seeds::first_networks(space, &own, [greedy, seeds::uniform_ladder(space, given)], given);
+        let first_networks = match self.start {
+            StartKind::Ladders => {
+                seeds::first_networks(space, &own, [greedy, seeds::uniform_ladder(space, given)], given)
+            }
+            StartKind::Sensitivities => seeds::sensitivities(space, &own, self.population),
+        };
         let versions = BTreeMap::from([
             ("criadero".to_string(), env!("CARGO_PKG_VERSION").to_string()),
             ("libtorch".to_string(), LIBTORCH.to_string()),
@@ -380,7 +409,40 @@ impl Search {
                 "crossover": format!("{:?}", self.crossover).to_lowercase(),
                 "mutation": self.mutation(),
             }),
+            AlgorithmKind::Linas => {
+                let linas = self.linas_settings();
+                serde_json::json!({
+                    "name": "linas",
+                    "population": self.population,
+                    "predictor": linas.predictor,
+                    "inner_generations": linas.generations,
+                    "inner_population": linas.inner.population,
+                    "explore": linas.explore,
+                    "crossover": format!("{:?}", self.crossover).to_lowercase(),
+                    "mutation": self.mutation(),
+                    "start": format!("{:?}", self.start).to_lowercase(),
+                })
+            }
         }
+    }
+
+    fn linas_settings(&self) -> LinasSettings {
+        let defaults = LinasSettings::new(self.population);
+        let predictor = match self.predictor {
+            Some(PredictorArg::Ridge) => PredictorKind::Ridge,
+            Some(PredictorArg::Svr) => PredictorKind::Svr,
+            None => defaults.predictor,
+        };
+        let inner = self.nsga2_settings(defaults.inner.population);
+        LinasSettings { predictor, inner, ..defaults }
+    }
+
+    fn nsga2_settings(&self, population: usize) -> Nsga2Settings {
+        let crossover = match self.crossover {
+            CrossoverKind::OnePoint => Crossover::OnePoint,
+            CrossoverKind::Uniform => Crossover::Uniform,
+        };
+        Nsga2Settings { crossover, mutation: self.mutation(), ..Nsga2Settings::new(population) }
     }
 
     fn search(&self, settings: RunSettings, evaluator: &mut dyn Evaluator) -> anyhow::Result<()> {
@@ -407,13 +469,11 @@ impl Search {
         Ok(match self.algorithm {
             AlgorithmKind::Random => Box::new(RandomSearch::new(space, self.population, first, self.seed)?),
             AlgorithmKind::Nsga2 => {
-                let crossover = match self.crossover {
-                    CrossoverKind::OnePoint => Crossover::OnePoint,
-                    CrossoverKind::Uniform => Crossover::Uniform,
-                };
-                let defaults = Nsga2Settings::new(self.population);
-                let settings = Nsga2Settings { crossover, mutation: self.mutation(), ..defaults };
-                Box::new(Nsga2::new(space, settings, first, self.seed)?)
+                Box::new(Nsga2::new(space, self.nsga2_settings(self.population), first, self.seed)?)
+            }
+            AlgorithmKind::Linas => {
+                let closed_form = settings.closed_form()?;
+                Box::new(Linas::new(space, &closed_form, self.linas_settings(), first, self.seed)?)
             }
         })
     }

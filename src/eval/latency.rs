@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::kendall::kendall_tau;
 use crate::model::{Llama, TokenTree};
 use crate::space::{Cost, Gene, Genome, SearchSpace};
 
@@ -154,16 +155,11 @@ impl LatencyTable {
         self.checks.iter().map(error).sum::<f64>() / self.checks.len().max(1) as f64
     }
 
-    /// Kendall's τ-a between predicted and measured times of the checked networks.
+    /// Kendall's τ between predicted and measured times of the checked networks.
     pub fn kendall_tau(&self) -> f64 {
-        let (mut agree, mut pairs) = (0.0, 0.0);
-        for (place, a) in self.checks.iter().enumerate() {
-            for b in &self.checks[..place] {
-                agree += ((a.predicted_ms - b.predicted_ms) * (a.measured_ms - b.measured_ms)).signum();
-                pairs += 1.0;
-            }
-        }
-        if pairs > 0.0 { agree / pairs } else { 0.0 }
+        let (predicted, measured): (Vec<f64>, Vec<f64>) =
+            self.checks.iter().map(|check| (check.predicted_ms, check.measured_ms)).unzip();
+        kendall_tau(&predicted, &measured)
     }
 }
 

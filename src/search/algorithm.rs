@@ -1,10 +1,13 @@
 //! Ask and tell: the seam between search algorithms and whoever evaluates.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::linas::{Linas, LinasState};
 use super::nsga2::{Nsga2, Nsga2State};
+use super::prediction::Prediction;
 use super::random::{RandomSearch, RandomState};
 use crate::error::Result;
 use crate::space::{Genome, SearchSpace};
@@ -37,6 +40,18 @@ impl Told {
     }
 }
 
+/// What is known of a genome without measuring it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exact {
+    /// One an objective, smaller is better; nothing for those that must be measured.
+    pub losses: Vec<Option<f64>>,
+    /// By how much hard constraints on such values are violated, 0 or less when they are met.
+    pub violation: f64,
+}
+
+/// Gives what is known of any genome. Objectives are known for all genomes or for none.
+pub type ClosedForm = Arc<dyn Fn(&Genome) -> Exact + Send + Sync>;
+
 /// A search algorithm. The same seed, first population and scores give the same genomes, on any number of threads.
 pub trait Algorithm: Send {
     /// The next population to evaluate: distinct genomes that were never asked for before. Fewer than the
@@ -49,12 +64,19 @@ pub trait Algorithm: Send {
 
     /// Everything needed to go on: [`AlgorithmState::resume`] gives an algorithm that continues as this one does.
     fn state(&self) -> AlgorithmState;
+
+    /// How good its predictions were so far, for those that predict.
+    fn predictions(&self) -> &[Prediction] {
+        &[]
+    }
 }
 
 /// The state of any algorithm, as `state.json` stores it. The space is stored elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlgorithmState {
+    /// Of [`Linas`].
+    Linas(LinasState),
     /// Of [`Nsga2`].
     Nsga2(Nsga2State),
     /// Of [`RandomSearch`].
@@ -62,12 +84,13 @@ pub enum AlgorithmState {
 }
 
 impl AlgorithmState {
-    /// The algorithm that was in this state, over the space it was in.
+    /// The algorithm that was in this state, over the space and with the closed form it was in.
     ///
     /// # Errors
     /// Settings out of range, in a file that something else wrote.
-    pub fn resume(self, space: &SearchSpace) -> Result<Box<dyn Algorithm>> {
+    pub fn resume(self, space: &SearchSpace, closed_form: &ClosedForm) -> Result<Box<dyn Algorithm>> {
         Ok(match self {
+            AlgorithmState::Linas(state) => Box::new(Linas::resume(space, closed_form, state)?),
             AlgorithmState::Nsga2(state) => Box::new(Nsga2::resume(space, state)?),
             AlgorithmState::Random(state) => Box::new(RandomSearch::resume(space, state)?),
         })
@@ -100,6 +123,11 @@ impl Asked {
         !self.all.contains(genome) && self.all.insert(genome.clone())
     }
 
+    /// Whether a genome was noted.
+    pub(super) fn contains(&self, genome: &Genome) -> bool {
+        self.all.contains(genome)
+    }
+
     /// Moves those `candidates` that are new to `population`, until it holds `count`.
     pub(super) fn take_new(&mut self, population: &mut Vec<Genome>, candidates: Vec<Genome>, count: usize) {
         for genome in candidates {
@@ -112,6 +140,7 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use super::super::linas::LinasSettings;
     use super::super::nsga2::Nsga2Settings;
     use super::super::operators::Crossover;
     use super::*;
@@ -148,10 +177,18 @@ layers:
         serde_json::to_string(&algorithm.state()).unwrap()
     }
 
-    fn both(space: &SearchSpace, seed: u64) -> [Box<dyn Algorithm>; 2] {
+    /// The second objective of [`score`] is known.
+    fn closed_form() -> ClosedForm {
+        Arc::new(|genome| Exact { losses: vec![None, Some(1.0 / (1 + genome.depth()) as f64)], violation: 0.0 })
+    }
+
+    /// All algorithms, with populations of 16.
+    fn all(space: &SearchSpace, seed: u64) -> [Box<dyn Algorithm>; 3] {
         let first = vec![space.largest(), space.smallest(), space.largest()];
         let settings = Nsga2Settings { crossover: Crossover::Uniform, ..Nsga2Settings::new(16) };
+        let linas = LinasSettings { generations: 10, ..LinasSettings::new(16) };
         [
+            Box::new(Linas::new(space, &closed_form(), linas, first.clone(), seed).unwrap()),
             Box::new(Nsga2::new(space, settings, first.clone(), seed).unwrap()),
             Box::new(RandomSearch::new(space, 16, first, seed).unwrap()),
         ]
@@ -160,7 +197,7 @@ layers:
     #[test]
     fn asks_the_first_population_once_without_repeats() {
         let space = SearchSpace::from_yaml(SPACE).unwrap();
-        for mut algorithm in both(&space, 1) {
+        for mut algorithm in all(&space, 1) {
             assert_eq!(step(&mut *algorithm), [space.largest(), space.smallest()]);
             let mut seen = BTreeSet::from([space.largest(), space.smallest()]);
             for _ in 0..20 {
@@ -176,12 +213,12 @@ layers:
     fn goes_on_from_its_json_as_if_it_had_never_stopped() {
         let space = SearchSpace::from_yaml(SPACE).unwrap();
         for stop in 0..6 {
-            for (mut whole, mut stopped) in both(&space, 3).into_iter().zip(both(&space, 3)) {
+            for (mut whole, mut stopped) in all(&space, 3).into_iter().zip(all(&space, 3)) {
                 (0..6).for_each(|_| drop(step(&mut *whole)));
                 (0..stop).for_each(|_| drop(step(&mut *stopped)));
                 let state: AlgorithmState = serde_json::from_str(&bytes(&*stopped)).unwrap();
                 assert_eq!(state, stopped.state());
-                let mut resumed = state.resume(&space).unwrap();
+                let mut resumed = state.resume(&space, &closed_form()).unwrap();
                 (stop..6).for_each(|_| drop(step(&mut *resumed)));
                 assert_eq!(bytes(&*resumed), bytes(&*whole), "stopped after {stop} populations");
             }
@@ -191,7 +228,7 @@ layers:
     #[test]
     fn another_seed_is_another_search() {
         let space = SearchSpace::from_yaml(SPACE).unwrap();
-        for (mut one, mut other) in both(&space, 1).into_iter().zip(both(&space, 2)) {
+        for (mut one, mut other) in all(&space, 1).into_iter().zip(all(&space, 2)) {
             assert_eq!(step(&mut *one), step(&mut *other), "the first population is given");
             assert_ne!(step(&mut *one), step(&mut *other));
         }
@@ -203,9 +240,10 @@ layers:
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let [mut nsga2, _] = both(&space, 5);
-                (0..10).for_each(|_| drop(step(&mut *nsga2)));
-                bytes(&*nsga2)
+                all(&space, 5).map(|mut algorithm| {
+                    (0..6).for_each(|_| drop(step(&mut *algorithm)));
+                    bytes(&*algorithm)
+                })
             })
         };
         assert_eq!(run(1), run(4));
@@ -219,7 +257,7 @@ layers:
              depth: [1, 2], heads: [4], mlp: [64, 128] }",
         )
         .unwrap();
-        for mut algorithm in both(&space, 1) {
+        for mut algorithm in all(&space, 1) {
             let mut seen = BTreeSet::new();
             for _ in 0..4 {
                 seen.extend(step(&mut *algorithm));
@@ -232,10 +270,10 @@ layers:
     #[test]
     fn rejects_a_state_that_cannot_be() {
         let space = SearchSpace::from_yaml(SPACE).unwrap();
-        for algorithm in both(&space, 1) {
+        for algorithm in all(&space, 1) {
             let none = bytes(&*algorithm).replace("\"population\":16", "\"population\":0");
             let state: AlgorithmState = serde_json::from_str(&none).unwrap();
-            let error = state.resume(&space).err().unwrap().to_string();
+            let error = state.resume(&space, &closed_form()).err().unwrap().to_string();
             assert_eq!(error, "population size: found 0, expected at least 1");
         }
     }

@@ -37,7 +37,7 @@ impl Nsga2Settings {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.population == 0 {
             return Err(Error::invalid("population size", 0, "at least 1"));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::ClosedForm;
 use super::journal::Journal;
 use super::pareto;
 use super::racing::{Excess, Racing, surely_dominated};
@@ -107,6 +108,7 @@ impl Run {
             self.score(evaluator, journal, &split, genomes, on_progress)?;
             return Ok(Dropped::new());
         };
+        let closed_form = self.settings.closed_form()?;
         let stages = Racing::stages(&chunks);
         let mut dropped = Dropped::new();
         for (number, stage) in stages.iter().enumerate() {
@@ -117,8 +119,8 @@ impl Run {
                 break;
             }
             let scores = Scores { run: self, sets: &sets, journal };
-            let racer = |genome| self.racer(genome, &scores, &parts).transpose();
-            let racers: Vec<Racer> = left.iter().chain(champions).filter_map(racer).collect::<Result<_>>()?;
+            let racer = |genome| self.racer(genome, &scores, &parts, &closed_form);
+            let racers: Vec<Racer> = left.iter().chain(champions).filter_map(racer).collect();
             let share: Vec<f64> = split
                 .iter()
                 .zip(stage)
@@ -200,24 +202,20 @@ impl Run {
     }
 
     /// What is known of a network so far; nothing where it failed.
-    fn racer<'a>(&self, genome: &'a Genome, scores: &Scores, parts: &[Part]) -> Result<Option<Racer<'a>>> {
+    fn racer<'a>(
+        &self,
+        genome: &'a Genome,
+        scores: &Scores,
+        parts: &[Part],
+        closed_form: &ClosedForm,
+    ) -> Option<Racer<'a>> {
         let mut measured = Vec::new();
         for quantity in self.quantities() {
             let task = |task: &String| scores.contributions(genome, parts[self.task_place(task)], quantity.metric);
-            match quantity.objective.tasks().iter().map(task).collect::<Result<Vec<_>, String>>() {
-                Ok(tasks) => measured.push(tasks),
-                Err(_) => return Ok(None),
-            }
+            measured.push(quantity.objective.tasks().iter().map(task).collect::<Result<Vec<_>, String>>().ok()?);
         }
-        let mut exact = Vec::new();
-        for (objective, column) in self.objectives.iter().zip(self.columns()) {
-            exact.extend(self.exact(objective, genome)?.map(|value| column.loss(value)));
-        }
-        let mut violation = 0.0;
-        for (objective, limit) in &self.limits {
-            violation += self.exact(objective, genome)?.map_or(0.0, |value| limit.violation(value));
-        }
-        exact.push(violation);
-        Ok(Some(Racer { genome, exact, measured }))
+        let known = closed_form(genome);
+        let exact = known.losses.into_iter().flatten().chain([known.violation]).collect();
+        Some(Racer { genome, exact, measured })
     }
 }

@@ -7,13 +7,14 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
+use super::prediction::Prediction;
 use super::record::{Column, Evaluation, Evaluations, Front};
 use super::settings::{RunSettings, RunTask};
 use super::{Algorithm, AlgorithmState, Told};
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::eval::{EvalSet, Evaluator, Measured, Metric, Objective};
-use crate::space::{Constraint, Genome};
+use crate::eval::{EvalSet, Evaluator, Metric, Objective};
+use crate::space::Constraint;
 
 /// What `state.json` holds between populations.
 #[derive(Serialize, Deserialize)]
@@ -116,7 +117,7 @@ impl Run {
         let mut journal = Journal::open(&self.dir.join("chunks.log"), evaluator.sets())?;
         let mut state = match self.read_state()? {
             Some(state) => {
-                algorithm = state.algorithm.clone().resume(&self.settings.space)?;
+                algorithm = state.algorithm.clone().resume(&self.settings.space, &self.settings.closed_form()?)?;
                 state
             }
             None => State { algorithm: algorithm.state(), evaluations: Vec::new(), populations: 0 },
@@ -125,6 +126,7 @@ impl Run {
             on_progress(Progress::Resumed { evaluations: state.evaluations.len() });
         }
         self.write_evaluations(&state)?;
+        self.write_predictions(&*algorithm)?;
         while state.evaluations.len() < self.settings.evals {
             let start = Instant::now();
             let mut genomes = algorithm.ask();
@@ -140,6 +142,7 @@ impl Run {
             state.populations += 1;
             journal.sync()?;
             self.write_evaluations(&state)?;
+            self.write_predictions(&*algorithm)?;
             let json = serde_json::to_string(&state).expect("state is plain data");
             atomic_file::write(&self.dir.join("state.json"), json)?;
             self.log_time(state.populations - 1, genomes.len(), start)?;
@@ -191,18 +194,6 @@ impl Run {
         row.objectives.iter().zip(self.columns()).map(|(&value, column)| column.loss(value)).collect()
     }
 
-    /// An objective's value where it takes no scoring.
-    pub(super) fn exact(&self, objective: &Objective, genome: &Genome) -> Result<Option<f64>> {
-        let unscored = |_, _: &str| unreachable!("only an objective with a metric asks for a task's score");
-        let measured = Measured {
-            shape: self.settings.space.shape(),
-            genome,
-            throughput: self.settings.frozen.throughput.as_ref(),
-            task: &unscored,
-        };
-        objective.metric().is_none().then(|| objective.value(&measured)).transpose()
-    }
-
     /// A task's place in the run's list.
     pub(super) fn task_place(&self, name: &str) -> usize {
         let place = self.settings.tasks.iter().position(|known| known.name == name);
@@ -225,6 +216,14 @@ impl Run {
             rows: state.evaluations.clone(),
         };
         evaluations.write_csv(&self.dir.join("evaluations.csv"))
+    }
+
+    /// Writes `predictors.csv`, for algorithms that predict.
+    fn write_predictions(&self, algorithm: &dyn Algorithm) -> Result<()> {
+        match algorithm.predictions() {
+            [] => Ok(()),
+            rows => Prediction::write_csv(rows, &self.settings.objectives, &self.dir.join("predictors.csv")),
+        }
     }
 
     /// Times never go where bytes must repeat.

@@ -1,6 +1,6 @@
 //! Networks worth trying first: the extremes, uniform ladders, and the ranking's greedy ladder.
 
-use crate::space::{Cost, Gene, Genome, SearchSpace};
+use crate::space::{Cost, Gene, Genome, LayerChoices, SearchSpace};
 
 /// From the largest network to the smallest, one narrowing at a time: always the one that loses the least of
 /// `kept` per parameter saved. `kept` is the importance that a layer's gene keeps, in any additive unit. Returns
@@ -74,6 +74,46 @@ fn spread_by_size(from: &[Genome], count: usize, size: impl Fn(&Genome) -> u64) 
     chosen
 }
 
+/// What each gene does by itself: the parent (the space's largest network), the smallest, the user's own, and
+/// the parent with exactly one gene changed, `count` networks at most, each once. Every half of a layer goes to its
+/// narrowest choice first, then, while there is room, depth, bits and the other widths follow. Where not all of one
+/// kind fit, they are taken evenly over the layers; all are in layer order, so that neighbours share their first layers.
+pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<Genome> {
+    let parent = space.largest();
+    let depth = space.depth_of(&parent);
+    let changed = |gene: &dyn Fn(&LayerChoices, Gene) -> Option<Gene>| -> Vec<Genome> {
+        let change = |(layer, old): (usize, Gene)| {
+            let new = gene(space.layer(layer), old)?;
+            Some(space.express(depth, |place| if place == layer { new } else { parent.genes()[place] }))
+        };
+        parent.kept().filter_map(change).filter(|genome| space.contains(genome)).collect()
+    };
+    let steps = space.layers().iter().map(|layer| layer.heads.len().max(layer.mlp.len()).max(layer.bits.len())).max();
+    let mut kinds: Vec<Vec<Genome>> = Vec::new();
+    for step in 0..steps.unwrap_or(0) {
+        let heads = changed(&|choices, gene| Some(Gene { heads: *choices.heads.get(step)?, ..gene }));
+        let mlp = changed(&|choices, gene| Some(Gene { mlp: *choices.mlp.get(step)?, ..gene }));
+        kinds.push(heads.into_iter().chain(mlp).collect());
+        if step == 0 {
+            let depths = space.depths().iter();
+            kinds.push(depths.map(|&depth| space.express(depth, |layer| parent.genes()[layer])).collect());
+        }
+        kinds.push(changed(&|choices, gene| Some(Gene { bits: *choices.bits.get(step)?, ..gene })));
+    }
+    let mut networks = vec![parent.clone(), space.smallest()];
+    networks.extend_from_slice(own);
+    let mut seen = std::collections::HashSet::new();
+    networks.retain(|genome| seen.insert(genome.clone()));
+    let first_change = |genome: &Genome| genome.genes().iter().zip(parent.genes()).position(|(a, b)| a != b);
+    for mut kind in kinds {
+        kind.retain(|genome| seen.insert(genome.clone()));
+        kind.sort_by_key(first_change);
+        let room = count.saturating_sub(networks.len()).min(kind.len());
+        networks.extend((0..room).map(|place| kind[place * kind.len() / room].clone()));
+    }
+    networks
+}
+
 /// The given part of a first population: the parent (the space's largest network), the smallest, the user's
 /// own, then the two ladders by turns until `count` networks are there, each once.
 pub fn first_networks(space: &SearchSpace, own: &[Genome], ladders: [Vec<Genome>; 2], count: usize) -> Vec<Genome> {
@@ -116,5 +156,31 @@ mod tests {
         assert!(own.iter().all(|genome| networks.contains(genome)));
         let distinct: std::collections::HashSet<_> = networks.iter().collect();
         assert_eq!(distinct.len(), networks.len());
+    }
+
+    #[test]
+    fn sensitivities_change_one_gene_of_the_parent() {
+        let space = SearchSpace::open("tiny").unwrap();
+        let texts = |count| sensitivities(&space, &[], count).iter().map(Genome::to_string).collect::<Vec<_>>();
+        let halves = [
+            "2x128:4x128*3",
+            "4x32:4x128*3",
+            "4x128:2x128:4x128*2",
+            "4x128:4x32:4x128*2",
+            "4x128*2:2x128:4x128",
+            "4x128*2:4x32:4x128",
+            "4x128*3:2x128",
+            "4x128*3:4x32",
+        ];
+        let all = texts(99);
+        assert_eq!(all[..2], ["4x128*4", "2x32*2:-*2"], "the parent and the smallest");
+        assert_eq!(all[2..10], halves);
+        assert_eq!(all[10..12], ["4x128*2:-*2", "4x128*3:-"], "depths");
+        assert_eq!(all[12..16], ["4x64:4x128*3", "4x128:4x64:4x128*2", "4x128*2:4x64:4x128", "4x128*3:4x64"]);
+        assert_eq!(all.len(), 20, "four layers at width 96 are the last");
+        let few = texts(6);
+        assert_eq!(few[2..], [halves[0], halves[2], halves[4], halves[6]], "over all layers");
+        let own = ["2x64*4".parse().unwrap()];
+        assert_eq!(sensitivities(&space, &own, 1).len(), 3, "what was given is never thrown away");
     }
 }

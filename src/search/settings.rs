@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::racing::Racing;
+use super::{ClosedForm, Exact};
 use crate::error::{Error, Result};
-use crate::eval::PackingOptions;
 use crate::eval::latency::LatencyTable;
+use crate::eval::{Measured, Metric, Objective, PackingOptions};
 use crate::space::{Constraint, Genome, SearchSpace};
 
 /// The version of the files of a run directory.
@@ -98,6 +100,30 @@ impl RunSettings {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(Error::io(&path)(error)),
         }
+    }
+
+    /// What is known of a genome before it is measured: the objectives and constraints that need no task's scores.
+    ///
+    /// # Errors
+    /// Unknown objectives.
+    pub fn closed_form(&self) -> Result<ClosedForm> {
+        let parse = |text: &String| Objective::parse(text);
+        let objectives = self.objectives.iter().map(parse).collect::<Result<Vec<_>>>()?;
+        let limits = self.constraints.iter().map(|limit| Ok((parse(&limit.objective)?, limit.clone())));
+        let limits = limits.collect::<Result<Vec<_>>>()?;
+        let (space, throughput) = (self.space.clone(), self.frozen.throughput.clone());
+        Ok(Arc::new(move |genome| {
+            let task = |_: Metric, task: &str| Err(Error::invalid("closed form", task, "no task"));
+            let measured = Measured { shape: space.shape(), genome, throughput: throughput.as_ref(), task: &task };
+            let value =
+                |objective: &Objective| objective.value(&measured).ok().filter(|_| objective.metric().is_none());
+            let loss = |objective: &Objective| value(objective).map(|v| if objective.maximize() { -v } else { v });
+            let violation = |(objective, limit): &(Objective, Constraint)| value(objective).map(|v| limit.violation(v));
+            Exact {
+                losses: objectives.iter().map(loss).collect(),
+                violation: limits.iter().filter_map(violation).sum(),
+            }
+        }))
     }
 
     /// One line a setting in which `other` differs; where a model lies does not count.
