@@ -201,7 +201,7 @@ def ours(bench, arm, flags, seed, first):
     timings = [float(row["seconds"]) for row in read_csv(out / "timings.csv")]
     networks = [
         Network(int(row["population"]), row["genome"], float(row[f"choice_nll:{options.task}"]), int(row["params"]),
-                float(row["violation"]), float(row[f"search_accuracy:{options.task}"]))
+                float(row["violation"]), float(row[f"search_accuracy:{options.task}"]), int(row["items"]) == options.limit)
         for row in read_csv(out / "evaluations.csv") if not row["failed"]
     ]
     wrong = [one.genome for one in networks if bench.space.params(one.genome) != one.params]

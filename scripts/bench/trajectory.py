@@ -25,6 +25,8 @@ class Network:
     params: int
     violation: float
     accuracy: float
+    # Scored on all search items: a network that was dropped on the way is on no front.
+    whole: bool = True
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Trajectory:
     def fronts(self):
         """Per population, the non-dominated feasible networks so far."""
         for population in range(len(self.clock)):
-            yield non_dominated([one for one in self.networks if one.population <= population and one.violation <= 0])
+            yield non_dominated([one for one in self.networks if one.population <= population and one.violation <= 0 and one.whole])
 
     def judge(self, held_out, chance, parent_params):
         """Fills `steps`; `held_out` maps genomes to accuracies."""
