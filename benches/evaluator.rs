@@ -7,6 +7,7 @@
 //! ones and such as a search converges to. `growth`: seconds by items, layers and networks. Tables go to
 //! `results/bench-evaluator/`. Nothing here is criterion's: a ratio needs its two sides alternated.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -73,83 +74,103 @@ impl Bench {
     }
 }
 
-/// The matrix products of one network on one chunk, and nothing else.
+/// The matrix products of one network on one chunk, and nothing else: the output matrix's rows last.
 struct Products {
+    inputs: BTreeMap<i64, Tensor>,
     weights: Vec<Tensor>,
+    rows: Tensor,
     head: Tensor,
-    tokens: i64,
-    rows: i64,
 }
 
 impl Products {
     fn new(space: &SearchSpace, genome: &Genome, tokens: usize, rows: usize) -> Products {
         let shape = space.shape();
-        let d = shape.hidden as i64;
+        let (d, e) = (shape.hidden as i64, shape.head_dim as i64);
         let random = |out: i64, into: i64| Tensor::randn([out, into], (Kind::Float, Device::Cpu));
         let mut weights = Vec::new();
         for (_, gene) in genome.kept() {
-            let (h, k) = (
-                gene.heads as i64 * shape.head_dim as i64,
-                gene.heads as i64 * shape.head_dim as i64 / shape.group() as i64,
-            );
-            let f = i64::from(gene.mlp);
+            let (heads, f) = (i64::from(gene.heads), i64::from(gene.mlp));
+            let groups = heads / shape.group() as i64;
+            // Queries, keys and values as one product: the fastest way to make them.
             weights.extend([
-                random(h, d),
-                random(k, d),
-                random(k, d),
-                random(d, h),
+                random((heads + 2 * groups) * e, d),
+                random(d, heads * e),
                 random(f, d),
                 random(f, d),
                 random(d, f),
             ]);
         }
         weights.retain(|weight| weight.numel() > 0);
-        Products { weights, head: random(shape.vocab as i64, d), tokens: tokens as i64, rows: rows as i64 }
+        let inputs =
+            weights.iter().map(|weight| weight.size()[1]).map(|into| (into, random(tokens as i64, into))).collect();
+        Products { inputs, weights, rows: random(rows as i64, d), head: random(shape.vocab as i64, d) }
     }
 
-    fn seconds(&self) -> f64 {
-        let inputs: std::collections::BTreeMap<i64, Tensor> = self
-            .weights
-            .iter()
-            .map(|weight| weight.size()[1])
-            .map(|into| (into, Tensor::randn([self.tokens, into], (Kind::Float, Device::Cpu))))
-            .collect();
-        let rows = Tensor::randn([self.rows, self.head.size()[1]], (Kind::Float, Device::Cpu));
-        let start = Instant::now();
+    fn run(&self) {
         for weight in &self.weights {
-            let _ = inputs[&weight.size()[1]].matmul(&weight.tr());
+            let _ = self.inputs[&weight.size()[1]].matmul(&weight.tr());
         }
-        for first in (0..self.rows).step_by(256) {
-            let _ = rows.narrow(0, first, 256.min(self.rows - first)).matmul(&self.head.tr());
+        let count = self.rows.size()[0];
+        for first in (0..count).step_by(256) {
+            let _ = self.rows.narrow(0, first, 256.min(count - first)).matmul(&self.head.tr());
         }
-        start.elapsed().as_secs_f64()
     }
 }
 
+/// Seconds until every one of `workers` threads has done it once.
+fn on_workers(workers: usize, work: &(dyn Fn(usize) + Sync)) -> f64 {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            scope.spawn(move || {
+                tch::set_num_threads((cores() / workers) as i32);
+                work(worker)
+            });
+        }
+    });
+    start.elapsed().as_secs_f64()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get())
+}
+
 fn fraction(bench: &Bench, report: &mut String) -> Result<()> {
-    let mut table = String::from("network,chunk_tokens,tokens,rows,seconds,products_seconds,fraction\n");
+    let mut table =
+        String::from("workers,threads,network,chunk_tokens,tokens,rows,seconds,products_seconds,fraction\n");
     let middle: Genome = "6x1024*30".parse()?;
-    for chunk_tokens in [256, 512, 1024, 2048] {
-        for (name, genome) in [("parent", bench.space.largest()), ("6x1024", middle.clone())] {
-            let mut set = bench.set(64, chunk_tokens)?;
-            set.chunks.truncate(1);
-            let (tokens, rows) = (set.chunks[0].tree.len(), set.chunks[0].targets.rows.len());
-            let products = Products::new(&bench.space, &genome, tokens, rows);
-            let genomes = [genome];
-            let (mut ours, mut bound) = (f64::INFINITY, f64::INFINITY);
-            for _ in 0..=ROUNDS {
-                ours = ours.min(bench.seconds(&set, &genomes, None)?);
-                bound = bound.min(products.seconds());
+    for workers in [cores(), 1] {
+        for chunk_tokens in [512, 1024, 2048] {
+            for (name, genome) in [("parent", bench.space.largest()), ("6x1024", middle.clone())] {
+                let mut set = bench.set(64, chunk_tokens)?;
+                set.chunks.truncate(1);
+                let (tokens, rows) = (set.chunks[0].tree.len(), set.chunks[0].targets.rows.len());
+                let models: Vec<Mutex<Llama>> = (0..workers).map(|_| Mutex::new(bench.model.share())).collect();
+                let products: Vec<Mutex<Products>> =
+                    (0..workers).map(|_| Mutex::new(Products::new(&bench.space, &genome, tokens, rows))).collect();
+                let genomes = [genome];
+                let (mut ours, mut bound) = (f64::INFINITY, f64::INFINITY);
+                for _ in 0..=ROUNDS {
+                    ours = ours.min(on_workers(workers, &|worker| {
+                        let model = models[worker].lock().expect("its own");
+                        walk(&model, &set.chunks[0], None, &genomes, None, &mut |_, _| true).expect("it fits");
+                    }));
+                    bound = bound.min(on_workers(workers, &|worker| products[worker].lock().expect("its own").run()));
+                }
+                let fraction = bound / ours;
+                if fraction > 1.0 {
+                    return Err(format!("{name}: {fraction:.3} of the bound; the run is not valid, repeat it").into());
+                }
+                let threads = cores() / workers;
+                writeln!(
+                    table,
+                    "{workers},{threads},{name},{chunk_tokens},{tokens},{rows},{ours:.4},{bound:.4},{fraction:.3}"
+                )?;
+                writeln!(
+                    report,
+                    "{workers} x {threads}, {name:8} {tokens:5} tokens, {rows:4} rows: {ours:.3} s, products {bound:.3} s, fraction {fraction:.3}"
+                )?;
             }
-            let fraction = bound / ours;
-            if fraction > 1.0 {
-                return Err(format!("{name}: {fraction:.3} of the bound; the run is not valid, repeat it").into());
-            }
-            writeln!(table, "{name},{chunk_tokens},{tokens},{rows},{ours:.4},{bound:.4},{fraction:.3}")?;
-            writeln!(
-                report,
-                "{name:8} {tokens:5} tokens, {rows:4} rows: {ours:.3} s, products {bound:.3} s, fraction {fraction:.3}"
-            )?;
         }
     }
     save("fraction.csv", &table)

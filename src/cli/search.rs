@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Tokenizer;
+use criadero::eval::calibration::{self, Division};
 use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, LatencyTable};
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
@@ -27,6 +28,7 @@ use criadero::search::{Algorithm, PredictorKind, seeds};
 use criadero::space::{Constraint, Cost, Genome, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use tch::Device;
 
 use super::eval::default_threads;
 use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
@@ -37,6 +39,10 @@ use super::progress::Bar;
 const MAX_LENGTH: usize = 2048;
 /// The only version that tch 0.24 builds against; its build script checks.
 const LIBTORCH: &str = "2.11.0";
+/// Chunk sizes that a new run on the CPU chooses from.
+const CHUNK_TOKENS: [usize; 3] = [512, 1024, 2048];
+/// Items that the choice is measured on.
+const SAMPLE_ITEMS: usize = 200;
 /// Items of a mock task's split when no limit is given.
 const MOCK_ITEMS: usize = 64;
 
@@ -109,7 +115,8 @@ pub struct Search {
     throughput: bool,
     #[command(flatten)]
     data: DataArgs,
-    /// Tokens that share a forward pass
+    /// Tokens that share a forward pass. A new run on the CPU measures what suits it, unless this, --workers or --threads
+    /// is given, and keeps to it
     #[arg(long, value_name = "TOKENS")]
     chunk_tokens: Option<usize>,
     /// Worker threads that take chunks
@@ -251,31 +258,36 @@ impl Search {
         }
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;
-        let packing = stored.as_ref().map_or(
+        let mut packing = stored.as_ref().map_or(
             PackingOptions { chunk_tokens: self.chunk_tokens.unwrap_or(1024), max_length: positions.min(MAX_LENGTH) },
             |frozen| PackingOptions {
                 chunk_tokens: self.chunk_tokens.unwrap_or(frozen.packing.chunk_tokens),
                 ..frozen.packing
             },
         );
-        let prepared: Vec<PreparedTask> = self
-            .tasks(objectives, &space)?
-            .iter()
-            .map(|(name, metrics)| self.prepare_task(name, metrics, &tokenizer, packing))
-            .collect::<anyhow::Result<_>>()?;
+        let count = self.workers.or(stored.as_ref().map(|frozen| frozen.workers)).unwrap_or(1);
+        let threads = self.threads.or(stored.as_ref().map(|frozen| frozen.threads));
+        let mut workers = Workers { count, threads: threads.unwrap_or_else(|| (default_threads() / count).max(1)) };
+        let names = self.tasks(objectives, &space)?;
+        let prepare = |packing| -> anyhow::Result<Vec<PreparedTask>> {
+            names.iter().map(|(name, metrics)| self.prepare_task(name, metrics, &tokenizer, packing)).collect()
+        };
+        let mut prepared = prepare(packing)?;
         let model = load(&checkpoint, &self.device)?;
-        let workers = self.workers.or(stored.as_ref().map(|frozen| frozen.workers)).unwrap_or(1);
-        let threads = self
-            .threads
-            .or(stored.as_ref().map(|frozen| frozen.threads))
-            .unwrap_or_else(|| (default_threads() / workers).max(1));
+        let given = self.chunk_tokens.or(self.workers).or(self.threads).is_some();
+        if stored.is_none() && !given && model.device() == Device::Cpu {
+            let division = self.measure_division(&model, &tokenizer, &names[0].0, packing)?;
+            packing.chunk_tokens = division.chunk_tokens;
+            workers = division.workers;
+            prepared = prepare(packing)?;
+        }
         let wanted = self.throughput || objectives.iter().any(Objective::needs_throughput);
         let throughput = match stored {
             Some(frozen) => frozen.throughput,
-            None if wanted => Some(measure_throughput(&model, &space, threads)?),
+            None if wanted => Some(measure_throughput(&model, &space, workers.count * workers.threads)?),
             None => None,
         };
-        let frozen = Frozen { packing, workers, threads, throughput };
+        let frozen = Frozen { packing, workers: workers.count, threads: workers.threads, throughput };
         let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
             prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
         let device = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
@@ -289,7 +301,6 @@ impl Search {
             frozen,
         })?;
         let sets = sets.into_iter().flatten().collect();
-        let workers = Workers { count: workers, threads };
         let mut evaluator = LocalEvaluator::start(&model, sets, workers, self.cache << 20, stop);
         self.search(settings, &mut evaluator)
     }
@@ -312,6 +323,39 @@ impl Search {
             true => bail!("no objective scores a task; a search needs one, such as `choice_nll:arc_easy`"),
             false => Ok(tasks),
         }
+    }
+
+    /// Which chunk size and division of the cores is fastest, measured on the first task's items.
+    fn measure_division(
+        &self,
+        model: &Llama,
+        tokenizer: &Tokenizer,
+        task: &str,
+        packing: PackingOptions,
+    ) -> anyhow::Result<Division> {
+        let task = self.data.task(task)?;
+        let items = task.divisible_items()?;
+        let sample: Vec<&Item> = split_items(&items, Split::Search).into_iter().take(SAMPLE_ITEMS).collect();
+        let pack = |chunk_tokens| {
+            let packing = PackingOptions { chunk_tokens, ..packing };
+            Ok((chunk_tokens, EvalSet::pack(task.name(), task.scoring(), &sample, tokenizer, packing)?))
+        };
+        let packings: Vec<(usize, EvalSet)> = CHUNK_TOKENS.into_iter().map(pack).collect::<anyhow::Result<_>>()?;
+        let bar = Bar::new("measuring", 0);
+        let candidates = calibration::candidates(default_threads());
+        let divisions = calibration::measure(model, &packings, &candidates, &mut |done, total| bar.set(done, total))?;
+        bar.finish();
+        let chosen = calibration::choose(&divisions).context("no division was measured")?;
+        let name =
+            |one: &Division| format!("{}x{} on chunks of {}", one.workers.count, one.workers.threads, one.chunk_tokens);
+        let of_all: Vec<String> =
+            divisions.iter().map(|one| format!("{} {:.0}", name(one), one.tokens_per_second)).collect();
+        eprintln!(
+            "workers x threads: {}; tokens a second through a quarter of the layers: {}",
+            name(&chosen),
+            of_all.join(", ")
+        );
+        Ok(chosen)
     }
 
     fn prepare_task(

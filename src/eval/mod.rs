@@ -8,6 +8,7 @@ pub mod task;
 pub mod task_file;
 pub mod template;
 
+pub mod calibration;
 pub mod evaluator;
 pub mod latency;
 pub mod local;

@@ -40,12 +40,9 @@ struct Layer {
 struct Attention {
     /// (d)
     norm: Tensor,
-    /// (h·e, d)
-    q: Tensor,
-    /// (k·e, d)
-    k: Tensor,
-    /// (k·e, d)
-    v: Tensor,
+    /// Queries, keys and values of one KV group after the other, so that one product makes them all and a number of
+    /// groups is still a prefix: (k·(g + 2)·e, d).
+    qkv: Tensor,
     /// (d, h·e)
     o: Tensor,
 }
@@ -75,9 +72,10 @@ impl Llama {
                 0 => None,
                 _ => Some(Attention {
                     norm: norm(LayerTensor::InputNorm)?,
-                    q: weight(LayerTensor::Q)?,
-                    k: weight(LayerTensor::K)?,
-                    v: weight(LayerTensor::V)?,
+                    qkv: by_group(
+                        [weight(LayerTensor::Q)?, weight(LayerTensor::K)?, weight(LayerTensor::V)?],
+                        i64::from(gene.heads) / config.shape.group() as i64,
+                    )?,
                     o: weight(LayerTensor::O)?,
                 }),
             };
@@ -275,12 +273,11 @@ impl Llama {
         let h = i64::from(heads);
         let k = h / g;
         let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
-        let project = |weight: &Tensor, heads: i64| {
-            normed.matmul(&weight.narrow(0, 0, heads * e).tr()).view([-1, heads, e]) // (t, heads, e)
-        };
-        let query = rotate(&project(&attention.q, h), batch); // (t, h, e)
-        let key = rotate(&project(&attention.k, k), batch); // (t, k, e)
-        let value = project(&attention.v, k); // (t, k, e)
+        let weight = attention.qkv.narrow(0, 0, k * (g + 2) * e);
+        let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
+        let rotated = rotate(&qkv.narrow(2, 0, g + 1), batch); // (t, k, g + 1, e)
+        let query = rotated.narrow(2, 0, g); // (t, k, g, e)
+        let (key, value) = (rotated.select(2, g), qkv.select(2, g + 1)); // (t, k, e)
         let contexts: Vec<Tensor> =
             batch.blocks.iter().map(|block| attend_block(block, &query, &key, &value)).collect();
         match <[Tensor; 1]>::try_from(contexts) {
@@ -384,9 +381,7 @@ impl Layer {
     fn share(&self) -> Layer {
         let attention = self.attention.as_ref().map(|attention| Attention {
             norm: attention.norm.shallow_clone(),
-            q: attention.q.shallow_clone(),
-            k: attention.k.shallow_clone(),
-            v: attention.v.shallow_clone(),
+            qkv: attention.qkv.shallow_clone(),
             o: attention.o.shallow_clone(),
         });
         let mlp = self.mlp.as_ref().map(|mlp| Mlp {
@@ -399,22 +394,26 @@ impl Layer {
     }
 }
 
-/// Rotary embedding, the half-split form of HF checkpoints: (t, n, e) to (t, n, e).
+/// The rows of queries (h·e, d), keys and values (k·e, d), KV group by KV group.
+fn by_group(weights: [Tensor; 3], groups: i64) -> Result<Tensor> {
+    let parts: Vec<Tensor> = weights.iter().map(|weight| weight.view([groups, -1, weight.size()[1]])).collect();
+    Ok(Tensor::f_cat(&parts, 1)?.view([-1, weights[0].size()[1]]))
+}
+
+/// Rotary embedding, the half-split form of HF checkpoints: (t, k, n, e) to (t, k, n, e).
 fn rotate(x: &Tensor, batch: &TreeBatch) -> Tensor {
-    let half = x.size()[2] / 2;
-    let (low, high) = (x.narrow(2, 0, half), x.narrow(2, half, half)); // (t, n, e/2)
-    let out = x * &batch.cos; // (t, n, e)
-    let _ = out.narrow(2, 0, half).addcmul_(&high, &batch.sin.narrow(2, 0, half));
-    let _ = out.narrow(2, half, half).addcmul_(&low, &batch.sin.narrow(2, half, half));
+    let half = x.size()[3] / 2;
+    let (low, high) = (x.narrow(3, 0, half), x.narrow(3, half, half)); // (t, k, n, e/2)
+    let out = x * &batch.cos; // (t, k, n, e)
+    let _ = out.narrow(3, 0, half).addcmul_(&high, &batch.sin.narrow(3, 0, half));
+    let _ = out.narrow(3, half, half).addcmul_(&low, &batch.sin.narrow(3, half, half));
     out
 }
 
-/// Softmax attention of one block: queries (t, h, e), keys and values (t, k, e) to (block, h·e).
+/// Softmax attention of one block: queries (t, k, g, e), keys and values (t, k, e) to (block, h·e).
 fn attend_block(block: &BlockAttention, query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
-    let (h, e) = (query.size()[1], query.size()[2]);
-    let k = key.size()[1];
-    let g = h / k;
-    let query = query.narrow(0, block.start, block.len); // (n, h, e)
+    let (k, g, e) = (query.size()[1], query.size()[2], query.size()[3]);
+    let query = query.narrow(0, block.start, block.len).permute([1, 2, 0, 3]); // (k, g, n, e)
     let seen = |of: &Tensor| {
         let own = of.narrow(0, block.start, block.len);
         let all = match &block.ancestors {
@@ -424,22 +423,15 @@ fn attend_block(block: &BlockAttention, query: &Tensor, key: &Tensor, value: &Te
         all.permute([1, 0, 2]).unsqueeze(0) // (1, k, keys, e)
     };
     let (key, value) = (seen(key), seen(value));
-    match &block.mask {
-        Some(mask) => {
-            // The heads of a group share keys, so they are stacked as rows: no key is copied.
-            let query = query.view([block.len, k, g, e]).permute([1, 2, 0, 3]).reshape([1, k, g * block.len, e]);
-            let out = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(mask), 0.0, false, None, false);
-            out.view([k, g, block.len, e]).permute([2, 0, 1, 3]).reshape([block.len, h * e])
-        }
-        None => {
-            let query = query.permute([1, 0, 2]).unsqueeze(0); // (1, h, n, e)
-            let expand = |of: Tensor| if g == 1 { of } else { of.repeat_interleave_self_int(g, 1, None) }; // (1, h, n, e)
-            let (key, value) = (expand(key), expand(value));
-            let out =
-                Tensor::scaled_dot_product_attention::<&Tensor>(&query, &key, &value, None, 0.0, true, None, false);
-            out.squeeze_dim(0).permute([1, 0, 2]).reshape([block.len, h * e])
-        }
-    }
+    let (query, mask, causal) = match &block.mask {
+        // The heads of a group share keys, so they are stacked as rows: no key is copied.
+        Some(mask) => (query.reshape([1, k, g * block.len, e]), Some(mask), false),
+        None => (query.reshape([1, k * g, block.len, e]), None, true),
+    };
+    let expand = |of: Tensor| if g == 1 || !causal { of } else { of.repeat_interleave_self_int(g, 1, None) };
+    let (key, value) = (expand(key), expand(value));
+    let out = Tensor::scaled_dot_product_attention(&query, &key, &value, mask, 0.0, causal, None, false);
+    out.view([k * g, block.len, e]).permute([1, 0, 2]).reshape([block.len, k * g * e])
 }
 
 /// Angles of every position (Su et al. 2021), with LLaMA 3's frequency scaling where the checkpoint asks

@@ -224,9 +224,10 @@ impl TokenTree {
                 BlockAttention { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
             })
             .collect();
-        let angles = |of: &Tensor| of.to_device(device).index_select(0, &positions).unsqueeze(1); // (t, 1, e)
+        let angles =
+            |of: &Tensor| of.to_device(device).index_select(0, &positions).view([-1, 1, 1, rope.cos.size()[1]]); // (t, 1, 1, e)
         let (cos, sin) = (angles(&rope.cos), angles(&rope.sin));
-        let _ = sin.narrow(2, 0, sin.size()[2] / 2).neg_();
+        let _ = sin.narrow(3, 0, sin.size()[3] / 2).neg_();
         TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), cos, sin, blocks: attention }
     }
 
@@ -272,9 +273,9 @@ pub(super) struct BlockAttention {
 pub struct TreeBatch {
     /// Token ids, (t).
     pub(super) tokens: Tensor,
-    /// (t, 1, e)
+    /// (t, 1, 1, e)
     pub(super) cos: Tensor,
-    /// (t, 1, e), the first half negated: what rotation adds of the other half.
+    /// (t, 1, 1, e), the first half negated: what rotation adds of the other half.
     pub(super) sin: Tensor,
     pub(super) blocks: Vec<BlockAttention>,
 }
