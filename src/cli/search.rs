@@ -95,9 +95,9 @@ pub struct Search {
     /// one gene changed
     #[arg(long, value_enum, default_value_t = StartKind::Ladders)]
     start: StartKind,
-    /// Crossover of NSGA-II
-    #[arg(long, value_enum, default_value_t = CrossoverKind::Uniform)]
-    crossover: CrossoverKind,
+    /// Crossover of NSGA-II, also of the one that LINAS breeds with; by default one-point
+    #[arg(long, value_enum)]
+    crossover: Option<CrossoverKind>,
     /// Genes that change in a child: a rate for each, or `few` for 1 to 3; by default each with 1 / genes
     #[arg(long, value_name = "RATE|few", value_parser = parse_mutation)]
     mutation: Option<MutationCount>,
@@ -120,10 +120,10 @@ pub struct Search {
     #[arg(long, value_name = "TOKENS")]
     chunk_tokens: Option<usize>,
     /// Worker threads that take chunks
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     workers: Option<usize>,
     /// libtorch threads of each worker
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
     /// Memory for hidden states that children share with their parents; 0 keeps none. Scores do not depend on it
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(..1 << 40))]
@@ -200,15 +200,28 @@ impl Search {
     pub fn run(self) -> anyhow::Result<()> {
         let objectives: Vec<Objective> =
             self.objectives.iter().map(|text| Objective::parse(text)).collect::<criadero::Result<_>>()?;
-        if self.predictor.is_some() && self.algorithm != AlgorithmKind::Linas {
-            bail!("--predictor is for `--algorithm linas`; the other algorithms predict nothing");
-        }
+        self.check()?;
         let stored = RunSettings::read(&self.out)?;
         let stop = stop_on_ctrl_c()?;
         match self.evaluator {
             EvaluatorKind::Mock(delay) => self.run_mock(&objectives, delay, stop),
             EvaluatorKind::Local => self.run_local(&objectives, stored.map(|settings| settings.frozen), stop),
         }
+    }
+
+    /// What is wrong whatever the model is, before anything long begins.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.predictor.is_some() && self.algorithm != AlgorithmKind::Linas {
+            bail!("--predictor is for `--algorithm linas`; the other algorithms predict nothing");
+        }
+        let bred = self.crossover.is_some() || self.mutation.is_some() || self.mutation_later != 0.0;
+        if bred && self.algorithm == AlgorithmKind::Random {
+            bail!("--crossover and --mutation are for algorithms that breed; random search only draws");
+        }
+        self.mutation().check()?;
+        Racing::new(self.racing_error)?;
+        self.seed_genomes.as_deref().map(read_genomes).transpose()?;
+        Ok(())
     }
 
     fn run_mock(&self, objectives: &[Objective], delay: Duration, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
@@ -276,7 +289,7 @@ impl Search {
         let model = load(&checkpoint, &self.device)?;
         let given = self.chunk_tokens.or(self.workers).or(self.threads).is_some();
         if stored.is_none() && !given && model.device() == Device::Cpu {
-            let division = self.measure_division(&model, &tokenizer, &names[0].0, packing)?;
+            let division = self.measure_division(&model, &tokenizer, &names[0].0, packing, &stop)?;
             packing.chunk_tokens = division.chunk_tokens;
             workers = division.workers;
             prepared = prepare(packing)?;
@@ -332,6 +345,7 @@ impl Search {
         tokenizer: &Tokenizer,
         task: &str,
         packing: PackingOptions,
+        stop: &Arc<AtomicBool>,
     ) -> anyhow::Result<Division> {
         let task = self.data.task(task)?;
         let items = task.divisible_items()?;
@@ -343,7 +357,8 @@ impl Search {
         let packings: Vec<(usize, EvalSet)> = CHUNK_TOKENS.into_iter().map(pack).collect::<anyhow::Result<_>>()?;
         let bar = Bar::new("measuring", 0);
         let candidates = calibration::candidates(default_threads());
-        let divisions = calibration::measure(model, &packings, &candidates, &mut |done, total| bar.set(done, total))?;
+        let divisions =
+            calibration::measure(model, &packings, &candidates, stop, &mut |done, total| bar.set(done, total))?;
         bar.finish();
         let chosen = calibration::choose(&divisions).context("no division was measured")?;
         let name =
@@ -440,6 +455,14 @@ impl Search {
         })
     }
 
+    fn crossover(&self) -> Crossover {
+        match self.crossover {
+            Some(CrossoverKind::OnePoint) => Crossover::OnePoint,
+            Some(CrossoverKind::Uniform) => Crossover::Uniform,
+            None => Crossover::default(),
+        }
+    }
+
     fn mutation(&self) -> Mutation {
         Mutation { count: self.mutation.unwrap_or(Mutation::default().count), later: self.mutation_later }
     }
@@ -450,7 +473,7 @@ impl Search {
             AlgorithmKind::Nsga2 => serde_json::json!({
                 "name": "nsga2",
                 "population": self.population,
-                "crossover": format!("{:?}", self.crossover).to_lowercase(),
+                "crossover": self.crossover(),
                 "mutation": self.mutation(),
             }),
             AlgorithmKind::Linas => {
@@ -462,7 +485,7 @@ impl Search {
                     "inner_generations": linas.generations,
                     "inner_population": linas.inner.population,
                     "explore": linas.explore,
-                    "crossover": format!("{:?}", self.crossover).to_lowercase(),
+                    "crossover": self.crossover(),
                     "mutation": self.mutation(),
                     "start": format!("{:?}", self.start).to_lowercase(),
                 })
@@ -482,10 +505,7 @@ impl Search {
     }
 
     fn nsga2_settings(&self, population: usize) -> Nsga2Settings {
-        let crossover = match self.crossover {
-            CrossoverKind::OnePoint => Crossover::OnePoint,
-            CrossoverKind::Uniform => Crossover::Uniform,
-        };
+        let crossover = self.crossover();
         Nsga2Settings { crossover, mutation: self.mutation(), ..Nsga2Settings::new(population) }
     }
 
@@ -521,6 +541,10 @@ impl Search {
             }
         })
     }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a number from 1 on".to_string())
 }
 
 fn parse_mutation(text: &str) -> Result<MutationCount, String> {

@@ -49,35 +49,40 @@ pub fn choose(divisions: &[Division]) -> Option<Division> {
         .min_by(|a, b| a.chunk_tokens.cmp(&b.chunk_tokens).then(b.tokens_per_second.total_cmp(&a.tokens_per_second)))
 }
 
-/// Times every division of every packing, alternated.
+/// Times every division of every packing, one division after the other because MKL's number of threads belongs to the
+/// process. `stop` ends it as it ends an evaluation.
 ///
 /// # Errors
-/// When the model cannot be run.
+/// [`Error::Interrupted`](crate::Error::Interrupted) once the user asked to stop; a model that cannot be run.
 pub fn measure(
     model: &Llama,
     packings: &[(usize, EvalSet)],
     candidates: &[Workers],
+    stop: &Arc<AtomicBool>,
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Division>> {
     let genome = some_layers(model);
     let start = Instant::now();
-    let mut divisions: Vec<Division> = packings
-        .iter()
-        .flat_map(|&(chunk_tokens, _)| {
-            candidates.iter().map(move |&workers| Division { chunk_tokens, workers, tokens_per_second: 0.0 })
-        })
-        .collect();
-    let total = ROUNDS * divisions.len();
-    for round in 0..ROUNDS {
-        if round > 0 && start.elapsed() > PATIENCE {
-            break;
+    let sets: Vec<EvalSet> = packings.iter().map(|(_, set)| set.clone()).collect();
+    let mut divisions = Vec::new();
+    let total = candidates.len() * packings.len() * ROUNDS;
+    for &workers in candidates {
+        let mut evaluator = LocalEvaluator::start(model, sets.clone(), workers, 0, stop.clone());
+        let mut fastest = vec![0.0_f64; packings.len()];
+        for round in 0..ROUNDS {
+            if round > 0 && start.elapsed() > PATIENCE {
+                break;
+            }
+            for (set, fastest) in fastest.iter_mut().enumerate() {
+                *fastest = fastest.max(tokens_per_second(&mut evaluator, set, workers, &genome)?);
+                on_progress(ROUNDS * divisions.len() + round * packings.len() + set + 1, total);
+            }
         }
-        for (place, division) in divisions.iter_mut().enumerate() {
-            let set = &packings[place / candidates.len()].1;
-            let speed = tokens_per_second(model, set, division.workers, &genome)?;
-            division.tokens_per_second = division.tokens_per_second.max(speed);
-            on_progress(round * candidates.len() * packings.len() + place + 1, total);
-        }
+        divisions.extend(packings.iter().zip(fastest).map(|(&(chunk_tokens, _), tokens_per_second)| Division {
+            chunk_tokens,
+            workers,
+            tokens_per_second,
+        }));
     }
     Ok(divisions)
 }
@@ -89,20 +94,21 @@ fn some_layers(model: &Llama) -> Genome {
     Genome::new(genes.iter().enumerate().map(|(layer, &gene)| if layer < kept { gene } else { Gene::DROPPED }))
 }
 
-fn tokens_per_second(model: &Llama, set: &EvalSet, workers: Workers, genome: &Genome) -> Result<f64> {
-    let mut evaluator = LocalEvaluator::start(model, vec![set.clone()], workers, 0, Arc::new(AtomicBool::new(false)));
-    let mut sample = 0;
-    let chunks = set.chunks.iter().take_while(|chunk| {
-        let wanted = sample < SAMPLE_TOKENS;
-        sample += chunk.tree.len();
-        wanted
-    });
-    let work: Vec<Work> = (0..chunks.count())
-        .map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: vec![genome.clone()] })
-        .collect();
-    let tokens: usize = work.iter().map(|work| set.chunks[work.chunk.chunk].tree.len()).sum();
-    // The first chunk wakes the threads.
-    evaluator.evaluate(work[..1].to_vec(), &mut |_| Ok(()))?;
+/// Every worker gets the same number of chunks, so that none waits for another; chunks repeat where there are too few.
+fn tokens_per_second(evaluator: &mut LocalEvaluator, set: usize, workers: Workers, genome: &Genome) -> Result<f64> {
+    let lengths: Vec<usize> = evaluator.sets()[set].chunks.iter().map(|chunk| chunk.tree.len()).collect();
+    let longest = lengths.iter().copied().max().unwrap_or(1).max(1);
+    let rounds = SAMPLE_TOKENS.div_ceil(longest * workers.count);
+    // Full chunks only: the last one of a set is what was left.
+    let full: Vec<usize> = (0..lengths.len()).filter(|&chunk| 5 * lengths[chunk] >= 4 * longest).collect();
+    let work = |count: usize| -> Vec<Work> {
+        let chunks = full.iter().cycle().take(count);
+        chunks.map(|&chunk| Work { chunk: ChunkId { set, chunk }, genomes: vec![genome.clone()] }).collect()
+    };
+    // The first chunks wake the threads.
+    evaluator.evaluate(work(workers.count), &mut |_| Ok(()))?;
+    let work = work(rounds * workers.count);
+    let tokens: usize = work.iter().map(|work| lengths[work.chunk.chunk]).sum();
     let start = Instant::now();
     evaluator.evaluate(work, &mut |_| Ok(()))?;
     Ok(tokens as f64 / start.elapsed().as_secs_f64())

@@ -54,6 +54,11 @@ impl Metric {
         matches!(self, Metric::Accuracy | Metric::AccNorm)
     }
 
+    /// An extrapolated value, where the metric has such values: accuracies are between 0 and 1, all others at least 0.
+    pub fn in_range(self, value: f64) -> f64 {
+        value.clamp(0.0, if self.maximize() { 1.0 } else { f64::INFINITY })
+    }
+
     /// Whether it means anything for items scored like this.
     pub fn applies_to(self, scoring: Scoring) -> bool {
         match self {

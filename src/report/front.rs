@@ -131,13 +131,13 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     Picture::of(&drawing)
 }
 
-/// Parameters and search-split accuracy of every network that has both.
+/// Parameters and search-split accuracy of every network that has both, scored on all items.
 fn cloud(evaluated: &Evaluations, task: usize) -> Vec<(f64, f64)> {
     let Some(params) = evaluated.objectives.iter().position(|name| name == "params") else {
         return Vec::new();
     };
-    let rows = evaluated.rows.iter();
-    let both = rows.filter_map(|row| Some((*row.objectives.get(params)?, *row.search_accuracy.get(task)?)));
+    let both =
+        evaluated.whole().filter_map(|row| Some((*row.objectives.get(params)?, *row.search_accuracy.get(task)?)));
     both.filter(|(x, y)| x.abs() < style::BEYOND && y.abs() < style::BEYOND).collect()
 }
 

@@ -48,7 +48,7 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
         .map(|(index, column)| {
             let (metric, target) = column.name.split_once(':').unwrap_or((&column.name, ""));
             let measured = || {
-                let rows = runs.iter().flat_map(|run| &run.evaluations.rows).filter(|row| row.failed.is_none());
+                let rows = runs.iter().flat_map(|run| run.evaluations.whole());
                 rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.abs() < style::BEYOND)
             };
             let best = measured().fold(f64::INFINITY, f64::min);

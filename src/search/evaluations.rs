@@ -49,6 +49,12 @@ pub struct Evaluations {
 const SEARCH_ACCURACY: &str = "search_accuracy:";
 
 impl Evaluations {
+    /// The networks that were scored to the end, not dropped on the way.
+    pub fn whole(&self) -> impl Iterator<Item = &Evaluation> {
+        let items = self.rows.iter().map(|row| row.items).max().unwrap_or(0);
+        self.rows.iter().filter(move |row| row.failed.is_none() && row.items == items)
+    }
+
     /// Writes `evaluations.csv`, atomically: `id`, `population`, `genome`, `items`, one column an objective, `violation`,
     /// one column `search_accuracy:TASK` a task, `failed`. Scores of a failed network are empty cells.
     pub fn write_csv(&self, path: &Path) -> Result<()> {

@@ -56,10 +56,10 @@ impl Run {
         journal.sync()?;
         self.log_time(state.populations, networks.len(), start)?;
         let scores = Scores { run: self, sets: evaluator.sets(), journal };
-        let parent_row = match state.evaluations.iter().find(|row| row.genome == parent && self.is_whole(row)) {
-            Some(row) => row.clone(),
-            None => scores.row(state.evaluations.len(), state.populations, &parent, &Dropped::new())?,
-        };
+        let known = state.evaluations.iter().find(|row| row.genome == parent);
+        let (id, population) =
+            known.map_or((state.evaluations.len(), state.populations), |row| (row.id, row.population));
+        let parent_row = scores.row(id, population, &parent, &Dropped::new())?;
         let point = |row: &Evaluation| self.front_point(row, &parent, &scores);
         let parent_point = point(&parent_row)?;
         let mut points: Vec<FrontPoint> = rows.iter().map(|row| point(row)).collect::<Result<_>>()?;

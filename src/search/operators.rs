@@ -76,13 +76,15 @@ impl Mutation {
         Mutation { count: MutationCount::Each(Some(rate)), later: 0.0 }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// # Errors
+    /// A rate that is no probability, a bias that is negative or boundless.
+    pub fn check(&self) -> Result<()> {
         match self.count {
             MutationCount::Each(Some(rate)) if !(0.0..=1.0).contains(&rate) => {
                 Err(Error::invalid("mutation rate", rate, "a probability between 0 and 1"))
             }
-            _ if !(self.later >= 0.0 && self.later.is_finite()) => {
-                Err(Error::invalid("mutation bias to later layers", self.later, "0 or more"))
+            _ if !(0.0..=MOST_BIAS).contains(&self.later) => {
+                Err(Error::invalid("mutation bias to later layers", self.later, format!("between 0 and {MOST_BIAS}")))
             }
             _ => Ok(()),
         }
@@ -116,6 +118,9 @@ impl Default for Mutation {
         Mutation { count: MutationCount::Each(None), later: 0.0 }
     }
 }
+
+/// More than this is the last layer alone.
+const MOST_BIAS: f64 = 1000.0;
 
 /// Genes of a layer: heads, MLP width, bits.
 const GENES: usize = 3;

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use super::ClosedForm;
 use super::journal::Journal;
 use super::pareto;
-use super::racing::{Excess, Racing, surely_dominated};
+use super::racing::{Excess, LEAST_ITEMS, Racing, surely_dominated};
 use super::record::Evaluation;
 use super::run::{Progress, Run, State};
 use super::scoring::{Part, Scores};
 use crate::error::Result;
-use crate::eval::{ChunkId, Contribution, Evaluator, Metric, Objective, Work};
+use crate::eval::{ChunkId, Contribution, EvalSet, Evaluator, Metric, Objective, Work};
 use crate::space::{Bound, Genome};
 
 /// The networks that lost their race: what each was scored on, and which network surely dominates it.
@@ -22,15 +22,6 @@ struct Quantity<'a> {
     metric: Metric,
     /// 1 where larger is worse, else -1.
     sign: f64,
-}
-
-/// What is known of a network while it races.
-struct Racer<'a> {
-    genome: &'a Genome,
-    /// Losses that need no scoring: those objectives', and the violation of such constraints.
-    exact: Vec<f64>,
-    /// One list a quantity and task of it: the items' contributions.
-    measured: Vec<Vec<Vec<Contribution>>>,
 }
 
 impl Run {
@@ -82,15 +73,12 @@ impl Run {
         })
     }
 
-    /// The networks of the front so far, which newcomers must not be surely worse than.
-    fn champions(&self, state: &State) -> Vec<Genome> {
-        if self.settings.racing.is_none() {
-            return Vec::new();
-        }
+    /// The front so far, which newcomers must not be surely worse than.
+    fn champions<'a>(&self, state: &'a State) -> Vec<&'a Evaluation> {
         let whole: Vec<&Evaluation> =
             state.evaluations.iter().filter(|row| self.is_whole(row) && row.violation == 0.0).collect();
         let losses: Vec<Vec<f64>> = whole.iter().map(|row| self.losses(row)).collect();
-        pareto::non_dominated(&losses).into_iter().map(|place| whole[place].genome.clone()).collect()
+        pareto::non_dominated(&losses).into_iter().map(|place| whole[place]).collect()
     }
 
     fn race(
@@ -98,7 +86,7 @@ impl Run {
         evaluator: &mut dyn Evaluator,
         journal: &mut Journal,
         genomes: &[Genome],
-        champions: &[Genome],
+        champions: &[&Evaluation],
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Dropped> {
         let sets = evaluator.sets().clone();
@@ -110,63 +98,48 @@ impl Run {
         };
         let closed_form = self.settings.closed_form()?;
         let stages = Racing::stages(&chunks);
+        let looks = self.looks(&sets, &split, &stages);
         let mut dropped = Dropped::new();
-        for (number, stage) in stages.iter().enumerate() {
-            let parts: Vec<Part> = split.iter().zip(stage).map(|(part, &chunks)| Part { chunks, ..*part }).collect();
+        for stage in &stages {
+            let parts = first_chunks(&split, stage);
             let left: Vec<Genome> = genomes.iter().filter(|genome| !dropped.contains_key(genome)).cloned().collect();
             self.score(evaluator, journal, &parts, &left, on_progress)?;
-            if number + 1 == stages.len() {
+            let unseen = unseen(&sets, &parts);
+            if unseen.iter().all(|&share| share == 0.0) {
                 break;
             }
             let scores = Scores { run: self, sets: &sets, journal };
-            let racer = |genome| self.racer(genome, &scores, &parts, &closed_form);
-            let racers: Vec<Racer> = left.iter().chain(champions).filter_map(racer).collect();
-            let share: Vec<f64> = split
-                .iter()
-                .zip(stage)
-                .map(|(part, &chunks)| {
-                    let items = sets[part.set].chunks[chunks - 1].items.end;
-                    1.0 - items as f64 / sets[part.set].items.len() as f64
-                })
-                .collect();
-            for racer in racers.iter().filter(|racer| !champions.contains(racer.genome)) {
-                if let Some(rival) = self.better(racer, &racers, &share, &racing, stages.len()) {
-                    dropped.insert(racer.genome.clone(), (parts.clone(), rival.clone()));
+            for genome in &left {
+                let rivals = self.rivals(genome, champions, &closed_form);
+                let level = racing.level(rivals.len(), looks);
+                let beaten = |rival: &&&Genome| {
+                    let excess = self.excesses(genome, rival, &scores, &parts, &unseen, &closed_form);
+                    excess.is_some_and(|excess| surely_dominated(&excess, level))
+                };
+                if let Some(rival) = rivals.iter().find(beaten) {
+                    dropped.insert(genome.clone(), (parts.clone(), (*rival).clone()));
                 }
             }
         }
         Ok(dropped)
     }
 
-    /// A network that surely dominates this one, and of several the best.
-    fn better<'a>(
-        &self,
-        racer: &Racer,
-        racers: &[Racer<'a>],
-        unseen: &[f64],
-        racing: &Racing,
-        stages: usize,
-    ) -> Option<&'a Genome> {
-        let no_worse = |rival: &&Racer| {
-            rival.genome != racer.genome && racer.exact.iter().zip(&rival.exact).all(|(ours, theirs)| theirs <= ours)
+    /// Of the front so far, for each measured objective the best network of those that no exact loss speaks against. What
+    /// they are was settled on all items, so it does not depend on which items came first.
+    fn rivals<'a>(&self, genome: &Genome, champions: &[&'a Evaluation], closed_form: &ClosedForm) -> Vec<&'a Genome> {
+        let ours = exact_losses(closed_form, genome);
+        let no_worse = |row: &&&Evaluation| {
+            row.genome != *genome && exact_losses(closed_form, &row.genome).iter().zip(&ours).all(|(a, b)| a <= b)
         };
-        let rivals: Vec<&Racer> = racers.iter().filter(no_worse).collect();
-        let level = racing.level(rivals.len(), stages);
-        let quantities = self.quantities();
-        let mut best: Option<(f64, &Genome)> = None;
-        for rival in rivals {
-            let exact = racer.exact.iter().zip(&rival.exact).map(|(ours, theirs)| Excess::Exact(ours - theirs));
-            let measured = quantities
-                .iter()
-                .enumerate()
-                .map(|(place, one)| self.excess(one, &racer.measured[place], &rival.measured[place], unseen));
-            let excess: Vec<Excess> = measured.chain(exact).collect();
-            let margin = excess[0].mean();
-            if surely_dominated(&excess, level) && best.is_none_or(|(most, _)| margin > most) {
-                best = Some((margin, rival.genome));
-            }
-        }
-        best.map(|(_, genome)| genome)
+        let rivals: Vec<&&Evaluation> = champions.iter().filter(no_worse).collect();
+        let measured = (0..self.objectives.len()).filter(|&place| self.objectives[place].metric().is_some());
+        let best = |place: usize| {
+            let loss = |row: &Evaluation| self.losses(row)[place];
+            rivals.iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).map(|row| &row.genome)
+        };
+        let mut best: Vec<&Genome> = measured.filter_map(best).collect();
+        best.dedup();
+        best
     }
 
     /// By how much a network's loss exceeds a rival's in one quantity: the mean over its tasks of paired differences.
@@ -179,15 +152,20 @@ impl Run {
         unseen: &[f64],
     ) -> Excess {
         let tasks = ours.len() as f64;
-        let (mut mean, mut variance, mut items) = (0.0, 0.0, usize::MAX);
+        let (mut mean, mut variance, mut items) = (0.0, 0.0, None);
         for ((ours, theirs), task) in ours.iter().zip(theirs).zip(quantity.objective.tasks()) {
             let unseen = unseen[self.task_place(task)];
             let difference = quantity.metric.difference(ours, theirs);
             mean += quantity.sign * difference.value / tasks;
             variance += unseen * (difference.stderr / tasks).powi(2);
-            items = items.min(ours.len());
+            if unseen > 0.0 {
+                items = Some(items.map_or(ours.len(), |items: usize| items.min(ours.len())));
+            }
         }
-        Excess::Paired { mean, stderr: variance.sqrt(), items }
+        match items {
+            Some(items) => Excess::Paired { mean, stderr: variance.sqrt(), items },
+            None => Excess::Exact(mean),
+        }
     }
 
     fn quantities(&self) -> Vec<Quantity<'_>> {
@@ -201,21 +179,55 @@ impl Run {
         objectives.chain(limits).filter_map(measured).collect()
     }
 
-    /// What is known of a network so far; nothing where it failed.
-    fn racer<'a>(
+    /// By how much a network's losses exceed a rival's on the items of both; nothing where one failed.
+    fn excesses(
         &self,
-        genome: &'a Genome,
+        genome: &Genome,
+        rival: &Genome,
         scores: &Scores,
         parts: &[Part],
+        unseen: &[f64],
         closed_form: &ClosedForm,
-    ) -> Option<Racer<'a>> {
-        let mut measured = Vec::new();
+    ) -> Option<Vec<Excess>> {
+        let (ours, theirs) = (exact_losses(closed_form, genome), exact_losses(closed_form, rival));
+        let mut excess: Vec<Excess> = ours.iter().zip(&theirs).map(|(a, b)| Excess::Exact(a - b)).collect();
         for quantity in self.quantities() {
-            let task = |task: &String| scores.contributions(genome, parts[self.task_place(task)], quantity.metric);
-            measured.push(quantity.objective.tasks().iter().map(task).collect::<Result<Vec<_>, String>>().ok()?);
+            let of = |genome: &Genome| {
+                let task = |task: &String| scores.contributions(genome, parts[self.task_place(task)], quantity.metric);
+                quantity.objective.tasks().iter().map(task).collect::<Result<Vec<_>, String>>().ok()
+            };
+            excess.push(self.excess(&quantity, &of(genome)?, &of(rival)?, unseen));
         }
-        let known = closed_form(genome);
-        let exact = known.losses.into_iter().flatten().chain([known.violation]).collect();
-        Some(Racer { genome, exact, measured })
+        Some(excess)
     }
+
+    /// After how many stages networks may be dropped: not the last, and not before every task has items enough.
+    fn looks(&self, sets: &[EvalSet], split: &[Part], stages: &[Vec<usize>]) -> usize {
+        let before_the_end = &stages[..stages.len().saturating_sub(1)];
+        let enough = |stage: &&Vec<usize>| {
+            let parts = first_chunks(split, stage);
+            parts.iter().all(|part| sets[part.set].chunks[part.chunks - 1].items.end >= LEAST_ITEMS)
+        };
+        before_the_end.iter().filter(enough).count()
+    }
+}
+
+/// The losses that need no scoring, and the violation of such constraints.
+fn exact_losses(closed_form: &ClosedForm, genome: &Genome) -> Vec<f64> {
+    let known = closed_form(genome);
+    known.losses.into_iter().flatten().chain([known.violation]).collect()
+}
+
+/// The first chunks of each part, as many as a stage has.
+fn first_chunks(split: &[Part], stage: &[usize]) -> Vec<Part> {
+    split.iter().zip(stage).map(|(part, &chunks)| Part { chunks, ..*part }).collect()
+}
+
+/// The share of each task's items that these parts leave out.
+fn unseen(sets: &[EvalSet], parts: &[Part]) -> Vec<f64> {
+    let share = |part: &Part| {
+        let set = &sets[part.set];
+        1.0 - set.chunks[part.chunks - 1].items.end as f64 / set.items.len() as f64
+    };
+    parts.iter().map(share).collect()
 }

@@ -1,22 +1,30 @@
 //! Racing: networks that are surely not on the front are not scored to the end.
 //!
-//! All networks of a population are scored on the first chunks, and after each stage those go that another one
-//! dominates beyond doubt: paired differences on the same items, as in Hoeffding races (Maron and Moore, "Hoeffding
-//! races", 1994) with the paired t-test that F-Race's authors use between survivors (Birattari et al., "A racing
-//! algorithm for configuring metaheuristics", 2002), here with domination in place of one objective.
+//! All networks of a population are scored on the first chunks, and after each stage those go that a network of the front
+//! so far dominates beyond doubt: paired differences on the same items, as in Hoeffding races (Maron and Moore, "Hoeffding
+//! races", 1994) with the paired t-test of F-Race (Birattari et al., "A racing algorithm for configuring metaheuristics",
+//! 2002), here with domination in place of one objective.
 //!
-//! The stated error bounds the probability that a network is dropped which, scored on all items, is not dominated.
-//! To dominate, a rival must be surely better in *every* measured objective, so several objectives need no correction
-//! (an intersection-union test); the comparisons with several rivals in several stages share the error equally
-//! (Bonferroni). Items are drawn without replacement from the search split, so errors shrink to 0 as they run out.
+//! The stated error bounds the probability that a network is dropped which, scored on all items, its rival does not
+//! dominate. To dominate, the rival must be surely better in *every* measured objective, so several objectives need no
+//! correction (an intersection-union test); several rivals and stages share the error equally (Bonferroni). A rival is
+//! chosen by its score on all items, which does not depend on which of them come first, so the choice costs nothing.
+//! Items are drawn without replacement from the search split, so errors shrink to 0 as they run out.
+//!
+//! The t-distribution knows nothing of outliers that were not seen yet. So a quarter of the error goes to the test and the
+//! rest pays for them: with all of it, differences with the skew of an exponential distribution led to up to 0.10 where
+//! 0.05 was stated (32 to 256 of 64 to 512 items); with a quarter no distribution tried did worse than stated.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::error::{Error, Result};
 
-/// With fewer items than this no network is dropped: the t-distribution is no good guide to skewed differences.
-const LEAST_ITEMS: usize = 16;
+/// With fewer items than this no network is dropped.
+pub const LEAST_ITEMS: usize = 32;
+
+/// The share of the error that the t-test gets.
+const TESTED: f64 = 0.25;
 
 /// How many stages a race has, the last on all chunks; each has about twice the chunks of the one before.
 const STAGES: u32 = 4;
@@ -65,9 +73,9 @@ impl Racing {
         stages
     }
 
-    /// The error of one comparison of a network that is compared with `rivals` after each but the last of `stages`.
-    pub fn level(&self, rivals: usize, stages: usize) -> f64 {
-        self.error / (rivals.max(1) * stages.saturating_sub(1).max(1)) as f64
+    /// The error of one comparison of a network that is compared with `rivals` after `looks` stages.
+    pub fn level(&self, rivals: usize, looks: usize) -> f64 {
+        TESTED * self.error / (rivals.max(1) * looks.max(1)) as f64
     }
 }
 
@@ -102,10 +110,10 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
-    use rand_distr::StandardNormal;
+    use rand_distr::{Exp1, StandardNormal};
 
     fn paired(mean: f64, stderr: f64) -> Excess {
-        Excess::Paired { mean, stderr, items: 21 }
+        Excess::Paired { mean, stderr, items: 33 }
     }
 
     #[test]
@@ -119,9 +127,9 @@ mod tests {
 
     #[test]
     fn the_threshold_is_students() {
-        // The 0.95 quantile of Student's t with 20 degrees of freedom is 1.7247.
-        assert!(surely_dominated(&[paired(1.7248, 1.0)], 0.05));
-        assert!(!surely_dominated(&[paired(1.7246, 1.0)], 0.05));
+        // The 0.95 quantile of Student's t with 32 degrees of freedom is 1.6939.
+        assert!(surely_dominated(&[paired(1.6940, 1.0)], 0.05));
+        assert!(!surely_dominated(&[paired(1.6938, 1.0)], 0.05));
         assert!(!surely_dominated(&[Excess::Paired { mean: 9.0, stderr: 1.0, items: LEAST_ITEMS - 1 }], 0.05));
         assert!(!surely_dominated(&[paired(0.0, 0.0)], 0.05), "equal so far is not worse");
     }
@@ -141,37 +149,47 @@ mod tests {
         }
     }
 
-    /// Networks whose means over all items are equal or better are dropped no more often than stated. Differences are
-    /// skewed and heavy-tailed, as those of likelihoods are.
+    /// The share of networks that are dropped though over all items they are as good as their rival (or clearly worse,
+    /// by `mean` standard deviations), for paired differences of a distribution.
+    fn dropped(draw: &dyn Fn(&mut ChaCha8Rng) -> f64, mean: f64) -> f64 {
+        let (races, items) = (4000, 128);
+        let racing = Racing::new(0.05).unwrap();
+        let stages = Racing::stages(&[items]);
+        let looks = stages.iter().filter(|stage| (LEAST_ITEMS..items).contains(&stage[0])).count();
+        assert_eq!(looks, 2);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let lost = (0..races).filter(|_| {
+            let mut all: Vec<f64> = (0..items).map(|_| draw(&mut rng)).collect();
+            let offset = all.iter().sum::<f64>() / items as f64 - mean;
+            all.iter_mut().for_each(|one| *one -= offset);
+            let look =
+                |stage: &Vec<usize>| surely_dominated(&[estimate(&all[..stage[0]], items)], racing.level(1, looks));
+            stages[..stages.len() - 1].iter().any(look)
+        });
+        lost.count() as f64 / races as f64
+    }
+
+    /// Differences of log-likelihoods are heavy-tailed (a kurtosis of 6 between networks of SmolLM2 on ARC-Easy) and may
+    /// lean to either side.
     #[test]
     fn drops_no_more_good_networks_than_it_says() {
-        let (races, rivals, items) = (2000, 10, 64);
-        let racing = Racing::new(0.1).unwrap();
-        let stages = Racing::stages(&[items]);
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let (mut dropped, mut dropped_bad) = (0, 0);
-        for _ in 0..races {
-            // What the network loses to each rival, item by item; the mean over all items is 0, or clearly above.
-            let mut differences = |mean: f64| -> Vec<f64> {
-                let draw = |rng: &mut ChaCha8Rng| -> f64 { rng.sample::<f64, _>(StandardNormal).powi(3) };
-                let all: Vec<f64> = (0..items).map(|_| draw(&mut rng)).collect();
-                let offset = all.iter().sum::<f64>() / items as f64 - mean;
-                all.into_iter().map(|one| one - offset).collect()
-            };
-            let good: Vec<Vec<f64>> = (0..rivals).map(|_| differences(0.0)).collect();
-            let bad = vec![differences(6.0)];
-            let is_dropped = |all: &[Vec<f64>]| {
-                stages[..stages.len() - 1].iter().any(|stage| {
-                    let level = racing.level(all.len(), stages.len());
-                    all.iter().any(|one| surely_dominated(&[estimate(&one[..stage[0]], items)], level))
-                })
-            };
-            dropped += usize::from(is_dropped(&good));
-            dropped_bad += usize::from(is_dropped(&bad));
+        let normal = |rng: &mut ChaCha8Rng| rng.sample::<f64, _>(StandardNormal);
+        let cube = |rng: &mut ChaCha8Rng| rng.sample::<f64, _>(StandardNormal).powi(3);
+        let leaning = |rng: &mut ChaCha8Rng| -rng.sample::<f64, _>(Exp1);
+        let other = |rng: &mut ChaCha8Rng| rng.sample::<f64, _>(Exp1);
+        let all: [(&str, &dyn Fn(&mut ChaCha8Rng) -> f64); 4] = [
+            ("normal", &normal),
+            ("cube of a normal", &cube),
+            ("leaning", &leaning),
+            ("leaning the other way", &other),
+        ];
+        for (name, draw) in all {
+            let share = dropped(draw, 0.0);
+            // The standard deviation of a share of 0.05 over 4,000 races is 0.0034.
+            assert!(share < 0.05 + 2.0 * 0.0034, "{name}: {share} of networks as good as their rival were dropped");
         }
-        let share = dropped as f64 / races as f64;
-        assert!(share < 0.1, "{share} of networks that nothing dominates were dropped");
-        assert!(dropped_bad > races / 2, "{dropped_bad} clearly dominated ones of {races} were dropped");
+        let share = dropped(&normal, 0.5);
+        assert!(share > 0.8, "{share} of clearly dominated networks were dropped");
     }
 
     fn estimate(differences: &[f64], of: usize) -> Excess {

@@ -83,13 +83,13 @@ impl Scores<'_> {
             return self.values(genome, &self.split("search"));
         };
         let (ours, theirs, rivals) =
-            (self.values(genome, parts)?, self.values(rival, parts)?, self.estimates(rival, dropped)?);
+            (self.values(genome, parts)?, self.values(rival, parts)?, self.values(rival, &self.split("search"))?);
         let (Ok(ours), Ok(theirs), Ok(rivals)) = (&ours, theirs, rivals) else {
             return Ok(ours);
         };
         let quantities = self.run.objectives.iter().chain(self.run.limits.iter().map(|(objective, _)| objective));
         let estimate = |(place, quantity): (usize, &Objective)| match quantity.metric() {
-            Some(_) => rivals[place] + (ours[place] - theirs[place]),
+            Some(metric) => metric.in_range(rivals[place] + (ours[place] - theirs[place])),
             None => ours[place],
         };
         Ok(Ok(quantities.enumerate().map(estimate).collect()))
