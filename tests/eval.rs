@@ -213,7 +213,7 @@ fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
     let run = dir.path().join("run").display().to_string();
     let perplexity = format!("perplexity:{}", text.display());
     let divergence = format!("kl:{}", text.display());
-    succeed(&[
+    let search = [
         "search",
         "tiny",
         "--model",
@@ -234,7 +234,19 @@ fn a_search_by_the_perplexity_of_a_text_is_reported_and_drawn() {
         "3",
         "--out",
         &run,
-    ]);
+    ];
+    // Nothing says how to divide the CPU, so it is measured once and kept to.
+    let stderr = || String::from_utf8(criadero(&search).output().unwrap().stderr).unwrap();
+    let frozen = || {
+        let settings = fs::read_to_string(dir.path().join("run/run.json")).unwrap();
+        serde_json::from_str::<Value>(&settings).unwrap()["frozen"].clone()
+    };
+    let first = stderr();
+    assert!(first.contains("workers x threads: "), "{first}");
+    let measured = frozen();
+    assert!(measured["workers"].as_u64() > Some(0) && measured["packing"]["chunk_tokens"].as_u64() >= Some(512));
+    let second = stderr();
+    assert!(!second.contains("workers x threads: ") && frozen() == measured, "{second}");
     let front = fs::read_to_string(dir.path().join("run/front.csv")).unwrap();
     assert!(front.lines().next().unwrap().contains("held_out:perplexity:"), "{front}");
     let mut reader = csv::Reader::from_path(dir.path().join("run/evaluations.csv")).unwrap();

@@ -242,7 +242,7 @@ impl Evaluator for LocalEvaluator {
 
 impl Drop for LocalEvaluator {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        // No work is pending: `evaluate` waits for all of it. The flag is the user's and stays as it is.
         self.tasks = None;
         for worker in self.workers.drain(..) {
             let _ = worker.join();

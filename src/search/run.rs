@@ -34,9 +34,9 @@ pub enum Progress {
     },
     /// A partial score is on disk.
     Scored {
-        /// Partial scores of this population that are known.
+        /// Partial scores of this stage of the race that are known.
         done: usize,
-        /// Partial scores that this population needs.
+        /// Partial scores that this stage needs.
         total: usize,
     },
     /// A population is measured.
