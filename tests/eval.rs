@@ -272,7 +272,7 @@ fn a_split_and_a_file_of_genomes_are_scored_as_a_search_scores_them() {
     let evaluations = dir.path().join("run/evaluations.csv");
     let mut reader = csv::Reader::from_path(evaluations).unwrap();
     let rows: Vec<(String, f64)> =
-        reader.records().map(|row| row.unwrap()).map(|row| (row[2].to_string(), row[3].parse().unwrap())).collect();
+        reader.records().map(|row| row.unwrap()).map(|row| (row[2].to_string(), row[4].parse().unwrap())).collect();
     assert_eq!(rows.len(), 8);
 
     let file = dir.path().join("genomes.txt");

@@ -73,8 +73,10 @@ fn a_forest_computes_what_each_sequence_alone_does() {
         let alone = model.forward(&genome, &model.batch(&TokenTree::chain(sequence)).unwrap());
         let nodes: Vec<i64> = path.iter().map(|&node| i64::from(place[node as usize])).collect();
         let shared = forest.index_select(0, &Tensor::from_slice(&nodes));
-        let difference = largest_difference(&shared, &alone);
-        assert!(difference < 1e-5, "{} tokens: largest logit difference {difference:e}", sequence.len());
+        let (difference, largest) = (largest_difference(&shared, &alone), alone.abs().max().double_value(&[]));
+        // The products have other shapes, so the sums another order: a dozen float32 roundings of the largest logit.
+        let allowed = 16.0 * f64::from(f32::EPSILON) * largest;
+        assert!(difference < allowed, "{} tokens: {difference:e}, allowed {allowed:e}", sequence.len());
     }
 }
 

@@ -191,7 +191,7 @@ fn refuses_the_directory_of_another_run_and_names_the_differences() {
     let before = results(dir.path());
     let error = fail(search(dir.path(), &["--mutation", "0.25"]), 1);
     assert!(
-        error.contains("holds another run") && error.contains("algorithm.mutation is null there, 0.25 here"),
+        error.contains("holds another run") && error.contains("algorithm.mutation.count.each is null there, 0.25 here"),
         "{error}"
     );
     assert_eq!(results(dir.path()), before);

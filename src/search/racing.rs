@@ -149,9 +149,11 @@ mod tests {
         }
     }
 
+    type Draw<'a> = &'a dyn Fn(&mut ChaCha8Rng) -> f64;
+
     /// The share of networks that are dropped though over all items they are as good as their rival (or clearly worse,
     /// by `mean` standard deviations), for paired differences of a distribution.
-    fn dropped(draw: &dyn Fn(&mut ChaCha8Rng) -> f64, mean: f64) -> f64 {
+    fn dropped(draw: Draw, mean: f64) -> f64 {
         let (races, items) = (4000, 128);
         let racing = Racing::new(0.05).unwrap();
         let stages = Racing::stages(&[items]);
@@ -177,7 +179,7 @@ mod tests {
         let cube = |rng: &mut ChaCha8Rng| rng.sample::<f64, _>(StandardNormal).powi(3);
         let leaning = |rng: &mut ChaCha8Rng| -rng.sample::<f64, _>(Exp1);
         let other = |rng: &mut ChaCha8Rng| rng.sample::<f64, _>(Exp1);
-        let all: [(&str, &dyn Fn(&mut ChaCha8Rng) -> f64); 4] = [
+        let all: [(&str, Draw); 4] = [
             ("normal", &normal),
             ("cube of a normal", &cube),
             ("leaning", &leaning),

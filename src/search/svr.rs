@@ -44,7 +44,7 @@ pub struct Svr {
 }
 
 impl Svr {
-    /// The fit whose settings predict left-out points best, by their mean absolute error over [`FOLDS`] folds (every
+    /// The fit whose settings predict left-out points best, by their mean absolute error over five folds (every
     /// fifth point is a fold); the smoother of equals. `None` when there are too few points for folds or the
     /// solver fails.
     pub fn tuned(rows: &[Row], columns: usize, targets: &[f64]) -> Option<Svr> {
