@@ -135,7 +135,7 @@ fn sliced(work: Work, slices: usize) -> impl Iterator<Item = Work> {
 }
 
 /// Keeps freed memory for the next layer: handed back to the system, the buffers of every layer would be mapped and
-/// zeroed again (a tenth of the page faults are left). For the whole process, once.
+/// zeroed again. For the whole process, once.
 fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

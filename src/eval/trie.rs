@@ -40,7 +40,8 @@ impl<P: Hash + Eq + Copy, S: Clone> Kept<'_, P, S> {
 
 /// Hands `on_leaf` the state after the last half layer of every genome, which all have the same number of layers.
 /// The trie is walked depth-first, so a state is computed once for all networks below it and at most one new state a
-/// level is alive, besides those of earlier walks that these networks begin with. `on_leaf` gets the network's place in `genomes` and says whether to go on.
+/// level is alive, besides those of earlier walks that these networks begin with. `on_leaf` gets the places in `genomes`
+/// of the networks that end there and says whether to go on.
 pub fn walk<H: HalfLayers, P: Hash + Eq + Copy>(
     half_layers_of: &H,
     genomes: &[Genome],
