@@ -366,7 +366,7 @@ impl Search {
         let of_all: Vec<String> =
             divisions.iter().map(|one| format!("{} {:.0}", name(one), one.tokens_per_second)).collect();
         eprintln!(
-            "workers x threads: {}; tokens a second through a quarter of the layers: {}",
+            "workers x threads: {}; tokens a second through two layers and the head: {}",
             name(&chosen),
             of_all.join(", ")
         );

@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::model::Llama;
 use crate::space::{Gene, Genome};
 
-/// Tokens that every division is timed on.
-const SAMPLE_TOKENS: usize = 2048;
-/// One layer in so many is timed: they are all alike.
-const LAYERS: usize = 4;
-/// Rounds after the first stop once this much time has passed.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// Tokens that every division is timed on, at least.
+const SAMPLE_TOKENS: usize = 1024;
+/// Layers that are timed: they are all alike.
+const LAYERS: usize = 2;
+/// No round begins after this time: what the measurement costs must be small beside the search that it helps.
+const PATIENCE: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 /// A share of the best speed that repeated measurements do not tell from it.
 const GOOD_ENOUGH: f64 = 0.95;
@@ -28,7 +28,7 @@ pub struct Division {
     pub chunk_tokens: usize,
     /// Worker threads and their libtorch threads.
     pub workers: Workers,
-    /// Tokens a second through a quarter of the layers.
+    /// Tokens a second through two layers and the head.
     pub tokens_per_second: f64,
 }
 
@@ -49,8 +49,8 @@ pub fn choose(divisions: &[Division]) -> Option<Division> {
         .min_by(|a, b| a.chunk_tokens.cmp(&b.chunk_tokens).then(b.tokens_per_second.total_cmp(&a.tokens_per_second)))
 }
 
-/// Times every division of every packing, one division after the other because MKL's number of threads belongs to the
-/// process. `stop` ends it as it ends an evaluation.
+/// Times every division of every packing, in rounds so that a busy moment does not fall on one of them alone; one after the
+/// other because MKL's number of threads belongs to the process. `stop` ends it as it ends an evaluation.
 ///
 /// # Errors
 /// [`Error::Interrupted`](crate::Error::Interrupted) once the user asked to stop; a model that cannot be run.
@@ -61,57 +61,68 @@ pub fn measure(
     stop: &Arc<AtomicBool>,
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Division>> {
-    let genome = some_layers(model);
-    let start = Instant::now();
+    let genome = first_layers(model);
     let sets: Vec<EvalSet> = packings.iter().map(|(_, set)| set.clone()).collect();
-    let mut divisions = Vec::new();
-    let total = candidates.len() * packings.len() * ROUNDS;
-    for &workers in candidates {
-        let mut evaluator = LocalEvaluator::start(model, sets.clone(), workers, 0, stop.clone());
-        let mut fastest = vec![0.0_f64; packings.len()];
-        for round in 0..ROUNDS {
-            if round > 0 && start.elapsed() > PATIENCE {
-                break;
-            }
-            for (set, fastest) in fastest.iter_mut().enumerate() {
-                *fastest = fastest.max(tokens_per_second(&mut evaluator, set, workers, &genome)?);
-                on_progress(ROUNDS * divisions.len() + round * packings.len() + set + 1, total);
+    let mut divisions: Vec<Division> = candidates
+        .iter()
+        .flat_map(|&workers| {
+            packings.iter().map(move |&(chunk_tokens, _)| Division { chunk_tokens, workers, tokens_per_second: 0.0 })
+        })
+        .collect();
+    let total = ROUNDS * divisions.len();
+    let start = Instant::now();
+    for round in 0..ROUNDS {
+        if start.elapsed() > PATIENCE {
+            break;
+        }
+        for (place, &workers) in candidates.iter().enumerate() {
+            let mut evaluator = LocalEvaluator::start(model, sets.clone(), workers, 0, stop.clone());
+            wake(&mut evaluator, workers, &genome)?;
+            for set in 0..sets.len() {
+                let division = place * sets.len() + set;
+                let speed = tokens_per_second(&mut evaluator, set, workers, &genome)?;
+                divisions[division].tokens_per_second = divisions[division].tokens_per_second.max(speed);
+                on_progress(round * divisions.len() + division + 1, total);
             }
         }
-        divisions.extend(packings.iter().zip(fastest).map(|(&(chunk_tokens, _), tokens_per_second)| Division {
-            chunk_tokens,
-            workers,
-            tokens_per_second,
-        }));
     }
     Ok(divisions)
 }
 
-/// The model's first quarter: its layers are alike, so the division that suits one suits all.
-fn some_layers(model: &Llama) -> Genome {
+/// The model's first layers alone.
+fn first_layers(model: &Llama) -> Genome {
     let genes = model.config().genome.genes();
-    let kept = genes.len().div_ceil(LAYERS);
-    Genome::new(genes.iter().enumerate().map(|(layer, &gene)| if layer < kept { gene } else { Gene::DROPPED }))
+    Genome::new(genes.iter().enumerate().map(|(layer, &gene)| if layer < LAYERS { gene } else { Gene::DROPPED }))
 }
 
-/// Every worker gets the same number of chunks, so that none waits for another; chunks repeat where there are too few.
+/// One chunk for each worker, on nobody's clock: its threads are started by their first product.
+fn wake(evaluator: &mut LocalEvaluator, workers: Workers, genome: &Genome) -> Result<()> {
+    let work = chunks(evaluator, 0, workers.count, genome);
+    evaluator.evaluate(work, &mut |_| Ok(()))
+}
+
+/// Every worker gets the same number of chunks, so that none waits for another.
 fn tokens_per_second(evaluator: &mut LocalEvaluator, set: usize, workers: Workers, genome: &Genome) -> Result<f64> {
-    let lengths: Vec<usize> = evaluator.sets()[set].chunks.iter().map(|chunk| chunk.tree.len()).collect();
-    let longest = lengths.iter().copied().max().unwrap_or(1).max(1);
-    let rounds = SAMPLE_TOKENS.div_ceil(longest * workers.count);
-    // Full chunks only: the last one of a set is what was left.
-    let full: Vec<usize> = (0..lengths.len()).filter(|&chunk| 5 * lengths[chunk] >= 4 * longest).collect();
-    let work = |count: usize| -> Vec<Work> {
-        let chunks = full.iter().cycle().take(count);
-        chunks.map(|&chunk| Work { chunk: ChunkId { set, chunk }, genomes: vec![genome.clone()] }).collect()
-    };
-    // The first chunks wake the threads.
-    evaluator.evaluate(work(workers.count), &mut |_| Ok(()))?;
-    let work = work(rounds * workers.count);
-    let tokens: usize = work.iter().map(|work| lengths[work.chunk.chunk]).sum();
+    let rounds = SAMPLE_TOKENS.div_ceil(longest_chunk(&evaluator.sets()[set]) * workers.count);
+    let work = chunks(evaluator, set, rounds * workers.count, genome);
+    let tokens: usize = work.iter().map(|work| evaluator.sets()[set].chunks[work.chunk.chunk].tree.len()).sum();
     let start = Instant::now();
     evaluator.evaluate(work, &mut |_| Ok(()))?;
     Ok(tokens as f64 / start.elapsed().as_secs_f64())
+}
+
+/// So many full chunks of a set; they repeat where there are too few. The last chunk of a set is what was left.
+fn chunks(evaluator: &LocalEvaluator, set: usize, count: usize, genome: &Genome) -> Vec<Work> {
+    let eval_set = &evaluator.sets()[set];
+    let longest = longest_chunk(eval_set);
+    let full = (0..eval_set.chunks.len()).filter(|&chunk| 5 * eval_set.chunks[chunk].tree.len() >= 4 * longest);
+    let full: Vec<usize> = full.collect();
+    let chosen = full.iter().cycle().take(count);
+    chosen.map(|&chunk| Work { chunk: ChunkId { set, chunk }, genomes: vec![genome.clone()] }).collect()
+}
+
+fn longest_chunk(set: &EvalSet) -> usize {
+    set.chunks.iter().map(|chunk| chunk.tree.len()).max().unwrap_or(1).max(1)
 }
 
 #[cfg(test)]
