@@ -1,6 +1,6 @@
 //! `run.json`: everything that is needed to repeat a run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::racing::Racing;
 use super::{ClosedForm, Exact};
+use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::eval::latency::LatencyTable;
 use crate::eval::{Measured, Metric, Objective, PackingOptions};
@@ -128,33 +129,7 @@ impl RunSettings {
 
     /// One line a setting in which `other` differs; where a model lies does not count.
     pub(super) fn differences(&self, other: &RunSettings) -> Vec<String> {
-        let value = |settings: &RunSettings| {
-            let settings = RunSettings { model: String::new(), ..settings.clone() };
-            serde_json::to_value(settings).expect("settings are plain data")
-        };
-        let mut lines = Vec::new();
-        compare("", &value(self), &value(other), &mut lines);
-        lines
-    }
-}
-
-/// Adds a line for every leaf in which two JSON values differ.
-fn compare(name: &str, ours: &Value, theirs: &Value, lines: &mut Vec<String>) {
-    match (ours, theirs) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-                compare(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), lines);
-            }
-        }
-        (a, b) if a != b => {
-            let short = |value: &Value| {
-                let text = value.to_string();
-                if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text }
-            };
-            lines.push(format!("{name} is {} there, {} here", short(a), short(b)));
-        }
-        _ => {}
+        let placeless = |settings: &RunSettings| RunSettings { model: String::new(), ..settings.clone() };
+        differences(&placeless(self), &placeless(other))
     }
 }
