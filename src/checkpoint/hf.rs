@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use crate::checkpoint::config::LlamaConfig;
@@ -110,8 +111,8 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
-/// The tensors of one safetensors file; header and offsets are checked by the `safetensors` crate.
-pub(super) fn open_safetensors(path: &Path) -> Result<FoundTensors> {
+/// A safetensors file, where its weights begin and its header, which the `safetensors` crate has checked.
+fn open_header(path: &Path) -> Result<(File, u64, Metadata)> {
     let wrong = |reason: String| Error::format(path, "safetensors", reason);
     let file = File::open(path).map_err(Error::io(path))?;
     let file_len = file.metadata().map_err(Error::io(path))?.len();
@@ -125,7 +126,18 @@ pub(super) fn open_safetensors(path: &Path) -> Result<FoundTensors> {
         wrong(format!("{error} (file of {file_len} bytes, header of {declared})"))
     })?;
     drop(map);
-    let data_start = (LENGTH_BYTES + header_len) as u64;
+    Ok((file, (LENGTH_BYTES + header_len) as u64, metadata))
+}
+
+/// The words that a safetensors file says about itself.
+pub(super) fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let (_, _, metadata) = open_header(path)?;
+    Ok(metadata.metadata().clone().unwrap_or_default().into_iter().collect())
+}
+
+/// The tensors of one safetensors file.
+pub(super) fn open_safetensors(path: &Path) -> Result<FoundTensors> {
+    let (file, data_start, metadata) = open_header(path)?;
     let (file, shared_path): (_, Arc<Path>) = (Arc::new(file), path.into());
     let mut found = FoundTensors::new();
     let mut problems = Vec::new();

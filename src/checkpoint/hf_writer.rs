@@ -148,12 +148,9 @@ fn write_shard(path: &Path, shard: &Shard, tensors: &dyn Fn(TensorName) -> Resul
         header.insert(name.hf(), json!({ "dtype": dtype_name, "shape": shape, "data_offsets": [start, end] }));
         start = end;
     }
-    let mut header = serde_json::to_string(&header).expect("a map of strings to JSON is JSON");
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(HEADER_ALIGNMENT) - header.len()));
-
+    let header = safetensors_header(&header);
     atomic_file::write_with(path, |writer| {
-        writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path))?;
-        writer.write_all(header.as_bytes()).map_err(Error::io(path))?;
+        writer.write_all(&header).map_err(Error::io(path))?;
         for (name, shape) in &shard.tensors {
             let tensor = tensors(*name)?;
             check_shape(*name, &tensor, shape)?;
@@ -161,6 +158,13 @@ fn write_shard(path: &Path, shard: &Shard, tensors: &dyn Fn(TensorName) -> Resul
         }
         Ok(())
     })
+}
+
+/// The bytes before the weights: the header's length and the header, padded.
+pub(super) fn safetensors_header(entries: &BTreeMap<String, Value>) -> Vec<u8> {
+    let mut json = serde_json::to_string(entries).expect("a map of strings to JSON is JSON");
+    json.extend(std::iter::repeat_n(' ', json.len().next_multiple_of(HEADER_ALIGNMENT) - json.len()));
+    [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat()
 }
 
 /// Refuses a tensor that is not as large as the header says.

@@ -58,6 +58,23 @@ impl LayerTensor {
     /// The MLP's tensors, its norm first.
     pub const MLP: [LayerTensor; 4] = [LayerTensor::PostNorm, LayerTensor::Gate, LayerTensor::Up, LayerTensor::Down];
 
+    /// The seven matrices of a layer.
+    pub const MATRICES: [LayerTensor; 7] = [
+        LayerTensor::Q,
+        LayerTensor::K,
+        LayerTensor::V,
+        LayerTensor::O,
+        LayerTensor::Gate,
+        LayerTensor::Up,
+        LayerTensor::Down,
+    ];
+
+    /// The last part of its Hugging Face name, such as `q_proj`.
+    pub fn short_name(self) -> &'static str {
+        let name = self.row().0;
+        name.rsplit_once('.').map_or(name, |(_, last)| last)
+    }
+
     fn row(self) -> (&'static str, &'static str) {
         let (_, hf, gguf) = LAYER_NAMES[self as usize];
         (hf, gguf)

@@ -1,0 +1,76 @@
+//! Safetensors files of tensors that have our own names: adapters and the state of a training run.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use crate::atomic_file;
+use crate::checkpoint::config::Dtype;
+use crate::checkpoint::hf::{open_safetensors, read_metadata};
+use crate::checkpoint::hf_writer::safetensors_header;
+use crate::checkpoint::raw_tensor::write_weights;
+use crate::error::{Error, Result};
+
+/// Writes float32 tensors and a few words about them, atomically and piece by piece.
+///
+/// # Errors
+/// `Io`; `Invalid` for a tensor with a value that is not finite.
+pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<()> {
+    let mut header = BTreeMap::from([("__metadata__".to_string(), json!(metadata))]);
+    let mut start = 0;
+    for (name, tensor) in tensors {
+        let end = start + tensor.numel() * Dtype::F32.bytes();
+        header.insert(name.clone(), json!({ "dtype": "F32", "shape": tensor.size(), "data_offsets": [start, end] }));
+        start = end;
+    }
+    let header = safetensors_header(&header);
+    atomic_file::write_with(path, |writer| {
+        writer.write_all(&header).map_err(Error::io(path))?;
+        tensors.iter().try_for_each(|(name, tensor)| write_weights(writer, path, name, tensor, Dtype::F32))
+    })
+}
+
+/// What a file holds: its words and its tensors, float32 on the CPU.
+pub type Content = (BTreeMap<String, String>, BTreeMap<String, Tensor>);
+
+/// Reads a file that [`write`] made, or any other safetensors file.
+///
+/// # Errors
+/// `Missing`, `Format`, `Io`.
+pub fn read(path: &Path) -> Result<Content> {
+    let metadata = read_metadata(path)?;
+    let tensors = open_safetensors(path)?;
+    let tensors = tensors.into_iter().map(|(name, raw)| Ok((name, raw.read(Kind::Float)?)));
+    Ok((metadata, tensors.collect::<Result<_>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.safetensors");
+        let tensors = BTreeMap::from([
+            ("b".to_string(), Tensor::from_slice(&[1.5_f32, -2.0]).view([2, 1])),
+            ("a".to_string(), Tensor::from_slice(&[3.0_f32])),
+        ]);
+        let metadata = BTreeMap::from([("step".to_string(), "7".to_string())]);
+        write(&path, &tensors, &metadata).unwrap();
+        let (words, read) = read(&path).unwrap();
+        assert_eq!((words, read), (metadata, tensors));
+    }
+
+    #[test]
+    fn refuses_values_that_are_no_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.safetensors");
+        let tensors = BTreeMap::from([("weight".to_string(), Tensor::from_slice(&[f32::NAN]))]);
+        let error = write(&path, &tensors, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("weight") && !path.exists(), "{error}");
+    }
+}
