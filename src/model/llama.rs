@@ -7,8 +7,9 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::low_rank::LowRanks;
 use super::tree::{BlockAttention, RopeTable, TreeBatch};
-use crate::checkpoint::{Checkpoint, LayerTensor, LlamaConfig, TensorName};
+use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName};
 use crate::error::{Error, Result};
 use crate::space::genome::FULL_BITS;
 use crate::space::{Gene, Genome};
@@ -30,6 +31,7 @@ pub struct Llama {
     /// (v, d); the embedding itself when tied.
     head: Tensor,
     rope: RopeTable,
+    low_rank: LowRanks,
 }
 
 struct Layer {
@@ -93,7 +95,7 @@ impl Llama {
         let head = if config.shape.tied { embedding.shallow_clone() } else { read(TensorName::Head, kind)? };
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
         let rope = rope_table(&config, device);
-        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope })
+        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank: LowRanks::default() })
     }
 
     /// The same weights for another thread: handles, no copies.
@@ -108,7 +110,83 @@ impl Llama {
             norm: self.norm.shallow_clone(),
             head: self.head.shallow_clone(),
             rope: RopeTable { cos: self.rope.cos.shallow_clone(), sin: self.rope.sin.shallow_clone() },
+            low_rank: self.low_rank.share(),
         }
+    }
+
+    /// Runs with these adapters from now on: with W + scale · B · A for every matrix they name.
+    pub fn adapt(&mut self, adapters: &Adapters) {
+        let to = |of: &Tensor| of.to_device(self.device).to_kind(self.kind);
+        let moved = |one: &LowRank| LowRank { a: to(&one.a), b: to(&one.b) };
+        let matrices = adapters.matrices.iter().map(|(&place, one)| (place, moved(one))).collect();
+        self.low_rank = LowRanks(Some(Adapters { matrices, ..*adapters }));
+    }
+
+    /// The adapters that the model runs with.
+    pub fn adapters(&self) -> Option<&Adapters> {
+        self.low_rank.0.as_ref()
+    }
+
+    /// Every weight with a name, without adapters: what full fine-tuning changes. A tied head is not named again.
+    pub fn weights(&self) -> Vec<(String, Tensor)> {
+        let mut weights = vec![("embed_tokens".to_string(), &self.embedding)];
+        for (layer, Layer { attention, mlp }) in self.layers.iter().enumerate() {
+            let name = |part: &str| format!("layers.{layer}.{part}");
+            if let Some(Attention { norm, qkv, o }) = attention {
+                weights.extend([(name("input_layernorm"), norm), (name("qkv_proj"), qkv), (name("o_proj"), o)]);
+            }
+            if let Some(Mlp { norm, gate, up, down }) = mlp {
+                weights.extend([(name("post_attention_layernorm"), norm), (name("gate_proj"), gate)]);
+                weights.extend([(name("up_proj"), up), (name("down_proj"), down)]);
+            }
+        }
+        weights.push(("norm".to_string(), &self.norm));
+        if !self.config.shape.tied {
+            weights.push(("lm_head".to_string(), &self.head));
+        }
+        weights.into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
+    }
+
+    /// A tensor as a checkpoint has it, adapters merged in; a view of the model's own where nothing is added.
+    ///
+    /// # Errors
+    /// `Invalid` when the model has no such tensor.
+    pub fn tensor(&self, name: TensorName) -> Result<Tensor> {
+        let missing = || Error::invalid("tensor of the model", name.hf(), "one that the model has");
+        let TensorName::Layer(layer, kind) = name else {
+            return Ok(match name {
+                TensorName::FinalNorm => self.norm.shallow_clone(),
+                TensorName::Head => self.head.shallow_clone(),
+                _ => self.embedding.shallow_clone(),
+            });
+        };
+        let Layer { attention, mlp } = self.layers.get(layer).ok_or_else(missing)?;
+        let attention = || attention.as_ref().ok_or_else(missing);
+        let mlp = || mlp.as_ref().ok_or_else(missing);
+        let weight = match kind {
+            LayerTensor::InputNorm => attention()?.norm.shallow_clone(),
+            LayerTensor::Q => self.of_groups(&attention()?.qkv, 0, self.config.shape.group() as i64),
+            LayerTensor::K => self.of_groups(&attention()?.qkv, self.config.shape.group() as i64, 1),
+            LayerTensor::V => self.of_groups(&attention()?.qkv, self.config.shape.group() as i64 + 1, 1),
+            LayerTensor::O => attention()?.o.shallow_clone(),
+            LayerTensor::PostNorm => mlp()?.norm.shallow_clone(),
+            LayerTensor::Gate => mlp()?.gate.shallow_clone(),
+            LayerTensor::Up => mlp()?.up.shallow_clone(),
+            LayerTensor::Down => mlp()?.down.shallow_clone(),
+        };
+        Ok(self.low_rank.merge(layer, kind, weight))
+    }
+
+    /// Some of the g + 2 heads of every KV group: (k·(g + 2)·e, d) to (k·heads·e, d).
+    fn of_groups(&self, qkv: &Tensor, first: i64, heads: i64) -> Tensor {
+        let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
+        let d = qkv.size()[1];
+        qkv.view([-1, (g + 2) * e, d]).narrow(1, first * e, heads * e).reshape([-1, d])
+    }
+
+    /// The output matrix, (v, d).
+    pub fn head(&self) -> &Tensor {
+        &self.head
     }
 
     /// The checkpoint's configuration.
@@ -181,9 +259,9 @@ impl Llama {
         match (&self.layers[layer].attention, heads) {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(attention), heads) => {
-                let context = self.attention_context(attention, heads, hidden, batch); // (t, h·e)
+                let context = self.attention_context(layer, attention, heads, hidden, batch); // (t, h·e)
                 let o = attention.o.narrow(1, 0, context.size()[1]); // (d, h·e)
-                hidden.addmm(&context, &o.tr())
+                self.low_rank.add_inputs(layer, LayerTensor::O, hidden.addmm(&context, &o.tr()), &context)
             }
         }
     }
@@ -194,9 +272,9 @@ impl Llama {
         match (&self.layers[layer].mlp, width) {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(mlp), width) => {
-                let activation = self.mlp_activation(mlp, width, hidden); // (t, f)
+                let activation = self.mlp_activation(layer, mlp, width, hidden); // (t, f)
                 let down = mlp.down.narrow(1, 0, i64::from(width)); // (d, f)
-                hidden.addmm(&activation, &down.tr())
+                self.low_rank.add_inputs(layer, LayerTensor::Down, hidden.addmm(&activation, &down.tr()), &activation)
             }
         }
     }
@@ -208,7 +286,16 @@ impl Llama {
 
     /// Logits, float32: (t, d) to (t, v).
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let normed = self.rms_norm(hidden, &self.norm); // (t, d)
+        self.logits_of_normed(&self.final_norm(hidden))
+    }
+
+    /// The last layer's output as the output matrix takes it: (t, d) to (t, d).
+    pub fn final_norm(&self, hidden: &Tensor) -> Tensor {
+        self.rms_norm(hidden, &self.norm)
+    }
+
+    /// Logits of what [`Llama::final_norm`] gave, float32: (t, d) to (t, v).
+    pub fn logits_of_normed(&self, normed: &Tensor) -> Tensor {
         normed.matmul(&self.head.tr()).to_kind(Kind::Float)
     }
 
@@ -268,13 +355,21 @@ impl Llama {
     }
 
     /// Each head's weighted values, before the output projection: (t, h·e).
-    fn attention_context(&self, attention: &Attention, heads: u32, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+    fn attention_context(
+        &self,
+        layer: usize,
+        attention: &Attention,
+        heads: u32,
+        hidden: &Tensor,
+        batch: &TreeBatch,
+    ) -> Tensor {
         let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
         let h = i64::from(heads);
         let k = h / g;
         let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
         let weight = attention.qkv.narrow(0, 0, k * (g + 2) * e);
         let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
+        let qkv = self.low_rank.add_qkv(layer, qkv, &normed);
         let rotated = rotate(&qkv.narrow(2, 0, g + 1), batch); // (t, k, g + 1, e)
         let query = rotated.narrow(2, 0, g); // (t, k, g, e)
         let (key, value) = (rotated.select(2, g), qkv.select(2, g + 1)); // (t, k, e)
@@ -287,21 +382,27 @@ impl Llama {
     }
 
     /// SwiGLU before the down projection: (t, f).
-    fn mlp_activation(&self, mlp: &Mlp, width: u32, hidden: &Tensor) -> Tensor {
-        let width = i64::from(width);
+    fn mlp_activation(&self, layer: usize, mlp: &Mlp, width: u32, hidden: &Tensor) -> Tensor {
         let normed = self.rms_norm(hidden, &mlp.norm); // (t, d)
-        let mut gate = normed.matmul(&mlp.gate.narrow(0, 0, width).tr()); // (t, f)
-        let up = normed.matmul(&mlp.up.narrow(0, 0, width).tr()); // (t, f)
-        gate.silu_().g_mul_(&up)
+        let project = |weight: &Tensor, name| {
+            let out = normed.matmul(&weight.narrow(0, 0, i64::from(width)).tr()); // (t, f)
+            self.low_rank.add_outputs(layer, name, out, &normed)
+        };
+        let (mut gate, up) = (project(&mlp.gate, LayerTensor::Gate), project(&mlp.up, LayerTensor::Up));
+        // In place where no gradient needs what would be overwritten.
+        if gate.requires_grad() { gate.silu() * up } else { gate.silu_().g_mul_(&up) }
     }
 
     fn rms_norm(&self, hidden: &Tensor, weight: &Tensor) -> Tensor {
         let x = hidden.to_kind(Kind::Float); // (t, d)
         // The L2 norm needs no squares of its own: on the CPU six times faster than their mean.
         let mean_square =
-            x.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), true).square_() / self.config.shape.hidden as f64;
-        let scale = (mean_square + self.config.rms_norm_eps).rsqrt_(); // (t, 1)
-        (x * scale).g_mul_(weight).to_kind(self.kind)
+            x.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), true).square() / self.config.shape.hidden as f64;
+        let scale = (mean_square + self.config.rms_norm_eps).rsqrt(); // (t, 1)
+        let mut normed = x * scale;
+        // In place where no gradient needs what would be overwritten.
+        let normed = if normed.requires_grad() || weight.requires_grad() { normed * weight } else { normed.g_mul_(weight) };
+        normed.to_kind(self.kind)
     }
 
     /// What each head adds to the residual stream, as the L2 norm over d: (t, h).
@@ -309,7 +410,7 @@ impl Llama {
         let attention = self.layers[layer].attention.as_ref()?;
         let e = self.config.shape.head_dim as i64;
         let heads = self.config.genome.genes()[layer].heads;
-        let context = self.attention_context(attention, heads, hidden, batch); // (t, h·e)
+        let context = self.attention_context(layer, attention, heads, hidden, batch); // (t, h·e)
         let norms: Vec<Tensor> = (0..i64::from(heads))
             .map(|head| {
                 let added = context.narrow(1, head * e, e).matmul(&attention.o.narrow(1, head * e, e).tr()); // (t, d)
@@ -323,7 +424,7 @@ impl Llama {
     pub(super) fn channel_contributions(&self, layer: usize, hidden: &Tensor) -> Option<Tensor> {
         let mlp = self.layers[layer].mlp.as_ref()?;
         let width = self.config.genome.genes()[layer].mlp;
-        let activation = self.mlp_activation(mlp, width, hidden).to_kind(Kind::Float).abs(); // (t, f)
+        let activation = self.mlp_activation(layer, mlp, width, hidden).to_kind(Kind::Float).abs(); // (t, f)
         let columns = mlp.down.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [0_i64].as_slice(), false); // (f)
         Some(activation * columns)
     }

@@ -1,6 +1,7 @@
 //! The elastic LLaMA: forward, ranking, subnets.
 
 pub mod llama;
+mod low_rank;
 pub mod ranking;
 pub mod supernet;
 pub mod tree;
