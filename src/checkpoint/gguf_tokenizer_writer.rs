@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::checkpoint::chat_template::ChatTemplate;
 use crate::checkpoint::config::LlamaConfig;
 use crate::checkpoint::gguf_metadata::Entry;
 use crate::checkpoint::gguf_tokenizer::{BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED};
@@ -138,11 +139,9 @@ pub(super) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
     let pad = id(settings.pad_token.as_ref().map(|token| token.text()));
     let specials = [("bos", tokenizer.bos()), ("eos", tokenizer.eos()), ("unknown", id(unk)), ("padding", pad)];
     let specials = specials.map(|(name, id)| Some((format!("tokenizer.ggml.{name}_token_id"), Entry::u32(id?))));
-    let chat_template = match files.0.get("chat_template.jinja") {
-        Some(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        None => settings.chat_template.as_ref().and_then(Value::as_str).map(String::from),
-    };
-    let chat_template = chat_template.map(|text| ("tokenizer.chat_template".to_string(), Entry::string(&text)));
+    let chat_template = ChatTemplate::find(path, files)?;
+    let chat_template =
+        chat_template.map(|found| ("tokenizer.chat_template".to_string(), Entry::string(&found.source)));
     let pairs = pairs.into_iter().map(|(name, entry)| (format!("tokenizer.ggml.{name}"), entry));
     Ok(pairs.chain(specials.into_iter().flatten()).chain(chat_template).collect())
 }

@@ -323,7 +323,8 @@ impl Task {
     }
 }
 
-fn read_text(path: &Path) -> Result<String> {
+/// A text file, whole.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     String::from_utf8(bytes).map_err(|error| Error::format(path, "text", format!("not UTF-8: {}", error.utf8_error())))
 }

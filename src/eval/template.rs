@@ -230,7 +230,7 @@ fn invalid(reason: String) -> minijinja::Error {
 }
 
 /// minijinja's own words with the line of the template, in one line.
-fn reason(error: minijinja::Error) -> String {
+pub(crate) fn reason(error: minijinja::Error) -> String {
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
     match error.line() {
         Some(line) if line > 1 => format!("{what} (line {line} of the template)"),
