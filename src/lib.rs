@@ -26,6 +26,7 @@
 #![deny(missing_docs)]
 
 pub mod atomic_file;
+pub mod differences;
 pub mod error;
 pub mod kendall;
 pub mod space;
@@ -34,6 +35,9 @@ pub mod checkpoint;
 pub mod model;
 
 pub mod eval;
+pub mod tune;
+
+pub mod plan;
 pub mod search;
 
 pub mod report;

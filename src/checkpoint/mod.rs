@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
+pub mod chat_template;
 pub mod config;
 pub mod export;
 mod export_gguf;
@@ -24,14 +25,18 @@ pub mod hf;
 pub mod hf_config;
 mod hf_writer;
 pub mod names;
+pub mod peft;
 mod pre_tokenizer;
 mod raw_tensor;
+pub mod tensor_file;
 pub mod tokenizer;
 
+pub use chat_template::ChatTemplate;
 pub use config::{Dtype, Llama3Scaling, LlamaConfig};
 pub use export::{ExportFormat, export};
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
+pub use peft::{Adapters, LowRank};
 pub use tokenizer::Tokenizer;
 
 use gguf_metadata::Metadata;
@@ -103,6 +108,11 @@ impl Checkpoint {
             Some(metadata) => gguf_tokenizer::to_files(metadata, &self.config),
             None => TokenizerFiles::copy_from(&self.path),
         }
+    }
+
+    /// How the model writes conversations, where its tokenizer says so.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        ChatTemplate::find(&self.path, &self.tokenizer_files()?)
     }
 
     /// BLAKE3 over the constants and all weights as stored: which model this is, wherever it lies and however it

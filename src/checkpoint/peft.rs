@@ -119,8 +119,10 @@ impl Adapters {
         let (_, mut tensors) = tensor_file::read(&path)?;
         let mut matrices = BTreeMap::new();
         let mut problems = Vec::new();
-        let layers = (0..).take_while(|&layer| shape_of(TensorName::Layer(layer, LayerTensor::Q)).is_some()
-            || shape_of(TensorName::Layer(layer, LayerTensor::Gate)).is_some());
+        let layers = (0..).take_while(|&layer| {
+            shape_of(TensorName::Layer(layer, LayerTensor::Q)).is_some()
+                || shape_of(TensorName::Layer(layer, LayerTensor::Gate)).is_some()
+        });
         for (layer, tensor) in layers.flat_map(|layer| LayerTensor::MATRICES.map(|tensor| (layer, tensor))) {
             let [a_name, b_name] = file_names(layer, tensor);
             match (tensors.remove(&a_name), tensors.remove(&b_name), shape_of(TensorName::Layer(layer, tensor))) {

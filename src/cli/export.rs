@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use criadero::checkpoint::{Dtype, ExportFormat, export};
 use criadero::search::Pick;
-use criadero::search::record::Front;
-use criadero::search::settings::RunSettings;
 use criadero::space::{Cost, Genome};
 
 use super::model::open_checkpoint;
+use super::picked::{picked, searched};
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
@@ -39,27 +38,15 @@ pub struct Export {
 impl Export {
     /// Writes the network and says what was written.
     pub fn run(self) -> anyhow::Result<()> {
-        let settings = RunSettings::read(&self.from)?;
-        let parent = match &settings {
-            Some(settings) => {
-                let parent = open_checkpoint(Path::new(&settings.model))
-                    .with_context(|| format!("the model that {} searched", self.from.display()))?;
-                if parent.digest()? != settings.model_digest {
-                    bail!("{} has changed since {} was searched on it", settings.model, self.from.display());
-                }
-                parent
-            }
-            None => open_checkpoint(&self.from)?,
-        };
-        let genome = match (self.pick, self.genome, settings) {
-            (Some(pick), None, Some(_)) => {
-                let front = Front::read_json(&self.from.join("front.json"))?;
-                let point = pick.choose(&front)?;
-                println!("network {}: {}", point.id, point.genome);
-                point.genome.clone()
-            }
+        let searched = searched(&self.from)?;
+        let genome = match (&self.pick, self.genome, &searched) {
+            (Some(pick), None, Some(_)) => picked(&self.from, pick)?,
             (None, Some(genome), _) => genome,
             _ => bail!("{} is no run; say which network with --genome", self.from.display()),
+        };
+        let parent = match searched {
+            Some(parent) => parent,
+            None => open_checkpoint(&self.from)?,
         };
         let written = export(&parent, &genome, self.format, self.dtype, &self.out)?;
         let params = Cost::of(&parent.config().shape, &genome).params;

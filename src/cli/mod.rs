@@ -2,16 +2,22 @@
 
 use clap::{Parser, Subcommand};
 
+mod distill;
 mod eval;
 mod export;
 mod inspect;
+mod merge;
 mod model;
+mod picked;
+mod plan;
 mod plot;
 mod progress;
 mod rank;
 mod search;
+mod train;
+mod tune;
 
-/// Breed small LLaMAs from a large one: rank, search, plot, export.
+/// Breed small LLaMAs from a large one: rank, tune, search, plot, export.
 #[derive(Parser)]
 #[command(name = "criadero", version, about)]
 pub struct Cli {
@@ -22,10 +28,14 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Inspect),
+    Plan(plan::Plan),
     Rank(rank::Rank),
+    Tune(tune::Tune),
     Eval(eval::Eval),
     Search(search::Search),
     Plot(plot::Plot),
+    Distill(distill::Distill),
+    Merge(merge::Merge),
     Export(export::Export),
 }
 
@@ -35,7 +45,11 @@ impl Cli {
         match self.command {
             Command::Export(export) => export.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),
+            Command::Tune(tune) => tune.run(),
+            Command::Distill(distill) => distill.run(),
+            Command::Merge(merge) => merge.run(),
             Command::Eval(eval) => eval.run(),
             Command::Search(search) => search.run(),
             Command::Plot(plot) => plot.run(),

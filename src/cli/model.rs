@@ -1,5 +1,6 @@
 //! `--model`, `--device` and the cache: what several subcommands open alike.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -8,11 +9,13 @@ use criadero::eval::Task;
 use criadero::model::Llama;
 use tch::{Cuda, Device, Kind};
 
+/// The only version that tch 0.24 builds against; its build script checks.
+const LIBTORCH: &str = "2.11.0";
 /// The model that a package ships, by name.
 const PACKAGED: &str = "smollm2-135m";
 
 /// Where to run.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct DeviceArgs {
     /// Device: `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "cpu")]
@@ -20,6 +23,11 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Bytes of a weight there, whether or not there is such a device here.
+    pub fn word(&self) -> u64 {
+        if self.device == "cpu" { 4 } else { 2 }
+    }
+
     /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
     pub fn open(&self) -> anyhow::Result<(Device, Kind)> {
         let index = match self.device.as_str() {
@@ -66,6 +74,14 @@ impl DataArgs {
     pub fn task(&self, name: &str) -> criadero::Result<Task> {
         Task::open(name, Some(&self.data.clone().unwrap_or_else(assets)))
     }
+}
+
+/// Versions that a result depends on.
+pub fn versions() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("criadero".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ("libtorch".to_string(), LIBTORCH.to_string()),
+    ])
 }
 
 /// Where downloaded models and data sets are.

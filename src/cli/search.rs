@@ -1,6 +1,5 @@
 //! `criadero search`: from a space and a model to a front in a run directory.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,14 +30,12 @@ use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use super::eval::default_threads;
-use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint, versions};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
 /// make chunks of minutes.
 const MAX_LENGTH: usize = 2048;
-/// The only version that tch 0.24 builds against; its build script checks.
-const LIBTORCH: &str = "2.11.0";
 /// Chunk sizes that a new run on the CPU chooses from.
 const CHUNK_TOKENS: [usize; 3] = [512, 1024, 2048];
 /// Items that the choice is measured on.
@@ -202,7 +199,7 @@ impl Search {
             self.objectives.iter().map(|text| Objective::parse(text)).collect::<criadero::Result<_>>()?;
         self.check()?;
         let stored = RunSettings::read(&self.out)?;
-        let stop = stop_on_ctrl_c()?;
+        let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once")?;
         match self.evaluator {
             EvaluatorKind::Mock(delay) => self.run_mock(&objectives, delay, stop),
             EvaluatorKind::Local => self.run_local(&objectives, stored.map(|settings| settings.frozen), stop),
@@ -431,13 +428,9 @@ impl Search {
             }
             StartKind::Sensitivities => seeds::sensitivities(space, &own, self.population),
         };
-        let versions = BTreeMap::from([
-            ("criadero".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-            ("libtorch".to_string(), LIBTORCH.to_string()),
-        ]);
         Ok(RunSettings {
             format: RunSettings::FORMAT,
-            versions,
+            versions: versions(),
             model: self.model.display().to_string(),
             model_digest,
             space: space.clone(),
@@ -582,14 +575,14 @@ fn measure_throughput(model: &Llama, space: &SearchSpace, threads: usize) -> any
 }
 
 /// The first Ctrl-C sets a flag, a second one ends the process at once.
-fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_ctrl_c(words: &'static str) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(1);
         }
-        eprintln!("stopping after the network being scored; Ctrl-C again stops at once");
+        eprintln!("{words}");
     })?;
     Ok(stop)
 }

@@ -260,7 +260,7 @@ impl Llama {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(attention), heads) => {
                 let context = self.attention_context(layer, attention, heads, hidden, batch); // (t, h·e)
-                let o = attention.o.narrow(1, 0, context.size()[1]); // (d, h·e)
+                let o = prefix(&attention.o, 1, context.size()[1]); // (d, h·e)
                 self.low_rank.add_inputs(layer, LayerTensor::O, hidden.addmm(&context, &o.tr()), &context)
             }
         }
@@ -273,7 +273,7 @@ impl Llama {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(mlp), width) => {
                 let activation = self.mlp_activation(layer, mlp, width, hidden); // (t, f)
-                let down = mlp.down.narrow(1, 0, i64::from(width)); // (d, f)
+                let down = prefix(&mlp.down, 1, i64::from(width)); // (d, f)
                 self.low_rank.add_inputs(layer, LayerTensor::Down, hidden.addmm(&activation, &down.tr()), &activation)
             }
         }
@@ -367,7 +367,7 @@ impl Llama {
         let h = i64::from(heads);
         let k = h / g;
         let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
-        let weight = attention.qkv.narrow(0, 0, k * (g + 2) * e);
+        let weight = prefix(&attention.qkv, 0, k * (g + 2) * e);
         let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
         let qkv = self.low_rank.add_qkv(layer, qkv, &normed);
         let rotated = rotate(&qkv.narrow(2, 0, g + 1), batch); // (t, k, g + 1, e)
@@ -385,7 +385,7 @@ impl Llama {
     fn mlp_activation(&self, layer: usize, mlp: &Mlp, width: u32, hidden: &Tensor) -> Tensor {
         let normed = self.rms_norm(hidden, &mlp.norm); // (t, d)
         let project = |weight: &Tensor, name| {
-            let out = normed.matmul(&weight.narrow(0, 0, i64::from(width)).tr()); // (t, f)
+            let out = normed.matmul(&prefix(weight, 0, i64::from(width)).tr()); // (t, f)
             self.low_rank.add_outputs(layer, name, out, &normed)
         };
         let (mut gate, up) = (project(&mlp.gate, LayerTensor::Gate), project(&mlp.up, LayerTensor::Up));
@@ -401,7 +401,8 @@ impl Llama {
         let scale = (mean_square + self.config.rms_norm_eps).rsqrt(); // (t, 1)
         let mut normed = x * scale;
         // In place where no gradient needs what would be overwritten.
-        let normed = if normed.requires_grad() || weight.requires_grad() { normed * weight } else { normed.g_mul_(weight) };
+        let normed =
+            if normed.requires_grad() || weight.requires_grad() { normed * weight } else { normed.g_mul_(weight) };
         normed.to_kind(self.kind)
     }
 
@@ -493,6 +494,11 @@ impl Layer {
         });
         Layer { attention, mlp }
     }
+}
+
+/// The first rows or columns of a weight. The whole one is itself: the gradient of a part is first made in a whole of zeros.
+fn prefix(weight: &Tensor, dim: i64, len: i64) -> Tensor {
+    if weight.size()[dim as usize] == len { weight.shallow_clone() } else { weight.narrow(dim, 0, len) }
 }
 
 /// The rows of queries (h·e, d), keys and values (k·e, d), KV group by KV group.

@@ -1,0 +1,51 @@
+//! `criadero distill`: one network of a front learns from its parent.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use criadero::checkpoint::{Checkpoint, ExportFormat, export};
+use criadero::plan::evaluation;
+use criadero::search::Pick;
+use criadero::tune::curriculum::Curriculum;
+
+use super::model::load;
+use super::picked::{picked, searched};
+use super::train::{TrainArgs, Training};
+
+/// The network as the search left it, inside the output directory.
+const START: &str = "untrained";
+
+/// Recover one network of a finished run: it learns to predict what its parent predicts
+#[derive(clap::Args)]
+#[command(args_override_self = true)]
+pub struct Distill {
+    /// A finished run
+    run: PathBuf,
+    /// Which network of its front: an id, `knee`, or the best within a limit such as "params<=100M"
+    #[arg(long)]
+    pick: Pick,
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+impl Distill {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let Some(parent) = searched(&self.run)? else { bail!("{} is no run", self.run.display()) };
+        let genome = picked(&self.run, &self.pick)?;
+        let start = self.train.out.join(START);
+        export(&parent, &genome, ExportFormat::Hf, None, &start)?;
+        let base = Checkpoint::open(&start)?;
+        let network = base.config().genome.clone();
+        let teacher = load(&parent, &self.train.device)?;
+        let model = load(&base, &self.train.device)?;
+        let training = Training {
+            base: &base,
+            name: format!("{}#{}", self.run.display(), genome),
+            model,
+            teacher: Some((&teacher, parent.digest()?, evaluation::weights(parent.config(), self.train.device.word()))),
+            curriculum: Curriculum::Distill { network },
+        };
+        self.train.run(training)
+    }
+}

@@ -1,0 +1,34 @@
+//! `criadero merge`: a supernet and its adapters become one checkpoint.
+
+use std::path::PathBuf;
+
+use criadero::model::Llama;
+use criadero::tune::tuned;
+use tch::{Device, Kind};
+
+use super::model::open_checkpoint;
+
+/// Merge adapters that `criadero tune --lora` trained into the supernet they were trained on
+#[derive(clap::Args)]
+pub struct Merge {
+    /// The supernet
+    supernet: PathBuf,
+    /// The adapters' directory
+    adapter: PathBuf,
+    /// Directory of the merged checkpoint
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Merge {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let base = open_checkpoint(&self.supernet)?;
+        let adapters = tuned::read_adapters(&self.adapter, &base)?;
+        let mut model = Llama::load(&base, Device::Cpu, Kind::Float)?;
+        model.adapt(&adapters);
+        tuned::write(&model, &base, &self.out)?;
+        println!("checkpoint: {}", self.out.display());
+        Ok(())
+    }
+}

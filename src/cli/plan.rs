@@ -1,0 +1,160 @@
+//! `criadero plan`: peak memory of every kind of work, before any of it.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig};
+use criadero::plan::activations::Trained;
+use criadero::plan::evaluation::{self, Scoring};
+use criadero::plan::footprint::largest_that_fits;
+use criadero::plan::training::{self, Training};
+use criadero::plan::{Footprint, available};
+use criadero::space::{Genome, ModelShape, SearchSpace};
+use serde_json::json;
+
+use super::model::{DeviceArgs, open_checkpoint};
+
+/// Batches beyond this are not tried.
+const MOST_SEQUENCES: usize = 1 << 16;
+const MEBIBYTE: f64 = 1_048_576.0;
+
+/// Say how much memory evaluation, search, tune and distill need, and the largest batch that fits
+#[derive(clap::Args)]
+pub struct Plan {
+    /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`; only its sizes are read. Without one the space's shape is
+    /// that of the model
+    #[arg(required_unless_present = "space")]
+    model: Option<PathBuf>,
+    /// The space: a YAML file or a shipped name; the whole model where there is none
+    #[arg(long, value_name = "SPACE")]
+    space: Option<String>,
+    /// Memory to plan for; by default what the machine has free
+    #[arg(long, value_name = "GB")]
+    memory: Option<f64>,
+    /// Tokens of a scored chunk
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    chunk_tokens: usize,
+    /// Worker threads of a search
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Budget of the hidden states that a search keeps
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    cache: u64,
+    /// Tokens of a training sequence
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    length: usize,
+    /// Sequences that share a forward pass
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    batch: usize,
+    /// Rank of adapters
+    #[arg(long, value_name = "RANK", default_value_t = 16)]
+    lora: usize,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Positions of a model of which only the shape is known: LLaMA 2's.
+const POSITIONS: usize = 4096;
+
+/// A model of which only the shape is known.
+fn of_shape(shape: ModelShape) -> LlamaConfig {
+    LlamaConfig {
+        shape,
+        genome: shape.parent(),
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        max_position_embeddings: POSITIONS,
+        bos_token_id: None,
+        eos_token_ids: vec![],
+        dtype: Dtype::F16,
+    }
+}
+
+/// One kind of work.
+struct Row {
+    name: &'static str,
+    footprint: Footprint,
+    /// The largest number of sequences that fits, where there is such a number.
+    sequences: Option<usize>,
+}
+
+impl Plan {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
+        let config = &match (&self.model, &space) {
+            (Some(model), _) => open_checkpoint(model)?.config().clone(),
+            (None, Some(space)) => of_shape(*space.shape()),
+            (None, None) => bail!("give a model or a space"),
+        };
+        if let Some(space) = &space {
+            space.check_fits(&config.shape)?;
+        }
+        let largest: Genome = space.as_ref().map_or_else(|| config.genome.clone(), SearchSpace::largest);
+        let word = self.device.word();
+        let budget = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(available).unwrap_or(u64::MAX);
+        let scoring = |networks, workers, cache| {
+            let scoring = Scoring { chunk_tokens: self.chunk_tokens, workers, networks, cache, word };
+            Row { name: "", footprint: evaluation::footprint(config, scoring), sequences: None }
+        };
+        let training = |name, trained: Trained, taught, recompute, teacher| {
+            let of = |sequences: usize| {
+                let (trained, tokens) = (trained.clone(), sequences * self.length);
+                let training = Training { tokens, documents: true, trained, taught, recompute, word };
+                training::footprint(config, &largest, &training, teacher)
+            };
+            Row { name, footprint: of(self.batch), sequences: Some(largest_that_fits(budget, MOST_SEQUENCES, of)) }
+        };
+        let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
+        let parent = evaluation::weights(config, word);
+        let rows = [
+            Row { name: "eval", ..scoring(1, 1, 0) },
+            Row { name: "search", ..scoring(2, self.workers, self.cache << 20) },
+            training("tune, instatune", Trained::Full, false, false, 0),
+            training("tune, sandwich", Trained::Full, true, false, 0),
+            training("tune, sandwich, recompute", Trained::Full, true, true, 0),
+            training("tune, sandwich, LoRA", adapters(), true, false, 0),
+            training("tune, sandwich, LoRA, recompute", adapters(), true, true, 0),
+            training("distill (the largest network)", Trained::Full, true, false, parent),
+        ];
+        match self.json {
+            true => println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?),
+            false => self.print(&rows, budget),
+        }
+        Ok(())
+    }
+
+    fn as_json(&self, rows: &[Row], budget: u64) -> serde_json::Value {
+        let row = |row: &Row| {
+            json!({
+                "work": row.name,
+                "peak_bytes": row.footprint.peak(),
+                "parts": row.footprint.parts,
+                "fits": row.footprint.peak() <= budget,
+                "largest_batch": row.sequences,
+            })
+        };
+        json!({ "memory_bytes": budget, "work": rows.iter().map(row).collect::<Vec<_>>() })
+    }
+
+    fn print(&self, rows: &[Row], budget: u64) {
+        println!("memory to plan for: {:.0} MiB", budget as f64 / MEBIBYTE);
+        for row in rows {
+            let peak = row.footprint.peak();
+            let fits = if peak <= budget { "fits" } else { "does not fit" };
+            println!("\n{}: {:.0} MiB, {fits}", row.name, peak as f64 / MEBIBYTE);
+            for part in &row.footprint.parts {
+                println!("  {:<28} {:>10.1} MiB", part.name, part.bytes as f64 / MEBIBYTE);
+            }
+            match row.sequences {
+                Some(0) => println!("  not even one sequence of {} tokens fits", self.length),
+                Some(count) => println!("  at most {count} sequences of {} tokens share a forward pass", self.length),
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What `tune` and `distill` share: data, optimizer, and a run with a bar, timings and a picture.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::bail;
+use criadero::Error;
+use criadero::checkpoint::Checkpoint;
+use criadero::model::Llama;
+use criadero::plan::activations::Trained;
+use criadero::plan::{Footprint, available, training};
+use criadero::report::curve::{Curve, curves};
+use criadero::tune::adamw::AdamW;
+use criadero::tune::curriculum::Curriculum;
+use criadero::tune::metrics::{Metrics, Row};
+use criadero::tune::run::{Progress, TuneRun};
+use criadero::tune::schedule::Schedule;
+use criadero::tune::settings::{Batching, Trainable, TuneSettings};
+use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
+
+use super::model::{DeviceArgs, versions};
+use super::progress::Bar;
+use super::search::stop_on_ctrl_c;
+
+/// Wall times of a fine-tuning's steps, apart from what is the same in every run.
+const TIMINGS: &str = "timings.csv";
+/// Without --warmup, one step in so many.
+const WARMUP_SHARE: usize = 10;
+
+/// Data, optimizer and the length of a fine-tuning.
+#[derive(Clone, clap::Args)]
+pub struct TrainArgs {
+    /// Text to train on, never of the task that will be scored: Alpaca or chat records (.json, .jsonl), JSONL with `text`,
+    /// or plain text; may be given more than once
+    #[arg(long = "data", value_name = "FILE", required = true)]
+    data: Vec<PathBuf>,
+    /// Directory of the result and of everything on the way; the same command again resumes
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Optimizer steps
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    steps: usize,
+    /// Largest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_hyphen_values = true)]
+    learning_rate: f64,
+    /// Steps until it is reached; by default a tenth of them
+    #[arg(long, value_name = "N")]
+    warmup: Option<usize>,
+    /// Decoupled weight decay of matrices
+    #[arg(long, value_name = "SHARE", default_value_t = AdamW::default().weight_decay)]
+    weight_decay: f64,
+    /// Largest L2 norm of all gradients together
+    #[arg(long, value_name = "NORM", default_value_t = AdamW::default().clip)]
+    clip: f64,
+    /// Tokens of a sequence
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    length: usize,
+    /// Sequences that share a forward pass
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    batch: usize,
+    /// Forward passes whose gradients make a step
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    accumulate: usize,
+    /// Train low-rank adapters of this rank instead of every weight, merged at the end
+    #[arg(long, value_name = "RANK")]
+    lora: Option<usize>,
+    /// Weight of the adapters, as alpha / rank; by default twice the rank
+    #[arg(long, value_name = "ALPHA", requires = "lora")]
+    alpha: Option<f64>,
+    /// Adapted matrices
+    #[arg(
+        long,
+        value_name = "NAMES",
+        requires = "lora",
+        value_delimiter = ',',
+        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    )]
+    targets: Vec<String>,
+    /// Compute layers a second time instead of keeping their activations: less memory, a third more work
+    #[arg(long)]
+    recompute: bool,
+    /// Share of the documents that is never trained on
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    held_out: f64,
+    /// Held-out sequences that losses are followed on
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    held_out_sequences: usize,
+    /// Steps between two measurements of the held-out losses
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    measure_every: usize,
+    /// Seconds between two saves of the state: what a crash can cost
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    save_every: u64,
+    /// Memory that may be used; by default what the machine has free. What needs more is refused before it begins
+    #[arg(long, value_name = "GB")]
+    memory: Option<f64>,
+    /// Seed of every random choice
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// libtorch threads; by default all cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// What is trained, and from whom.
+pub struct Training<'a> {
+    /// The checkpoint that the model began as.
+    pub base: &'a Checkpoint,
+    /// As the user named it.
+    pub name: String,
+    /// The model.
+    pub model: Llama,
+    /// Another model that teaches it, its digest and its bytes.
+    pub teacher: Option<(&'a Llama, String, u64)>,
+    /// Who learns what.
+    pub curriculum: Curriculum,
+}
+
+impl TrainArgs {
+    /// Trains, and writes the result as a checkpoint.
+    pub fn run(&self, training: Training) -> anyhow::Result<()> {
+        let Training { base, name, model, teacher, curriculum } = training;
+        let threads = self.threads.unwrap_or_else(super::eval::default_threads);
+        tch::set_num_threads(threads as i32);
+        if let (Ok(out), Ok(model)) = (self.out.canonicalize(), base.path().canonicalize())
+            && out == model
+        {
+            bail!("--out {} is the model itself; the result needs a directory of its own", self.out.display());
+        }
+        let longest = model.config().max_position_embeddings;
+        if self.length > longest {
+            bail!("--length {}: the model has {longest} positions", self.length);
+        }
+        self.check_memory(base, &curriculum, teacher.as_ref().map_or(0, |(.., bytes)| *bytes))?;
+        let corpus = self.corpus(base)?;
+        let settings = TuneSettings {
+            format: TuneSettings::FORMAT,
+            versions: versions(),
+            model: name,
+            model_digest: base.digest()?,
+            teacher_digest: teacher.as_ref().map(|(_, digest, _)| digest.clone()),
+            curriculum,
+            trainable: self.trainable(),
+            optimizer: AdamW { weight_decay: self.weight_decay, clip: self.clip, ..AdamW::default() },
+            schedule: Schedule {
+                learning_rate: self.learning_rate,
+                warmup: self.warmup.unwrap_or(self.steps / WARMUP_SHARE),
+                steps: self.steps,
+            },
+            batching: Batching { length: self.length, sequences: self.batch, accumulate: self.accumulate },
+            data: self.data.iter().map(|path| path.display().to_string()).collect(),
+            data_digest: corpus.digest.clone(),
+            held_out: self.held_out_sequences,
+            measure_every: self.measure_every,
+            recompute: self.recompute,
+            seed: self.seed,
+            device: format!("{:?} {:?}", model.device(), model.kind()).to_lowercase(),
+            threads,
+        };
+        let networks = settings.curriculum.networks();
+        let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once")?;
+        let mut run = TuneRun::open(&self.out, settings, model, teacher.map(|(model, ..)| model), &corpus)?;
+        if run.is_finished() {
+            println!("finished before; checkpoint: {}", self.out.display());
+            return Ok(());
+        }
+        let mut timings = Timings::open(&self.out)?;
+        let bar = Bar::new("training", self.steps);
+        let save_every = Duration::from_secs(self.save_every);
+        let mut failed = None;
+        run.train(save_every, &stop, &mut |progress| match progress {
+            Progress::Resumed { step } => bar.line(&format!("resuming after step {step}")),
+            Progress::Step { step, of, tokens, time } => {
+                let written = timings.append(step, tokens, time, networks);
+                failed = failed.take().or(written.err());
+                bar.set_with_rate(step, of, tokens as f64 / time.as_secs_f64(), "tokens/s");
+            }
+            Progress::Measured { networks, row } => bar.line(&measured(networks, row)),
+        })?;
+        bar.finish();
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        self.finish(&run, base)
+    }
+
+    /// The training files as sequences, with a line about each file.
+    fn corpus(&self, base: &Checkpoint) -> anyhow::Result<Corpus> {
+        let (tokenizer, chat_template) = (base.tokenizer()?, base.chat_template()?);
+        let reading = Reading { tokenizer: &tokenizer, chat_template: chat_template.as_ref(), length: self.length };
+        let mut documents = Vec::new();
+        for path in &self.data {
+            let records = Records::read(path, &reading)?;
+            let tokens: usize = records.documents.iter().map(Document::len).sum();
+            eprintln!("{}: {}, {} documents, {tokens} tokens", path.display(), records.kind, records.documents.len());
+            if records.skipped > 0 {
+                eprintln!("note: {} records have nothing to learn and were left out", records.skipped);
+            }
+            if records.assumed_chatml {
+                eprintln!("note: the tokenizer has no chat template; conversations are written as ChatML");
+            }
+            documents.extend(records.documents);
+        }
+        let corpus = Corpus::new(documents, CorpusSettings { length: self.length, held_out: self.held_out })?;
+        eprintln!(
+            "{} sequences of {} tokens to train on, {:.0} % full; {} held out",
+            corpus.train.len(),
+            self.length,
+            100.0 * corpus.fill(),
+            corpus.held_out.len()
+        );
+        Ok(corpus)
+    }
+
+    /// Refuses what does not fit, and says what would.
+    fn check_memory(&self, base: &Checkpoint, curriculum: &Curriculum, teacher: u64) -> anyhow::Result<()> {
+        let budget = match (self.memory, self.device.word()) {
+            (Some(gigabytes), _) => (gigabytes * 1e9) as u64,
+            // How much a card has free is not known here.
+            (None, 4) => available().unwrap_or(u64::MAX),
+            (None, _) => return Ok(()),
+        };
+        let genome = curriculum.largest();
+        let need = |sequences: usize, recompute, trainable: &Trainable| -> criadero::Result<Footprint> {
+            let trained = match trainable {
+                Trainable::Full => Trained::Full,
+                Trainable::Lora { rank, .. } => Trained::Adapters(*rank, trainable.targets()?),
+            };
+            let taught = curriculum.teaches();
+            let (tokens, word) = (sequences * self.length, self.device.word());
+            let training = training::Training { tokens, documents: true, trained, taught, recompute, word };
+            Ok(training::footprint(base.config(), &genome, &training, teacher))
+        };
+        let wanted = need(self.batch, self.recompute, &self.trainable())?.peak();
+        if wanted <= budget {
+            return Ok(());
+        }
+        let adapters = TrainArgs { lora: Some(16), ..self.clone() }.trainable();
+        let mut others = Vec::new();
+        for (flags, recompute, trainable) in [
+            ("", self.recompute, self.trainable()),
+            (" --recompute", true, self.trainable()),
+            (" --lora 16", self.recompute, adapters.clone()),
+            (" --recompute --lora 16", true, adapters),
+        ] {
+            // As large a batch as fits, halving.
+            let mut sequences = self.batch;
+            while sequences > 1 && need(sequences, recompute, &trainable)?.peak() > budget {
+                sequences /= 2;
+            }
+            let peak = need(sequences, recompute, &trainable)?.peak();
+            if peak <= budget {
+                let accumulate = self.accumulate * self.batch.div_ceil(sequences);
+                others.push(format!(
+                    "--batch {sequences} --accumulate {accumulate}{flags} ({:.1} GB)",
+                    peak as f64 / 1e9
+                ));
+            }
+        }
+        let others =
+            if others.is_empty() { "nothing here; see `criadero plan`".to_string() } else { others.join(", ") };
+        bail!(
+            "this needs {:.1} GB of memory, {:.1} GB are free; what fits: {others}",
+            wanted as f64 / 1e9,
+            budget as f64 / 1e9
+        )
+    }
+
+    fn finish(&self, run: &TuneRun, base: &Checkpoint) -> anyhow::Result<()> {
+        let adapters = tuned::write(run.model(), base, &self.out)?;
+        draw(run.metrics(), &self.out)?;
+        run.forget()?;
+        if let Some(adapters) = adapters {
+            println!("adapters: {}", adapters.display());
+        }
+        println!("checkpoint: {}", self.out.display());
+        Ok(())
+    }
+
+    fn trainable(&self) -> Trainable {
+        match self.lora {
+            None => Trainable::Full,
+            Some(rank) => {
+                Trainable::Lora { rank, alpha: self.alpha.unwrap_or(2.0 * rank as f64), targets: self.targets.clone() }
+            }
+        }
+    }
+}
+
+fn measured(networks: &[String], row: &Row) -> String {
+    let losses: Vec<String> =
+        networks.iter().zip(&row.losses).map(|(name, loss)| format!("{name} {loss:.3}")).collect();
+    format!("step {}, held-out nats per token: {}", row.step, losses.join(", "))
+}
+
+/// `curve.svg` and `curve.png`.
+fn draw(metrics: &Metrics, out: &Path) -> anyhow::Result<()> {
+    let all: Vec<Curve> = metrics
+        .networks
+        .iter()
+        .enumerate()
+        .map(|(place, name)| Curve {
+            name: name.clone(),
+            points: metrics.rows.iter().map(|row| (row.tokens as f64, row.losses[place])).collect(),
+        })
+        .collect();
+    let picture = curves("Held-out loss while fine-tuning", &all)?;
+    criadero::atomic_file::write(&out.join("curve.svg"), &picture.svg)?;
+    criadero::atomic_file::write(&out.join("curve.png"), &picture.png)?;
+    Ok(())
+}
+
+/// `timings.csv`, appended step by step.
+struct Timings {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Timings {
+    fn open(out: &Path) -> criadero::Result<Timings> {
+        let path = out.join(TIMINGS);
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        let mut timings = Timings { path, file };
+        if timings.file.metadata().map_err(Error::io(&timings.path))?.len() == 0 {
+            timings.line("step,seconds,tokens_per_second,networks")?;
+        }
+        Ok(timings)
+    }
+
+    fn append(&mut self, step: usize, tokens: usize, time: Duration, networks: usize) -> criadero::Result<()> {
+        let seconds = time.as_secs_f64();
+        self.line(&format!("{step},{seconds:.3},{:.1},{networks}", tokens as f64 / seconds))
+    }
+
+    fn line(&mut self, text: &str) -> criadero::Result<()> {
+        writeln!(self.file, "{text}").map_err(Error::io(&self.path))
+    }
+}

@@ -1,0 +1,60 @@
+//! `criadero tune`: one-shot fine-tuning of a supernet.
+
+use std::path::PathBuf;
+
+use criadero::model::supernet::SupernetCard;
+use criadero::space::SearchSpace;
+use criadero::tune::curriculum::Curriculum;
+
+use super::model::{load, open_checkpoint};
+use super::train::{TrainArgs, Training};
+
+/// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
+#[derive(clap::Args)]
+#[command(args_override_self = true)]
+pub struct Tune {
+    /// Supernet: a directory that `criadero rank` wrote
+    supernet: PathBuf,
+    /// The space whose networks are trained: a YAML file or a shipped name
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    /// `sandwich`: largest, smallest and two random networks in every step, distilled from the largest; `instatune`: the
+    /// largest and a random one in turn, on the text alone
+    #[arg(long, value_enum, default_value_t = Scheme::Sandwich)]
+    scheme: Scheme,
+    /// Sandwich without bringing the networks' losses to one magnitude
+    #[arg(long)]
+    no_balancing: bool,
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum Scheme {
+    Sandwich,
+    Instatune,
+}
+
+impl Tune {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let base = open_checkpoint(&self.supernet)?;
+        let mut space = SearchSpace::open(&self.space)?;
+        space.check_fits(&base.config().shape)?;
+        match SupernetCard::read(base.path())? {
+            Some(card) => space = space.with_drop_order(&card.order.drop)?,
+            None => eprintln!(
+                "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
+                self.supernet.display()
+            ),
+        }
+        let curriculum = match self.scheme {
+            Scheme::Sandwich => Curriculum::Sandwich { space, balance: !self.no_balancing },
+            Scheme::Instatune if self.no_balancing => anyhow::bail!("--no-balancing is for `--scheme sandwich`"),
+            Scheme::Instatune => Curriculum::Instatune { space },
+        };
+        let model = load(&base, &self.train.device)?;
+        let name = self.supernet.display().to_string();
+        self.train.run(Training { base: &base, name, model, teacher: None, curriculum })
+    }
+}

@@ -1,0 +1,88 @@
+//! What autograd keeps of a layer's forward pass until its gradients are due.
+//!
+//! Letters: as in `model/llama.rs`, and `q = h·e`.
+
+use crate::checkpoint::LayerTensor;
+use crate::space::{Gene, ModelShape};
+
+/// What of a layer is trained: decides which inputs its matrices keep.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trained {
+    /// Every weight.
+    Full,
+    /// Adapters of some rank beside these matrices.
+    Adapters(usize, Vec<LayerTensor>),
+}
+
+impl Trained {
+    fn keeps_input_of(&self, tensors: &[LayerTensor]) -> bool {
+        match self {
+            Trained::Full => true,
+            Trained::Adapters(_, targets) => tensors.iter().any(|tensor| targets.contains(tensor)),
+        }
+    }
+
+    /// Values a token of the narrow side of adapters.
+    fn low_rank(&self, tensors: &[LayerTensor]) -> u64 {
+        match self {
+            Trained::Full => 0,
+            Trained::Adapters(rank, targets) => {
+                (rank * tensors.iter().filter(|tensor| targets.contains(tensor)).count()) as u64
+            }
+        }
+    }
+}
+
+/// Bytes a token that a layer keeps, its input included, with weights of `word` bytes. `documents` says whether several
+/// share the batch: their attention is computed apart and put together.
+pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, documents: bool, word: u64) -> u64 {
+    use LayerTensor::{Down, Gate, K, O, Q, Up, V};
+    let (d, h, e) = (shape.hidden as u64, u64::from(gene.heads), shape.head_dim as u64);
+    let (q, f) = (h * e, u64::from(gene.mlp));
+    let k = shape.kv_heads_of(gene.heads as usize) as u64;
+    // The input, in float32 too where it is not; root mean square and scale; what the norm's weight multiplies, where that
+    // is trained; the result where a matrix that reads it is.
+    let norm = |readers: &[LayerTensor]| {
+        let widened = if word < 4 { 4 * d } else { 0 };
+        let scaled = if *trained == Trained::Full { 4 * d } else { 0 };
+        let result = if trained.keeps_input_of(readers) { d * word } else { 0 };
+        d * word + widened + 2 * 4 + scaled + result
+    };
+    let mut bytes = 0;
+    if h > 0 {
+        // With grouped queries, copies for every query head; else views of the rotated heads and of all three products.
+        let heads = if k < h { 3 * q } else { 2 * q + 3 * q };
+        // The context is the attention's own result, unless documents are put together.
+        let together = if documents && trained.keeps_input_of(&[O]) { q } else { 0 };
+        let values = heads + q + together + trained.low_rank(&[Q, K, V, O]);
+        bytes += norm(&[Q, K, V]) + values * word + h * 4;
+    }
+    if f > 0 {
+        let product = if trained.keeps_input_of(&[Down]) { f } else { 0 };
+        bytes += norm(&[Gate, Up]) + (3 * f + product + trained.low_rank(&[Gate, Up, Down])) * word;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: ModelShape =
+        ModelShape { layers: 1, hidden: 8, heads: 4, kv_heads: 2, head_dim: 2, mlp: 16, vocab: 9, tied: true };
+
+    #[test]
+    fn counts_what_is_kept_by_hand() {
+        let values = |gene, trained: &Trained, documents| kept_bytes(&SHAPE, gene, trained, documents, 4) / 4;
+        // Norm 3 · 8 + 2, heads 3 · 8, context 8 and 4 logarithms of sums; norm 26, gate, its activation, up, product.
+        assert_eq!(values(Gene::new(4, 16), &Trained::Full, false), 26 + 24 + 8 + 4 + 26 + 4 * 16);
+        assert_eq!(values(Gene::new(4, 0), &Trained::Full, true), 26 + 24 + 8 + 4 + 8);
+        assert_eq!(values(Gene::new(0, 4), &Trained::Full, true), 26 + 4 * 4);
+        assert_eq!(values(Gene::DROPPED, &Trained::Full, true), 0);
+        let one = Trained::Adapters(3, vec![LayerTensor::Q]);
+        assert_eq!(values(Gene::new(4, 16), &one, true), (8 + 2 + 8) + 24 + 8 + 4 + 3 + (8 + 2) + 3 * 16);
+        // In bfloat16: float32 copies for the norm, everything else in half.
+        let half = kept_bytes(&SHAPE, Gene::new(0, 4), &Trained::Full, false, 2);
+        assert_eq!(half, 8 * 2 + 8 * 4 + 8 + 8 * 4 + 8 * 2 + 4 * 4 * 2);
+    }
+}

@@ -1,0 +1,36 @@
+//! How much memory there is.
+
+use std::fs;
+
+/// Bytes that this machine can still give to a process on the CPU: what the kernel calls available, or what the limits of
+/// the control group leave, where they leave less. `None` where neither is told.
+pub fn available() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable:"));
+    [machine, group()].into_iter().flatten().min()
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// What the control group (version 2, or 1) leaves.
+fn group() -> Option<u64> {
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let of = |limit: &str, used: &str| Some(number(limit)?.saturating_sub(number(used)?));
+    of("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
+        .or_else(|| of("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_kernel_tells() {
+        let text = "MemTotal:       1000 kB\nMemAvailable:    640 kB\n";
+        assert_eq!(field(text, "MemAvailable:"), Some(640 * 1024));
+        assert_eq!(field(text, "SwapFree:"), None);
+        assert!(available().is_none_or(|bytes| bytes > 1 << 20));
+    }
+}

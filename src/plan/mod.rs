@@ -1,0 +1,12 @@
+//! Peak memory before it is used: of evaluation, search, fine-tuning and distillation, item by item.
+//!
+//! Everything is counted from shapes: which tensors libtorch 2.11 holds at the moment when most are alive.
+
+pub mod activations;
+pub mod budget;
+pub mod evaluation;
+pub mod footprint;
+pub mod training;
+
+pub use budget::available;
+pub use footprint::{Footprint, Part};

@@ -1,0 +1,30 @@
+//! One-shot fine-tuning: text becomes sequences, a curriculum says which networks learn what from them, gradients go through
+//! the elastic forward, and a run takes a supernet from its first step to an ordinary checkpoint.
+
+pub mod adamw;
+pub mod alpaca;
+pub mod backward;
+pub mod batch;
+pub mod chat;
+pub mod corpus;
+pub mod curriculum;
+pub mod document;
+#[cfg(test)]
+mod fixture;
+pub mod head_loss;
+pub mod metrics;
+pub mod part;
+pub mod record;
+pub mod records;
+pub mod run;
+pub mod schedule;
+pub mod sequence;
+pub mod settings;
+pub mod state;
+pub mod template;
+pub mod tuned;
+
+pub use corpus::{Corpus, CorpusSettings};
+pub use document::Document;
+pub use records::{Kind, Reading, Records};
+pub use sequence::Sequence;

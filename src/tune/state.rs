@@ -1,0 +1,83 @@
+//! `state.safetensors`: where a fine-tuning is, whole or not there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tch::no_grad;
+
+use super::adamw::Parameter;
+use super::metrics::Sums;
+use crate::checkpoint::tensor_file;
+use crate::error::{Error, Result};
+
+/// The file's name.
+const FILE: &str = "state.safetensors";
+
+/// What changes from step to step besides the parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Place {
+    /// Steps taken.
+    pub step: usize,
+    /// Tokens seen by them.
+    pub tokens: u64,
+    /// Since the last measurement.
+    pub sums: Sums,
+}
+
+/// Where the state of a directory lies.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+/// Writes everything that the next step depends on; on an error the state before it stays.
+pub fn write(dir: &Path, place: &Place, parameters: &[Parameter]) -> Result<()> {
+    let tensors = parameters.iter().flat_map(|one| {
+        let named = [("master", &one.master), ("first", &one.first), ("second", &one.second)];
+        named.map(|(kind, tensor)| (format!("{kind}/{}", one.name), tensor.shallow_clone()))
+    });
+    let sums = serde_json::to_string(&place.sums).expect("sums are numbers");
+    let words = [("step", place.step.to_string()), ("tokens", place.tokens.to_string()), ("sums", sums)];
+    let words = words.map(|(name, value)| (name.to_string(), value)).into();
+    tensor_file::write(&path(dir), &tensors.collect(), &words)
+}
+
+/// Puts the parameters where a directory's state has them; `None` where there is no state.
+///
+/// # Errors
+/// `Format` when the state is of other parameters.
+pub fn read(dir: &Path, parameters: &mut [Parameter]) -> Result<Option<Place>> {
+    let path = path(dir);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let (words, mut tensors) = tensor_file::read(&path)?;
+    let wrong = |reason: String| Error::format(&path, "state of a fine-tuning", reason);
+    for parameter in parameters {
+        let Parameter { name, tensor, master, first, second } = parameter;
+        for (kind, own) in [("master", master), ("first", first), ("second", second)] {
+            let key = format!("{kind}/{name}");
+            let stored = tensors.remove(&key).ok_or_else(|| wrong(format!("no tensor {key}")))?;
+            if stored.size() != own.size() {
+                return Err(wrong(format!("{key} is {:?}, expected {:?}", stored.size(), own.size())));
+            }
+            no_grad(|| own.f_copy_(&stored))?;
+            if kind == "master" {
+                no_grad(|| tensor.f_copy_(&stored))?;
+            }
+        }
+    }
+    Ok(Some(Place {
+        step: word(&words, "step", &wrong)?,
+        tokens: word(&words, "tokens", &wrong)?,
+        sums: word(&words, "sums", &wrong)?,
+    }))
+}
+
+fn word<T: serde::de::DeserializeOwned>(
+    words: &BTreeMap<String, String>,
+    name: &str,
+    wrong: &dyn Fn(String) -> Error,
+) -> Result<T> {
+    let text = words.get(name).ok_or_else(|| wrong(format!("no word `{name}`")))?;
+    serde_json::from_str(text).map_err(|error| wrong(format!("`{name}`: {error}")))
+}

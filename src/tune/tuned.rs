@@ -1,0 +1,64 @@
+//! What a fine-tuning leaves: an ordinary checkpoint, and its adapters where they were what was trained.
+
+use std::path::{Path, PathBuf};
+
+use tch::no_grad;
+
+use crate::checkpoint::peft::AdapterBase;
+use crate::checkpoint::{Adapters, Checkpoint, hf};
+use crate::error::{Error, Result};
+use crate::model::Llama;
+use crate::model::supernet::SupernetCard;
+
+/// Adapters lie beside the weights that they were merged into.
+const ADAPTER_DIR: &str = "adapter";
+
+/// Writes a model that began as `base` to `dir`, adapters merged in, with the base's order if it is a supernet's. Returns
+/// the directory of the adapters themselves, where there are any.
+pub fn write(model: &Llama, base: &Checkpoint, dir: &Path) -> Result<Option<PathBuf>> {
+    let config = base.config();
+    let tensor = |name| no_grad(|| Ok(model.tensor(name)?.detach()));
+    hf::write(dir, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
+    if let Some(card) = SupernetCard::read(base.path())? {
+        card.write(dir)?;
+    }
+    let Some(adapters) = model.adapters() else { return Ok(None) };
+    let beside = dir.join(ADAPTER_DIR);
+    adapters.write(&beside, &adapter_base(base)?)?;
+    Ok(Some(beside))
+}
+
+/// Reads adapters that were trained on `base`.
+///
+/// # Errors
+/// `Mismatch` when they belong to another model or another order of its heads and channels.
+pub fn read_adapters(dir: &Path, base: &Checkpoint) -> Result<Adapters> {
+    let (adapters, theirs) = Adapters::read(dir, &|name| base.config().tensor_shape(name))?;
+    let ours = adapter_base(base)?;
+    let mut problems = Vec::new();
+    if theirs.order_digest != ours.order_digest {
+        let name = |digest: &Option<String>| digest.clone().unwrap_or_else(|| "none (never ranked)".to_string());
+        let (theirs, ours) = (name(&theirs.order_digest), name(&ours.order_digest));
+        problems.push(format!(
+            "order of heads and channels: trained on {theirs}, found {ours}; other rows are other heads"
+        ));
+    } else if theirs.supernet_digest != ours.supernet_digest {
+        let (theirs, ours) = (&theirs.supernet_digest, &ours.supernet_digest);
+        problems.push(format!("weights: trained on {theirs}, found {ours}"));
+    }
+    match problems.is_empty() {
+        true => Ok(adapters),
+        false => {
+            let what = format!("the adapters are not of {}", base.path().display());
+            Err(Error::Mismatch { path: dir.into(), what, problems })
+        }
+    }
+}
+
+fn adapter_base(base: &Checkpoint) -> Result<AdapterBase> {
+    let order = SupernetCard::read(base.path())?.map(|card| {
+        let json = serde_json::to_vec(&card.order).expect("an order is plain numbers");
+        blake3::hash(&json).to_hex().to_string()
+    });
+    Ok(AdapterBase { supernet_digest: base.digest()?, order_digest: order })
+}
