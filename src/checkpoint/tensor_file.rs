@@ -36,7 +36,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMa
 /// What a file holds: its words and its tensors, float32 on the CPU.
 pub type Content = (BTreeMap<String, String>, BTreeMap<String, Tensor>);
 
-/// Reads a file that [`write`] made, or any other safetensors file.
+/// Reads a file that [`write()`] made, or any other safetensors file.
 ///
 /// # Errors
 /// `Missing`, `Format`, `Io`.
