@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search clean
+.PHONY: help libtorch assets demo test parity bench bench-search bench-tune clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -42,6 +42,15 @@ bench: libtorch assets ## time engine and evaluator, beside pymoo if it is there
 bench-search: libtorch assets ## the search against pymoo with lm-evaluation-harness (needs both), numbers in results/bench-search; FLAGS="--quick"
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/search_peer.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed beside PyTorch, what it gives SmolLM2 (an hour): results/*
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/plan_memory.py --model "$$(scripts/supernet.sh)" --data $(CRIADERO_CACHE)/assets/calibration.txt
+	if $(PYTHON) -c 'import torch, transformers'; then $(PYTHON) scripts/bench/tune_peer.py --model "$$(scripts/supernet.sh)" \
+		--modes full --batch 1 --length 1024 --ours "full={model} --space scripts/bench/smollm2-parent.yaml --scheme instatune \
+		--data $(CRIADERO_CACHE)/assets/calibration.txt --length {length} --batch {batch} --warmup 1 --measure-every 1000 \
+		--held-out-sequences 1"; fi
+	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
 
 clean: ## remove what cargo built; the cache of downloads stays
 	cargo clean

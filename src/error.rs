@@ -90,16 +90,12 @@ pub enum Error {
     #[error("stopped on request; the same command again resumes")]
     Interrupted,
     /// A fine-tuning got worse instead of better.
-    #[error(
-        "training diverged at step {step}: {found}; the last good state is {state}; begin again in another --out with a smaller --learning-rate"
-    )]
+    #[error("training diverged at step {step}: {found}")]
     Diverged {
         /// Steps taken.
         step: usize,
         /// What was not finite or too large.
         found: String,
-        /// The file, or that there is none.
-        state: String,
     },
     /// An evaluation ended before its work did.
     #[error("evaluating {what}: {reason}")]

@@ -41,6 +41,13 @@ fn sentences(dir: &Path) -> String {
     path.display().to_string()
 }
 
+/// A text to measure on.
+fn text(dir: &Path) -> String {
+    let path = dir.join("text.txt");
+    fs::write(&path, "The goose is larger than the trout. ".repeat(20)).unwrap();
+    path.display().to_string()
+}
+
 /// A supernet of the tiny model, ranked on this text.
 fn supernet(dir: &Path, name: &str, text: &str) -> String {
     let file = dir.join(format!("{name}.txt"));
@@ -136,6 +143,16 @@ fn adapters_are_merged_and_can_be_applied_again_to_the_same_order_only() {
     let other = supernet(dir.path(), "other", "Water boils at 100 degrees and freezes at 0. ");
     let error = fail(merge(&other));
     assert!(error.contains("order of heads and channels"), "{error}");
+    let error = fail(criadero(&["merge", &base, &adapter, "--out", &base]));
+    assert!(error.contains("is what is read"), "{error}");
+    let again = dir.path().join("again").display().to_string();
+    let file = dir.path().join("supernet.txt").display().to_string();
+    let order = format!("{adapter}/criadero.json");
+    succeed(criadero(&["rank", TINY, "--text", &file, "--out", &again, "--order", &order]));
+    assert!(
+        read(Path::new(&again), "model.safetensors") == read(Path::new(&base), "model.safetensors"),
+        "the order lies beside"
+    );
     let error = fail(merge(TINY));
     assert!(error.contains("none (never ranked)"), "{error}");
     let error = fail(tune(&base, &data, &dir.path().join("x"), &["--lora", "4", "--targets", "q_proj,w_proj"]));
@@ -255,8 +272,15 @@ fn divergence_stops_and_names_the_last_good_state() {
     let data = sentences(dir.path());
     let out = dir.path().join("out");
     let error = fail(tune(TINY, &data, &out, &["--learning-rate", "10", "--warmup", "0", "--clip", "1e9"]));
-    assert!(error.contains("diverged at step") && error.contains("state.safetensors"), "{error}");
+    assert!(error.contains("diverged at step") && error.contains("out/last-good"), "{error}");
     assert!(!out.join("config.json").exists());
+    // What was good is the supernet itself: the first measurement after it was already worse.
+    let good = out.join("last-good").display().to_string();
+    let perplexity = |model: &str| {
+        let out = succeed(criadero(&["eval", model, "--task", &text(dir.path()), "--json"]));
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["perplexity"].as_f64().unwrap()
+    };
+    assert_eq!(perplexity(&good), perplexity(TINY));
 }
 
 #[test]

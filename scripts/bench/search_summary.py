@@ -9,6 +9,8 @@ import time
 from search_baseline import processor
 
 PER_CANDIDATE_GOAL, END_TO_END_GOAL = 4, 20
+#: Of the shortest search's clock.
+CLOCK_SHARES = [0.4, 0.6, 0.8, 1.0]
 PACKAGES = ["lm_eval", "transformers", "torch", "pymoo", "moocore"]
 
 
@@ -24,6 +26,7 @@ def text(options, equal, batches, charged, trajectories, spent):
         clock(equal, batches, charged),
         factors.lines(spent),
         arm_lines(options.arm, arms, factors, reached),
+        by_clock(arms),
         *(reached_lines(name, by_seed) for name, by_seed in reached.items()),
         losses(factors, peers, arms, reached),
     ]
@@ -114,6 +117,18 @@ def arm_lines(flags, arms, factors, reached):
         ]
     first = flags[0][0]
     lines += [f"  seconds an evaluation, {first} / {name}: {seconds[first] / seconds[name]:.2f}" for name, _ in flags[1:]]
+    return lines
+
+
+def by_clock(arms):
+    """What an arm is worth to somebody who waits: quality by time, not by evaluation."""
+    end = min(one.clock[-1] for by_seed in arms.values() for one in by_seed.values())
+    times = [share * end for share in CLOCK_SHARES]
+    at = lambda one, time: ([0.0] + [step.hypervolume for step in one.steps if step.seconds <= time])[-1]
+    lines = ["Held-out hypervolume of the front by our own clocks, means over seeds: " + ", ".join(f"{time:.0f} s" for time in times)]
+    for name, by_seed in arms.items():
+        means = [statistics.mean(at(one, time) for one in by_seed.values()) for time in times]
+        lines.append(f"  {name:10} " + ", ".join(f"{mean:.4f}" for mean in means))
     return lines
 
 

@@ -1,9 +1,9 @@
 //! Low-rank adapters in the layout of Hugging Face's peft: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! An adapter of a supernet belongs to its order of heads and channels: rows and columns of another order are other
-//! heads. `criadero.json` beside the two files says which.
+//! heads. `supernet.json` beside the two files says which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,14 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::hf_writer::pretty;
-use super::{LayerTensor, TensorName, tensor_file};
+use super::tensor_file::{self, TensorFile};
+use super::{LayerTensor, TensorName};
 use crate::atomic_file;
 use crate::error::{Error, Result};
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-const ORDER_FILE: &str = "criadero.json";
+const BASE_FILE: &str = "supernet.json";
 /// What peft puts before a module's name.
 const PREFIX: &str = "base_model.model.";
 
@@ -99,7 +100,7 @@ impl Adapters {
             "target_modules": targets,
         });
         tensor_file::write(&dir.join(WEIGHTS_FILE), &self.named(), &BTreeMap::from([("format".into(), "pt".into())]))?;
-        atomic_file::write(&dir.join(ORDER_FILE), pretty(&json!(base)))?;
+        atomic_file::write(&dir.join(BASE_FILE), pretty(&json!(base)))?;
         atomic_file::write(&dir.join(CONFIG_FILE), pretty(&config))
     }
 
@@ -109,14 +110,15 @@ impl Adapters {
     /// `Missing` and `Format`; `Mismatch` with every matrix whose shape is wrong or that the model does not have.
     pub fn read(dir: &Path, shape_of: &dyn Fn(TensorName) -> Option<Vec<usize>>) -> Result<(Adapters, AdapterBase)> {
         let config: PeftConfig = read_json(&dir.join(CONFIG_FILE))?;
-        let base = read_json(&dir.join(ORDER_FILE))?;
+        let base = read_json(&dir.join(BASE_FILE))?;
         let path = dir.join(WEIGHTS_FILE);
         let plain = config.peft_type == "LORA" && config.r > 0 && !config.use_rslora && !config.use_dora;
         if !plain {
             let expected = "plain LoRA of a rank from 1 on, without rslora or dora";
             return Err(Error::format(dir.join(CONFIG_FILE), "peft configuration", expected));
         }
-        let (_, mut tensors) = tensor_file::read(&path)?;
+        let file = TensorFile::open(&path)?;
+        let mut strangers: BTreeSet<&str> = file.names().collect();
         let mut matrices = BTreeMap::new();
         let mut problems = Vec::new();
         let layers = (0..).take_while(|&layer| {
@@ -125,7 +127,9 @@ impl Adapters {
         });
         for (layer, tensor) in layers.flat_map(|layer| LayerTensor::MATRICES.map(|tensor| (layer, tensor))) {
             let [a_name, b_name] = file_names(layer, tensor);
-            match (tensors.remove(&a_name), tensors.remove(&b_name), shape_of(TensorName::Layer(layer, tensor))) {
+            strangers.remove(a_name.as_str());
+            strangers.remove(b_name.as_str());
+            match (file.read(&a_name)?, file.read(&b_name)?, shape_of(TensorName::Layer(layer, tensor))) {
                 (None, None, _) => {}
                 (Some(a), Some(b), Some(shape)) => {
                     for (name, found, expected) in
@@ -142,7 +146,7 @@ impl Adapters {
                 (_, None, _) => problems.push(format!("{b_name}: missing beside {a_name}")),
             }
         }
-        problems.extend(tensors.keys().map(|name| format!("{name}: found, but the model has no such matrix")));
+        problems.extend(strangers.iter().map(|name| format!("{name}: found, but the model has no such matrix")));
         if !problems.is_empty() {
             return Err(Error::Mismatch { path, what: "the adapters do not fit the model".into(), problems });
         }

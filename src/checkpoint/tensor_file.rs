@@ -11,7 +11,7 @@ use crate::atomic_file;
 use crate::checkpoint::config::Dtype;
 use crate::checkpoint::hf::{open_safetensors, read_metadata};
 use crate::checkpoint::hf_writer::safetensors_header;
-use crate::checkpoint::raw_tensor::write_weights;
+use crate::checkpoint::raw_tensor::{FoundTensors, write_weights};
 use crate::error::{Error, Result};
 
 /// Writes float32 tensors and a few words about them, atomically and piece by piece.
@@ -33,18 +33,31 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMa
     })
 }
 
-/// What a file holds: its words and its tensors, float32 on the CPU.
-pub type Content = (BTreeMap<String, String>, BTreeMap<String, Tensor>);
+/// A file that [`write()`] made, or any other safetensors file, opened and checked. Tensors are read one at a time.
+pub struct TensorFile {
+    /// What the file says about itself.
+    pub words: BTreeMap<String, String>,
+    tensors: FoundTensors,
+}
 
-/// Reads a file that [`write()`] made, or any other safetensors file.
-///
-/// # Errors
-/// `Missing`, `Format`, `Io`.
-pub fn read(path: &Path) -> Result<Content> {
-    let metadata = read_metadata(path)?;
-    let tensors = open_safetensors(path)?;
-    let tensors = tensors.into_iter().map(|(name, raw)| Ok((name, raw.read(Kind::Float)?)));
-    Ok((metadata, tensors.collect::<Result<_>>()?))
+impl TensorFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// `Io`, `Format`, and `Mismatch` for types that are not read.
+    pub fn open(path: &Path) -> Result<TensorFile> {
+        Ok(TensorFile { words: read_metadata(path)?, tensors: open_safetensors(path)? })
+    }
+
+    /// The names of its tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor, float32 on the CPU; `None` where there is none of this name.
+    pub fn read(&self, name: &str) -> Result<Option<Tensor>> {
+        self.tensors.get(name).map(|raw| raw.read(Kind::Float)).transpose()
+    }
 }
 
 #[cfg(test)]
@@ -61,8 +74,13 @@ mod tests {
         ]);
         let metadata = BTreeMap::from([("step".to_string(), "7".to_string())]);
         write(&path, &tensors, &metadata).unwrap();
-        let (words, read) = read(&path).unwrap();
-        assert_eq!((words, read), (metadata, tensors));
+        let file = TensorFile::open(&path).unwrap();
+        assert_eq!(file.words, metadata);
+        assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b"]);
+        for (name, tensor) in tensors {
+            assert_eq!(file.read(&name).unwrap(), Some(tensor));
+        }
+        assert_eq!(file.read("c").unwrap(), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;
 use super::picked::{picked, searched};
-use super::train::{TrainArgs, Training};
+use super::train::{Course, TrainArgs, Training, not_onto};
 
 /// The network as the search left it, inside the output directory.
 const START: &str = "untrained";
@@ -34,17 +34,25 @@ impl Distill {
         let Some(parent) = searched(&self.run)? else { bail!("{} is no run", self.run.display()) };
         let genome = picked(&self.run, &self.pick)?;
         let start = self.train.out.join(START);
+        not_onto(&self.train.out, &[parent.path(), self.run.as_path()])?;
         export(&parent, &genome, ExportFormat::Hf, None, &start)?;
         let base = Checkpoint::open(&start)?;
         let network = base.config().genome.clone();
+        let curriculum = Curriculum::Distill { network };
+        self.train.check(&Course {
+            base: &base,
+            curriculum: &curriculum,
+            teacher: evaluation::weights(parent.config(), self.train.device.word()),
+            sources: vec![parent.path(), self.run.as_path()],
+        })?;
         let teacher = load(&parent, &self.train.device)?;
         let model = load(&base, &self.train.device)?;
         let training = Training {
             base: &base,
             name: format!("{}#{}", self.run.display(), genome),
             model,
-            teacher: Some((&teacher, parent.digest()?, evaluation::weights(parent.config(), self.train.device.word()))),
-            curriculum: Curriculum::Distill { network },
+            teacher: Some((&teacher, parent.digest()?)),
+            curriculum,
         };
         self.train.run(training)
     }

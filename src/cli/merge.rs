@@ -7,6 +7,7 @@ use criadero::tune::tuned;
 use tch::{Device, Kind};
 
 use super::model::open_checkpoint;
+use super::train::not_onto;
 
 /// Merge adapters that `criadero tune --lora` trained into the supernet they were trained on
 #[derive(clap::Args)]
@@ -24,6 +25,7 @@ impl Merge {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let base = open_checkpoint(&self.supernet)?;
+        not_onto(&self.out, &[base.path(), self.adapter.as_path()])?;
         let adapters = tuned::read_adapters(&self.adapter, &base)?;
         let mut model = Llama::load(&base, Device::Cpu, Kind::Float)?;
         model.adapt(&adapters);

@@ -23,9 +23,14 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Bytes of a weight there, whether or not there is such a device here.
+    /// Bytes of a weight there, whether or not there is such a device here: float32 on the CPU, bfloat16 on CUDA.
     pub fn word(&self) -> u64 {
         if self.device == "cpu" { 4 } else { 2 }
+    }
+
+    /// Whether that is a card.
+    pub fn is_card(&self) -> bool {
+        self.device.starts_with("cuda")
     }
 
     /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.

@@ -96,6 +96,11 @@ impl Plan {
         }
         let largest: Genome = space.as_ref().map_or_else(|| config.genome.clone(), SearchSpace::largest);
         let word = self.device.word();
+        match (self.memory, self.device.is_card()) {
+            (None, true) => bail!("give the card's free memory with --memory GB"),
+            (_, false) if word != 4 => bail!("no such device to plan for; there are: cpu, cuda"),
+            _ => {}
+        }
         let budget = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(available).unwrap_or(u64::MAX);
         let scoring = |networks, workers, cache| {
             let scoring = Scoring { chunk_tokens: self.chunk_tokens, workers, networks, cache, word };
@@ -104,7 +109,7 @@ impl Plan {
         let training = |name, trained: Trained, taught, recompute, teacher| {
             let of = |sequences: usize| {
                 let (trained, tokens) = (trained.clone(), sequences * self.length);
-                let training = Training { tokens, documents: true, trained, taught, recompute, word };
+                let training = Training { tokens, trained, taught, recompute, word };
                 training::footprint(config, &largest, &training, teacher)
             };
             Row { name, footprint: of(self.batch), sequences: Some(largest_that_fits(budget, MOST_SEQUENCES, of)) }

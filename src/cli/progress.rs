@@ -46,6 +46,12 @@ impl Bar {
         }
     }
 
+    /// So many steps were done before this process began.
+    pub fn resume(&self, done: usize) {
+        self.bar.set_position(done as u64);
+        self.bar.reset_eta();
+    }
+
     /// So many steps of so many are done, at a rate that is not of steps.
     pub fn set_with_rate(&self, done: usize, total: usize, rate: f64, unit: &str) {
         self.bar.set_message(format!("{}, {rate:.0} {unit}", self.name));

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Checkpoint;
 use criadero::model::Llama;
@@ -14,7 +14,7 @@ use criadero::plan::{Footprint, available, training};
 use criadero::report::curve::{Curve, curves};
 use criadero::tune::adamw::AdamW;
 use criadero::tune::curriculum::Curriculum;
-use criadero::tune::metrics::{Metrics, Row};
+use criadero::tune::metrics::Metrics;
 use criadero::tune::run::{Progress, TuneRun};
 use criadero::tune::schedule::Schedule;
 use criadero::tune::settings::{Batching, Trainable, TuneSettings};
@@ -22,10 +22,14 @@ use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
 
 use super::model::{DeviceArgs, versions};
 use super::progress::Bar;
-use super::search::stop_on_ctrl_c;
+use super::search::{positive, stop_on_ctrl_c};
 
 /// Wall times of a fine-tuning's steps, apart from what is the same in every run.
 const TIMINGS: &str = "timings.csv";
+/// Where the last good weights are written when training diverges, inside the output directory.
+const LAST_GOOD: &str = "last-good";
+/// Larger batches are slips of the hand.
+const MOST_SEQUENCES: usize = 1 << 16;
 /// Without --warmup, one step in so many.
 const WARMUP_SHARE: usize = 10;
 
@@ -58,10 +62,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     length: usize,
     /// Sequences that share a forward pass
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
     batch: usize,
     /// Forward passes whose gradients make a step
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     accumulate: usize,
     /// Train low-rank adapters of this rank instead of every weight, merged at the end
     #[arg(long, value_name = "RANK")]
@@ -100,10 +104,22 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// libtorch threads; by default all cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// What is known before a model is loaded: the plan of a fine-tuning.
+pub struct Course<'a> {
+    /// The checkpoint that the model begins as.
+    pub base: &'a Checkpoint,
+    /// Who learns what.
+    pub curriculum: &'a Curriculum,
+    /// Bytes of another model that teaches.
+    pub teacher: u64,
+    /// What must not be written to.
+    pub sources: Vec<&'a Path>,
 }
 
 /// What is trained, and from whom.
@@ -114,35 +130,45 @@ pub struct Training<'a> {
     pub name: String,
     /// The model.
     pub model: Llama,
-    /// Another model that teaches it, its digest and its bytes.
-    pub teacher: Option<(&'a Llama, String, u64)>,
+    /// Another model that teaches it, and its digest.
+    pub teacher: Option<(&'a Llama, String)>,
     /// Who learns what.
     pub curriculum: Curriculum,
 }
 
 impl TrainArgs {
+    /// Refuses what cannot work, before anything is loaded or written.
+    pub fn check(&self, course: &Course) -> anyhow::Result<()> {
+        let Course { base, curriculum, teacher, sources } = course;
+        not_onto(&self.out, sources)?;
+        let shape = base.config().shape;
+        let longest = base.config().max_position_embeddings;
+        if self.length > longest {
+            bail!("--length {}: the model has {longest} positions", self.length);
+        }
+        if self.batch > MOST_SEQUENCES || self.accumulate > MOST_SEQUENCES {
+            bail!("--batch and --accumulate: at most {MOST_SEQUENCES} sequences");
+        }
+        if let Some(rank) = self.lora
+            && rank > shape.hidden
+        {
+            bail!("--lora {rank}: a rank beyond the model's {} hidden values is not low", shape.hidden);
+        }
+        self.check_memory(base, curriculum, *teacher)
+    }
+
     /// Trains, and writes the result as a checkpoint.
     pub fn run(&self, training: Training) -> anyhow::Result<()> {
         let Training { base, name, model, teacher, curriculum } = training;
         let threads = self.threads.unwrap_or_else(super::eval::default_threads);
         tch::set_num_threads(threads as i32);
-        if let (Ok(out), Ok(model)) = (self.out.canonicalize(), base.path().canonicalize())
-            && out == model
-        {
-            bail!("--out {} is the model itself; the result needs a directory of its own", self.out.display());
-        }
-        let longest = model.config().max_position_embeddings;
-        if self.length > longest {
-            bail!("--length {}: the model has {longest} positions", self.length);
-        }
-        self.check_memory(base, &curriculum, teacher.as_ref().map_or(0, |(.., bytes)| *bytes))?;
         let corpus = self.corpus(base)?;
         let settings = TuneSettings {
             format: TuneSettings::FORMAT,
             versions: versions(),
             model: name,
             model_digest: base.digest()?,
-            teacher_digest: teacher.as_ref().map(|(_, digest, _)| digest.clone()),
+            teacher_digest: teacher.as_ref().map(|(_, digest)| digest.clone()),
             curriculum,
             trainable: self.trainable(),
             optimizer: AdamW { weight_decay: self.weight_decay, clip: self.clip, ..AdamW::default() },
@@ -161,9 +187,9 @@ impl TrainArgs {
             device: format!("{:?} {:?}", model.device(), model.kind()).to_lowercase(),
             threads,
         };
-        let networks = settings.curriculum.networks();
+        let networks = settings.curriculum.pupils(settings.seed, 0).len();
         let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once")?;
-        let mut run = TuneRun::open(&self.out, settings, model, teacher.map(|(model, ..)| model), &corpus)?;
+        let mut run = TuneRun::open(&self.out, settings, model, teacher.map(|(model, _)| model), &corpus)?;
         if run.is_finished() {
             println!("finished before; checkpoint: {}", self.out.display());
             return Ok(());
@@ -171,21 +197,36 @@ impl TrainArgs {
         let mut timings = Timings::open(&self.out)?;
         let bar = Bar::new("training", self.steps);
         let save_every = Duration::from_secs(self.save_every);
+        // A table of times that cannot be written is no reason to lose what was trained.
         let mut failed = None;
-        run.train(save_every, &stop, &mut |progress| match progress {
-            Progress::Resumed { step } => bar.line(&format!("resuming after step {step}")),
+        let trained = run.train(save_every, &stop, &mut |progress| match progress {
+            Progress::Resumed { step } => {
+                bar.resume(step);
+                bar.line(&format!("resuming after step {step}"));
+            }
             Progress::Step { step, of, tokens, time } => {
                 let written = timings.append(step, tokens, time, networks);
                 failed = failed.take().or(written.err());
                 bar.set_with_rate(step, of, tokens as f64 / time.as_secs_f64(), "tokens/s");
             }
-            Progress::Measured { networks, row } => bar.line(&measured(networks, row)),
-        })?;
+            Progress::Measured(metrics) => {
+                bar.line(&measured(metrics));
+                if let Err(error) = draw(metrics, &self.out) {
+                    bar.line(&format!("note: no picture: {error:#}"));
+                }
+            }
+        });
         bar.finish();
-        if let Some(error) = failed {
-            return Err(error.into());
+        if let Err(Error::Diverged { .. }) = &trained {
+            let good = self.out.join(LAST_GOOD);
+            run.go_back()?;
+            tuned::write(&run.result(base)?, base, &good)?;
+            let advice = "begin again in another --out with a smaller --learning-rate";
+            return trained.with_context(|| format!("the last good weights are in {}; {advice}", good.display()));
         }
-        self.finish(&run, base)
+        trained?;
+        self.finish(&run, base)?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The training files as sequences, with a line about each file.
@@ -232,7 +273,7 @@ impl TrainArgs {
             };
             let taught = curriculum.teaches();
             let (tokens, word) = (sequences * self.length, self.device.word());
-            let training = training::Training { tokens, documents: true, trained, taught, recompute, word };
+            let training = training::Training { tokens, trained, taught, recompute, word };
             Ok(training::footprint(base.config(), &genome, &training, teacher))
         };
         let wanted = need(self.batch, self.recompute, &self.trainable())?.peak();
@@ -241,12 +282,17 @@ impl TrainArgs {
         }
         let adapters = TrainArgs { lora: Some(16), ..self.clone() }.trainable();
         let mut others = Vec::new();
-        for (flags, recompute, trainable) in [
+        let tried = [
             ("", self.recompute, self.trainable()),
             (" --recompute", true, self.trainable()),
             (" --lora 16", self.recompute, adapters.clone()),
             (" --recompute --lora 16", true, adapters),
-        ] {
+        ];
+        // Flags that are given already are no advice.
+        let new = |flags: &str| {
+            !(self.recompute && flags.contains("recompute") || self.lora.is_some() && flags.contains("lora"))
+        };
+        for (flags, recompute, trainable) in tried.into_iter().filter(|(flags, ..)| new(flags)) {
             // As large a batch as fits, halving.
             let mut sequences = self.batch;
             while sequences > 1 && need(sequences, recompute, &trainable)?.peak() > budget {
@@ -271,8 +317,7 @@ impl TrainArgs {
     }
 
     fn finish(&self, run: &TuneRun, base: &Checkpoint) -> anyhow::Result<()> {
-        let adapters = tuned::write(run.model(), base, &self.out)?;
-        draw(run.metrics(), &self.out)?;
+        let adapters = tuned::write(&run.result(base)?, base, &self.out)?;
         run.forget()?;
         if let Some(adapters) = adapters {
             println!("adapters: {}", adapters.display());
@@ -291,9 +336,19 @@ impl TrainArgs {
     }
 }
 
-fn measured(networks: &[String], row: &Row) -> String {
+/// Refuses to write onto what is read.
+pub fn not_onto(out: &Path, sources: &[&Path]) -> anyhow::Result<()> {
+    let place = |path: &Path| path.canonicalize().ok();
+    match sources.iter().find(|source| place(out).is_some() && place(out) == place(source)) {
+        Some(source) => bail!("--out {} is what is read; the result needs a directory of its own", source.display()),
+        None => Ok(()),
+    }
+}
+
+fn measured(metrics: &Metrics) -> String {
+    let Some(row) = metrics.rows.last() else { return String::new() };
     let losses: Vec<String> =
-        networks.iter().zip(&row.losses).map(|(name, loss)| format!("{name} {loss:.3}")).collect();
+        metrics.networks.iter().zip(&row.losses).map(|(name, loss)| format!("{name} {loss:.3}")).collect();
     format!("step {}, held-out nats per token: {}", row.step, losses.join(", "))
 }
 

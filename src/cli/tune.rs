@@ -7,7 +7,7 @@ use criadero::space::SearchSpace;
 use criadero::tune::curriculum::Curriculum;
 
 use super::model::{load, open_checkpoint};
-use super::train::{TrainArgs, Training};
+use super::train::{Course, TrainArgs, Training};
 
 /// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
 #[derive(clap::Args)]
@@ -53,6 +53,7 @@ impl Tune {
             Scheme::Instatune if self.no_balancing => anyhow::bail!("--no-balancing is for `--scheme sandwich`"),
             Scheme::Instatune => Curriculum::Instatune { space },
         };
+        self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: 0, sources: vec![base.path()] })?;
         let model = load(&base, &self.train.device)?;
         let name = self.supernet.display().to_string();
         self.train.run(Training { base: &base, name, model, teacher: None, curriculum })

@@ -16,7 +16,7 @@ use crate::space::{Gene, Genome};
 
 /// Logits are computed for this many rows at a time, so that a float32 (rows, v) stays small. Part of
 /// what makes a score reproducible, so a constant.
-const HEAD_ROWS: i64 = 256;
+pub const HEAD_ROWS: i64 = 256;
 
 /// A LLaMA on a device whose layers can run at any prefix of their widths.
 pub struct Llama {

@@ -33,9 +33,8 @@ impl Trained {
     }
 }
 
-/// Bytes a token that a layer keeps, its input included, with weights of `word` bytes. `documents` says whether several
-/// share the batch: their attention is computed apart and put together.
-pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, documents: bool, word: u64) -> u64 {
+/// Bytes a token that a layer keeps, its input included, with weights of `word` bytes.
+pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) -> u64 {
     use LayerTensor::{Down, Gate, K, O, Q, Up, V};
     let (d, h, e) = (shape.hidden as u64, u64::from(gene.heads), shape.head_dim as u64);
     let (q, f) = (h * e, u64::from(gene.mlp));
@@ -52,8 +51,8 @@ pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, documents: 
     if h > 0 {
         // With grouped queries, copies for every query head; else views of the rotated heads and of all three products.
         let heads = if k < h { 3 * q } else { 2 * q + 3 * q };
-        // The context is the attention's own result, unless documents are put together.
-        let together = if documents && trained.keeps_input_of(&[O]) { q } else { 0 };
+        // The documents' contexts, computed apart, are put together for the output projection.
+        let together = if trained.keeps_input_of(&[O]) { q } else { 0 };
         let values = heads + q + together + trained.low_rank(&[Q, K, V, O]);
         bytes += norm(&[Q, K, V]) + values * word + h * 4;
     }
@@ -73,16 +72,16 @@ mod tests {
 
     #[test]
     fn counts_what_is_kept_by_hand() {
-        let values = |gene, trained: &Trained, documents| kept_bytes(&SHAPE, gene, trained, documents, 4) / 4;
-        // Norm 3 · 8 + 2, heads 3 · 8, context 8 and 4 logarithms of sums; norm 26, gate, its activation, up, product.
-        assert_eq!(values(Gene::new(4, 16), &Trained::Full, false), 26 + 24 + 8 + 4 + 26 + 4 * 16);
-        assert_eq!(values(Gene::new(4, 0), &Trained::Full, true), 26 + 24 + 8 + 4 + 8);
-        assert_eq!(values(Gene::new(0, 4), &Trained::Full, true), 26 + 4 * 4);
-        assert_eq!(values(Gene::DROPPED, &Trained::Full, true), 0);
+        let values = |gene, trained: &Trained| kept_bytes(&SHAPE, gene, trained, 4) / 4;
+        // Norm 3 · 8 + 2, heads 3 · 8, contexts twice 8 and 4 logarithms of sums; norm 26, gate, its activation, up, product.
+        assert_eq!(values(Gene::new(4, 16), &Trained::Full), 26 + 24 + 8 + 4 + 8 + 26 + 4 * 16);
+        assert_eq!(values(Gene::new(4, 0), &Trained::Full), 26 + 24 + 8 + 4 + 8);
+        assert_eq!(values(Gene::new(0, 4), &Trained::Full), 26 + 4 * 4);
+        assert_eq!(values(Gene::DROPPED, &Trained::Full), 0);
         let one = Trained::Adapters(3, vec![LayerTensor::Q]);
-        assert_eq!(values(Gene::new(4, 16), &one, true), (8 + 2 + 8) + 24 + 8 + 4 + 3 + (8 + 2) + 3 * 16);
+        assert_eq!(values(Gene::new(4, 16), &one), (8 + 2 + 8) + 24 + 8 + 4 + 3 + (8 + 2) + 3 * 16);
         // In bfloat16: float32 copies for the norm, everything else in half.
-        let half = kept_bytes(&SHAPE, Gene::new(0, 4), &Trained::Full, false, 2);
+        let half = kept_bytes(&SHAPE, Gene::new(0, 4), &Trained::Full, 2);
         assert_eq!(half, 8 * 2 + 8 * 4 + 8 + 8 * 4 + 8 * 2 + 4 * 4 * 2);
     }
 }

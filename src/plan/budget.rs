@@ -17,9 +17,18 @@ fn field(text: &str, name: &str) -> Option<u64> {
 /// What the control group (version 2, or 1) leaves.
 fn group() -> Option<u64> {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let of = |limit: &str, used: &str| Some(number(limit)?.saturating_sub(number(used)?));
-    of("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
-        .or_else(|| of("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+    // Pages of files that were read once are given back before anything fails.
+    let reclaimable = |path: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok())
+    };
+    let left = |dir: &str, limit: &str, used: &str| {
+        let used = number(&format!("{dir}/{used}"))?;
+        let used = used.saturating_sub(reclaimable(&format!("{dir}/memory.stat")).unwrap_or(0));
+        Some(number(&format!("{dir}/{limit}"))?.saturating_sub(used))
+    };
+    left("/sys/fs/cgroup", "memory.max", "memory.current")
+        .or_else(|| left("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@
 
 use super::Footprint;
 use crate::checkpoint::LlamaConfig;
+use crate::model::llama::HEAD_ROWS;
 use crate::space::Cost;
 
-/// Rows whose logits an evaluation holds together, as `model/llama.rs` says.
-const HEAD_ROWS: u64 = 256;
 /// Tensors of (rows, v) that are alive together: logits and what their logsumexp needs.
 const HEAD_COPIES: u64 = 2;
 
@@ -45,7 +44,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
         ("one half layer", workers * t * attention.max(mlp) * word),
-        ("logits", workers * HEAD_COPIES * HEAD_ROWS * v * 4),
+        ("logits", workers * HEAD_COPIES * HEAD_ROWS as u64 * v * 4),
         ("states between populations", cache),
     ])
 }

@@ -6,18 +6,14 @@ use super::Footprint;
 use super::activations::{Trained, kept_bytes};
 use super::evaluation::rotary;
 use crate::checkpoint::{LayerTensor, LlamaConfig, TensorName};
+use crate::model::llama::HEAD_ROWS;
 use crate::space::{Cost, Genome};
-
-/// Rows whose logits are in memory together, as `tune/head_loss.rs` says.
-const HEAD_ROWS: u64 = 256;
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
     /// Tokens that share a forward pass.
     pub tokens: usize,
-    /// Whether they are of several documents.
-    pub documents: bool,
     /// What is trained.
     pub trained: Trained,
     /// Whether networks learn from another's predictions.
@@ -30,7 +26,7 @@ pub struct Training {
 
 /// What training needs whose largest network is `genome`, beside a teacher of `teacher` bytes.
 pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, teacher: u64) -> Footprint {
-    let Training { tokens, documents, trained, taught, recompute, word } = training;
+    let Training { tokens, trained, taught, recompute, word } = training;
     let shape = &config.shape;
     let [t, d, v] = [*tokens, shape.hidden, shape.vocab].map(|size| size as u64);
     let weights = Cost::of(shape, &config.genome).params;
@@ -40,7 +36,7 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     };
     let adapters = if *trained == Trained::Full { 0 } else { values * word };
     let masters = if *word == 4 { 0 } else { values * 4 };
-    let by_layer = genome.kept().map(|(_, gene)| kept_bytes(shape, gene, trained, *documents, *word));
+    let by_layer = genome.kept().map(|(_, gene)| kept_bytes(shape, gene, trained, *word));
     let layers = genome.depth() as u64;
     let kept = match recompute {
         // All layers' inputs, and one layer as it runs a second time, with the gradient that goes down.
@@ -61,7 +57,7 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
         ("rotary table", rotary(config)),
         ("activations", kept),
         ("rows that predict", rows),
-        ("logits", copies * HEAD_ROWS.min(t) * v * 4),
+        ("logits", copies * (HEAD_ROWS as u64).min(t) * v * 4),
         ("output matrix's gradient", head),
         ("teacher", teacher),
     ])
@@ -75,4 +71,61 @@ fn adapter_values(config: &LlamaConfig, rank: u64, targets: &[LayerTensor]) -> u
         .filter(|sides| sides.iter().all(|&side| side > 0))
         .map(|sides| rank * sides.iter().sum::<usize>() as u64)
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Dtype;
+    use crate::space::{Gene, ModelShape};
+
+    fn config() -> LlamaConfig {
+        let shape =
+            ModelShape { layers: 2, hidden: 8, heads: 4, kv_heads: 2, head_dim: 2, mlp: 16, vocab: 9, tied: true };
+        LlamaConfig {
+            shape,
+            genome: shape.parent(),
+            rms_norm_eps: 1e-5,
+            rope_theta: 1e4,
+            rope_scaling: None,
+            max_position_embeddings: 10,
+            bos_token_id: None,
+            eos_token_ids: vec![],
+            dtype: Dtype::F32,
+        }
+    }
+
+    fn part(footprint: &Footprint, name: &str) -> u64 {
+        footprint.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes)
+    }
+
+    #[test]
+    fn counts_by_hand() {
+        let genome = Genome::uniform(2, Gene::new(4, 16));
+        let training = Training { tokens: 5, trained: Trained::Full, taught: false, recompute: false, word: 4 };
+        let full = footprint(&config(), &genome, &training, 7);
+        // Embedding 72, norms 8 + 4 · 8, attention 2 · (64 + 32 + 32 + 64), MLP 2 · 3 · 128.
+        let weights = 72 + 8 + 32 + 2 * 192 + 2 * 384;
+        assert_eq!(part(&full, "weights"), 4 * weights);
+        assert_eq!((part(&full, "gradients"), part(&full, "moments")), (4 * weights, 8 * weights));
+        assert_eq!((part(&full, "masters"), part(&full, "adapters"), part(&full, "teacher")), (0, 0, 7));
+        assert_eq!(part(&full, "rotary table"), 2 * 4 * 10 * 2);
+        assert_eq!(part(&full, "logits"), 2 * 5 * 9 * 4, "fewer rows than are taken together");
+        assert_eq!(part(&full, "output matrix's gradient"), 72 * 4);
+        let layer = kept_bytes(&config().shape, Gene::new(4, 16), &Trained::Full, 4);
+        assert_eq!(part(&full, "activations"), 5 * (2 * layer + 8 * 4));
+
+        let again = footprint(&config(), &genome, &Training { recompute: true, ..training.clone() }, 0);
+        assert_eq!(part(&again, "activations"), 5 * (2 * 8 * 4 + layer + 2 * 8 * 4));
+
+        let half = footprint(&config(), &genome, &Training { word: 2, ..training.clone() }, 0);
+        assert_eq!((part(&half, "weights"), part(&half, "masters")), (2 * weights, 4 * weights));
+
+        let trained = Trained::Adapters(3, vec![LayerTensor::Q, LayerTensor::Down]);
+        let adapters = footprint(&config(), &genome, &Training { trained, ..training }, 0);
+        // Rank times both sides, in two layers: Q is 8 x 8, down 8 x 16.
+        let values = 2 * 3 * (16 + 24);
+        assert_eq!((part(&adapters, "adapters"), part(&adapters, "moments")), (4 * values, 8 * values));
+        assert_eq!(part(&adapters, "output matrix's gradient"), 0);
+    }
 }

@@ -81,7 +81,9 @@ impl AdamW {
         no_grad(|| {
             let squares = parameters.iter().map(|parameter| {
                 let flat = parameter.gradient().view([-1]);
-                pieces(&flat).map(|piece| piece.of(&flat).norm().double_value(&[]).powi(2)).sum::<f64>()
+                pieces(&flat)
+                    .map(|piece| piece.of(&flat).to_kind(Kind::Float).norm().double_value(&[]).powi(2))
+                    .sum::<f64>()
             });
             squares.sum::<f64>().sqrt()
         })

@@ -4,12 +4,17 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+use crate::model::Llama;
+use crate::space::genome::FULL_BITS;
 use crate::space::{Genome, SearchSpace};
 
 /// Random networks whose held-out loss is followed, besides the largest and the smallest.
 const FOLLOWED: usize = 4;
-/// Streams of random numbers that belong to steps begin here; the one below is that of the followed networks.
-const STEP_STREAM: u64 = 1;
+/// The stream of random numbers that the followed networks are drawn from; those of epochs are below, those of steps above.
+const FOLLOWED_STREAM: u64 = 1 << 32;
+/// The largest w_i: a network that all but predicts what the largest does has nothing to learn from it.
+const MOST_WEIGHT: f64 = 10.0;
 
 /// A way to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +27,7 @@ pub enum Curriculum {
         /// Where the networks come from.
         space: SearchSpace,
         /// w_i = CE(largest) / KL(largest ‖ network i), taken as a constant, so that no network's loss outweighs the
-        /// others' (loss-magnitude balancing of AmoebaLLM, Fu et al. 2024); else w_i = 1.
+        /// others' (loss-magnitude balancing of AmoebaLLM, Fu et al. 2024), at most 10; else w_i = 1.
         balance: bool,
     },
     /// Steps alternate between the largest network and a random one, both on the labels (InstaTune, Sarah et al. 2023,
@@ -64,7 +69,7 @@ impl Curriculum {
     pub fn pupils(&self, seed: u64, step: usize) -> Vec<Pupil> {
         let pupil = |genome, source| Pupil { genome, source };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(STEP_STREAM + step as u64);
+        rng.set_stream(FOLLOWED_STREAM + 1 + step as u64);
         match self {
             Curriculum::Sandwich { space, .. } => vec![
                 pupil(space.largest(), Source::Labels),
@@ -83,6 +88,7 @@ impl Curriculum {
         match self {
             Curriculum::Sandwich { space, .. } | Curriculum::Instatune { space } => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(FOLLOWED_STREAM);
                 let random = (1..=FOLLOWED).map(|place| (format!("random_{place}"), space.sample(&mut rng)));
                 let ends = [("largest".to_string(), space.largest()), ("smallest".to_string(), space.smallest())];
                 ends.into_iter().chain(random).collect()
@@ -91,10 +97,25 @@ impl Curriculum {
         }
     }
 
+    /// Refuses networks that are no sets of prefixes of the model, and quantized ones, which training does not know.
+    pub fn check(&self, model: &Llama) -> Result<()> {
+        model.check(&self.largest())?;
+        let (Curriculum::Sandwich { space, .. } | Curriculum::Instatune { space }) = self else { return Ok(()) };
+        for (layer, choices) in space.layers().iter().enumerate() {
+            if let Some(gene) = choices.genes().iter().find(|gene| gene.bits != FULL_BITS) {
+                let found = format!("{} bits", gene.bits);
+                return Err(Error::invalid(format!("space, layer {layer}"), found, "unquantized networks to train"));
+            }
+        }
+        Ok(())
+    }
+
     /// The factor of a network's loss, given that of the step's first.
     pub fn weight(&self, source: Source, loss: f64, first: f64) -> f64 {
         match (self, source) {
-            (Curriculum::Sandwich { balance: true, .. }, Source::First) if loss > 0.0 => first / loss,
+            (Curriculum::Sandwich { balance: true, .. }, Source::First) if first > 0.0 => {
+                MOST_WEIGHT.min(first / loss.max(f64::MIN_POSITIVE))
+            }
             _ => 1.0,
         }
     }
@@ -111,14 +132,6 @@ impl Curriculum {
     pub fn teaches(&self) -> bool {
         !matches!(self, Curriculum::Instatune { .. })
     }
-
-    /// The most networks that a step has.
-    pub fn networks(&self) -> usize {
-        match self {
-            Curriculum::Sandwich { .. } => 4,
-            Curriculum::Instatune { .. } | Curriculum::Distill { .. } => 1,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -134,7 +147,7 @@ mod tests {
         let space = tiny();
         let sandwich = Curriculum::Sandwich { space: space.clone(), balance: true };
         let pupils = sandwich.pupils(1, 7);
-        assert_eq!(pupils.len(), sandwich.networks());
+        assert_eq!(pupils.len(), 4);
         assert_eq!((&pupils[0].genome, pupils[0].source), (&space.largest(), Source::Labels));
         assert_eq!((&pupils[1].genome, pupils[1].source), (&space.smallest(), Source::First));
         assert!(pupils[2..].iter().all(|pupil| space.contains(&pupil.genome) && pupil.source == Source::First));
@@ -142,6 +155,7 @@ mod tests {
         assert_ne!(sandwich.pupils(1, 8)[2..], pupils[2..]);
         assert_eq!(sandwich.weight(Source::First, 0.5, 3.0), 6.0);
         assert_eq!(sandwich.weight(Source::Labels, 0.5, 3.0), 1.0);
+        assert_eq!([0.0, 1e-12].map(|loss| sandwich.weight(Source::First, loss, 3.0)), [10.0; 2], "bounded");
     }
 
     #[test]

@@ -6,13 +6,11 @@
 use tch::{Kind, Tensor, no_grad};
 
 use crate::model::Llama;
-
-/// Rows whose logits are in memory together.
-const ROWS: i64 = 256;
+use crate::model::llama::HEAD_ROWS;
 
 /// What the rows should predict.
 pub enum Lesson<'a> {
-    /// The tokens that follow, (r): mean cross entropy.
+    /// The tokens that follow, (r): cross entropy.
     Labels(&'a Tensor),
     /// What another network predicts at the same rows: forward divergence KL(teacher ‖ student) at temperature 1.
     Teacher {
@@ -42,8 +40,8 @@ impl HeadLoss {
             let mut by_head = with_head.then(zeros); // (v, d)
             let mut by_normed = Vec::new();
             let mut sum = Tensor::zeros([], (Kind::Double, head.device()));
-            for first in (0..rows).step_by(ROWS as usize) {
-                let count = ROWS.min(rows - first);
+            for first in (0..rows).step_by(HEAD_ROWS as usize) {
+                let count = HEAD_ROWS.min(rows - first);
                 let part = normed.narrow(0, first, count); // (r, d)
                 let log_probs = model.logits_of_normed(&part).log_softmax(1, Kind::Float); // (r, v)
                 let (loss, slope) = match lesson {

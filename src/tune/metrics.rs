@@ -19,7 +19,7 @@ pub struct Row {
     pub step: usize,
     /// Tokens seen by them.
     pub tokens: u64,
-    /// Of the next step.
+    /// Of the step that follows; in the last row, of the one before.
     pub learning_rate: f64,
     /// Since the row before; nothing in the first.
     pub training: Option<Training>,

@@ -18,7 +18,7 @@ use super::metrics::{self, Metrics, Row};
 use super::settings::{Trainable, TuneSettings};
 use super::state::{self, Place};
 use super::{Corpus, Sequence};
-use crate::checkpoint::{Adapters, LowRank, TensorName};
+use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::space::Genome;
@@ -45,13 +45,8 @@ pub enum Progress<'a> {
         /// What it took.
         time: Duration,
     },
-    /// Held-out losses were measured.
-    Measured {
-        /// Names of the followed networks.
-        networks: &'a [String],
-        /// The losses.
-        row: &'a Row,
-    },
+    /// Held-out losses were measured once more: the last row.
+    Measured(&'a Metrics),
 }
 
 /// One fine-tuning: a model, what it learns, and where it is kept.
@@ -80,6 +75,7 @@ impl<'a> TuneRun<'a> {
         corpus: &'a Corpus,
     ) -> Result<TuneRun<'a>> {
         settings.check()?;
+        settings.curriculum.check(&model)?;
         settings.claim(dir)?;
         if let Trainable::Lora { rank, alpha, .. } = settings.trainable {
             model.adapt(&initial_adapters(&model, &settings, rank, alpha)?);
@@ -124,11 +120,13 @@ impl<'a> TuneRun<'a> {
             let due = step.is_multiple_of(self.settings.measure_every) || step == self.settings.schedule.steps;
             if due && self.metrics.rows.last().is_none_or(|row| row.step < step) {
                 self.measure()?;
-                let row = self.metrics.rows.last().expect("just measured");
-                on_progress(Progress::Measured { networks: &self.metrics.networks, row });
+                self.save()?;
+                state::keep(&self.dir)?;
+                saved = Instant::now();
+                on_progress(Progress::Measured(&self.metrics));
             }
             if step == self.settings.schedule.steps {
-                return self.save();
+                return Ok(());
             }
             if stop.load(Ordering::Relaxed) {
                 self.save()?;
@@ -151,20 +149,34 @@ impl<'a> TuneRun<'a> {
         last && self.dir.join("config.json").is_file() && !state::path(&self.dir).is_file()
     }
 
-    /// The model as it is now.
-    pub fn model(&self) -> &Llama {
-        &self.model
-    }
-
-    /// All measurements so far.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Takes the state away once its result is written elsewhere.
     pub fn forget(&self) -> Result<()> {
-        let path = state::path(&self.dir);
-        std::fs::remove_file(&path).map_err(Error::io(&path))
+        state::forget(&self.dir)
+    }
+
+    /// Goes back to the state of the last measurement that was no worse than allowed.
+    pub fn go_back(&mut self) -> Result<()> {
+        self.place = state::read_file(&state::good_path(&self.dir), &mut self.parameters)?;
+        Ok(())
+    }
+
+    /// The model with its float32 values: the model itself where it computes in them, else one on the CPU made of the
+    /// masters and, for what is not trained, of `base`.
+    pub fn result(&self, base: &Checkpoint) -> Result<Llama> {
+        if self.model.kind() == Kind::Float {
+            return Ok(self.model.share());
+        }
+        let mut model = Llama::load(base, Device::Cpu, Kind::Float)?;
+        let masters: BTreeMap<&str, &Tensor> =
+            self.parameters.iter().map(|one| (one.name.as_str(), &one.master)).collect();
+        if let Some(adapters) = self.model.adapters() {
+            model.adapt(adapters);
+        }
+        let own = model.adapters().map_or_else(|| model.weights().into_iter().collect(), Adapters::named);
+        for (name, mut tensor) in own {
+            no_grad(|| tensor.f_copy_(masters[name.as_str()]))?;
+        }
+        Ok(model)
     }
 
     fn save(&self) -> Result<()> {
@@ -281,9 +293,7 @@ impl<'a> TuneRun<'a> {
     }
 
     fn diverged(&self, found: String) -> Error {
-        let path = state::path(&self.dir);
-        let state = if path.is_file() { path.display().to_string() } else { "none yet".to_string() };
-        Error::Diverged { step: self.place.step, found, state }
+        Error::Diverged { step: self.place.step, found }
     }
 }
 

@@ -7,11 +7,13 @@ use tch::no_grad;
 
 use super::adamw::Parameter;
 use super::metrics::Sums;
-use crate::checkpoint::tensor_file;
+use crate::checkpoint::tensor_file::{self, TensorFile};
 use crate::error::{Error, Result};
 
 /// The file's name.
 const FILE: &str = "state.safetensors";
+/// The state of the last measurement that was no worse than allowed.
+const GOOD_FILE: &str = "good.safetensors";
 
 /// What changes from step to step besides the parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,6 +31,31 @@ pub fn path(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
+/// Where the state of the last good measurement lies.
+pub fn good_path(dir: &Path) -> PathBuf {
+    dir.join(GOOD_FILE)
+}
+
+/// Keeps the state that was written last as the good one: the same file under a second name.
+pub fn keep(dir: &Path) -> Result<()> {
+    let good = good_path(dir);
+    remove(&good)?;
+    std::fs::hard_link(path(dir), &good).map_err(Error::io(&good))
+}
+
+/// Takes away both states.
+pub fn forget(dir: &Path) -> Result<()> {
+    remove(&path(dir))?;
+    remove(&good_path(dir))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes everything that the next step depends on; on an error the state before it stays.
 pub fn write(dir: &Path, place: &Place, parameters: &[Parameter]) -> Result<()> {
     let tensors = parameters.iter().flat_map(|one| {
@@ -44,33 +71,36 @@ pub fn write(dir: &Path, place: &Place, parameters: &[Parameter]) -> Result<()> 
 /// Puts the parameters where a directory's state has them; `None` where there is no state.
 ///
 /// # Errors
-/// `Format` when the state is of other parameters.
+/// As [`read_file`].
 pub fn read(dir: &Path, parameters: &mut [Parameter]) -> Result<Option<Place>> {
     let path = path(dir);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let (words, mut tensors) = tensor_file::read(&path)?;
-    let wrong = |reason: String| Error::format(&path, "state of a fine-tuning", reason);
-    for parameter in parameters {
-        let Parameter { name, tensor, master, first, second } = parameter;
-        for (kind, own) in [("master", master), ("first", first), ("second", second)] {
+    if path.is_file() { read_file(&path, parameters).map(Some) } else { Ok(None) }
+}
+
+/// Puts the parameters where a state has them, one tensor after the other.
+///
+/// # Errors
+/// `Format` when the state is of other parameters.
+pub fn read_file(path: &Path, parameters: &mut [Parameter]) -> Result<Place> {
+    let file = TensorFile::open(path)?;
+    let wrong = |reason: String| Error::format(path, "state of a fine-tuning", reason);
+    for Parameter { name, tensor, master, first, second } in parameters {
+        for (kind, own) in [("master", &mut *master), ("first", first), ("second", second)] {
             let key = format!("{kind}/{name}");
-            let stored = tensors.remove(&key).ok_or_else(|| wrong(format!("no tensor {key}")))?;
+            let stored = file.read(&key)?.ok_or_else(|| wrong(format!("no tensor {key}")))?;
             if stored.size() != own.size() {
                 return Err(wrong(format!("{key} is {:?}, expected {:?}", stored.size(), own.size())));
             }
             no_grad(|| own.f_copy_(&stored))?;
-            if kind == "master" {
-                no_grad(|| tensor.f_copy_(&stored))?;
-            }
         }
+        no_grad(|| tensor.f_copy_(master))?;
     }
-    Ok(Some(Place {
-        step: word(&words, "step", &wrong)?,
-        tokens: word(&words, "tokens", &wrong)?,
-        sums: word(&words, "sums", &wrong)?,
-    }))
+    let words = &file.words;
+    Ok(Place {
+        step: word(words, "step", &wrong)?,
+        tokens: word(words, "tokens", &wrong)?,
+        sums: word(words, "sums", &wrong)?,
+    })
 }
 
 fn word<T: serde::de::DeserializeOwned>(

@@ -25,6 +25,10 @@ pub fn write(model: &Llama, base: &Checkpoint, dir: &Path) -> Result<Option<Path
     let Some(adapters) = model.adapters() else { return Ok(None) };
     let beside = dir.join(ADAPTER_DIR);
     adapters.write(&beside, &adapter_base(base)?)?;
+    if let Some(card) = SupernetCard::read(base.path())? {
+        // The order alone, for whoever has the parent: `criadero rank --order`.
+        SupernetCard { scores: None, ..card }.write(&beside)?;
+    }
     Ok(Some(beside))
 }
 
