@@ -8,12 +8,13 @@ memory.csv to --out.
 """
 
 import argparse
-import csv
 import json
 import pathlib
 import subprocess
 import tempfile
 import time
+
+from arms import write_csv
 
 SAMPLE_SECONDS = 0.003
 #: Name in the plan: (sequences, flags of `criadero tune`).
@@ -83,11 +84,7 @@ def main():
             command += ["--length", options.length, "--batch", sequences, "--steps", options.steps, "--warmup", 1]
             command += ["--measure-every", options.steps, "--held-out-sequences", 1, *flags.split()]
             compare(work, sequences, command)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with open(options.out / "memory.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(options.out / "memory.csv", rows)
     print(f"idle: {idle / 2**20:.1f} MiB")
 
 

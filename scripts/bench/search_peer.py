@@ -29,6 +29,7 @@ import sys
 import time
 
 import search_summary
+from arms import arm_but, write_csv
 from score_cache import ScoreCache, append, evaluate, json_lines
 from search_space import SearchSpace
 from trajectory import Network, Trajectory, draw
@@ -261,14 +262,6 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-def write_csv(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def write_trajectories(out, trajectories):
     named = lambda one: {"seed": one.seed} if one.side == "peer" else {"arm": one.side, "seed": one.seed}
     row = lambda one, network: named(one) | dataclasses.asdict(network) | {"seconds": round(one.clock[network.population], 3)}
@@ -291,13 +284,6 @@ def check_work(options):
     path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
 
-def arm(text):
-    name, separator, flags = text.partition("=")
-    if not separator or not name.replace("-", "").replace("_", "").isalnum() or name == "peer":
-        raise argparse.ArgumentTypeError(f'`{text}` is no NAME="FLAGS"')
-    return name, flags
-
-
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero"))
@@ -306,7 +292,7 @@ def parse():
     parser.add_argument("--space", default="smollm2-135m")
     parser.add_argument("--task", default="arc_easy")
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path(cache, "assets"))
-    parser.add_argument("--arm", type=arm, action="append", help='NAME="FLAGS": a search of ours; several may be given')
+    parser.add_argument("--arm", type=arm_but("peer"), action="append", help='NAME="FLAGS": a search of ours; several may be given')
     parser.add_argument("--evals", type=int, default=250)
     parser.add_argument("--population", type=int, default=50)
     parser.add_argument("--limit", type=int, default=64, help="search items")

@@ -28,6 +28,7 @@ import statistics
 import subprocess
 import time
 
+from arms import arm_but, write_csv
 from search_baseline import processor
 from search_space import SearchSpace
 
@@ -128,22 +129,8 @@ def draw(options, rows, names):
     figure.savefig(options.out / "fronts.png", dpi=150)
 
 
-def write_csv(path, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def geometric_mean(values):
     return math.exp(statistics.mean(map(math.log, values)))
-
-
-def arm(text):
-    name, separator, flags = text.partition("=")
-    if not separator or not name.replace("-", "").replace("_", "").isalnum() or name == BEFORE:
-        raise argparse.ArgumentTypeError(f'`{text}` is no NAME="FLAGS"')
-    return name, flags
 
 
 def parse():
@@ -153,7 +140,7 @@ def parse():
     parser.add_argument("--model", required=True, type=pathlib.Path, help="the ranked supernet")
     parser.add_argument("--space", default="smollm2-135m")
     parser.add_argument("--text", type=pathlib.Path, default=pathlib.Path(cache, "assets", "calibration.txt"))
-    parser.add_argument("--arm", type=arm, action="append", help='NAME="FLAGS" of `criadero tune`; several may be given')
+    parser.add_argument("--arm", type=arm_but(BEFORE), action="append", help='NAME="FLAGS" of `criadero tune`; several may be given')
     parser.add_argument("--characters", type=int, default=24_000, help="characters of held-out text")
     parser.add_argument("--task", default="arc_easy")
     parser.add_argument("--evals", type=int, default=64)
