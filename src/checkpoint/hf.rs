@@ -33,7 +33,7 @@ pub(super) fn open(dir: &Path) -> Result<(LlamaConfig, BTreeMap<TensorName, RawT
     let mut found = FoundTensors::new();
     let mut problems = Vec::new();
     for file in weight_files(dir)? {
-        for (name, tensor) in open_safetensors(&file)? {
+        for (name, tensor) in open_safetensors(&file)?.1 {
             if let Some(first) = found.insert(name.clone(), tensor) {
                 problems.push(format!("{name}: found in {} and in {}", first.path.display(), file.display()));
             }
@@ -129,14 +129,8 @@ fn open_header(path: &Path) -> Result<(File, u64, Metadata)> {
     Ok((file, (LENGTH_BYTES + header_len) as u64, metadata))
 }
 
-/// The words that a safetensors file says about itself.
-pub(super) fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    let (_, _, metadata) = open_header(path)?;
-    Ok(metadata.metadata().clone().unwrap_or_default().into_iter().collect())
-}
-
-/// The tensors of one safetensors file.
-pub(super) fn open_safetensors(path: &Path) -> Result<FoundTensors> {
+/// The words that one safetensors file says about itself, and its tensors.
+pub(super) fn open_safetensors(path: &Path) -> Result<(BTreeMap<String, String>, FoundTensors)> {
     let (file, data_start, metadata) = open_header(path)?;
     let (file, shared_path): (_, Arc<Path>) = (Arc::new(file), path.into());
     let mut found = FoundTensors::new();
@@ -165,7 +159,8 @@ pub(super) fn open_safetensors(path: &Path) -> Result<FoundTensors> {
         found.insert(name, tensor);
     }
     if problems.is_empty() {
-        return Ok(found);
+        let words = metadata.metadata().clone().unwrap_or_default();
+        return Ok((words.into_iter().collect(), found));
     }
     problems.sort();
     Err(Error::Mismatch { path: path.into(), what: "tensors of types that are not read".into(), problems })

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::atomic_file;
 use crate::checkpoint::config::Dtype;
-use crate::checkpoint::hf::{open_safetensors, read_metadata};
+use crate::checkpoint::hf::open_safetensors;
 use crate::checkpoint::hf_writer::safetensors_header;
 use crate::checkpoint::raw_tensor::{FoundTensors, write_weights};
 use crate::error::{Error, Result};
@@ -46,7 +46,8 @@ impl TensorFile {
     /// # Errors
     /// `Io`, `Format`, and `Mismatch` for types that are not read.
     pub fn open(path: &Path) -> Result<TensorFile> {
-        Ok(TensorFile { words: read_metadata(path)?, tensors: open_safetensors(path)? })
+        let (words, tensors) = open_safetensors(path)?;
+        Ok(TensorFile { words, tensors })
     }
 
     /// The names of its tensors.

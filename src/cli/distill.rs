@@ -10,7 +10,7 @@ use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;
 use super::picked::{picked, searched};
-use super::train::{Course, TrainArgs, Training, not_onto};
+use super::train::{Course, Lessons, TrainArgs, not_onto};
 
 /// The network as the search left it, inside the output directory.
 const START: &str = "untrained";
@@ -47,13 +47,13 @@ impl Distill {
         })?;
         let teacher = load(&parent, &self.train.device)?;
         let model = load(&base, &self.train.device)?;
-        let training = Training {
+        let lessons = Lessons {
             base: &base,
             name: format!("{}#{}", self.run.display(), genome),
             model,
             teacher: Some((&teacher, parent.digest()?)),
             curriculum,
         };
-        self.train.run(training)
+        self.train.run(lessons)
     }
 }

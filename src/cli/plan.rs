@@ -16,6 +16,8 @@ use super::model::{DeviceArgs, open_checkpoint};
 
 /// Batches beyond this are not tried.
 const MOST_SEQUENCES: usize = 1 << 16;
+/// Nor chunks beyond this.
+const MOST_TOKENS: usize = 1 << 20;
 const MEBIBYTE: f64 = 1_048_576.0;
 
 /// Say how much memory evaluation, search, tune and distill need, and the largest batch that fits
@@ -78,8 +80,18 @@ fn of_shape(shape: ModelShape) -> LlamaConfig {
 struct Row {
     name: &'static str,
     footprint: Footprint,
-    /// The largest number of sequences that fits, where there is such a number.
-    sequences: Option<usize>,
+    /// The largest batch that fits, in `unit`s.
+    largest: usize,
+    unit: Unit,
+}
+
+/// What a batch is counted in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Unit {
+    /// Tokens of a chunk.
+    Tokens,
+    /// Training sequences.
+    Sequences,
 }
 
 impl Plan {
@@ -102,9 +114,12 @@ impl Plan {
             _ => {}
         }
         let budget = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(available).unwrap_or(u64::MAX);
-        let scoring = |networks, workers, cache| {
-            let scoring = Scoring { chunk_tokens: self.chunk_tokens, workers, networks, cache, word };
-            Row { name: "", footprint: evaluation::footprint(config, scoring), sequences: None }
+        let scoring = |name, networks, workers, cache| {
+            let of = |chunk_tokens: usize| {
+                evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, word })
+            };
+            let largest = largest_that_fits(budget, MOST_TOKENS, of);
+            Row { name, footprint: of(self.chunk_tokens), largest, unit: Unit::Tokens }
         };
         let training = |name, trained: Trained, taught, recompute, teacher| {
             let of = |sequences: usize| {
@@ -112,13 +127,14 @@ impl Plan {
                 let training = Training { tokens, trained, taught, recompute, word };
                 training::footprint(config, &largest, &training, teacher)
             };
-            Row { name, footprint: of(self.batch), sequences: Some(largest_that_fits(budget, MOST_SEQUENCES, of)) }
+            let largest = largest_that_fits(budget, MOST_SEQUENCES, of);
+            Row { name, footprint: of(self.batch), largest, unit: Unit::Sequences }
         };
         let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
         let parent = evaluation::weights(config, word);
         let rows = [
-            Row { name: "eval", ..scoring(1, 1, 0) },
-            Row { name: "search", ..scoring(2, self.workers, self.cache << 20) },
+            scoring("eval", 1, 1, 0),
+            scoring("search", 2, self.workers, self.cache << 20),
             training("tune, instatune", Trained::Full, false, false, 0),
             training("tune, sandwich", Trained::Full, true, false, 0),
             training("tune, sandwich, recompute", Trained::Full, true, true, 0),
@@ -140,7 +156,11 @@ impl Plan {
                 "peak_bytes": row.footprint.peak(),
                 "parts": row.footprint.parts,
                 "fits": row.footprint.peak() <= budget,
-                "largest_batch": row.sequences,
+                "largest_batch": row.largest,
+                "batch_of": match row.unit {
+                    Unit::Tokens => "tokens",
+                    Unit::Sequences => "sequences",
+                },
             })
         };
         json!({ "memory_bytes": budget, "work": rows.iter().map(row).collect::<Vec<_>>() })
@@ -155,10 +175,13 @@ impl Plan {
             for part in &row.footprint.parts {
                 println!("  {:<28} {:>10.1} MiB", part.name, part.bytes as f64 / MEBIBYTE);
             }
-            match row.sequences {
-                Some(0) => println!("  not even one sequence of {} tokens fits", self.length),
-                Some(count) => println!("  at most {count} sequences of {} tokens share a forward pass", self.length),
-                None => {}
+            match (row.unit, row.largest) {
+                (Unit::Tokens, 0) => println!("  not even one token fits"),
+                (Unit::Tokens, most) => println!("  at most {most} tokens make a chunk"),
+                (Unit::Sequences, 0) => println!("  not even one sequence of {} tokens fits", self.length),
+                (Unit::Sequences, most) => {
+                    println!("  at most {most} sequences of {} tokens share a forward pass", self.length)
+                }
             }
         }
     }

@@ -30,7 +30,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use super::eval::default_threads;
-use super::model::{DataArgs, DeviceArgs, load, open_checkpoint, versions};
+use super::model::{DataArgs, DeviceArgs, load, open_checkpoint, open_space, versions};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
@@ -256,16 +256,7 @@ impl Search {
 
     fn run_local(&self, objectives: &[Objective], stored: Option<Frozen>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         let checkpoint = open_checkpoint(&self.model)?;
-        let mut space = SearchSpace::open(&self.space)?;
-        space.check_fits(&checkpoint.config().shape)?;
-        let card = SupernetCard::read(checkpoint.path())?;
-        match &card {
-            Some(card) => space = space.with_drop_order(&card.order.drop)?,
-            None => eprintln!(
-                "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
-                self.model.display()
-            ),
-        }
+        let (space, card) = open_space(&self.space, &checkpoint)?;
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;
         let mut packing = stored.as_ref().map_or(

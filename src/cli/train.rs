@@ -123,7 +123,7 @@ pub struct Course<'a> {
 }
 
 /// What is trained, and from whom.
-pub struct Training<'a> {
+pub struct Lessons<'a> {
     /// The checkpoint that the model began as.
     pub base: &'a Checkpoint,
     /// As the user named it.
@@ -158,8 +158,8 @@ impl TrainArgs {
     }
 
     /// Trains, and writes the result as a checkpoint.
-    pub fn run(&self, training: Training) -> anyhow::Result<()> {
-        let Training { base, name, model, teacher, curriculum } = training;
+    pub fn run(&self, lessons: Lessons) -> anyhow::Result<()> {
+        let Lessons { base, name, model, teacher, curriculum } = lessons;
         let threads = self.threads.unwrap_or_else(super::eval::default_threads);
         tch::set_num_threads(threads as i32);
         let corpus = self.corpus(base)?;
@@ -261,9 +261,11 @@ impl TrainArgs {
     fn check_memory(&self, base: &Checkpoint, curriculum: &Curriculum, teacher: u64) -> anyhow::Result<()> {
         let budget = match (self.memory, self.device.word()) {
             (Some(gigabytes), _) => (gigabytes * 1e9) as u64,
-            // How much a card has free is not known here.
             (None, 4) => available().unwrap_or(u64::MAX),
-            (None, _) => return Ok(()),
+            (None, _) => {
+                eprintln!("note: how much the card has free is not known; --memory GB refuses what does not fit");
+                return Ok(());
+            }
         };
         let genome = curriculum.largest();
         let need = |sequences: usize, recompute, trainable: &Trainable| -> criadero::Result<Footprint> {

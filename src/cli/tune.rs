@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use criadero::model::supernet::SupernetCard;
-use criadero::space::SearchSpace;
 use criadero::tune::curriculum::Curriculum;
 
-use super::model::{load, open_checkpoint};
-use super::train::{Course, TrainArgs, Training};
+use super::model::{load, open_checkpoint, open_space};
+use super::train::{Course, Lessons, TrainArgs};
 
 /// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
 #[derive(clap::Args)]
@@ -39,15 +37,7 @@ impl Tune {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let base = open_checkpoint(&self.supernet)?;
-        let mut space = SearchSpace::open(&self.space)?;
-        space.check_fits(&base.config().shape)?;
-        match SupernetCard::read(base.path())? {
-            Some(card) => space = space.with_drop_order(&card.order.drop)?,
-            None => eprintln!(
-                "note: {} was never ranked; narrow networks keep its first heads and channels, whatever they do",
-                self.supernet.display()
-            ),
-        }
+        let (space, _) = open_space(&self.space, &base)?;
         let curriculum = match self.scheme {
             Scheme::Sandwich => Curriculum::Sandwich { space, balance: !self.no_balancing },
             Scheme::Instatune if self.no_balancing => anyhow::bail!("--no-balancing is for `--scheme sandwich`"),
@@ -56,6 +46,6 @@ impl Tune {
         self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: 0, sources: vec![base.path()] })?;
         let model = load(&base, &self.train.device)?;
         let name = self.supernet.display().to_string();
-        self.train.run(Training { base: &base, name, model, teacher: None, curriculum })
+        self.train.run(Lessons { base: &base, name, model, teacher: None, curriculum })
     }
 }

@@ -1,11 +1,10 @@
 //! Held-out loss over a fine-tuning run, one line a network.
 
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::legend::{Legend, Mark};
 use super::picture::{Canvas, Drawing, Drawn, Picture};
-use super::style::{self, GRID, HEADING, INK, MARGIN, MEDIUM, MUTED, PALETTE, SMALL, text};
+use super::style::{self, HEADING, MARGIN, PALETTE};
 use super::units;
 use crate::error::{Error, Result};
 
@@ -96,19 +95,13 @@ impl Drawing for Curves<'_> {
             .y_label_area_size(82)
             .margin_right(24)
             .build_cartesian_2d(first..last, y)?;
-        chart
-            .configure_mesh()
+        style::quiet(&mut chart.configure_mesh())
             .x_labels(9)
             .y_labels(9)
             .x_label_formatter(&|value| units::tick(*value))
             .y_label_formatter(&|value| format!("{value:.decimals$}"))
             .x_desc("training tokens")
             .y_desc("held-out loss, nats per token")
-            .label_style(text(SMALL, INK, HPos::Left, VPos::Top))
-            .axis_desc_style(text(MEDIUM, INK, HPos::Left, VPos::Top))
-            .bold_line_style(GRID)
-            .light_line_style(WHITE)
-            .axis_style(MUTED)
             .draw()?;
         for (index, curve) in self.curves.iter().enumerate() {
             let places: Vec<(i32, i32)> = curve.drawable().map(|point| chart.backend_coord(&point)).collect();

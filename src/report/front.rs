@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::labels::{Area, place};
 use super::legend::{Legend, Mark, dashes};
 use super::picture::{Canvas, Drawing, Drawn, Picture};
-use super::style::{self, GRID, HEADING, INK, MARGIN, MEDIUM, MUTED, PALETTE, SMALL, pale, text};
+use super::style::{self, HEADING, MARGIN, MUTED, PALETTE, SMALL, pale, text};
 use super::units;
 use crate::error::{Error, Result};
 use crate::search::record::{Evaluations, Front, FrontPoint};
@@ -195,19 +195,13 @@ impl Drawing for FrontDrawing {
         let plot = canvas.clone().shrink((MARGIN, HEADING), (width - 2 * MARGIN as u32, (bottom - HEADING) as u32));
         let mut chart =
             ChartBuilder::on(&plot).x_label_area_size(60).y_label_area_size(82).build_cartesian_2d(x, steps)?;
-        chart
-            .configure_mesh()
+        style::quiet(&mut chart.configure_mesh())
             .x_labels(8)
             .y_labels(9)
             .x_label_formatter(&|value| self.against.tick(*value))
             .y_label_formatter(&|value| format!("{value:.decimals$}"))
             .x_desc(self.against.axis())
             .y_desc(&self.y_axis)
-            .label_style(text(SMALL, INK, HPos::Left, VPos::Top))
-            .axis_desc_style(text(MEDIUM, INK, HPos::Left, VPos::Top))
-            .bold_line_style(GRID)
-            .light_line_style(WHITE)
-            .axis_style(MUTED)
             .draw()?;
 
         let pixel = |x: f64, y: f64| chart.backend_coord(&(x, y));

@@ -1,11 +1,10 @@
 //! Hypervolume of the search-split objectives as the evaluations come in, of one run or of several.
 
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::legend::{Legend, Mark};
 use super::picture::{Canvas, Drawing, Drawn, Picture};
-use super::style::{self, GRID, HEADING, INK, MARGIN, MEDIUM, MUTED, PALETTE, SMALL, text};
+use super::style::{self, HEADING, MARGIN, PALETTE};
 use super::units;
 use crate::error::{Error, Result};
 use crate::search::record::{Evaluations, Front};
@@ -179,19 +178,13 @@ impl Drawing for Curves<'_> {
             .y_label_area_size(82)
             .margin_right(12)
             .build_cartesian_2d(0.0..last as f64, y)?;
-        chart
-            .configure_mesh()
+        style::quiet(&mut chart.configure_mesh())
             .x_labels(9)
             .y_labels(9)
             .x_label_formatter(&|value| if value.fract() == 0.0 { units::thousands(*value) } else { String::new() })
             .y_label_formatter(&|value| format!("{value:.decimals$}"))
             .x_desc("evaluations")
             .y_desc("normalised hypervolume (search items)")
-            .label_style(text(SMALL, INK, HPos::Left, VPos::Top))
-            .axis_desc_style(text(MEDIUM, INK, HPos::Left, VPos::Top))
-            .bold_line_style(GRID)
-            .light_line_style(WHITE)
-            .axis_style(MUTED)
             .draw()?;
         for (run, (_, volumes)) in self.curves.iter().enumerate() {
             let line = color(run).stroke_width(3);

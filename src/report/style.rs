@@ -1,6 +1,8 @@
 //! One look for all pictures: colours that colour-blind eyes tell apart, sizes, headings.
 
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -43,6 +45,17 @@ pub const LARGE: f64 = 30.0;
 /// Text of this size and colour, its reference point at `h`, `v`.
 pub fn text(size: f64, color: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
     TextStyle { font: (FONT, size).into_font(), color: color.to_backend_color(), pos: Pos::new(h, v) }
+}
+
+/// Axes that stay behind the data: small ticks, pale lines.
+pub fn quiet<'m, 'a, 'b, X: Ranged, Y: Ranged, DB: DrawingBackend>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, DB>,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, DB> {
+    mesh.label_style(text(SMALL, INK, HPos::Left, VPos::Top))
+        .axis_desc_style(text(MEDIUM, INK, HPos::Left, VPos::Top))
+        .bold_line_style(GRID)
+        .light_line_style(WHITE)
+        .axis_style(MUTED)
 }
 
 /// Width of `text` in pixels when written with `style`.

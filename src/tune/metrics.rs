@@ -22,14 +22,14 @@ pub struct Row {
     /// Of the step that follows; in the last row, of the one before.
     pub learning_rate: f64,
     /// Since the row before; nothing in the first.
-    pub training: Option<Training>,
+    pub training: Option<Means>,
     /// Held-out loss of every followed network, nats per token: cross entropy, or the divergence from a parent that teaches.
     pub losses: Vec<f64>,
 }
 
 /// Means over some steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Training {
+pub struct Means {
     /// Loss of a step's first network, nats per token.
     pub loss: f64,
     /// L2 norm of the gradients before clipping.
@@ -55,10 +55,10 @@ impl Sums {
     }
 
     /// The means, and sums of nothing from now on.
-    pub fn take(&mut self) -> Option<Training> {
+    pub fn take(&mut self) -> Option<Means> {
         let Sums { loss, gradient_norm, steps } = std::mem::take(self);
         let count = steps as f64;
-        (steps > 0).then(|| Training { loss: loss / count, gradient_norm: gradient_norm / count })
+        (steps > 0).then(|| Means { loss: loss / count, gradient_norm: gradient_norm / count })
     }
 }
 
@@ -114,7 +114,7 @@ impl Metrics {
             };
             let training = match record[3].is_empty() {
                 true => None,
-                false => Some(Training { loss: number(3)?, gradient_norm: number(4)? }),
+                false => Some(Means { loss: number(3)?, gradient_norm: number(4)? }),
             };
             let losses = (COLUMNS.len()..record.len()).map(number).collect::<Result<_>>()?;
             Ok(Row {
@@ -139,7 +139,7 @@ mod tests {
         let mut metrics = Metrics::new(vec!["largest".into(), "smallest".into()]);
         let row =
             |step, training| Row { step, tokens: 10, learning_rate: 1e-4, training, losses: vec![0.1, 1.0 / 3.0] };
-        metrics.rows = vec![row(0, None), row(5, Some(Training { loss: 2.5, gradient_norm: 0.7 }))];
+        metrics.rows = vec![row(0, None), row(5, Some(Means { loss: 2.5, gradient_norm: 0.7 }))];
         metrics.write(dir.path()).unwrap();
         assert_eq!(Metrics::read(dir.path()).unwrap(), metrics);
     }
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(sums.take(), None);
         sums.add(2.0, 1.0);
         sums.add(4.0, 3.0);
-        assert_eq!(sums.take(), Some(Training { loss: 3.0, gradient_norm: 2.0 }));
+        assert_eq!(sums.take(), Some(Means { loss: 3.0, gradient_norm: 2.0 }));
         assert_eq!(sums.take(), None);
     }
 }
