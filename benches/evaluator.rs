@@ -15,13 +15,13 @@ use std::time::Instant;
 
 use criadero::checkpoint::Checkpoint;
 use criadero::eval::item::{Item, Split, split_items};
-use criadero::eval::population::{Hidden, KeptStates, walk};
+use criadero::eval::population::{Hidden, KeptStates, Place, walk};
 use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::{ChunkId, EvalSet, PackingOptions, Task, dataset};
 use criadero::model::Llama;
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::{Algorithm, Told};
-use criadero::space::{Cost, Genome, SearchSpace};
+use criadero::space::{Bits, Cost, Genome, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -61,12 +61,12 @@ impl Bench {
         &self,
         set: &EvalSet,
         genomes: &[Genome],
-        cache: Option<(&Mutex<PrefixCache<ChunkId, Hidden>>, usize)>,
+        cache: Option<(&Mutex<PrefixCache<Place, Hidden>>, usize)>,
     ) -> Result<f64> {
         let start = Instant::now();
         for (chunk, packed) in set.chunks.iter().enumerate() {
             let bytes = (packed.tree.len() * self.space.shape().hidden * 4) as u64;
-            let place = ChunkId { set: 0, chunk };
+            let place = (ChunkId { set: 0, chunk }, Bits::F16);
             let kept = cache.map(|(cache, every)| KeptStates { cache, place, bytes, every });
             walk(&self.model, packed, None, genomes, kept.as_ref(), &mut |_, _| true)?;
         }

@@ -14,7 +14,7 @@ use criadero::eval::trie::{HalfLayers, Kept, walk};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::operators::{Crossover, Mutation, MutationCount};
 use criadero::search::{Algorithm, Told};
-use criadero::space::{Cost, Genome, SearchSpace};
+use criadero::space::{Cost, Genome, HalfGene, SearchSpace};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -44,8 +44,8 @@ impl HalfLayers for Count<'_> {
 
     fn first(&self) {}
 
-    fn after(&self, level: usize, width: u32, (): &()) {
-        self.done.set(self.done.get() + self.half(level, width));
+    fn after(&self, level: usize, half: HalfGene, (): &()) {
+        self.done.set(self.done.get() + self.half(level, half.width));
     }
 }
 
@@ -78,8 +78,8 @@ fn share(space: &SearchSpace, settings: &Nsga2Settings, states: usize) -> f64 {
             if generation > 0 {
                 done += count.done.get() - before;
                 let whole = |genome: &Genome| -> u64 {
-                    let widths = criadero::eval::prefix_cache::half_layers(genome);
-                    widths.iter().enumerate().map(|(level, &width)| count.half(level, width)).sum()
+                    let halves = criadero::eval::prefix_cache::half_layers(genome);
+                    halves.iter().enumerate().map(|(level, half)| count.half(level, half.width)).sum()
                 };
                 alone += genomes.iter().map(whole).sum::<u64>();
             }

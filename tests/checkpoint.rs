@@ -186,16 +186,18 @@ fn writes_query_rows_in_llama_cpps_order() {
 #[test]
 fn gguf_holds_as_many_bytes_as_the_cost_says() {
     let dir = tempfile::tempdir().unwrap();
-    for genome in ["4x128*4", "0x64:-:2x0:0x96", "-:2x32*3"] {
+    for genome in [
+        "4x128*4",
+        "0x64:-:2x0:0x96",
+        "-:2x32*3",
+        "E@8:4x128@4*2:2x96@8:4x128:H@q4_1",
+        "4x128@q4_k*2:0x96@q6_k:-",
+        "0x64@8:2x0@4:-:2x96@q5_0",
+    ] {
         let genome: Genome = genome.parse().unwrap();
         let written = export(&tiny(), &genome, ExportFormat::Gguf, None, dir.path()).unwrap();
         let child = Checkpoint::open(&written).unwrap();
-        let config = child.config();
-        let bytes = |name: &TensorName| {
-            let weights: usize = config.tensor_shape(*name).unwrap().iter().product();
-            weights as u64 * if name.is_norm() { 4 } else { 2 }
-        };
-        let total: u64 = config.tensors().iter().map(bytes).sum();
+        let total = child.weight_bytes();
         assert_eq!(total, Cost::of(&tiny().config().shape, &genome).weight_bytes, "{genome}");
         let size = fs::metadata(&written).unwrap().len();
         assert!((total..total + 40_000).contains(&size), "{size} bytes of file for {total} of weights");
@@ -235,7 +237,7 @@ fn refuses_to_export_over_the_parent_or_what_does_not_fit() {
         assert!(error.contains("another than the parent's own"), "{error}");
     }
     for (_, format) in ExportFormat::ALL {
-        for genome in ["3x64*4", "4x129*4", "4x128*3", "-*4", "4x128@8*4"] {
+        for genome in ["3x64*4", "4x129*4", "4x128*3", "-*4", "4x100@8*4", "4x128@q2_k*4"] {
             let error = export(&parent, &genome.parse().unwrap(), format, None, &dir.path().join("o")).unwrap_err();
             assert!(error.to_string().contains("the genome does not fit the model"), "{error}");
         }

@@ -12,7 +12,7 @@ use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::{ChunkId, EvalSet, Evaluator, Item, LocalEvaluator, Outcome, PackingOptions, Task, Work, Workers};
 use criadero::model::{Llama, Targets, TokenTree, TreeBuilder};
 use criadero::search::operators::{Crossover, Mutation, crossover, mutate};
-use criadero::space::{Gene, Genome, SearchSpace};
+use criadero::space::{Bits, Gene, Genome, SearchSpace};
 use proptest::prelude::*;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -150,6 +150,18 @@ fn populations(space: &SearchSpace, count: usize, size: usize, rng: &mut ChaCha8
         .collect()
 }
 
+/// Networks of the tiny model that differ in bits too.
+const QUANTIZED: &str = "
+shape: { layers: 4, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }
+depth: [2, 3, 4]
+heads: [0, 2, 4]
+mlp: [0, 64, 128]
+bits: [4, 8, 16]
+embedding_bits: 8
+layers:
+  0: { heads: [4], mlp: [128], bits: [q4_1, 16] }
+";
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
@@ -157,12 +169,12 @@ proptest! {
     #[test]
     fn kept_hidden_states_change_no_bit(seed: u64, budget in 0u64..400_000, every in 1usize..6, forget: bool) {
         let model = tiny();
-        let space = SearchSpace::shipped("tiny").unwrap();
+        let space = SearchSpace::from_yaml(QUANTIZED).unwrap();
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        let cache: Mutex<PrefixCache<ChunkId, Hidden>> = Mutex::new(PrefixCache::new(budget));
+        let cache: Mutex<PrefixCache<(ChunkId, Bits), Hidden>> = Mutex::new(PrefixCache::new(budget));
         let chunk = chunk();
         let bytes = (chunk.tree.len() * 64 * 4) as u64;
-        let kept = KeptStates { cache: &cache, place: ChunkId { set: 0, chunk: 0 }, bytes, every };
+        let kept = KeptStates { cache: &cache, place: (ChunkId { set: 0, chunk: 0 }, Bits::F16), bytes, every };
         for population in populations(&space, 4, 6, rng) {
             let mut found = vec![None; population.len()];
             walk(&model, &chunk, None, &population, Some(&kept), &mut |place, outcome| {
@@ -241,7 +253,8 @@ fn refuses_genomes_that_are_no_prefixes() {
         ("4x128*3:6x128", "6x128"),
         ("4x128*3:3x128", "in steps of 2"),
         ("4x128*3:4x129", "4x129"),
-        ("4x128*3:4x128@8", "8 bits"),
+        ("4x128*3:4x100@8", "mlp width 100, for Q8_0, which stores multiples of 32; the nearest are 96 and 128"),
+        ("4x128*3:4x128@q3_k", "hidden size 64, for Q3_K"),
     ] {
         let error = model.check(&text.parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
-use crate::space::genome::FULL_BITS;
-use crate::space::{Gene, Genome, ModelShape};
+use crate::space::{Bits, Gene, Genome, ModelShape};
 
 /// How a checkpoint stores its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -145,6 +144,18 @@ impl LlamaConfig {
         Some(name.shape(&self.shape, gene))
     }
 
+    /// How one of its tensors is stored in a file that quantizes: norms, and rows that hold no whole blocks, not at all.
+    pub(super) fn stored(&self, name: TensorName) -> Bits {
+        let wanted = match name {
+            TensorName::Embedding => self.genome.ends().embedding,
+            TensorName::Head => self.genome.ends().head,
+            TensorName::Layer(layer, _) if !name.is_norm() => self.gene(layer).bits,
+            _ => Bits::F16,
+        };
+        let row_len = self.tensor_shape(name).and_then(|shape| shape.last().copied()).unwrap_or(0);
+        wanted.stored(row_len as u64).unwrap_or(Bits::F16)
+    }
+
     /// The sizes all layers share, where they do and both halves are there.
     pub fn uniform(&self) -> Option<Gene> {
         let (first, rest) = self.genome.genes().split_first()?;
@@ -173,10 +184,9 @@ impl LlamaConfig {
             if gene.mlp > whole.mlp {
                 problems.push(format!("layer {layer}: mlp width {}, expected up to {}", gene.mlp, whole.mlp));
             }
-            if gene.bits != FULL_BITS && !gene.is_dropped() {
-                problems.push(format!("layer {layer}: {} bits, expected {FULL_BITS} (not quantized)", gene.bits));
-            }
+            problems.extend(self.shape.blocks_problem(*gene).map(|problem| format!("layer {layer}: {problem}")));
         }
+        problems.extend(self.shape.ends_problem(genome.ends()));
         if !problems.is_empty() {
             return Err(Error::Mismatch {
                 path: genome.to_string().into(),
@@ -184,7 +194,7 @@ impl LlamaConfig {
                 problems,
             });
         }
-        Ok(self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene))))
+        Ok(self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene)).with_ends(genome.ends())))
     }
 
     /// The same constants around layers of these sizes.
@@ -283,7 +293,8 @@ pub(super) mod tests {
     #[test]
     fn lists_every_gene_that_does_not_fit() {
         let error = small().subnet(&"4x64:9x64:6x65@4".parse().unwrap()).unwrap_err().to_string();
-        for part in ["layer 0: 4 heads", "layer 1: 9 heads", "layer 2: mlp width 65", "layer 2: 4 bits"] {
+        for part in ["layer 0: 4 heads", "layer 1: 9 heads", "layer 2: mlp width 65", "layer 2: mlp width 65, for Q4_0"]
+        {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
         for genome in ["6x64*2", "-*3"] {

@@ -8,9 +8,10 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::config::Dtype;
 use crate::checkpoint::names::TensorName;
+use crate::checkpoint::quantize::rounded;
 use crate::checkpoint::{Checkpoint, export_gguf, export_hf, export_hf_padded};
 use crate::error::{Error, Result};
-use crate::space::Genome;
+use crate::space::{Bits, Genome};
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ impl FromStr for ExportFormat {
 ///
 /// `out` is the directory to write; a GGUF goes to `model.gguf` inside it, or to `out` itself when that ends in
 /// `.gguf`. Without a `dtype`, directories keep the parent's (F32 where it was quantized) and GGUF files are F16.
+/// Matrices that the genome quantizes are blocks in a GGUF file, and in a directory the values of those blocks, in F32
+/// unless `dtype` says otherwise.
 ///
 /// # Errors
 /// `Mismatch` when the genome does not fit, `Invalid` when `out` is the parent itself or a weight overflows the
@@ -71,30 +74,48 @@ pub fn export(
     Ok(target)
 }
 
-/// The first rows and columns of one of the parent's tensors.
-///
-/// # Shapes
-/// Of `shape`, which is nowhere larger than the parent's tensor. A view of it.
-pub(super) fn cut(parent: &Checkpoint, name: TensorName, shape: &[usize], kind: Kind) -> Result<Tensor> {
-    let whole = parent.tensor(name, kind)?;
-    let narrow = |tensor: Tensor, (dim, &len): (usize, &usize)| Ok(tensor.f_narrow(dim as i64, 0, len as i64)?);
-    shape.iter().enumerate().try_fold(whole, narrow)
+/// A part of a parent's tensor: its first rows and columns, with the values that these bits can store.
+#[derive(Clone, Copy)]
+pub(super) struct Cut<'a> {
+    pub(super) name: TensorName,
+    /// Nowhere larger than the parent's tensor.
+    pub(super) shape: &'a [usize],
+    pub(super) bits: Bits,
+    pub(super) kind: Kind,
 }
 
-/// One of the parent's tensors cut to `kept` and filled with zeros to `shape`; `None` kept is all zeros. A norm
-/// that neither the cut nor the parent has is all ones: what it scales is multiplied by zeros.
-pub(super) fn cut_and_fill(
-    parent: &Checkpoint,
-    name: TensorName,
-    kept: Option<&[usize]>,
-    shape: &[usize],
-    kind: Kind,
-) -> Result<Tensor> {
+impl Cut<'_> {
+    /// The part: a view of the parent's tensor where nothing is rounded.
+    pub(super) fn of(self, parent: &Checkpoint) -> Result<Tensor> {
+        let Cut { name, shape, bits, kind } = self;
+        // Rounded from the most exact values, as a file of blocks is.
+        let whole = parent.tensor(name, if bits.is_full() { kind } else { Kind::Float })?;
+        let narrow = |tensor: Tensor, (dim, &len): (usize, &usize)| -> Result<Tensor> {
+            Ok(tensor.f_narrow(dim as i64, 0, len as i64)?)
+        };
+        let part = shape.iter().enumerate().try_fold(whole, narrow)?;
+        Ok(rounded(&name.hf(), &part, bits)?.f_to_kind(kind)?)
+    }
+}
+
+/// The type of a Hugging Face directory, which has no blocks: one that holds the values of quantized matrices exactly, or
+/// the parent's.
+pub(super) fn plain_dtype(parent: &Checkpoint, genome: &Genome, wanted: Option<Dtype>) -> Dtype {
+    let exact = if genome.is_quantized() { Dtype::F32 } else { parent.config().dtype };
+    wanted.unwrap_or(exact).unquantized()
+}
+
+/// A part of a parent's tensor filled with zeros to `shape`; without `there` it is all zeros. A norm that neither the cut
+/// nor the parent has is all ones: what it scales is multiplied by zeros.
+pub(super) fn cut_and_fill(parent: &Checkpoint, cut: Cut, there: bool, shape: &[usize]) -> Result<Tensor> {
+    let Cut { name, shape: kept, kind, .. } = cut;
     if name.is_norm() {
         return parent.tensor(name, kind).or_else(|_| filled(shape, 1.0, kind));
     }
-    let Some(kept) = kept else { return filled(shape, 0.0, kind) };
-    let part = cut(parent, name, kept, kind)?;
+    if !there {
+        return filled(shape, 0.0, kind);
+    }
+    let part = cut.of(parent)?;
     if kept == shape {
         return Ok(part);
     }

@@ -12,30 +12,34 @@ use tch::{Kind, Tensor};
 use crate::atomic_file;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
-use crate::checkpoint::export::cut_and_fill;
+use crate::checkpoint::export::{Cut, cut_and_fill};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::{ALIGNMENT, MAGIC, ROPE_FREQS, VERSION, neighbours_from_halves};
 use crate::checkpoint::gguf_metadata::{Entry, Metadata};
 use crate::checkpoint::gguf_tokenizer_writer;
 use crate::checkpoint::names::{LayerTensor, TensorName};
+use crate::checkpoint::quantize;
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::error::{Error, Result};
 use crate::space::cost::gguf_layers;
-use crate::space::{Gene, Genome};
+use crate::space::{Bits, Gene, Genome};
 
 const ARCHITECTURE: &str = "deci";
+/// How blocks are laid out (`ggml.h`, `GGML_QNT_VERSION`).
+const QUANTIZATION_VERSION: u32 = 2;
 /// What a GGUF parent says that holds for its children too: prefixes of keys, copied byte for byte.
 const KEPT: [&str; 6] =
     ["tokenizer.", "general.name", "general.basename", "general.organization", "general.license", "general.languages"];
 
-/// Writes the file `out`; F16 unless `dtype` says otherwise, norms always F32.
+/// Writes the file `out`: blocks where the genome quantizes, else F16 unless `dtype` says otherwise; norms always F32.
 pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>, out: &Path) -> Result<()> {
     parent.config().subnet(genome)?; // refuses a genome that does not fit
     let layers = gguf_layers(&parent.config().shape, genome);
-    let config = parent.config().with_genome(Genome::new(layers.iter().map(|&(_, gene)| gene)));
+    let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
+    let config = parent.config().with_genome(in_file);
     let dtype = dtype.unwrap_or(Dtype::F16).unquantized();
-    let metadata = metadata(parent, &config, genome, dtype, out)?;
     let tensors = plan(&config, dtype);
+    let metadata = metadata(parent, &config, genome, most_common(&tensors), out)?;
 
     let mut header = vec![];
     let unwritable = Error::io(out);
@@ -62,7 +66,13 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
                 Some(name) => file_tensor(parent, genome, &config, &layers, name, &planned.shape)?,
                 None => rope_divisors(&config)?,
             };
-            write_weights(writer, out, &planned.in_file, &tensor, planned.dtype)?;
+            match planned.stored {
+                Stored::Plain(dtype) => write_weights(writer, out, &planned.in_file, &tensor, dtype)?,
+                Stored::Blocks(bits) => {
+                    let blocks = quantize::blocks(&planned.in_file, &tensor, bits)?;
+                    writer.write_all(&blocks).map_err(Error::io(out))?;
+                }
+            }
             pad(writer, planned.bytes(), out)?;
         }
         Ok(())
@@ -74,19 +84,32 @@ struct Planned {
     name: Option<TensorName>,
     in_file: String,
     shape: Vec<usize>,
-    dtype: Dtype,
+    stored: Stored,
+}
+
+/// As singles, or in blocks.
+#[derive(Clone, Copy)]
+enum Stored {
+    Plain(Dtype),
+    Blocks(Bits),
 }
 
 impl Planned {
+    fn weights(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64
+    }
+
     fn bytes(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.dtype.bytes()) as u64
+        let ty = self.ggml_type();
+        self.weights() / ty.block_len() as u64 * ty.block_bytes() as u64
     }
 
     fn ggml_type(&self) -> GgmlType {
-        match self.dtype {
-            Dtype::F16 => GgmlType::F16,
-            Dtype::BF16 => GgmlType::BF16,
-            Dtype::F32 | Dtype::Quantized => GgmlType::F32,
+        match self.stored {
+            Stored::Plain(Dtype::F16) => GgmlType::F16,
+            Stored::Plain(Dtype::BF16) => GgmlType::BF16,
+            Stored::Plain(Dtype::F32 | Dtype::Quantized) => GgmlType::F32,
+            Stored::Blocks(bits) => GgmlType::of(bits),
         }
     }
 
@@ -109,13 +132,29 @@ fn plan(config: &LlamaConfig, dtype: Dtype) -> Vec<Planned> {
         name: None,
         in_file: ROPE_FREQS.into(),
         shape: vec![config.shape.head_dim / 2],
-        dtype: Dtype::F32,
+        stored: Stored::Plain(Dtype::F32),
     });
     let tensors = config.tensors().into_iter().filter_map(|name| {
-        let dtype = if name.is_norm() { Dtype::F32 } else { dtype };
-        Some(Planned { name: Some(name), in_file: name.gguf(), shape: config.tensor_shape(name)?, dtype })
+        let stored = match config.stored(name) {
+            Bits::F16 if name.is_norm() => Stored::Plain(Dtype::F32),
+            Bits::F16 => Stored::Plain(dtype),
+            bits => Stored::Blocks(bits),
+        };
+        Some(Planned { name: Some(name), in_file: name.gguf(), shape: config.tensor_shape(name)?, stored })
     });
     rope.into_iter().chain(tensors).collect()
+}
+
+/// The type of most weights.
+fn most_common(tensors: &[Planned]) -> GgmlType {
+    let mut weights: Vec<(u64, GgmlType)> = Vec::new();
+    for tensor in tensors {
+        match weights.iter_mut().find(|(_, ty)| *ty == tensor.ggml_type()) {
+            Some((sum, _)) => *sum += tensor.weights(),
+            None => weights.push((tensor.weights(), tensor.ggml_type())),
+        }
+    }
+    weights.into_iter().max_by_key(|&(sum, _)| sum).map_or(GgmlType::F32, |(_, ty)| ty)
 }
 
 fn pad(writer: &mut impl Write, written: u64, out: &Path) -> Result<()> {
@@ -135,14 +174,14 @@ fn file_tensor(
     shape: &[usize],
 ) -> Result<Tensor> {
     // One conversion from the parent's type to the file's, through singles, which hold every other type.
+    let cut = |name| Cut { name, shape, bits: Bits::F16, kind: Kind::Float };
     let TensorName::Layer(place, tensor) = name else {
-        return cut_and_fill(parent, name, Some(shape), shape, Kind::Float);
+        return cut_and_fill(parent, cut(name), true, shape);
     };
     let (layer, _) = layers[place];
     let own = genome.genes()[layer];
     let there = if LayerTensor::MLP.contains(&tensor) { own.mlp > 0 } else { own.heads > 0 };
-    let kept = there.then_some(shape);
-    let weights = cut_and_fill(parent, TensorName::Layer(layer, tensor), kept, shape, Kind::Float)?;
+    let weights = cut_and_fill(parent, cut(TensorName::Layer(layer, tensor)), there, shape)?;
     match tensor {
         LayerTensor::Q | LayerTensor::K => neighbours_from_halves(&weights, config.shape.head_dim),
         _ => Ok(weights),
@@ -155,7 +194,7 @@ fn rope_divisors(config: &LlamaConfig) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&divisors)?)
 }
 
-fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, dtype: Dtype, out: &Path) -> Result<Metadata> {
+fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, ty: GgmlType, out: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new(out);
     let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
     metadata.insert("general.name", Entry::string(&name));
@@ -174,13 +213,10 @@ fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, dtype: D
     metadata.insert("general.architecture", Entry::string(ARCHITECTURE));
     metadata.insert("general.type", Entry::string("model"));
     metadata.insert("general.alignment", Entry::u32(ALIGNMENT as u32));
-    // llama.h, enum llama_ftype: what most tensors are.
-    let file_type = match dtype {
-        Dtype::F32 | Dtype::Quantized => 0,
-        Dtype::F16 => 1,
-        Dtype::BF16 => 32,
-    };
-    metadata.insert("general.file_type", Entry::u32(file_type));
+    metadata.insert("general.file_type", Entry::u32(ty.file_type()));
+    if genome.is_quantized() {
+        metadata.insert("general.quantization_version", Entry::u32(QUANTIZATION_VERSION));
+    }
     metadata.insert("criadero.genome", Entry::string(&genome.to_string()));
 
     let genes = config.genome.genes();

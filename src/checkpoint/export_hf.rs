@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::checkpoint::config::Dtype;
-use crate::checkpoint::export::cut;
+use crate::checkpoint::export::{Cut, plain_dtype};
 use crate::checkpoint::names::TensorName;
 use crate::checkpoint::{Checkpoint, hf};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::space::Genome;
 pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>, out: &Path) -> Result<()> {
     let config = parent.config().subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
-    let dtype = dtype.unwrap_or(config.dtype).unquantized();
+    let dtype = plain_dtype(parent, genome, dtype);
     let tensor = |name| {
         let shape = config
             .tensor_shape(name)
@@ -22,7 +22,8 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
             TensorName::Layer(layer, tensor) => TensorName::Layer(kept[layer], tensor),
             outside => outside,
         };
-        cut(parent, in_parent, &shape, dtype.kind())
+        Cut { name: in_parent, shape: &shape, bits: config.stored(name), kind: dtype.kind() }.of(parent)
     };
-    hf::write(out, &config, &tensor, &parent.tokenizer_files()?, dtype)
+    let plain = config.with_genome(config.genome.unquantized());
+    hf::write(out, &plain, &tensor, &parent.tokenizer_files()?, dtype)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::checkpoint::config::Dtype;
-use crate::checkpoint::export::cut_and_fill;
+use crate::checkpoint::export::{Cut, cut_and_fill, plain_dtype};
 use crate::checkpoint::names::{LayerTensor, TensorName};
 use crate::checkpoint::{Checkpoint, hf};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
     let parent_shape = &parent.config().shape;
     let full = Gene::new(parent_shape.heads as u32, parent_shape.mlp as u32);
     let padded = parent.config().with_genome(Genome::uniform(kept.len(), full));
-    let dtype = dtype.unwrap_or(padded.dtype).unquantized();
+    let dtype = plain_dtype(parent, genome, dtype);
     let shape_of = |config: &crate::checkpoint::LlamaConfig, name| {
         let unknown = || Error::invalid("tensor to export", format!("{name:?}"), "one of the network's");
         config.tensor_shape(name).ok_or_else(unknown)
@@ -33,8 +33,8 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
             outside => (outside, true),
         };
         let own_shape = shape_of(&own, name)?;
-        let kept = there.then_some(own_shape.as_slice());
-        cut_and_fill(parent, in_parent, kept, &shape_of(&padded, name)?, dtype.kind())
+        let cut = Cut { name: in_parent, shape: &own_shape, bits: own.stored(name), kind: dtype.kind() };
+        cut_and_fill(parent, cut, there, &shape_of(&padded, name)?)
     };
     hf::write(out, &padded, &tensor, &parent.tokenizer_files()?, dtype)
 }

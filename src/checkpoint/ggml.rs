@@ -3,26 +3,28 @@
 use std::borrow::Cow;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Error as CandleError};
+use candle_core::{Device, Error as CandleError, Tensor};
 
 use crate::checkpoint::config::Dtype;
+use crate::space::Bits;
 
-/// One row a type that can be read: candle's name, the code in a GGUF file, ggml's name.
-/// (`ggml.h`, `enum ggml_type`; Q8_1 and Q8_K are intermediate formats that no file holds.)
-const TYPES: [(GgmlDType, u32, &str); 13] = [
-    (GgmlDType::F32, 0, "F32"),
-    (GgmlDType::F16, 1, "F16"),
-    (GgmlDType::Q4_0, 2, "Q4_0"),
-    (GgmlDType::Q4_1, 3, "Q4_1"),
-    (GgmlDType::Q5_0, 6, "Q5_0"),
-    (GgmlDType::Q5_1, 7, "Q5_1"),
-    (GgmlDType::Q8_0, 8, "Q8_0"),
-    (GgmlDType::Q2K, 10, "Q2_K"),
-    (GgmlDType::Q3K, 11, "Q3_K"),
-    (GgmlDType::Q4K, 12, "Q4_K"),
-    (GgmlDType::Q5K, 13, "Q5_K"),
-    (GgmlDType::Q6K, 14, "Q6_K"),
-    (GgmlDType::BF16, 30, "BF16"),
+/// One row a type that can be read: candle's name, the code in a GGUF file, ggml's name, the code of a file whose weights
+/// mostly have this type.
+/// (`ggml.h`, `enum ggml_type`; Q8_1 and Q8_K are intermediate formats that no file holds. `llama.h`, `enum llama_ftype`.)
+const TYPES: [(GgmlDType, u32, &str, u32); 13] = [
+    (GgmlDType::F32, 0, "F32", 0),
+    (GgmlDType::F16, 1, "F16", 1),
+    (GgmlDType::Q4_0, 2, "Q4_0", 2),
+    (GgmlDType::Q4_1, 3, "Q4_1", 3),
+    (GgmlDType::Q5_0, 6, "Q5_0", 8),
+    (GgmlDType::Q5_1, 7, "Q5_1", 9),
+    (GgmlDType::Q8_0, 8, "Q8_0", 7),
+    (GgmlDType::Q2K, 10, "Q2_K", 10),
+    (GgmlDType::Q3K, 11, "Q3_K", 11),
+    (GgmlDType::Q4K, 12, "Q4_K", 14),
+    (GgmlDType::Q5K, 13, "Q5_K", 16),
+    (GgmlDType::Q6K, 14, "Q6_K", 18),
+    (GgmlDType::BF16, 30, "BF16", 32),
 ];
 
 /// A tensor type that can be read.
@@ -54,7 +56,19 @@ impl GgmlType {
         TYPES.map(|row| row.2).join(", ")
     }
 
-    fn row(self) -> (GgmlDType, u32, &'static str) {
+    /// The type in which weights of these bits are stored.
+    pub(super) fn of(bits: Bits) -> GgmlType {
+        let row =
+            TYPES.iter().find(|row| row.2 == bits.ggml()).expect("the table has every type that weights may have");
+        GgmlType(row.0)
+    }
+
+    /// What a file says about itself whose weights mostly have this type.
+    pub(super) fn file_type(self) -> u32 {
+        self.row().3
+    }
+
+    fn row(self) -> (GgmlDType, u32, &'static str, u32) {
         *TYPES.iter().find(|row| row.0 == self.0).expect("a GgmlType is made from a row of the table")
     }
 
@@ -78,6 +92,12 @@ impl GgmlType {
         self.0.type_size()
     }
 
+    /// Weights, whole blocks of them, as this type stores them.
+    pub(super) fn quantize(self, weights: &[f32]) -> Result<Vec<u8>, CandleError> {
+        let weights = Tensor::from_slice(weights, weights.len(), &Device::Cpu)?;
+        Ok(QTensor::quantize(&weights, self.0)?.data()?.into_owned())
+    }
+
     /// The weights of whole blocks.
     pub(super) fn dequantize(self, blocks: Vec<u8>) -> Result<Vec<f32>, CandleError> {
         let len = blocks.len() / self.block_bytes() * self.block_len();
@@ -92,7 +112,7 @@ mod tests {
 
     #[test]
     fn dequantizes_every_type_it_names() {
-        for (dtype, code, name) in TYPES {
+        for (dtype, code, name, _) in TYPES {
             let ggml = GgmlType::from_code(code).unwrap();
             assert_eq!((ggml.0, ggml.name(), ggml.code()), (dtype, name, code));
             let weights = ggml.dequantize(vec![0; 3 * ggml.block_bytes()]).unwrap();

@@ -27,6 +27,7 @@ mod hf_writer;
 pub mod names;
 pub mod peft;
 mod pre_tokenizer;
+pub mod quantize;
 mod raw_tensor;
 pub mod tensor_file;
 pub mod tokenizer;
@@ -75,6 +76,11 @@ impl Checkpoint {
     /// What was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes of all weights as they lie in the files.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.values().map(|raw| raw.len).sum()
     }
 
     /// One tensor on the CPU, in Hugging Face's layout, converted to `kind`. A tied model's head is its embedding.

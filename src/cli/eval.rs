@@ -168,10 +168,10 @@ pub fn default_threads() -> usize {
 }
 
 /// All items' scores in the set's order, or why there are none.
-type Scored = Result<Vec<ItemScore>, String>;
+pub(super) type Scored = Result<Vec<ItemScore>, String>;
 
 /// Scores the genomes as one population: each chunk is walked once for all of them. One entry a genome.
-fn score(evaluator: &mut LocalEvaluator, genomes: &[Genome], bar: &Bar) -> anyhow::Result<Vec<Scored>> {
+pub(super) fn score(evaluator: &mut LocalEvaluator, genomes: &[Genome], bar: &Bar) -> anyhow::Result<Vec<Scored>> {
     let mut chunks: Vec<HashMap<Genome, Outcome>> = vec![HashMap::new(); evaluator.sets()[0].chunks.len()];
     let work = (0..chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: genomes.to_vec() });
     let work = work.collect();

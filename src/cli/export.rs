@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use criadero::checkpoint::{Dtype, ExportFormat, export};
+use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export};
 use criadero::search::Pick;
-use criadero::space::{Cost, Genome};
+use criadero::space::{Bits, Cost, Ends, Genome};
 
-use super::model::open_checkpoint;
+use super::model::{note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
 
 /// Write a network as a checkpoint that other runtimes load.
@@ -23,6 +23,9 @@ pub struct Export {
     /// The network itself, such as `9x1536*29:6x768`; see `criadero inspect`.
     #[arg(long, allow_hyphen_values = true)]
     genome: Option<Genome>,
+    /// Quantize all of its matrices: `8` (Q8_0), `4` (Q4_0), `q4_1`, ...; by default as the network says.
+    #[arg(long)]
+    bits: Option<Bits>,
     /// Own sizes (hf), zero-padded to the parent's (hf-padded), or for llama.cpp (gguf).
     #[arg(long, value_parser = PossibleValuesParser::new(ExportFormat::ALL.map(|(name, _)| name))
         .try_map(|name| name.parse::<ExportFormat>()))]
@@ -48,10 +51,22 @@ impl Export {
             Some(parent) => parent,
             None => open_checkpoint(&self.from)?,
         };
+        let genome = self.bits.map_or(genome.clone(), |bits| {
+            let head = if parent.config().shape.tied { Bits::F16 } else { bits };
+            genome.in_bits(bits).with_ends(Ends { embedding: bits, head })
+        });
+        if genome.is_quantized() {
+            note_quantized_twice(&parent);
+        }
         let written = export(&parent, &genome, self.format, self.dtype, &self.out)?;
         let params = Cost::of(&parent.config().shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
-        println!("{}: {params} parameters, {megabytes:.1} MB, from {}", written.display(), parent.path().display());
+        let tensors = Checkpoint::open(&written)?.weight_bytes();
+        println!(
+            "{}: {params} parameters, {tensors} bytes of tensors, {megabytes:.1} MB, from {}",
+            written.display(),
+            parent.path().display()
+        );
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod picked;
 mod plan;
 mod plot;
 mod progress;
+mod quantize;
 mod rank;
 mod search;
 mod train;
@@ -34,6 +35,7 @@ enum Command {
     Eval(eval::Eval),
     Search(search::Search),
     Plot(plot::Plot),
+    Quantize(quantize::Quantize),
     Distill(distill::Distill),
     Merge(merge::Merge),
     Export(export::Export),
@@ -48,6 +50,7 @@ impl Cli {
             Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),
             Command::Tune(tune) => tune.run(),
+            Command::Quantize(quantize) => quantize.run(),
             Command::Distill(distill) => distill.run(),
             Command::Merge(merge) => merge.run(),
             Command::Eval(eval) => eval.run(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use criadero::checkpoint::Checkpoint;
+use criadero::checkpoint::{Checkpoint, Dtype};
 use criadero::eval::Task;
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
@@ -28,6 +28,11 @@ impl DeviceArgs {
     /// Bytes of a weight there, whether or not there is such a device here: float32 on the CPU, bfloat16 on CUDA.
     pub fn word(&self) -> u64 {
         if self.device == "cpu" { 4 } else { 2 }
+    }
+
+    /// As flags of another subcommand.
+    pub fn arguments(&self) -> [String; 2] {
+        ["--device".into(), self.device.clone()]
     }
 
     /// Whether that is a card.
@@ -77,6 +82,16 @@ pub fn open_space(name: &str, checkpoint: &Checkpoint) -> anyhow::Result<(Search
     Ok((space.with_drop_order(&card.order.drop)?, Some(card)))
 }
 
+/// Says that a quantized model is about to be quantized again.
+pub fn note_quantized_twice(parent: &Checkpoint) {
+    if parent.config().dtype == Dtype::Quantized {
+        eprintln!(
+            "note: {} is quantized itself; what is quantized here are its weights as read, and 16 bits mean those",
+            parent.path().display()
+        );
+    }
+}
+
 /// Loads a model onto its device.
 pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
     let (device, kind) = device.open()?;
@@ -92,6 +107,11 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// As flags of another subcommand.
+    pub fn arguments(&self) -> impl Iterator<Item = String> {
+        self.data.iter().flat_map(|data| ["--data".to_string(), data.display().to_string()])
+    }
+
     /// Opens a task by name or path.
     pub fn task(&self, name: &str) -> criadero::Result<Task> {
         Task::open(name, Some(&self.data.clone().unwrap_or_else(assets)))

@@ -114,9 +114,10 @@ impl Plan {
             _ => {}
         }
         let budget = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(available).unwrap_or(u64::MAX);
-        let scoring = |name, networks, workers, cache| {
+        let quantized = space.as_ref().map_or(0, |space| space.formats().len());
+        let scoring = |name, networks, workers, cache, quantized| {
             let of = |chunk_tokens: usize| {
-                evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, word })
+                evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, quantized, word })
             };
             let largest = largest_that_fits(budget, MOST_TOKENS, of);
             Row { name, footprint: of(self.chunk_tokens), largest, unit: Unit::Tokens }
@@ -133,8 +134,8 @@ impl Plan {
         let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
         let parent = evaluation::weights(config, word);
         let rows = [
-            scoring("eval", 1, 1, 0),
-            scoring("search", 2, self.workers, self.cache << 20),
+            scoring("eval", 1, 1, 0, 0),
+            scoring("search", 2, self.workers, self.cache << 20, quantized),
             training("tune, instatune", Trained::Full, false, false, 0),
             training("tune, sandwich", Trained::Full, true, false, 0),
             training("tune, sandwich, recompute", Trained::Full, true, true, 0),

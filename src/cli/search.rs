@@ -24,13 +24,13 @@ use criadero::search::record::Front;
 use criadero::search::run::{Progress, Run};
 use criadero::search::settings::{Frozen, RunSettings, RunTask};
 use criadero::search::{Algorithm, PredictorKind, seeds};
-use criadero::space::{Constraint, Cost, Genome, SearchSpace};
+use criadero::space::{Constraint, Genome, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use super::eval::default_threads;
-use super::model::{DataArgs, DeviceArgs, load, open_checkpoint, open_space, versions};
+use super::model::{DataArgs, DeviceArgs, load, note_quantized_twice, open_checkpoint, open_space, versions};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
@@ -257,6 +257,9 @@ impl Search {
     fn run_local(&self, objectives: &[Objective], stored: Option<Frozen>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         let checkpoint = open_checkpoint(&self.model)?;
         let (space, card) = open_space(&self.space, &checkpoint)?;
+        if space.quantizes() {
+            note_quantized_twice(&checkpoint);
+        }
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;
         let mut packing = stored.as_ref().map_or(
@@ -511,7 +514,7 @@ impl Search {
 
     fn algorithm(&self, settings: &RunSettings) -> criadero::Result<Box<dyn Algorithm>> {
         let space = &settings.space;
-        let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+        let size = |genome: &Genome| space.size(genome);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let first = first_population(space, &settings.first_networks, self.population, &mut rng, size);
         Ok(match self.algorithm {

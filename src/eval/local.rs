@@ -11,11 +11,11 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::evaluator::{ChunkId, Evaluator, Outcome, Partial, Work};
 use super::packing::EvalSet;
-use super::population::{self, Hidden, KeptStates};
+use super::population::{self, Hidden, KeptStates, Place};
 use super::prefix_cache::{PrefixCache, half_layers};
 use crate::error::{Error, Result};
 use crate::model::{Llama, Reference};
-use crate::space::Genome;
+use crate::space::{Bits, Genome};
 
 /// Scores networks on this machine's CPU or GPU. libtorch leaks memory for every new thread that runs
 /// inference (tch-rs issue 125), so workers live as long as the evaluator.
@@ -31,7 +31,7 @@ pub struct LocalEvaluator {
     levels: usize,
 }
 
-type States = Mutex<PrefixCache<ChunkId, Hidden>>;
+type States = Mutex<PrefixCache<Place, Hidden>>;
 
 /// A chunk's work, and after how many half layers each its hidden states are kept, if at all.
 struct Task {
@@ -189,7 +189,7 @@ impl Worker {
                 parents.insert(id, population::reference(model, chunk)?);
             }
             let bytes = chunk.tree.len() as u64 * *token_bytes;
-            let kept = every.map(|every| KeptStates { cache, place: id, bytes, every });
+            let kept = every.map(|every| KeptStates { cache, place: (id, Bits::F16), bytes, every });
             population::walk(model, chunk, parents.get(&id), &genomes, kept.as_ref(), &mut report)
         }));
         // tch turns libtorch's exceptions into panics; they end the run with their message, not the worker.

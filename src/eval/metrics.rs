@@ -49,6 +49,11 @@ pub struct Estimate {
 }
 
 impl Metric {
+    /// What every task is reported by: accuracy, or perplexity where there is nothing to choose.
+    pub fn headline(scoring: Scoring) -> Metric {
+        if Metric::Accuracy.applies_to(scoring) { Metric::Accuracy } else { Metric::Perplexity }
+    }
+
     /// Whether larger is better.
     pub fn maximize(self) -> bool {
         matches!(self, Metric::Accuracy | Metric::AccNorm)

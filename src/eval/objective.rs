@@ -92,6 +92,12 @@ impl Objective {
         Ok(Objective { row, tasks })
     }
 
+    /// What a metric is called in objectives.
+    pub fn name_of(metric: Metric) -> &'static str {
+        let is = |row: &&Row| matches!(row.source, Source::Task(of) if of == metric);
+        TABLE.iter().find(is).map_or("score", |row| row.name)
+    }
+
     /// The unit of its values.
     pub fn unit(&self) -> &'static str {
         self.row.unit

@@ -1,5 +1,7 @@
 //! Many networks on one chunk: what they have in common from the first layer on is computed once.
 
+use std::collections::BTreeMap;
+
 use tch::Tensor;
 
 use super::ChunkId;
@@ -8,10 +10,13 @@ use super::packing::Chunk;
 use super::trie::{self, HalfLayers, Kept};
 use crate::error::Result;
 use crate::model::{Llama, Reference, TreeBatch};
-use crate::space::Genome;
+use crate::space::{Bits, Ends, Genome, HalfGene};
 
 /// Where a walk finds hidden states of earlier populations, and leaves its own.
-pub type KeptStates<'a> = Kept<'a, ChunkId, Hidden>;
+pub type KeptStates<'a> = Kept<'a, Place, Hidden>;
+
+/// What a hidden state belongs to: a chunk, and how its embedding is stored.
+pub type Place = (ChunkId, Bits);
 
 /// A hidden state (t, d). Clones share its memory; nothing writes to it.
 pub struct Hidden(Tensor);
@@ -37,13 +42,27 @@ pub fn walk(
     kept: Option<&KeptStates>,
     on_leaf: &mut dyn FnMut(usize, Outcome) -> bool,
 ) -> Result<()> {
-    genomes.iter().try_for_each(|genome| model.check(genome))?;
-    let forward = Forward { model, chunk, parent, batch: model.batch(&chunk.tree)? };
-    let mut score = |places: &[usize], hidden: &Hidden| {
-        let outcome = forward.score(&hidden.0);
-        places.iter().all(|&place| on_leaf(place, outcome.clone()))
-    };
-    tch::no_grad(|| trie::walk(&forward, genomes, kept, &mut score));
+    genomes.iter().try_for_each(|genome| model.prepare(genome))?;
+    let mut by_ends: BTreeMap<Ends, Vec<usize>> = BTreeMap::new();
+    for (place, genome) in genomes.iter().enumerate() {
+        by_ends.entry(genome.ends()).or_default().push(place);
+    }
+    for (ends, members) in by_ends {
+        let model = &model.with_ends(ends)?;
+        let forward = Forward { model, chunk, parent, batch: model.batch(&chunk.tree)? };
+        let mut go_on = true;
+        let mut score = |places: &[usize], hidden: &Hidden| {
+            let outcome = forward.score(&hidden.0);
+            go_on = places.iter().all(|&place| on_leaf(members[place], outcome.clone()));
+            go_on
+        };
+        let alike: Vec<Genome> = members.iter().map(|&place| genomes[place].clone()).collect();
+        let kept = kept.map(|kept| Kept { place: (kept.place.0, ends.embedding), ..*kept });
+        tch::no_grad(|| trie::walk(&forward, &alike, kept.as_ref(), &mut score));
+        if !go_on {
+            break;
+        }
+    }
     Ok(())
 }
 
@@ -69,10 +88,10 @@ impl HalfLayers for Forward<'_> {
         Hidden(self.model.embed(&self.batch))
     }
 
-    fn after(&self, level: usize, width: u32, before: &Hidden) -> Hidden {
+    fn after(&self, level: usize, half: HalfGene, before: &Hidden) -> Hidden {
         Hidden(match level.is_multiple_of(2) {
-            true => self.model.attend(level / 2, width, &before.0, &self.batch),
-            false => self.model.feed(level / 2, width, &before.0),
+            true => self.model.attend(level / 2, half, &before.0, &self.batch),
+            false => self.model.feed(level / 2, half, &before.0),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::prefix_cache::{PrefixCache, half_layers};
-use crate::space::Genome;
+use crate::space::{Genome, HalfGene};
 
 /// Something that computes half layers one by one: a model on a chunk of tokens, or a count of what that costs.
 pub trait HalfLayers {
@@ -15,8 +15,8 @@ pub trait HalfLayers {
     /// The state before the first half layer.
     fn first(&self) -> Self::State;
 
-    /// The state after half layer `level`, attention at even ones and MLP at odd ones, with `width` heads or channels.
-    fn after(&self, level: usize, width: u32, before: &Self::State) -> Self::State;
+    /// The state after half layer `level`, attention at even ones and MLP at odd ones.
+    fn after(&self, level: usize, half: HalfGene, before: &Self::State) -> Self::State;
 }
 
 /// Where a walk finds states of earlier walks, and leaves its own.
@@ -52,12 +52,12 @@ pub fn walk<H: HalfLayers, P: Hash + Eq + Copy>(
         .iter()
         .enumerate()
         .map(|(place, genome)| {
-            let widths = half_layers(genome);
-            let known = kept.and_then(|kept| kept.open().longest(kept.place, &widths));
-            Leaf { place, widths, known }
+            let halves = half_layers(genome);
+            let known = kept.and_then(|kept| kept.open().longest(kept.place, &halves));
+            Leaf { place, halves, known }
         })
         .collect();
-    leaves.sort_by(|a, b| a.widths.cmp(&b.widths));
+    leaves.sort_by(|a, b| a.halves.cmp(&b.halves));
     let mut walk = Walk { half_layers: half_layers_of, kept, on_leaf, stopped: false };
     let first = leaves.iter().any(|leaf| leaf.known.is_none()).then(|| half_layers_of.first());
     walk.descend(0, first, &mut leaves);
@@ -65,7 +65,7 @@ pub fn walk<H: HalfLayers, P: Hash + Eq + Copy>(
 
 struct Leaf<S> {
     place: usize,
-    widths: Vec<u32>,
+    halves: Vec<HalfGene>,
     /// The deepest state that an earlier walk left on the way to this leaf, and its level.
     known: Option<(usize, S)>,
 }
@@ -81,7 +81,7 @@ impl<H: HalfLayers, P: Hash + Eq + Copy> Walk<'_, H, P> {
     /// Visits the leaves of `group`, which all have this `state` before half layer `level`. It is there unless
     /// every one of them has a later state from an earlier walk.
     fn descend(&mut self, level: usize, state: Option<H::State>, group: &mut [Leaf<H::State>]) {
-        if group.first().is_none_or(|leaf| leaf.widths.len() == level) {
+        if group.first().is_none_or(|leaf| leaf.halves.len() == level) {
             let places: Vec<usize> = group.iter().map(|leaf| leaf.place).collect();
             if let Some(state) = &state {
                 self.stopped |= !places.is_empty() && !(self.on_leaf)(&places, state);
@@ -92,11 +92,11 @@ impl<H: HalfLayers, P: Hash + Eq + Copy> Walk<'_, H, P> {
         let mut state = state;
         let mut rest = group;
         while !rest.is_empty() && !self.stopped {
-            let width = rest[0].widths[level];
-            let count = rest.partition_point(|leaf| leaf.widths[level] <= width);
+            let half = rest[0].halves[level];
+            let count = rest.partition_point(|leaf| leaf.halves[level] <= half);
             let (branch, others) = std::mem::take(&mut rest).split_at_mut(count);
             rest = others;
-            let after = self.after(level, width, state.as_ref(), branch);
+            let after = self.after(level, half, state.as_ref(), branch);
             if rest.is_empty() {
                 state = None;
             }
@@ -108,7 +108,7 @@ impl<H: HalfLayers, P: Hash + Eq + Copy> Walk<'_, H, P> {
     fn after(
         &mut self,
         level: usize,
-        width: u32,
+        half: HalfGene,
         before: Option<&H::State>,
         branch: &mut [Leaf<H::State>],
     ) -> Option<H::State> {
@@ -120,13 +120,13 @@ impl<H: HalfLayers, P: Hash + Eq + Copy> Walk<'_, H, P> {
             return None;
         }
         let before = before.expect("kept for every leaf without a later state");
-        let after = self.half_layers.after(level, width, before);
+        let after = self.half_layers.after(level, half, before);
         // The last state is of no use to others: a network is asked for once.
         let wanted = |kept: &&Kept<'_, P, H::State>| {
-            (level + 1).is_multiple_of(kept.every) && level + 1 < branch[0].widths.len()
+            (level + 1).is_multiple_of(kept.every) && level + 1 < branch[0].halves.len()
         };
         if let Some(kept) = self.kept.filter(wanted) {
-            kept.open().insert(kept.place, &branch[0].widths[..=level], after.clone(), kept.bytes);
+            kept.open().insert(kept.place, &branch[0].halves[..=level], after.clone(), kept.bytes);
         }
         Some(after)
     }

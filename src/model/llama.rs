@@ -8,11 +8,11 @@
 use tch::{Device, Kind, Tensor};
 
 use super::low_rank::LowRanks;
+use super::quantized::{Matrix, QuantizedMatrices};
 use super::tree::{BlockAttention, RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName};
 use crate::error::{Error, Result};
-use crate::space::genome::FULL_BITS;
-use crate::space::{Gene, Genome};
+use crate::space::{Bits, Ends, Gene, Genome, HalfGene};
 
 /// Logits are computed for this many rows at a time, so that a float32 (rows, v) stays small. Part of
 /// what makes a score reproducible, so a constant.
@@ -32,6 +32,7 @@ pub struct Llama {
     head: Tensor,
     rope: RopeTable,
     low_rank: LowRanks,
+    quantized: QuantizedMatrices,
 }
 
 struct Layer {
@@ -95,7 +96,8 @@ impl Llama {
         let head = if config.shape.tied { embedding.shallow_clone() } else { read(TensorName::Head, kind)? };
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
         let rope = rope_table(&config, device);
-        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank: LowRanks::default() })
+        let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
+        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank, quantized })
     }
 
     /// The same weights for another thread: handles, no copies.
@@ -111,7 +113,26 @@ impl Llama {
             head: self.head.shallow_clone(),
             rope: RopeTable { cos: self.rope.cos.shallow_clone(), sin: self.rope.sin.shallow_clone() },
             low_rank: self.low_rank.share(),
+            quantized: self.quantized.clone(),
         }
+    }
+
+    /// The same layers between an embedding and an output matrix with the values that these bits store.
+    ///
+    /// # Errors
+    /// `Invalid` when one of them has a weight that is not finite.
+    pub fn with_ends(&self, ends: Ends) -> Result<Llama> {
+        let Ends { embedding, head } = ends;
+        let mut model = self.share();
+        if !embedding.is_full() {
+            model.embedding = self.quantized.of(Matrix::Embedding, &self.embedding, embedding)?;
+        }
+        if self.config.shape.tied {
+            model.head = model.embedding.shallow_clone();
+        } else if !head.is_full() {
+            model.head = self.quantized.of(Matrix::Head, &self.head, head)?;
+        }
+        Ok(model)
     }
 
     /// Runs with these adapters from now on: with W + scale · B · A for every matrix they name.
@@ -240,12 +261,62 @@ impl Llama {
                     expected,
                 ));
             }
-            if gene.bits != FULL_BITS {
-                let found = format!("{} bits", gene.bits);
-                return Err(Error::invalid(format!("genome, layer {layer}"), found, "unquantized weights"));
+            if let Some(problem) = self.config.shape.blocks_problem(*gene) {
+                return Err(Error::invalid(format!("genome, layer {layer}"), problem, "whole blocks, or 16 bits"));
+            }
+        }
+        if let Some(problem) = self.config.shape.ends_problem(genome.ends()) {
+            return Err(Error::invalid("genome", problem, "whole blocks, or 16 bits"));
+        }
+        if genome.is_quantized() && self.adapters().is_some() {
+            return Err(Error::invalid("genome", "quantized matrices with adapters beside them", "merged adapters"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a genome as [`Llama::check`] does, and makes its quantized matrices.
+    ///
+    /// # Errors
+    /// Also `Invalid` when a weight to quantize is not finite.
+    pub fn prepare(&self, genome: &Genome) -> Result<()> {
+        self.check(genome)?;
+        let d = self.hidden_size();
+        for (layer, gene) in genome.kept().filter(|(_, gene)| !gene.bits.is_full()) {
+            let Layer { attention, mlp } = &self.layers[layer];
+            let (q, f) = (i64::from(gene.heads) * self.config.shape.head_dim as i64, i64::from(gene.mlp));
+            let attention = attention
+                .iter()
+                .filter(|_| q > 0)
+                .flat_map(|attention| [(Matrix::Qkv(layer), &attention.qkv, d), (Matrix::O(layer), &attention.o, q)]);
+            let mlp = mlp.iter().filter(|_| f > 0).flat_map(|mlp| {
+                [
+                    (Matrix::Gate(layer), &mlp.gate, d),
+                    (Matrix::Up(layer), &mlp.up, d),
+                    (Matrix::Down(layer), &mlp.down, f),
+                ]
+            });
+            for (matrix, whole, row_len) in attention.chain(mlp) {
+                let _ = self.stored(matrix, whole, gene.bits, row_len)?;
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the quantized matrices that were made so far, beside the weights themselves.
+    pub fn quantized_bytes(&self) -> u64 {
+        self.quantized.bytes()
+    }
+
+    /// A matrix with the values it has when rows of `row_len` are stored in these bits, as wide as it can be.
+    fn stored(&self, matrix: Matrix, whole: &Tensor, bits: Bits, row_len: i64) -> Result<Tensor> {
+        match bits.stored(row_len as u64) {
+            Some(Bits::F16) | None => Ok(whole.shallow_clone()),
+            Some(bits) => self.quantized.of(matrix, whole, bits),
+        }
+    }
+
+    fn hidden_size(&self) -> i64 {
+        self.config.shape.hidden as i64
     }
 
     /// Token embeddings: (t, d).
@@ -253,27 +324,31 @@ impl Llama {
         self.embedding.index_select(0, &batch.tokens) // (t, d)
     }
 
-    /// The first half of a layer with its first `heads` query heads, residual included: (t, d) to (t, d).
-    /// No heads: the input itself.
-    pub fn attend(&self, layer: usize, heads: u32, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
-        match (&self.layers[layer].attention, heads) {
+    /// The first half of a layer with its first query heads, residual included: (t, d) to (t, d).
+    /// No heads: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
+    pub fn attend(&self, layer: usize, half: HalfGene, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+        match (&self.layers[layer].attention, half.width) {
             (None, _) | (_, 0) => hidden.shallow_clone(),
-            (Some(attention), heads) => {
-                let context = self.attention_context(layer, attention, heads, hidden, batch); // (t, h·e)
-                let o = prefix(&attention.o, 1, context.size()[1]); // (d, h·e)
+            (Some(attention), _) => {
+                let context = self.attention_context(layer, attention, half, hidden, batch); // (t, h·e)
+                let width = context.size()[1];
+                let o = self.stored(Matrix::O(layer), &attention.o, half.bits, width).expect(PREPARED);
+                let o = prefix(&o, 1, width); // (d, h·e)
                 self.low_rank.add_inputs(layer, LayerTensor::O, hidden.addmm(&context, &o.tr()), &context)
             }
         }
     }
 
-    /// The second half of a layer with its first `width` channels, residual included: (t, d) to (t, d).
-    /// No channels: the input itself.
-    pub fn feed(&self, layer: usize, width: u32, hidden: &Tensor) -> Tensor {
-        match (&self.layers[layer].mlp, width) {
+    /// The second half of a layer with its first channels, residual included: (t, d) to (t, d).
+    /// No channels: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
+    pub fn feed(&self, layer: usize, half: HalfGene, hidden: &Tensor) -> Tensor {
+        match (&self.layers[layer].mlp, half.width) {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(mlp), width) => {
-                let activation = self.mlp_activation(layer, mlp, width, hidden); // (t, f)
-                let down = prefix(&mlp.down, 1, i64::from(width)); // (d, f)
+                let activation = self.mlp_activation(layer, mlp, half, hidden); // (t, f)
+                let width = i64::from(width);
+                let down = self.stored(Matrix::Down(layer), &mlp.down, half.bits, width).expect(PREPARED);
+                let down = prefix(&down, 1, width); // (d, f)
                 self.low_rank.add_inputs(layer, LayerTensor::Down, hidden.addmm(&activation, &down.tr()), &activation)
             }
         }
@@ -281,7 +356,8 @@ impl Llama {
 
     /// Both halves of a layer.
     pub fn layer(&self, layer: usize, gene: Gene, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
-        self.feed(layer, gene.mlp, &self.attend(layer, gene.heads, hidden, batch))
+        let [attention, mlp] = gene.halves();
+        self.feed(layer, mlp, &self.attend(layer, attention, hidden, batch))
     }
 
     /// Logits, float32: (t, d) to (t, v).
@@ -359,15 +435,16 @@ impl Llama {
         &self,
         layer: usize,
         attention: &Attention,
-        heads: u32,
+        half: HalfGene,
         hidden: &Tensor,
         batch: &TreeBatch,
     ) -> Tensor {
         let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
-        let h = i64::from(heads);
+        let h = i64::from(half.width);
         let k = h / g;
         let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
-        let weight = prefix(&attention.qkv, 0, k * (g + 2) * e);
+        let qkv = self.stored(Matrix::Qkv(layer), &attention.qkv, half.bits, self.hidden_size()).expect(PREPARED);
+        let weight = prefix(&qkv, 0, k * (g + 2) * e);
         let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
         let qkv = self.low_rank.add_qkv(layer, qkv, &normed);
         let rotated = rotate(&qkv.narrow(2, 0, g + 1), batch); // (t, k, g + 1, e)
@@ -382,13 +459,15 @@ impl Llama {
     }
 
     /// SwiGLU before the down projection: (t, f).
-    fn mlp_activation(&self, layer: usize, mlp: &Mlp, width: u32, hidden: &Tensor) -> Tensor {
+    fn mlp_activation(&self, layer: usize, mlp: &Mlp, half: HalfGene, hidden: &Tensor) -> Tensor {
         let normed = self.rms_norm(hidden, &mlp.norm); // (t, d)
-        let project = |weight: &Tensor, name| {
-            let out = normed.matmul(&prefix(weight, 0, i64::from(width)).tr()); // (t, f)
+        let project = |matrix, weight: &Tensor, name| {
+            let weight = self.stored(matrix, weight, half.bits, self.hidden_size()).expect(PREPARED);
+            let out = normed.matmul(&prefix(&weight, 0, i64::from(half.width)).tr()); // (t, f)
             self.low_rank.add_outputs(layer, name, out, &normed)
         };
-        let (mut gate, up) = (project(&mlp.gate, LayerTensor::Gate), project(&mlp.up, LayerTensor::Up));
+        let mut gate = project(Matrix::Gate(layer), &mlp.gate, LayerTensor::Gate);
+        let up = project(Matrix::Up(layer), &mlp.up, LayerTensor::Up);
         // In place where no gradient needs what would be overwritten.
         if gate.requires_grad() { gate.silu() * up } else { gate.silu_().g_mul_(&up) }
     }
@@ -410,9 +489,9 @@ impl Llama {
     pub(super) fn head_contributions(&self, layer: usize, hidden: &Tensor, batch: &TreeBatch) -> Option<Tensor> {
         let attention = self.layers[layer].attention.as_ref()?;
         let e = self.config.shape.head_dim as i64;
-        let heads = self.config.genome.genes()[layer].heads;
-        let context = self.attention_context(layer, attention, heads, hidden, batch); // (t, h·e)
-        let norms: Vec<Tensor> = (0..i64::from(heads))
+        let [half, _] = self.config.genome.genes()[layer].halves();
+        let context = self.attention_context(layer, attention, half, hidden, batch); // (t, h·e)
+        let norms: Vec<Tensor> = (0..i64::from(half.width))
             .map(|head| {
                 let added = context.narrow(1, head * e, e).matmul(&attention.o.narrow(1, head * e, e).tr()); // (t, d)
                 added.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [1_i64].as_slice(), false) // (t)
@@ -424,8 +503,8 @@ impl Llama {
     /// What each MLP channel adds to the residual stream, |activation| · ‖its output column‖₂: (t, f).
     pub(super) fn channel_contributions(&self, layer: usize, hidden: &Tensor) -> Option<Tensor> {
         let mlp = self.layers[layer].mlp.as_ref()?;
-        let width = self.config.genome.genes()[layer].mlp;
-        let activation = self.mlp_activation(layer, mlp, width, hidden).to_kind(Kind::Float).abs(); // (t, f)
+        let [_, half] = self.config.genome.genes()[layer].halves();
+        let activation = self.mlp_activation(layer, mlp, half, hidden).to_kind(Kind::Float).abs(); // (t, f)
         let columns = mlp.down.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [0_i64].as_slice(), false); // (f)
         Some(activation * columns)
     }
@@ -495,6 +574,9 @@ impl Layer {
         Layer { attention, mlp }
     }
 }
+
+/// Why a quantized matrix is there.
+const PREPARED: &str = "`prepare` made it and would have refused weights that are not finite";
 
 /// The first rows or columns of a weight. The whole one is itself: the gradient of a part is first made in a whole of zeros.
 fn prefix(weight: &Tensor, dim: i64, len: i64) -> Tensor {

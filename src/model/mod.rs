@@ -2,6 +2,7 @@
 
 pub mod llama;
 mod low_rank;
+mod quantized;
 pub mod ranking;
 pub mod supernet;
 pub mod tree;

@@ -96,10 +96,11 @@ fn accumulate(model: &Llama, windows: &[Vec<u32>], batch: &TreeBatch, sums: &mut
     let genome = model.config().genome.clone();
     let mut hidden = model.embed(batch);
     for (layer, gene) in genome.genes().iter().enumerate() {
-        let attended = model.attend(layer, gene.heads, &hidden, batch); // (t, d)
+        let [heads, channels] = gene.halves();
+        let attended = model.attend(layer, heads, &hidden, batch); // (t, d)
         let heads = model.head_contributions(layer, &hidden, batch); // (t, h)
         let mlp = model.channel_contributions(layer, &attended); // (t, f)
-        let after = model.feed(layer, gene.mlp, &attended); // (t, d)
+        let after = model.feed(layer, channels, &attended); // (t, d)
         let mut first = 0;
         for window in windows {
             let len = window.len() as i64;

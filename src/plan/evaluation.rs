@@ -21,13 +21,15 @@ pub struct Scoring {
     pub networks: usize,
     /// Budget of the hidden states kept between populations, bytes.
     pub cache: u64,
+    /// Block types that matrices are quantized to: each keeps a copy with the values of its blocks.
+    pub quantized: usize,
     /// Bytes of a weight.
     pub word: u64,
 }
 
 /// What scoring needs of networks of this model.
 pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
-    let Scoring { chunk_tokens, workers, networks, cache, word } = scoring;
+    let Scoring { chunk_tokens, workers, networks, cache, quantized, word } = scoring;
     let shape = &config.shape;
     let [t, d, e, v] = [chunk_tokens, shape.hidden, shape.head_dim, shape.vocab].map(|size| size as u64);
     let (q, k, f) = ((shape.heads * shape.head_dim) as u64, shape.kv_heads as u64, shape.mlp as u64);
@@ -41,6 +43,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     let workers = workers as u64;
     Footprint::new([
         ("weights", weights(config, word)),
+        ("quantized copies", quantized as u64 * weights(config, word)),
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
         ("one half layer", workers * t * attention.max(mlp) * word),

@@ -50,7 +50,7 @@ impl Album {
             let caption = "Scores on items that the search never saw, each with one standard error. Two networks whose \
                            bars overlap by much are not known to differ; the paired difference in the table is the \
                            sharper test.";
-            let size = front(result, score, Against::Params, Some(run.evaluations))?;
+            let size = front(result, score, Against::size(result), Some(run.evaluations))?;
             add(format!("front{suffix}"), caption, size);
             if result.points.iter().any(|point| point.prefill_tps.is_some()) {
                 let caption = "The same scores against measured prefill throughput, which size alone does not predict.";

@@ -16,14 +16,43 @@ use crate::search::record::{Evaluations, Front, FrontPoint};
 pub enum Against {
     /// Parameters of the mathematical network.
     Params,
+    /// Bytes of the weights.
+    Bytes,
     /// Measured prefill throughput.
     Throughput,
 }
 
 impl Against {
+    /// The size that tells this front's networks apart: parameters say nothing of bits.
+    pub fn size(front: &Front) -> Against {
+        let quantized = front.points.iter().any(|point| point.genome.is_quantized());
+        if quantized { Against::Bytes } else { Against::Params }
+    }
+
+    /// A point's size as a whole number: its bytes, or else its parameters.
+    pub fn whole(self, point: &FrontPoint) -> u64 {
+        if self == Against::Bytes { point.weight_bytes } else { point.params }
+    }
+
+    /// That size as people read it.
+    pub fn text(self, point: &FrontPoint) -> String {
+        let size = self.whole(point) as f64;
+        if self == Against::Bytes { units::bytes(size) } else { units::count(size) }
+    }
+
+    /// The objective that it is, where there is one.
+    fn objective(self) -> Option<&'static str> {
+        match self {
+            Against::Params => Some("params"),
+            Against::Bytes => Some("weight_bytes"),
+            Against::Throughput => None,
+        }
+    }
+
     fn of(self, point: &FrontPoint) -> Option<f64> {
         match self {
             Against::Params => Some(point.params as f64),
+            Against::Bytes => Some(point.weight_bytes as f64),
             Against::Throughput => point.prefill_tps,
         }
     }
@@ -31,6 +60,7 @@ impl Against {
     fn axis(self) -> &'static str {
         match self {
             Against::Params => "parameters",
+            Against::Bytes => "bytes of the weights",
             Against::Throughput => "prefill throughput, tokens per second (measured)",
         }
     }
@@ -38,6 +68,7 @@ impl Against {
     fn tick(self, value: f64) -> String {
         match self {
             Against::Params => units::tick(value),
+            Against::Bytes => units::bytes_tick(value),
             Against::Throughput => units::thousands(value),
         }
     }
@@ -45,6 +76,7 @@ impl Against {
     fn word(self) -> &'static str {
         match self {
             Against::Params => "parameters",
+            Against::Bytes => "bytes",
             Against::Throughput => "throughput",
         }
     }
@@ -105,8 +137,8 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     let on = if task.is_empty() { String::new() } else { format!(" on {task}") };
     // Only accuracies can be compared with guessing.
     let chance = front.chance.get(score).copied().filter(|_| metric.starts_with("acc"));
-    let cloud = match (evaluated, against) {
-        (Some(evaluated), Against::Params) if score < front.chance.len() => cloud(evaluated, score),
+    let cloud = match (evaluated, against.objective()) {
+        (Some(evaluated), Some(size)) if score < front.chance.len() => cloud(evaluated, size, score),
         _ => Vec::new(),
     };
     let drawing = FrontDrawing {
@@ -131,13 +163,12 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     Picture::of(&drawing)
 }
 
-/// Parameters and search-split accuracy of every network that has both, scored on all items.
-fn cloud(evaluated: &Evaluations, task: usize) -> Vec<(f64, f64)> {
-    let Some(params) = evaluated.objectives.iter().position(|name| name == "params") else {
+/// Size and search-split accuracy of every network that has both, scored on all items.
+fn cloud(evaluated: &Evaluations, size: &str, task: usize) -> Vec<(f64, f64)> {
+    let Some(size) = evaluated.objectives.iter().position(|name| name == size) else {
         return Vec::new();
     };
-    let both =
-        evaluated.whole().filter_map(|row| Some((*row.objectives.get(params)?, *row.search_accuracy.get(task)?)));
+    let both = evaluated.whole().filter_map(|row| Some((*row.objectives.get(size)?, *row.search_accuracy.get(task)?)));
     both.filter(|(x, y)| x.abs() < style::BEYOND && y.abs() < style::BEYOND).collect()
 }
 

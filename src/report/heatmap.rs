@@ -3,12 +3,13 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use super::front::Against;
 use super::picture::{Canvas, Drawing, Drawn, Picture};
 use super::scale::Scale;
 use super::style::{self, HEADING, INK, MARGIN, MEDIUM, MUTED, SMALL, WIDTH, text};
-use super::units;
 use crate::error::{Error, Result};
 use crate::search::record::{Front, FrontPoint};
+use crate::space::Gene;
 
 /// Pixels of the cells' rows, however many.
 const ROWS: i32 = 460;
@@ -23,21 +24,29 @@ const TITLE: i32 = 32;
 /// Layer numbers, their name, the colour scale and its ticks.
 const FOOT: i32 = 128;
 
+/// A title, the parent's value, and the value of a layer.
+type Panel = (&'static str, usize, fn(&Gene) -> u32);
+
 struct Heatmap<'a> {
     front: &'a Front,
     /// The front, largest first.
     points: Vec<&'a FrontPoint>,
 }
 
-/// Points by size (rows) and layers (columns): query heads on the left, MLP width on the right, and the mean over the
-/// front below. Errors: the front is empty.
+/// Points by size (rows) and layers (columns): query heads on the left, then MLP width, and bits where there are
+/// quantized networks; the mean over the front below. Errors: the front is empty.
 pub fn heatmap(front: &Front) -> Result<Picture> {
     if front.points.is_empty() {
         return Err(Error::invalid("heat map of the front", "no points", "at least one"));
     }
     let mut points: Vec<&FrontPoint> = front.points.iter().collect();
-    points.sort_by_key(|point| (std::cmp::Reverse(point.params), point.id));
+    let size = Against::size(front);
+    points.sort_by_key(|point| (std::cmp::Reverse(size.whole(point)), point.id));
     Picture::of(&Heatmap { front, points })
+}
+
+fn points_are_quantized(points: &[&FrontPoint]) -> bool {
+    points.iter().any(|point| point.genome.is_quantized())
 }
 
 /// The distinct values of a front, ascending, the parent's among them.
@@ -142,20 +151,28 @@ impl Drawing for Heatmap<'_> {
             _ => format!("{points} networks of the front, largest above, and their mean below; darker is wider"),
         };
         style::heading(canvas, &title, &facts)?;
-        let wide = (WIDTH as i32 - NAMES - GAP - 2 * MARGIN) / 2;
-        let left = MARGIN + NAMES;
         let shape = &self.front.shape;
-        self.panel(canvas, left..left + wide, "query heads", shape.heads, |p, layer| p.genome.genes()[layer].heads)?;
-        let right = left + wide + GAP;
-        self.panel(canvas, right..right + wide, "MLP width", shape.mlp, |p, layer| p.genome.genes()[layer].mlp)?;
+        let mut panels: Vec<Panel> =
+            vec![("query heads", shape.heads, |gene| gene.heads), ("MLP width", shape.mlp, |gene| gene.mlp)];
+        if points_are_quantized(&self.points) {
+            panels.push(("bits", 16, |gene| if gene.is_dropped() { 0 } else { gene.bits.nominal() }));
+        }
+        let count = panels.len() as i32;
+        let wide = (WIDTH as i32 - NAMES - (count - 1) * GAP - 2 * MARGIN) / count;
+        let left = MARGIN + NAMES;
+        for (place, (title, full, of)) in (0..).zip(panels) {
+            let from = left + place * (wide + GAP);
+            self.panel(canvas, from..from + wide, title, full, |point, layer| of(&point.genome.genes()[layer]))?;
+        }
 
+        let size = Against::size(self.front);
         let names = text(SMALL, INK, HPos::Right, VPos::Center);
         let top = HEADING + TITLE;
         canvas.draw(&Text::new("id, size", (left - 8, HEADING), text(SMALL, MUTED, HPos::Right, VPos::Top)))?;
         for index in (0..points).step_by(stride(points, self.rows_height(), 19)) {
             let y = cell(index, points, self.rows_height());
             let point = self.points[index];
-            let name = format!("{}, {}", point.id, units::count(point.params as f64));
+            let name = format!("{}, {}", point.id, size.text(point));
             canvas.draw(&Text::new(name, (left - 8, top + (y.start + y.end) / 2), names.clone()))?;
         }
         if self.mean_height() > 0 {

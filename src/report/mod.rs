@@ -13,6 +13,7 @@ pub mod labels;
 pub mod legend;
 pub mod picture;
 pub mod probabilities;
+pub mod quantized;
 pub mod scale;
 pub mod smooth;
 pub mod style;

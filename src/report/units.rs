@@ -31,6 +31,14 @@ pub fn bytes(value: f64) -> String {
     }
 }
 
+/// Bytes as an axis writes them: `60 MB`, `62.5 MB`.
+pub fn bytes_tick(value: f64) -> String {
+    match prefixed(value) {
+        (_, "") => format!("{value} B"),
+        (scaled, prefix) => format!("{} {}B", tick(scaled), if prefix == "B" { "G" } else { prefix }),
+    }
+}
+
 /// A whole number with its thousands set apart: `1,234`.
 pub fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
@@ -98,6 +106,7 @@ mod tests {
         );
         assert_eq!([80e6, 82.5e6, 4.5e9, 1500.0, 0.25].map(tick), ["80M", "82.5M", "4.5B", "1.5k", "0.25"]);
         assert_eq!([269_030_016.0, 13_476_831_232.0, 12.0].map(bytes), ["269.0 MB", "13.48 GB", "12 B"]);
+        assert_eq!([60e6, 62.5e6, 4.5e9, 12.0].map(bytes_tick), ["60 MB", "62.5 MB", "4.5 GB", "12 B"]);
         assert_eq!(
             [0.0, 999.0, 1234.4, 1_234_567.0, -1000.0, -0.2].map(thousands),
             ["0", "999", "1,234", "1,234,567", "-1,000", "0"]

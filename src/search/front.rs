@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::pareto;
 use super::race::Dropped;
 use super::record::{Evaluation, Front, FrontPoint, HeldOut};
-use super::run::{Progress, Run, State, headline};
+use super::run::{Progress, Run, State};
 use super::scoring::{Part, Scores};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, Metric, Objective};
@@ -40,8 +40,7 @@ impl Run {
         let all: Vec<Vec<f64>> = scored.iter().map(|row| self.losses(row)).collect();
         let mut rows: Vec<&Evaluation> = pareto::non_dominated(&all).into_iter().map(|place| scored[place]).collect();
         let shape = *self.settings.space.shape();
-        let size = |genome: &Genome| Cost::of(&shape, genome).params;
-        rows.sort_by_key(|row| (size(&row.genome), row.id));
+        rows.sort_by_key(|row| (self.settings.space.size(&row.genome), row.id));
         let parent = self.settings.space.largest();
         let mut networks: Vec<Genome> = rows.iter().map(|row| row.genome.clone()).collect();
         if !networks.contains(&parent) {
@@ -92,9 +91,8 @@ impl Run {
         let parts = scores.split("held_out");
         let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&parts) {
-            let metric = headline(&scores.sets[part.set]);
-            let name = if metric == Metric::Accuracy { "accuracy" } else { "perplexity" };
-            metrics.push((format!("{name}:{}", task.name), metric, part));
+            let metric = Metric::headline(scores.sets[part.set].scoring);
+            metrics.push((format!("{}:{}", Objective::name_of(metric), task.name), metric, part));
         }
         for objective in &self.objectives {
             let Some(metric) = objective.metric() else { continue };
@@ -161,8 +159,8 @@ impl Run {
         }
     }
 
-    /// Hypervolume of held-out accuracy against parameters, both normalised; reference (chance, 1.05 x parent), ideal
-    /// (1, 0). Tasks without an accuracy are left out; without any the hypervolume is 0.
+    /// Hypervolume of held-out accuracy against size, both normalised; reference (chance, 1.05 x the unquantized parent),
+    /// ideal (1, 0). Size is parameters, or where networks are quantized the bytes of their weights. Tasks without an accuracy are left out; without any the hypervolume is 0.
     fn held_out_hypervolume(&self, points: &[FrontPoint], parent: &FrontPoint) -> f64 {
         let accuracies = |point: &FrontPoint| -> Vec<f64> {
             let tasks = self.settings.tasks.iter().zip(&point.held_out);
@@ -171,11 +169,12 @@ impl Run {
                 .map(|(task, score)| (1.0 - score.value) / (1.0 - task.chance))
                 .collect()
         };
+        let size = |genome: &Genome| self.settings.space.size(genome) as f64;
         let normalised: Vec<[f64; 2]> = points
             .iter()
             .filter_map(|point| {
                 let losses = accuracies(point);
-                let size = point.params as f64 / (1.05 * parent.params as f64);
+                let size = size(&point.genome) / (1.05 * size(&parent.genome.unquantized()));
                 (!losses.is_empty()).then(|| [losses.iter().sum::<f64>() / losses.len() as f64, size])
             })
             .collect();

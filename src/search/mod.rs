@@ -27,6 +27,7 @@ pub mod svr;
 
 pub mod evaluations;
 pub mod pick;
+pub mod quantized;
 pub mod record;
 
 mod front;

@@ -211,6 +211,8 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
+    use crate::space::Bits;
+
     /// Every kind of gene: depth that drops from the middle, lost halves, layers that may go, bits without 16.
     const EVERYTHING: &str = "
 shape: { layers: 6, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }
@@ -287,7 +289,7 @@ layers:
     #[test]
     fn erases_what_depth_drops_and_revives_it_with_choices() {
         let space = everything();
-        let deep = Genome::uniform(6, Gene { heads: 4, mlp: 128, bits: 8 });
+        let deep = Genome::uniform(6, Gene { heads: 4, mlp: 128, bits: Bits::Q8_0 });
         assert!(space.contains(&deep));
         let mut depths = BTreeSet::new();
         for seed in 0..100 {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
 
 pub use super::evaluations::{Evaluation, Evaluations};
+pub use super::quantized::{Change, QuantizedFront, QuantizedPoint};
 
 /// An objective as a column: its name, unit and direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use super::settings::{RunSettings, RunTask};
 use super::{Algorithm, AlgorithmState, Told};
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::eval::{EvalSet, Evaluator, Metric, Objective};
+use crate::eval::{EvalSet, Evaluator, Objective};
 use crate::space::Constraint;
 
 /// What `state.json` holds between populations.
@@ -235,9 +235,4 @@ impl Run {
         let row = format!("{header}{population},{networks},{:.3}\n", start.elapsed().as_secs_f64());
         file.write_all(row.as_bytes()).map_err(Error::io(&path))
     }
-}
-
-/// The metric every task is reported by: accuracy, or perplexity where there is nothing to choose.
-pub(super) fn headline(set: &EvalSet) -> Metric {
-    if Metric::Accuracy.applies_to(set.scoring) { Metric::Accuracy } else { Metric::Perplexity }
 }

@@ -3,7 +3,7 @@
 use super::journal::Journal;
 use super::race::Dropped;
 use super::record::Evaluation;
-use super::run::{Run, headline};
+use super::run::Run;
 use crate::error::Result;
 use crate::eval::{ChunkId, Contribution, EvalSet, ItemScore, Measured, Metric, Objective, Outcome};
 use crate::space::Genome;
@@ -116,7 +116,7 @@ impl Scores<'_> {
                 row.violation = violations.sum();
                 row.objectives = values;
                 for &part in &parts {
-                    let metric = headline(&self.sets[part.set]);
+                    let metric = Metric::headline(self.sets[part.set].scoring);
                     let contributions = self.contributions(genome, part, metric).unwrap_or_default();
                     row.items += contributions.len();
                     row.search_accuracy.push(metric.estimate(&contributions).value);

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::place::At;
-use super::shape::WEIGHT_BITS;
-use super::{Gene, ModelShape};
+use super::{Bits, Gene, ModelShape};
 use crate::error::Result;
 
 /// What one layer may be. Lists are ascending and without repeats; 0 loses that half of the layer.
@@ -15,8 +14,8 @@ pub struct LayerChoices {
     pub heads: Vec<u32>,
     /// MLP channels.
     pub mlp: Vec<u32>,
-    /// Bits of the weights.
-    pub bits: Vec<u8>,
+    /// How the weights are stored.
+    pub bits: Vec<Bits>,
 }
 
 impl LayerChoices {
@@ -60,12 +59,12 @@ impl LayerChoices {
 
     /// The widest choice.
     pub fn largest(&self) -> Gene {
-        self.nearest(Gene { heads: u32::MAX, mlp: u32::MAX, bits: u8::MAX })
+        self.nearest(Gene { heads: u32::MAX, mlp: u32::MAX, bits: Bits::F16 })
     }
 
     /// The narrowest choice.
     pub fn smallest(&self) -> Gene {
-        self.nearest(Gene { heads: 0, mlp: 0, bits: 0 })
+        self.nearest(Gene { heads: 0, mlp: 0, bits: Bits::Q2K })
     }
 }
 
@@ -93,11 +92,9 @@ pub(super) fn mlp(shape: &ModelShape, field: &str, list: At<Vec<At<u32>>>) -> Re
     list.ascending(field, |mlp| (mlp as usize > most).then(|| format!("width {mlp} is more than the parent's {most}")))
 }
 
-/// A checked list of bits.
-pub(super) fn bits(field: &str, list: At<Vec<At<u8>>>) -> Result<Vec<u8>> {
-    list.ascending(field, |bits| {
-        (!WEIGHT_BITS.contains(&bits)).then(|| format!("{bits} bits are not among {WEIGHT_BITS:?}"))
-    })
+/// A list of bits.
+pub(super) fn bits(field: &str, list: At<Vec<At<Bits>>>) -> Result<Vec<Bits>> {
+    list.ascending(field, |_| None)
 }
 
 /// A checked list of depths: at least one layer, no more than the parent has.
@@ -113,7 +110,7 @@ mod tests {
     use super::*;
 
     fn choices() -> LayerChoices {
-        LayerChoices { heads: vec![0, 6, 9], mlp: vec![0, 64], bits: vec![4, 16] }
+        LayerChoices { heads: vec![0, 6, 9], mlp: vec![0, 64], bits: vec![Bits::Q4_0, Bits::F16] }
     }
 
     #[test]
@@ -129,14 +126,20 @@ mod tests {
         );
         assert!(choices().genes().iter().all(|&gene| choices().contains(gene)));
         assert!(!choices().contains(Gene::new(3, 64)));
-        assert!(!LayerChoices { heads: vec![0], mlp: vec![64], bits: vec![16] }.contains(Gene::DROPPED));
+        assert!(!LayerChoices { heads: vec![0], mlp: vec![64], bits: vec![Bits::F16] }.contains(Gene::DROPPED));
     }
 
     #[test]
     fn takes_the_nearest_choice_and_the_larger_of_two() {
-        assert_eq!(choices().nearest(Gene { heads: 3, mlp: 31, bits: 10 }), Gene { heads: 6, mlp: 0, bits: 16 });
-        assert_eq!(choices().nearest(Gene { heads: 2, mlp: 32, bits: 9 }), Gene { heads: 0, mlp: 64, bits: 4 });
+        assert_eq!(
+            choices().nearest(Gene { heads: 3, mlp: 31, bits: Bits::F16 }),
+            Gene { heads: 6, mlp: 0, bits: Bits::F16 }
+        );
+        assert_eq!(
+            choices().nearest(Gene { heads: 2, mlp: 32, bits: Bits::Q8_0 }),
+            Gene { heads: 0, mlp: 64, bits: Bits::Q4_0 }
+        );
         assert_eq!(choices().largest(), Gene::new(9, 64));
-        assert_eq!(choices().smallest(), Gene { heads: 0, mlp: 0, bits: 4 });
+        assert_eq!(choices().smallest(), Gene { heads: 0, mlp: 0, bits: Bits::Q4_0 });
     }
 }

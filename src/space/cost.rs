@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gene, Genome, ModelShape};
+use super::{Bits, Ends, Gene, Genome, ModelShape};
 
 /// Context length at which [`Cost::macs`] counts attention.
 pub const MACS_CONTEXT: u64 = 1024;
@@ -10,9 +10,6 @@ pub const MACS_CONTEXT: u64 = 1024;
 /// Width of the all-zero MLP that stands in for an absent one beside attention: llama.cpp would drop
 /// such a layer's attention, and 32 is one ggml block.
 pub const FILLER_MLP: u32 = 32;
-
-/// Elements in one block of ggml's Q8_0 and Q4_0.
-const GGML_BLOCK: u64 = 32;
 
 /// Sizes of one network.
 ///
@@ -24,9 +21,9 @@ pub struct Cost {
     /// Parameters of the mathematical network: embedding, layers, norms, and the output matrix
     /// unless it is the embedding.
     pub params: u64,
-    /// Bytes of the tensors of the GGUF it exports to, fillers included: norms F32; embedding and
-    /// output F16; matrices F16, Q8_0 or Q4_0 for 16, 8 or 4 bits, where the row length allows blocks
-    /// of 32, else F16. The header, padding and a table of rope factors are not counted.
+    /// Bytes of the tensors of the GGUF it exports to, fillers included: norms F32, matrices in blocks of
+    /// their [`Bits`] with scales, where a row holds no whole ones as llama.cpp falls back ([`Bits::stored`]).
+    /// The header, padding and a table of rope factors are not counted.
     pub weight_bytes: u64,
     /// Bytes of keys and values per token of context, 16 bits each.
     pub kv_bytes: u64,
@@ -55,7 +52,7 @@ impl Cost {
         let output = if shape.tied { 0 } else { embedding };
         Cost {
             params: saturate(embedding + output + norms + weights),
-            weight_bytes: saturate(2 * (embedding + output) + gguf_layer_bytes(shape, genome)),
+            weight_bytes: saturate(ends_bytes(shape, genome.ends()) + gguf_layer_bytes(shape, genome)),
             kv_bytes: saturate(2 * kv_width),
             macs: saturate(weights + attention + embedding),
         }
@@ -86,6 +83,12 @@ pub fn gguf_layers(shape: &ModelShape, genome: &Genome) -> Vec<(usize, Gene)> {
         }
     }
     layers
+}
+
+/// Bytes of the embedding, and of the output matrix where it is another.
+fn ends_bytes(shape: &ModelShape, ends: Ends) -> u128 {
+    let matrix = Matrix { rows: shape.vocab as u128, columns: shape.hidden as u128 };
+    matrix.bytes(ends.embedding) + if shape.tied { 0 } else { matrix.bytes(ends.head) }
 }
 
 /// Bytes of all tensors between the embedding and the output, the final norm included.
@@ -144,14 +147,10 @@ impl Matrix {
         self.rows * self.columns
     }
 
-    /// ggml's blocks lie along a row: Q8_0 is 32 bytes and an F16 scale, Q4_0 is 16 and one.
-    fn bytes(&self, bits: u8) -> u128 {
-        let block = u128::from(GGML_BLOCK);
-        match bits {
-            8 if self.columns.is_multiple_of(block) => self.elements() / block * 34,
-            4 if self.columns.is_multiple_of(block) => self.elements() / block * 18,
-            _ => self.elements() * 2,
-        }
+    /// ggml's blocks lie along a row. One that holds no whole blocks, which only a filler can have, stays F16.
+    fn bytes(&self, bits: Bits) -> u128 {
+        let row_len = u64::try_from(self.columns).unwrap_or(u64::MAX);
+        bits.stored(row_len).unwrap_or(Bits::F16).bytes(self.elements())
     }
 }
 
@@ -221,14 +220,16 @@ mod tests {
         let layer = 884_736 + 2_654_208;
         assert_eq!(parent - cost(&SMOLLM2, "9x1536*29:9x1536@8").weight_bytes, 2 * layer - layer / 32 * 34);
         assert_eq!(parent - cost(&SMOLLM2, "9x1536*29:9x1536@4").weight_bytes, 2 * layer - layer / 32 * 18);
-        // Width 1000 is no multiple of 32: the rows of ffn_down (576 of them) stay F16.
-        let (narrow, gate_and_up) = (576 * 1000, 2 * 1000 * 576);
-        let whole = cost(&SMOLLM2, "9x1536*29:-").weight_bytes;
-        let attention = 884_736 / 32 * 34;
-        assert_eq!(
-            cost(&SMOLLM2, "9x1536*29:9x1000@8").weight_bytes - whole,
-            2 * 4 * 576 + attention + gate_and_up / 32 * 34 + 2 * narrow
-        );
+        assert_eq!(parent - cost(&SMOLLM2, "9x1536*29:9x1536@q4_1").weight_bytes, 2 * layer - layer / 32 * 20);
+        // Rows of 576 are no blocks of 256, those of 1536 are: gate, up and attention fall back to Q8_0, down does not.
+        let down = 576 * 1536;
+        let q6_k = cost(&SMOLLM2, "9x1536*29:9x1536@q6_k").weight_bytes;
+        assert_eq!(parent - q6_k, 2 * layer - (layer - down) / 32 * 34 - down / 256 * 210);
+        let embedding = 576 * 49_152;
+        assert_eq!(parent - cost(&SMOLLM2, "E@8:9x1536*30").weight_bytes, 2 * embedding - embedding / 32 * 34);
+        let apart = ModelShape { tied: false, ..SMOLLM2 };
+        assert_eq!(cost(&apart, "9x1536*30:H@8").weight_bytes, parent + embedding / 32 * 34);
+        assert_eq!(cost(&SMOLLM2, "E@4:9x1536@4*30").params, 134_515_008, "bits are no parameters");
     }
 
     #[test]

@@ -85,12 +85,12 @@ pub(super) mod tests {
 
     /// Spaces in which depth, zeros, bits and overrides meet in every way, with their drop orders.
     pub fn small_spaces() -> Vec<SearchSpace> {
-        let shape = "shape: { layers: 3, hidden: 8, heads: 4, kv_heads: 2, head_dim: 2, mlp: 4, vocab: 9 }\n";
+        let shape = "shape: { layers: 3, hidden: 32, heads: 4, kv_heads: 2, head_dim: 16, mlp: 32, vocab: 9 }\n";
         let texts = [
             "depth: [3]\nheads: [4]\nmlp: [4]\n",
             "depth: [1, 2, 3]\nheads: [2, 4]\nmlp: [2, 4]\n",
-            "depth: [1, 3]\nheads: [0, 4]\nmlp: [4]\nbits: [4, 16]\n",
-            "depth: [1, 2, 3]\nheads: [0, 4]\nmlp: [0, 4]\nbits: [8, 16]\nlayers: { 0: { heads: [2, 4] } }\n",
+            "depth: [1, 3]\nheads: [0, 4]\nmlp: [32]\nbits: [4, 16]\nembedding_bits: 8\n",
+            "depth: [1, 2, 3]\nheads: [0, 4]\nmlp: [0, 32]\nbits: [q4_1, 8, 16]\nlayers: { 0: { heads: [2, 4] } }\n",
             "depth: [1, 2]\nheads: [0, 4]\nmlp: [0, 4]\nlayers: { 0: { heads: [4] } }\n",
             "depth: [2, 3]\nheads: [0, 4]\nmlp: [0, 2, 4]\nlayers: { 1: { mlp: [4] } }\n",
             "depth: [1, 3]\nheads: [0, 2, 4]\nmlp: [0, 4]\nlayers: { 0: { mlp: [4] }, 1: { mlp: [2, 3] } }\n",

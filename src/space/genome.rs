@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Bits;
 use crate::error::{Error, Result};
-
-/// Bits of a weight that was not quantized.
-pub const FULL_BITS: u8 = 16;
 
 /// One layer's choice. `{heads: 0, mlp: 0}` is a dropped layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,17 +15,47 @@ pub struct Gene {
     pub heads: u32,
     /// MLP channels kept: the first ones of the supernet.
     pub mlp: u32,
-    /// Bits of the layer's weights; 16 is unquantized.
-    pub bits: u8,
+    /// How the layer's matrices are stored.
+    pub bits: Bits,
+}
+
+/// One half of a layer's gene: what its attention or its MLP depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HalfGene {
+    /// Query heads or MLP channels kept.
+    pub width: u32,
+    /// How its matrices are stored; unquantized where there are none.
+    pub bits: Bits,
+}
+
+/// How what lies before and behind the layers is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ends {
+    /// The embedding, and the output matrix where it is the same.
+    pub embedding: Bits,
+    /// The output matrix; unquantized where it is the embedding.
+    pub head: Bits,
+}
+
+impl Default for Ends {
+    /// Unquantized.
+    fn default() -> Ends {
+        Ends { embedding: Bits::F16, head: Bits::F16 }
+    }
 }
 
 impl Gene {
     /// A layer that is not there. Its bits say nothing, so they are fixed.
-    pub const DROPPED: Gene = Gene { heads: 0, mlp: 0, bits: FULL_BITS };
+    pub const DROPPED: Gene = Gene { heads: 0, mlp: 0, bits: Bits::F16 };
 
     /// An unquantized layer.
     pub fn new(heads: u32, mlp: u32) -> Gene {
-        Gene { heads, mlp, bits: FULL_BITS }
+        Gene { heads, mlp, bits: Bits::F16 }
+    }
+
+    /// Attention and MLP.
+    pub fn halves(&self) -> [HalfGene; 2] {
+        [self.heads, self.mlp].map(|width| HalfGene { width, bits: if width == 0 { Bits::F16 } else { self.bits } })
     }
 
     /// Whether the layer is gone.
@@ -40,7 +68,8 @@ impl Gene {
 /// dropped it. Two genomes are equal exactly when they are the same network.
 ///
 /// Its text form is one line: layers from the input on, joined by `:`, each `HEADSxMLP`, with `@BITS`
-/// when quantized, `-` for a dropped layer, and `*N` for N equal layers in a row.
+/// when quantized, `-` for a dropped layer, and `*N` for N equal layers in a row. A quantized embedding is `E@BITS`
+/// before them, a quantized output matrix `H@BITS` behind them.
 ///
 /// ```
 /// use criadero::space::{Gene, Genome};
@@ -48,19 +77,46 @@ impl Gene {
 /// assert_eq!(genome.genes().len(), 4);
 /// assert_eq!(genome.depth(), 3);
 /// assert_eq!(genome.to_string(), "9x1536*2:-:6x768@8");
+/// assert_eq!("E@8:9x1536@q4_1*30".parse::<Genome>()?.depth(), 30);
 /// # Ok::<(), criadero::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Genome {
     genes: Vec<Gene>,
+    ends: Ends,
 }
 
 impl Genome {
-    /// The canonical genome of these genes.
+    /// The canonical genome of these genes, its ends unquantized.
     pub fn new(genes: impl IntoIterator<Item = Gene>) -> Genome {
         let canonical = |gene: Gene| if gene.is_dropped() { Gene::DROPPED } else { gene };
-        Genome { genes: genes.into_iter().map(canonical).collect() }
+        Genome { genes: genes.into_iter().map(canonical).collect(), ends: Ends::default() }
+    }
+
+    /// The same layers between these ends.
+    pub fn with_ends(self, ends: Ends) -> Genome {
+        Genome { ends, ..self }
+    }
+
+    /// How what lies before and behind the layers is stored.
+    pub fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// The same widths with everything unquantized.
+    pub fn unquantized(&self) -> Genome {
+        Genome::new(self.genes.iter().map(|gene| Gene { bits: Bits::F16, ..*gene }))
+    }
+
+    /// The same widths with every layer in these bits.
+    pub fn in_bits(&self, bits: Bits) -> Genome {
+        Genome::new(self.genes.iter().map(|gene| Gene { bits, ..*gene })).with_ends(self.ends)
+    }
+
+    /// Whether any matrix is quantized.
+    pub fn is_quantized(&self) -> bool {
+        self.ends != Ends::default() || self.genes.iter().any(|gene| !gene.bits.is_full())
     }
 
     /// Every layer alike.
@@ -86,6 +142,10 @@ impl Genome {
 
 impl fmt::Display for Genome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ends { embedding, head } = self.ends;
+        if !embedding.is_full() {
+            write!(f, "{EMBEDDING}{embedding}:")?;
+        }
         for (run, genes) in self.genes.chunk_by(|a, b| a == b).enumerate() {
             if run > 0 {
                 f.write_str(":")?;
@@ -93,16 +153,24 @@ impl fmt::Display for Genome {
             let gene = genes[0];
             match gene {
                 Gene::DROPPED => f.write_str("-")?,
-                Gene { heads, mlp, bits: FULL_BITS } => write!(f, "{heads}x{mlp}")?,
+                Gene { heads, mlp, bits: Bits::F16 } => write!(f, "{heads}x{mlp}")?,
                 Gene { heads, mlp, bits } => write!(f, "{heads}x{mlp}@{bits}")?,
             }
             if genes.len() > 1 {
                 write!(f, "*{}", genes.len())?;
             }
         }
+        if !head.is_full() {
+            write!(f, ":{HEAD}{head}")?;
+        }
         Ok(())
     }
 }
+
+/// Before the bits of the embedding.
+const EMBEDDING: &str = "E@";
+/// Before the bits of the output matrix.
+const HEAD: &str = "H@";
 
 /// More layers than any model has: a guard against `1x1*4000000000`.
 const MAX_LAYERS: usize = 65_536;
@@ -111,15 +179,29 @@ impl FromStr for Genome {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Genome> {
-        let mut genes = Vec::new();
-        for run in text.trim().split(':') {
-            let wrong = || {
-                Error::invalid(
-                    "genome",
-                    format!("`{run}` in `{text}`"),
-                    "layers such as `9x1536`, `6x768@8*4` or `-`, joined by `:`",
-                )
-            };
+        let wrong = |run: &str| {
+            Error::invalid(
+                "genome",
+                format!("`{run}` in `{text}`"),
+                "layers such as `9x1536`, `6x768@8*4` or `-`, joined by `:`",
+            )
+        };
+        let bits_of = |run: &str, bits: &str| bits.parse::<Bits>().map_err(|_| wrong(run));
+        let (mut genes, mut ends) = (Vec::new(), Ends::default());
+        let runs: Vec<&str> = text.trim().split(':').collect();
+        for (place, &run) in runs.iter().enumerate() {
+            let wrong = || wrong(run);
+            match (run.strip_prefix(EMBEDDING), run.strip_prefix(HEAD)) {
+                (Some(bits), _) if place == 0 && runs.len() > 1 => {
+                    ends.embedding = bits_of(run, bits)?;
+                    continue;
+                }
+                (_, Some(bits)) if place > 0 && place + 1 == runs.len() => {
+                    ends.head = bits_of(run, bits)?;
+                    continue;
+                }
+                _ => {}
+            }
             let (gene, count) = run.split_once('*').unwrap_or((run, "1"));
             let count: usize = count.parse().map_err(|_| wrong())?;
             if count == 0 || genes.len() + count > MAX_LAYERS {
@@ -128,16 +210,18 @@ impl FromStr for Genome {
             let gene = match gene {
                 "-" => Gene::DROPPED,
                 _ => {
-                    let (sizes, bits) =
-                        gene.split_once('@').map_or((gene, Ok(FULL_BITS)), |(sizes, bits)| (sizes, bits.parse()));
+                    let (sizes, bits) = gene.split_once('@').unwrap_or((gene, "16"));
                     let (heads, mlp) = sizes.split_once('x').ok_or_else(wrong)?;
                     let number = |digits: &str| digits.parse::<u32>().map_err(|_| wrong());
-                    Gene { heads: number(heads)?, mlp: number(mlp)?, bits: bits.map_err(|_| wrong())? }
+                    Gene { heads: number(heads)?, mlp: number(mlp)?, bits: bits_of(run, bits)? }
                 }
             };
             genes.extend(std::iter::repeat_n(gene, count));
         }
-        Ok(Genome::new(genes))
+        match genes.is_empty() {
+            true => Err(wrong(text)),
+            false => Ok(Genome::new(genes).with_ends(ends)),
+        }
     }
 }
 
@@ -161,7 +245,7 @@ mod tests {
 
     #[test]
     fn equals_whatever_dropped_a_layer() {
-        let by_zero = Genome::new([Gene::new(3, 64), Gene { heads: 0, mlp: 0, bits: 4 }]);
+        let by_zero = Genome::new([Gene::new(3, 64), Gene { heads: 0, mlp: 0, bits: Bits::Q4_0 }]);
         let by_depth = Genome::new([Gene::new(3, 64), Gene::DROPPED]);
         assert_eq!(by_zero, by_depth);
         assert_eq!(by_zero.to_string(), "3x64:-");
@@ -169,16 +253,32 @@ mod tests {
 
     #[test]
     fn reads_its_own_text() {
-        for text in ["9x1536*30", "0x64:3x0:-*2:3x64@4", "-"] {
+        for text in ["9x1536*30", "0x64:3x0:-*2:3x64@4", "-", "E@8:3x64@q4_1*2:-:H@q6_k", "E@4:3x64"] {
             assert_eq!(text.parse::<Genome>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn rejects_text_that_is_no_genome() {
-        for text in
-            ["", "9", "9x", "x9", "9x1536*0", "9x1536@", "9x1536*99999999999", "9x1536::9x1536", "-1x4", "1x1*70000"]
-        {
+        for text in [
+            "",
+            "9",
+            "9x",
+            "x9",
+            "9x1536*0",
+            "9x1536@",
+            "9x1536@5",
+            "9x1536*99999999999",
+            "9x1536::9x1536",
+            "-1x4",
+            "1x1*70000",
+            "E@8",
+            "E@8:H@8",
+            "E@5:1x1",
+            "1x1:E@8",
+            "H@8:1x1",
+            "1x1:H@",
+        ] {
             let error = text.parse::<Genome>().unwrap_err().to_string();
             assert!(error.starts_with("genome: found"), "{text}: {error}");
         }

@@ -1,5 +1,6 @@
 //! Search spaces and genomes: pure values, no tensors, no input or output but YAML text.
 
+pub mod bits;
 mod choices;
 pub mod constraint;
 pub mod cost;
@@ -12,8 +13,9 @@ pub mod shape;
 pub mod shipped;
 mod yaml;
 
+pub use bits::Bits;
 pub use constraint::{Bound, Constraint};
 pub use cost::{Cost, gguf_layers};
-pub use genome::{Gene, Genome};
+pub use genome::{Ends, Gene, Genome, HalfGene};
 pub use search_space::{DropRule, LayerChoices, SearchSpace};
 pub use shape::ModelShape;

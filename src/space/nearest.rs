@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Cost, Gene, Genome, LayerChoices, SearchSpace};
+use super::{Bits, Cost, Gene, Genome, LayerChoices, SearchSpace};
 
 impl SearchSpace {
     /// The member of the space nearest to any genome: of all depths with the nearest choice in each
@@ -41,7 +41,7 @@ impl SearchSpace {
     pub fn uniform_ladder(&self) -> Vec<Genome> {
         let heads = offered(self.layers(), |layer| &layer.heads);
         let mlp = offered(self.layers(), |layer| &layer.mlp);
-        let bits: Vec<u8> =
+        let bits: Vec<Bits> =
             self.layers().iter().flat_map(|layer| &layer.bits).copied().collect::<BTreeSet<_>>().into_iter().collect();
         let halves_kept: Vec<LayerChoices> = self.layers().iter().map(without_zeros).collect();
         let mut rungs = Vec::new();
@@ -98,7 +98,7 @@ mod tests {
             for network in enumerate(&space).1 {
                 assert_eq!(space.repair(&network), network, "{space:?}");
             }
-            for stranger in ["9x9@5*3", "-*3", "-:1x1:-", "0x4:4x0:1x1", "4x4", "4294967295x4294967295*9"] {
+            for stranger in ["9x9@q5_0*3", "-*3", "-:1x1:-", "0x4:4x0:1x1", "4x4", "4294967295x4294967295*9"] {
                 let repaired = space.repair(&stranger.parse().unwrap());
                 assert!(space.contains(&repaired), "{stranger} became {repaired} in {space:?}");
             }
@@ -111,7 +111,7 @@ mod tests {
             .with_drop_order(&[2, 1, 0, 3])
             .unwrap();
         let repaired = |text: &str| space.repair(&text.parse().unwrap()).to_string();
-        assert_eq!(repaired("3x70@9*4"), "4x64@4*4");
+        assert_eq!(repaired("3x70@q5_0*4"), "4x64@4*4");
         assert_eq!(repaired("4x128*2:-:4x128"), "4x128*2:-:4x128");
         // Layer 1 goes second: bringing it back at its narrowest changes less than dropping layer 2 whole.
         assert_eq!(repaired("4x128:-:4x128*2"), "4x128:2x64:4x128*2");

@@ -1,11 +1,13 @@
 //! A search space: which genomes there are.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 pub use super::choices::LayerChoices;
 use super::place::{At, Place};
-use super::{Constraint, Gene, Genome, ModelShape, choices};
+use super::{Bits, Constraint, Cost, Ends, Gene, Genome, ModelShape, choices};
 use crate::error::{Error, Result};
 
 /// Which layers go first when depth shrinks.
@@ -34,6 +36,7 @@ pub struct SearchSpace {
     /// All layers; a depth drops a prefix.
     pub(super) drop_order: Vec<usize>,
     pub(super) layers: Vec<LayerChoices>,
+    pub(super) ends: Ends,
     pub(super) constraints: Vec<Constraint>,
     pub(super) places: Places,
 }
@@ -44,6 +47,7 @@ pub(super) struct Places {
     /// In the order of [`ModelShape::fields`].
     pub shape: [Place; 8],
     pub depth: Place,
+    pub bits: Place,
 }
 
 impl PartialEq for Places {
@@ -65,6 +69,20 @@ impl SearchSpace {
             return Err(self.places.depth.wrong("depth", reason));
         }
         Ok(self)
+    }
+
+    /// The space, unless one of its networks has matrices whose rows are no whole blocks of its bits.
+    pub(super) fn in_blocks(self) -> Result<SearchSpace> {
+        let genes = self
+            .layers
+            .iter()
+            .enumerate()
+            .flat_map(|(layer, choices)| choices.genes().into_iter().map(move |gene| (layer, gene)));
+        let problem = |(layer, gene)| Some(format!("layer {layer}: {}", self.shape.blocks_problem(gene)?));
+        match genes.filter_map(problem).next().or_else(|| self.shape.ends_problem(self.ends)) {
+            Some(problem) => Err(self.places.bits.wrong("bits", problem)),
+            None => Ok(self),
+        }
     }
 
     /// The same space, dropping layers in this order (the first entry goes first) when depth shrinks.
@@ -156,6 +174,29 @@ impl SearchSpace {
         &self.layers
     }
 
+    /// The block types that matrices of its networks are stored in.
+    pub fn formats(&self) -> BTreeSet<Bits> {
+        let layers = self.layers.iter().flat_map(|layer| layer.bits.iter().copied());
+        layers.chain([self.ends.embedding, self.ends.head]).filter(|bits| !bits.is_full()).collect()
+    }
+
+    /// Whether any of its networks is quantized.
+    pub fn quantizes(&self) -> bool {
+        !self.formats().is_empty()
+    }
+
+    /// What networks of this space are called large or small by: parameters, or the bytes of their weights where any is
+    /// quantized.
+    pub fn size(&self, genome: &Genome) -> u64 {
+        let cost = Cost::of(&self.shape, genome);
+        if self.quantizes() { cost.weight_bytes } else { cost.params }
+    }
+
+    /// How all its networks store what lies before and behind the layers.
+    pub fn ends(&self) -> Ends {
+        self.ends
+    }
+
     /// The hard constraints, in the order they were written.
     pub fn constraints(&self) -> &[Constraint] {
         &self.constraints
@@ -167,7 +208,7 @@ impl SearchSpace {
         for layer in self.kept_at(depth) {
             genes[layer] = gene(layer);
         }
-        Genome::new(genes)
+        Genome::new(genes).with_ends(self.ends)
     }
 
     /// The widest network.
@@ -196,6 +237,7 @@ impl SearchSpace {
         // A smaller depth asks less of the other layers, and the smallest is the one expressed.
         let depth = self.depth_of(genome);
         genes.len() == self.shape.layers
+            && genome.ends() == self.ends
             && self.dropped_at(depth).iter().all(|&layer| genes[layer].is_dropped())
             && self.kept_at(depth).into_iter().all(|layer| self.layers[layer].contains(genes[layer]))
     }
@@ -219,13 +261,35 @@ struct Resolved {
     drop: DropRule,
     drop_order: Vec<usize>,
     layers: Vec<LayerChoices>,
+    #[serde(default = "unquantized", skip_serializing_if = "is_full")]
+    embedding_bits: Bits,
+    #[serde(default = "unquantized", skip_serializing_if = "is_full")]
+    head_bits: Bits,
     constraints: Vec<Constraint>,
+}
+
+fn unquantized() -> Bits {
+    Bits::F16
+}
+
+fn is_full(bits: &Bits) -> bool {
+    bits.is_full()
 }
 
 impl From<SearchSpace> for Resolved {
     fn from(space: SearchSpace) -> Resolved {
-        let SearchSpace { shape, depths, drop, drop_order, layers, constraints, places: _ } = space;
-        Resolved { shape, depth: depths, drop, drop_order, layers, constraints }
+        let SearchSpace { shape, depths, drop, drop_order, layers, ends, constraints, places: _ } = space;
+        let Ends { embedding, head } = ends;
+        Resolved {
+            shape,
+            depth: depths,
+            drop,
+            drop_order,
+            layers,
+            embedding_bits: embedding,
+            head_bits: head,
+            constraints,
+        }
     }
 }
 
@@ -233,7 +297,7 @@ impl TryFrom<Resolved> for SearchSpace {
     type Error = Error;
 
     fn try_from(resolved: Resolved) -> Result<SearchSpace> {
-        let Resolved { shape, depth, drop, drop_order, layers, constraints } = resolved;
+        let Resolved { shape, depth, drop, drop_order, layers, embedding_bits, head_bits, constraints } = resolved;
         if let Some((field, reason)) = shape.problem() {
             return Err(Place::default().wrong(format!("shape.{field}"), reason));
         }
@@ -256,10 +320,11 @@ impl TryFrom<Resolved> for SearchSpace {
             drop,
             drop_order: last_first(&shape),
             layers,
+            ends: Ends { embedding: embedding_bits, head: head_bits },
             constraints,
             places: Places::default(),
         };
-        space.with_drop_order(&drop_order)?.never_empty()
+        space.with_drop_order(&drop_order)?.never_empty()?.in_blocks()
     }
 }
 

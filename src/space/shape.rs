@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gene, Genome};
+use super::{Bits, Ends, Gene, Genome};
 use crate::error::{Error, Result};
 
 /// Layers, at most. With [`MAX_SIZE`] it keeps every closed form of [`super::Cost`] inside 64 bits.
@@ -111,19 +111,57 @@ impl ModelShape {
                 ("heads", heads, format!("a multiple of {}, {} at most", self.group(), self.heads))
             } else if mlp > self.mlp {
                 ("mlp width", mlp, format!("{} at most", self.mlp))
-            } else if !WEIGHT_BITS.contains(&gene.bits) {
-                ("bits", gene.bits as usize, format!("one of {WEIGHT_BITS:?}"))
+            } else if let Some(problem) = self.blocks_problem(gene) {
+                let what = format!("genome, layer {layer}");
+                return Err(Error::invalid(what, problem, "whole blocks, or 16 bits"));
             } else {
                 continue;
             };
             return Err(Error::invalid(format!("genome, layer {layer}, {what}"), found, expected));
         }
-        Ok(())
+        match self.ends_problem(genome.ends()) {
+            Some(problem) => Err(Error::invalid("genome", problem, "whole blocks, or 16 bits")),
+            None => Ok(()),
+        }
+    }
+
+    /// Why a layer's matrices cannot be stored in the gene's bits: the first row length that is no whole number of blocks,
+    /// and what is nearest to it.
+    pub fn blocks_problem(&self, gene: Gene) -> Option<String> {
+        if gene.is_dropped() {
+            return None;
+        }
+        let heads = (gene.heads > 0).then_some((format!("{} heads", gene.heads), gene.heads as usize * self.head_dim));
+        let mlp = (gene.mlp > 0).then_some((format!("mlp width {}", gene.mlp), gene.mlp as usize));
+        let rows = [Some((format!("hidden size {}", self.hidden), self.hidden)), heads, mlp];
+        rows.into_iter().flatten().find_map(|(what, row)| unstorable(gene.bits, &what, row))
+    }
+
+    /// Why the matrices at the ends cannot be stored in these bits.
+    pub fn ends_problem(&self, ends: Ends) -> Option<String> {
+        if self.tied && !ends.head.is_full() {
+            return Some(format!("{} bits for the output matrix, which is the embedding", ends.head));
+        }
+        let what = format!("hidden size {}", self.hidden);
+        [ends.embedding, ends.head].into_iter().find_map(|bits| unstorable(bits, &what, self.hidden))
     }
 }
 
-/// Bits a weight can have: F16, and ggml's Q8_0 and Q4_0.
-pub const WEIGHT_BITS: [u8; 3] = [4, 8, 16];
+/// Why rows of this many weights cannot be stored in these bits.
+fn unstorable(bits: Bits, what: &str, row: usize) -> Option<String> {
+    if bits.stored(row as u64).is_some() {
+        return None;
+    }
+    let step = bits.step() as usize;
+    let below = row / step * step;
+    let nearest = match below {
+        0 => format!("{step}"),
+        below => format!("{below} and {}", below + step),
+    };
+    let rows = format!("rows of {row} weights");
+    let rows = if what.ends_with(&format!(" {row}")) { "" } else { &format!(", {rows}") };
+    Some(format!("{what}{rows}, for {}, which stores multiples of {step}; the nearest are {nearest}", bits.ggml()))
+}
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -166,7 +204,7 @@ pub(super) mod tests {
 
     #[test]
     fn takes_only_genomes_that_can_be_cut_from_the_parent() {
-        for text in ["9x1536*30", "9x1536*28:-:0x17", "3x0:6x1536@8*28:-"] {
+        for text in ["9x1536*30", "9x1536*28:-:0x17", "3x0:6x1536@8*28:-", "E@8:9x1536@q4_k*30"] {
             SMOLLM2.check_genome(&text.parse().unwrap()).unwrap();
         }
         for (text, complaint) in [
@@ -174,12 +212,29 @@ pub(super) mod tests {
             ("9x1536*29:7x1536", "genome, layer 29, heads: found 7, expected a multiple of 3"),
             ("12x1536*30", "genome, layer 0, heads: found 12"),
             ("9x1537*30", "genome, layer 0, mlp width: found 1537, expected 1536 at most"),
-            ("9x1536@5*30", "genome, layer 0, bits: found 5"),
+            (
+                "9x1536*29:9x1000@8",
+                "genome, layer 29: found mlp width 1000, for Q8_0, which stores multiples of 32; the nearest are 992 and 1024",
+            ),
+            (
+                "9x1536@q3_k*30",
+                "genome, layer 0: found hidden size 576, for Q3_K, which stores multiples of 256; the nearest are 512 and 768",
+            ),
+            ("9x1536*30:H@8", "genome: found 8 bits for the output matrix, which is the embedding"),
             ("4294967295x4294967295*30", "genome, layer 0, heads: found 4294967295"),
         ] {
             let error = SMOLLM2.check_genome(&text.parse().unwrap()).unwrap_err().to_string();
             assert!(error.starts_with(complaint), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn names_the_rows_that_blocks_cannot_hold() {
+        let narrow = ModelShape { head_dim: 8, ..SMOLLM2 };
+        let problem = narrow.blocks_problem(Gene { heads: 9, mlp: 64, bits: Bits::Q8_0 }).unwrap();
+        assert!(problem.starts_with("9 heads, rows of 72 weights, for Q8_0"), "{problem}");
+        assert!(problem.ends_with("the nearest are 64 and 96"), "{problem}");
+        assert_eq!(narrow.blocks_problem(Gene { heads: 9, mlp: 17, bits: Bits::F16 }), None);
     }
 
     #[test]

@@ -9,13 +9,13 @@ use serde_saphyr::Spanned;
 
 use super::place::{At, Place};
 use super::search_space::{DropRule, LayerChoices, Places, last_first};
-use super::{Constraint, ModelShape, SearchSpace, choices};
+use super::{Bits, Constraint, Ends, ModelShape, SearchSpace, choices};
 use crate::error::{Error, Result};
 
 impl SearchSpace {
     /// Reads and checks the YAML of a space.
     ///
-    /// `depth` may be left out (all layers), and so may `bits` (16), `drop` (`ranking`), `layers` and `constraints`.
+    /// `depth` may be left out (all layers), and so may `bits`, `embedding_bits` and `head_bits` (16), `drop` (`ranking`), `layers` and `constraints`.
     ///
     /// # Errors
     /// [`Error::Space`] with the first thing that is wrong, its field, line and column.
@@ -38,6 +38,8 @@ struct RawSpace {
     heads: Spanned<List>,
     mlp: Spanned<List>,
     bits: Option<Spanned<List>>,
+    embedding_bits: Option<Text>,
+    head_bits: Option<Text>,
     layers: Option<Entries<RawLayer>>,
     drop: Option<Text>,
     constraints: Option<Entries<Text>>,
@@ -72,9 +74,14 @@ impl RawSpace {
             Some(list) => choices::depths(&shape, "depth", numbers("depth", list)?)?,
             None => vec![shape.layers],
         };
+        let embedding = self.embedding_bits.as_ref();
+        let head = self.head_bits.as_ref();
+        let first = self.bits.as_ref().map(|bits| Place::of(&bits.referenced));
+        let first = first.or(embedding.or(head).map(|text| Place::of(&text.referenced)));
+        places.bits = first.unwrap_or(places.bits);
         let bits = match self.bits {
-            Some(list) => choices::bits("bits", numbers("bits", list)?)?,
-            None => vec![super::genome::FULL_BITS],
+            Some(list) => choices::bits("bits", list_of("bits", list, bits_at)?)?,
+            None => vec![Bits::F16],
         };
         let everywhere = LayerChoices {
             heads: choices::heads(&shape, "heads", numbers("heads", self.heads)?)?,
@@ -84,16 +91,21 @@ impl RawSpace {
         let mut layers = vec![everywhere; shape.layers];
         override_layers(&shape, &mut layers, self.layers.map_or_else(Vec::new, |entries| entries.0))?;
         let constraints = self.constraints.map_or_else(Vec::new, |entries| entries.0);
+        let end = |field, text: Option<&Text>| -> Result<Bits> {
+            text.map_or(Ok(Bits::F16), |text| Ok(bits_at(field, text)?.value))
+        };
+        let ends = Ends { embedding: end("embedding_bits", embedding)?, head: end("head_bits", head)? };
         let space = SearchSpace {
             shape,
             depths,
             drop: self.drop.map_or(Ok(DropRule::default()), drop_rule)?,
             drop_order: last_first(&shape),
             layers,
+            ends,
             constraints: constraints.into_iter().map(constraint).collect::<Result<_>>()?,
             places,
         };
-        space.never_empty()
+        space.never_empty()?.in_blocks()
     }
 }
 
@@ -115,7 +127,8 @@ impl RawShape {
             [layers, hidden, heads, kv_heads, head_dim, mlp, vocab].map(|text| Place::of(&text.referenced));
         let tied = tied.map_or(here, |tied| Place::of(&tied.referenced));
         // What is wrong with a depth that was left out is wrong with the shape.
-        let places = Places { shape: [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied], depth: here };
+        let shape_places = [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied];
+        let places = Places { shape: shape_places, depth: here, bits: here };
         match shape.problem() {
             None => Ok((shape, places)),
             Some((field, reason)) => {
@@ -149,7 +162,7 @@ fn override_layers(shape: &ModelShape, layers: &mut [LayerChoices], entries: Vec
         let heads =
             heads.map(|raw| choices::heads(shape, &list("heads"), numbers(&list("heads"), raw)?)).transpose()?;
         let mlp = mlp.map(|raw| choices::mlp(shape, &list("mlp"), numbers(&list("mlp"), raw)?)).transpose()?;
-        let bits = bits.map(|raw| choices::bits(&list("bits"), numbers(&list("bits"), raw)?)).transpose()?;
+        let bits = bits.map(|raw| choices::bits(&list("bits"), list_of(&list("bits"), raw, bits_at)?)).transpose()?;
         for layer in first..=last {
             if let Some(owner) = owners[layer].replace(range.clone()) {
                 return Err(wrong(format!("layer {layer} is already in `{owner}`; ranges may not overlap")));
@@ -185,8 +198,22 @@ fn constraint((objective, limit): (Text, Text)) -> Result<Constraint> {
 
 /// The whole numbers of a list.
 fn numbers<T: FromStr>(field: &str, list: Spanned<List>) -> Result<At<Vec<At<T>>>> {
-    let value = list.value.0.iter().map(|text| number(field, text)).collect::<Result<_>>()?;
+    list_of(field, list, number)
+}
+
+fn list_of<T>(
+    field: &str,
+    list: Spanned<List>,
+    entry: impl Fn(&str, &Text) -> Result<At<T>>,
+) -> Result<At<Vec<At<T>>>> {
+    let value = list.value.0.iter().map(|text| entry(field, text)).collect::<Result<_>>()?;
     Ok(At { value, place: Place::of(&list.referenced) })
+}
+
+fn bits_at(field: &str, text: &Text) -> Result<At<Bits>> {
+    let place = Place::of(&text.referenced);
+    let value = text.value.parse().map_err(|error: Error| place.wrong(field, error.to_string()))?;
+    Ok(At { value, place })
 }
 
 fn number<T: FromStr>(field: &str, text: &Text) -> Result<At<T>> {
@@ -288,7 +315,12 @@ mod tests {
         let layers: Vec<_> = space.layers().iter().map(|l| format!("{:?} {:?} {:?}", l.heads, l.mlp, l.bits)).collect();
         assert_eq!(
             layers,
-            ["[4] [64, 128] [4, 16]", "[4] [64, 128] [4, 16]", "[2, 4] [64, 128] [4, 16]", "[2, 4] [0, 32] [8]"]
+            [
+                "[4] [64, 128] [Q4_0, F16]",
+                "[4] [64, 128] [Q4_0, F16]",
+                "[2, 4] [64, 128] [Q4_0, F16]",
+                "[2, 4] [0, 32] [Q8_0]"
+            ]
         );
         let constraints: Vec<_> = space.constraints().iter().map(ToString::to_string).collect();
         assert_eq!(constraints, ["params <= 5000000000", "decode_tps >= 120"]);
@@ -299,7 +331,7 @@ mod tests {
         let space = read("heads: [4]\nmlp: [128]\n").unwrap();
         assert_eq!(space.depths(), [4]);
         assert_eq!(space.drop_rule(), DropRule::Ranking);
-        assert_eq!(space.layer(0), &LayerChoices { heads: vec![4], mlp: vec![128], bits: vec![16] });
+        assert_eq!(space.layer(0), &LayerChoices { heads: vec![4], mlp: vec![128], bits: vec![Bits::F16] });
         assert!(space.constraints().is_empty());
     }
 
@@ -321,8 +353,8 @@ mod tests {
             ),
             ("heads: [4]", "line 2 column 1: yaml: missing field `mlp`"),
             ("depth: [4, 0]\n", "line 2 column 12: depth: depth 0 is not between 1 and the parent's 4"),
-            ("bits: [16, 5]\n", "line 2 column 12: bits: 5 bits are not among [4, 8, 16]"),
-            ("bits: [300]\n", "line 2 column 8: bits: `300` is not a whole number in the range"),
+            ("bits: [16, 5]\n", "line 2 column 12: bits: unknown bits `5`; known: 16, 8, q6_k"),
+            ("bits: [300]\n", "line 2 column 8: bits: unknown bits `300`; known"),
             ("drop: first\n", "line 2 column 7: drop: found `first`, expected `ranking` or `last`"),
             ("head: [4]\n", "line 2 column 1: yaml: unknown field `head`, expected one of"),
             ("depth: [4]\ndepth: [3]\n", "line 3 column 1: yaml: duplicate mapping key: depth"),

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::Llama;
-use crate::space::genome::FULL_BITS;
 use crate::space::{Genome, SearchSpace};
 
 /// Random networks whose held-out loss is followed, besides the largest and the smallest.
@@ -102,7 +101,7 @@ impl Curriculum {
         model.check(&self.largest())?;
         let (Curriculum::Sandwich { space, .. } | Curriculum::Instatune { space }) = self else { return Ok(()) };
         for (layer, choices) in space.layers().iter().enumerate() {
-            if let Some(gene) = choices.genes().iter().find(|gene| gene.bits != FULL_BITS) {
+            if let Some(gene) = choices.genes().iter().find(|gene| !gene.bits.is_full()) {
                 let found = format!("{} bits", gene.bits);
                 return Err(Error::invalid(format!("space, layer {layer}"), found, "unquantized networks to train"));
             }

@@ -1,0 +1,299 @@
+//! Quantized networks: what is scored is what is shipped.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use criadero::checkpoint::quantize::rounded;
+use criadero::checkpoint::{Checkpoint, ExportFormat, LayerTensor, TensorName, export, hf};
+use criadero::model::{Llama, TokenTree};
+use criadero::search::record::{Front, QuantizedFront};
+use criadero::space::{Bits, Genome};
+use tch::{Device, Kind, Tensor};
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+
+/// Every bits of the tiny model's rows of 64, fallbacks of K-quants, and halves that are not there.
+const NETWORKS: [&str; 6] = [
+    "4x128@8*4",
+    "E@4:4x128@4*4:H@8",
+    "E@q4_1:4x96@q4_1:2x128@8:4x64:2x32@4",
+    "4x128@q4_k:4x128@q5_k:2x64@q6_k:-",
+    "4x128@8:0x64@4:2x0@8:0x96",
+    "4x128@q5_0*2:4x128@q5_1*2:H@4",
+];
+
+fn tiny() -> Checkpoint {
+    Checkpoint::open(TINY).unwrap()
+}
+
+fn load(checkpoint: &Checkpoint) -> Llama {
+    Llama::load(checkpoint, Device::Cpu, Kind::Float).unwrap()
+}
+
+fn logits(model: &Llama, genome: &Genome) -> Tensor {
+    let batch = model.batch(&TokenTree::chain(&[1, 5, 9, 300, 44, 7, 8, 2, 511, 0])).unwrap();
+    model.prepare(genome).unwrap();
+    tch::no_grad(|| model.with_ends(genome.ends()).unwrap().forward(genome, &batch))
+}
+
+#[test]
+fn scores_exactly_what_a_gguf_will_hold() {
+    let model = load(&tiny());
+    for text in NETWORKS {
+        let genome: Genome = text.parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = Checkpoint::open(export(&tiny(), &genome, ExportFormat::Gguf, None, dir.path()).unwrap()).unwrap();
+        let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
+        for name in file.config().tensors() {
+            let (TensorName::Layer(_, LayerTensor::InputNorm | LayerTensor::PostNorm) | TensorName::FinalNorm) = name
+            else {
+                let (parent, bits) = match name {
+                    TensorName::Layer(layer, tensor) => {
+                        (TensorName::Layer(kept[layer], tensor), genome.genes()[kept[layer]].bits)
+                    }
+                    TensorName::Embedding => (name, genome.ends().embedding),
+                    _ => (name, genome.ends().head),
+                };
+                let held = file.tensor(name, Kind::Float).unwrap();
+                let whole = model.tensor(parent).unwrap();
+                let (rows, columns) = (held.size()[0], held.size()[1]);
+                let mut ours = whole.narrow(0, 0, rows.min(whole.size()[0])).narrow(1, 0, columns);
+                if held.abs().max().double_value(&[]) == 0.0 {
+                    continue; // a filler
+                }
+                match bits.stored(columns as u64).unwrap() {
+                    Bits::F16 => ours = ours.to_kind(Kind::Half).to_kind(Kind::Float),
+                    bits => ours = rounded("w", &ours, bits).unwrap(),
+                }
+                assert_eq!(held, ours, "{text}: {name:?}");
+                continue;
+            };
+        }
+        // The same function, and where nothing is left unquantized, which files hold as F16, the same bits.
+        let (ours, theirs) = (logits(&model, &genome), logits(&load(&file), &file.config().genome));
+        let difference = (&ours - &theirs).abs().max().double_value(&[]);
+        let whole = genome.kept().all(|(_, gene)| gene.bits != Bits::F16) && genome.ends().head != Bits::F16;
+        let exact = whole && genome.ends().embedding != Bits::F16;
+        assert!(if exact { difference == 0.0 } else { difference < 5e-3 }, "{text}: {difference}");
+        assert!(ours.isfinite().all().int64_value(&[]) == 1);
+    }
+}
+
+#[test]
+fn a_directory_holds_the_values_of_the_blocks() {
+    let model = load(&tiny());
+    for text in NETWORKS {
+        let genome: Genome = text.parse().unwrap();
+        for format in [ExportFormat::Hf, ExportFormat::HfPadded] {
+            let dir = tempfile::tempdir().unwrap();
+            let written = Checkpoint::open(export(&tiny(), &genome, format, None, dir.path()).unwrap()).unwrap();
+            let theirs = logits(&load(&written), &written.config().genome);
+            let difference = (logits(&model, &genome) - theirs).abs().max().double_value(&[]);
+            // Padded rows are longer, so that sums are added in another order.
+            assert!(difference < if format == ExportFormat::Hf { 1e-6 } else { 1e-4 }, "{text}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn fewer_bits_change_the_function_more() {
+    let model = load(&tiny());
+    let whole = logits(&model, &"4x128*4".parse().unwrap());
+    let distance = |text: &str| -> f64 {
+        let of = logits(&model, &text.parse().unwrap());
+        (of - &whole).abs().mean(Kind::Float).double_value(&[])
+    };
+    let distances = ["4x128@8*4", "4x128@q5_0*4", "4x128@4*4"].map(distance);
+    assert!(distances[0] > 0.0 && distances.is_sorted(), "{distances:?}");
+    assert!(distance("E@4:4x128*4") > 0.0 && distance("4x128*4:H@4") > 0.0);
+}
+
+fn criadero(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
+    command.args(arguments);
+    command
+}
+
+fn succeed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fail(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+    stderr
+}
+
+/// Questions that a model of random weights answers by chance.
+fn task(dir: &Path) -> String {
+    let path = dir.join("task.jsonl");
+    let row = |place: usize| {
+        format!(
+            "{{\"context\": \"Item {place} is\", \"choices\": [\" red\", \" blue {place}\"], \"gold\": {}}}\n",
+            place % 2
+        )
+    };
+    fs::write(&path, (0..40).map(row).collect::<String>()).unwrap();
+    path.display().to_string()
+}
+
+/// A search on the tiny model.
+fn search(dir: &Path, space: &str, task: &str, name: &str) -> String {
+    let (nll, run) = (format!("choice_nll:{task}"), dir.join(name).display().to_string());
+    let mut search = criadero(&["search", space, "--model", TINY, "--objective", &nll, "--objective", "weight_bytes"]);
+    search.args(["--evals", "12", "--population", "6", "--threads", "1", "--out", &run]);
+    succeed(search);
+    run
+}
+
+#[test]
+fn a_finished_front_is_scored_again_in_fewer_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = task(dir.path());
+    let run = search(dir.path(), "tiny", &task, "run");
+    let said = succeed(criadero(&["quantize", &run, "--bits", "8", "--threads", "1"]));
+    assert!(said.contains("mean of the front"), "{said}");
+    let out = dir.path().join("run/quantized-8");
+    let quantized = QuantizedFront::read(&out).unwrap();
+    let before = Front::read_json(&dir.path().join("run/front.json")).unwrap();
+    assert_eq!(quantized.points.len(), before.points.len());
+    for point in &quantized.points {
+        let whole = before.points.iter().find(|whole| whole.id == point.id).unwrap();
+        assert_eq!(point.changes[0].before, whole.held_out[0].value, "the front's own held-out score");
+        assert_eq!(point.genome.unquantized(), whole.genome);
+        assert_eq!((point.bytes_before, point.bytes < point.bytes_before), (whole.weight_bytes, true));
+        // What `eval` says of the quantized network on the same items.
+        let mut eval = criadero(&["eval", TINY, "--task", &task, "--split", "held-out", "--json", "--threads", "1"]);
+        eval.args(["--genome", &point.genome.to_string()]);
+        let eval: serde_json::Value = serde_json::from_str(&succeed(eval)).unwrap();
+        assert_eq!(eval["acc"].as_f64(), Some(point.changes[0].after), "{}", point.genome);
+        // And the size of the file.
+        let file = dir.path().join("one.gguf");
+        let pick = point.id.to_string();
+        let mut export = criadero(&["export", &run, "--pick", &pick, "--bits", "8", "--format", "gguf", "--out"]);
+        export.arg(&file);
+        succeed(export);
+        assert_eq!(Checkpoint::open(&file).unwrap().weight_bytes(), point.bytes);
+    }
+    for file in ["quantized.csv", "quantized.svg", "quantized.png"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn bits_of_one_network_are_searched_within_a_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = task(dir.path());
+    let out = dir.path().join("mixed");
+    let mut command = criadero(&["quantize", TINY, "--bits", "mixed", "--budget", "300k", "--task", &task]);
+    command.args(["--evals", "12", "--population", "6", "--threads", "1", "--out"]).arg(&out);
+    let said = succeed(command);
+    assert!(said.contains("--pick 'weight_bytes<=300k'"), "{said}");
+    let front = Front::read_json(&out.join("front.json")).unwrap();
+    assert!(!front.points.is_empty());
+    for point in &front.points {
+        assert_eq!(point.genome.unquantized().to_string(), "4x128*4", "bits are all that differs");
+        assert!(point.weight_bytes <= 300_000);
+        assert_eq!(point.genome.ends().embedding, Bits::Q8_0);
+    }
+    // The same search from a run, on one of its networks.
+    let run = search(dir.path(), "tiny", &task, "run");
+    let again = dir.path().join("again");
+    let mut command =
+        criadero(&["quantize", &run, "--pick", "1", "--bits", "mixed", "--budget", "10M", "--choices", "8,q4_1"]);
+    command.args(["--evals", "6", "--population", "6", "--threads", "1", "--out"]).arg(&again);
+    succeed(command);
+    let smallest = Front::read_json(&Path::new(&run).join("front.json")).unwrap();
+    let smallest = &smallest.points.iter().find(|point| point.id == 1).unwrap().genome;
+    let front = Front::read_json(&again.join("front.json")).unwrap();
+    assert!(front.points.iter().all(|point| point.genome.unquantized() == *smallest));
+}
+
+#[test]
+fn a_search_with_bits_is_reported_by_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let space = dir.path().join("space.yaml");
+    let tiny = include_str!("../search-spaces/tiny.yaml");
+    fs::write(&space, format!("{tiny}bits: [16, 8, 4]\nembedding_bits: 8\nhead_bits: q4_1\n")).unwrap();
+    let run = search(dir.path(), &space.display().to_string(), &task(dir.path()), "run");
+    let front = Front::read_json(&Path::new(&run).join("front.json")).unwrap();
+    assert!(front.points.iter().all(|point| point.genome.to_string().starts_with("E@8:")));
+    assert!(front.points.iter().any(|point| point.genome.genes().iter().any(|gene| !gene.bits.is_full())));
+    succeed(criadero(&["plot", &run]));
+    let svg = fs::read_to_string(Path::new(&run).join("plots/front.svg")).unwrap();
+    assert!(svg.contains("bytes of the weights"), "{svg}");
+    assert!(fs::read_to_string(Path::new(&run).join("plots/heatmap.svg")).unwrap().contains("bits"));
+    let error = fail(criadero(&["quantize", &run, "--bits", "8"]));
+    assert!(error.contains("is quantized already"), "{error}");
+}
+
+#[test]
+fn bad_input_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let space = dir.path().join("space.yaml");
+    let shape = "shape: { layers: 4, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }\n";
+    fs::write(&space, format!("{shape}heads: [4]\nmlp: [100, 128]\nbits: [8]\n")).unwrap();
+    let error = fail(criadero(&["inspect", &space.display().to_string()]));
+    assert!(error.contains("line 4") && error.contains("the nearest are 96 and 128"), "{error}");
+    for (arguments, expected) in [
+        (vec!["--bits", "8"], "--task"),
+        (vec!["--bits", "16", "--task", "piqa"], "what there is already"),
+        (vec!["--bits", "8", "--task", "piqa", "--budget", "1M"], "for `--bits mixed`"),
+        (vec!["--bits", "mixed", "--task", "piqa"], "--budget"),
+        (vec!["--bits", "mixed", "--task", "piqa", "--budget", "1M", "--pick", "knee"], "is no run"),
+        (vec!["--bits", "q3_k", "--task", "piqa"], "hidden size 64, for Q3_K"),
+    ] {
+        let mut command = criadero(&["quantize", TINY, "--out"]);
+        command.arg(&out).args(&arguments);
+        let error = fail(command);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    let output = criadero(&["quantize", TINY, "--bits", "5"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown bits `5`; known: 16, 8"));
+    assert!(!out.exists() || fs::read_dir(&out).unwrap().count() <= 1, "nothing but a space was written");
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = tiny();
+    let poisoned = |name: TensorName| {
+        let tensor = shape.tensor(name, Kind::Float)?;
+        if name == TensorName::Layer(1, LayerTensor::Up) {
+            let _ = tensor.narrow(0, 0, 1).fill_(f64::NAN);
+        }
+        Ok(tensor)
+    };
+    let model = dir.path().join("model");
+    let files = shape.tokenizer_files().unwrap();
+    let written = hf::write(&model, shape.config(), &poisoned, &files, shape.config().dtype);
+    assert!(written.unwrap_err().to_string().contains("not a finite number"), "we write no such file");
+    // So the file is spoilt by hand: all bits set is NaN in every float format.
+    fs::create_dir_all(&model).unwrap();
+    for entry in fs::read_dir(TINY).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let file = model.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let start = tensors["model.layers.1.mlp.up_proj.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[header + start..header + start + 8].fill(0xff);
+    fs::write(&file, bytes).unwrap();
+    let model = model.display().to_string();
+    let out = dir.path().join("out.gguf");
+    let mut export = criadero(&["export", &model, "--genome", "4x128@8*4", "--format", "gguf", "--out"]);
+    export.arg(&out);
+    let error = fail(export);
+    assert!(error.contains("blk.1.ffn_up.weight") && error.contains("NaN") && !out.exists(), "{error}");
+    let eval = criadero(&["eval", &model, "--task", &task(dir.path()), "--genome", "4x128@8*4"]);
+    let error = fail(eval);
+    assert!(error.contains("layers.1.up_proj") && error.contains("NaN"), "{error}");
+}
