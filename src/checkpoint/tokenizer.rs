@@ -119,6 +119,16 @@ impl Tokenizer {
             .map_err(|error| Error::invalid("tokens to decode", error, "ids of the vocabulary"))
     }
 
+    /// The text of tokens as they come, special ones left out: what each adds, nothing while a character is incomplete.
+    pub fn stream(&self) -> impl FnMut(u32) -> Result<String> + '_ {
+        let mut stream = self.inner.decode_stream(true);
+        move |id| {
+            let added =
+                stream.step(id).map_err(|error| Error::invalid("token to decode", error, "an id of the vocabulary"));
+            Ok(added?.unwrap_or_default())
+        }
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 mod distill;
 mod eval;
 mod export;
+mod generate;
 mod inspect;
 mod merge;
 mod model;
@@ -39,6 +40,7 @@ enum Command {
     Distill(distill::Distill),
     Merge(merge::Merge),
     Export(export::Export),
+    Generate(generate::Generate),
 }
 
 impl Cli {
@@ -46,6 +48,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Export(export) => export.run(),
+            Command::Generate(generate) => generate.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),

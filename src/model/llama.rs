@@ -7,9 +7,10 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::kv_cache::KvCache;
 use super::low_rank::LowRanks;
 use super::quantized::{Matrix, QuantizedMatrices};
-use super::tree::{BlockAttention, RopeTable, TreeBatch};
+use super::tree::{Angles, BlockAttention, RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName};
 use crate::error::{Error, Result};
 use crate::space::{Bits, Ends, Gene, Genome, HalfGene};
@@ -331,12 +332,48 @@ impl Llama {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(attention), _) => {
                 let context = self.attention_context(layer, attention, half, hidden, batch); // (t, h·e)
-                let width = context.size()[1];
-                let o = self.stored(Matrix::O(layer), &attention.o, half.bits, width).expect(PREPARED);
-                let o = prefix(&o, 1, width); // (d, h·e)
-                self.low_rank.add_inputs(layer, LayerTensor::O, hidden.addmm(&context, &o.tr()), &context)
+                self.project_out(layer, attention, half, hidden, &context)
             }
         }
+    }
+
+    /// What the heads give, added to the residual stream: (t, h·e) to (t, d).
+    fn project_out(
+        &self,
+        layer: usize,
+        attention: &Attention,
+        half: HalfGene,
+        hidden: &Tensor,
+        context: &Tensor,
+    ) -> Tensor {
+        let width = context.size()[1];
+        let o = self.stored(Matrix::O(layer), &attention.o, half.bits, width).expect(PREPARED);
+        let o = prefix(&o, 1, width); // (d, h·e)
+        self.low_rank.add_inputs(layer, LayerTensor::O, hidden.addmm(context, &o.tr()), context)
+    }
+
+    /// Goes on with `b` sequences whose beginning is in the cache: `tokens` (b, n) to the last layer's output (b·n, d). An
+    /// empty cache takes any number of tokens, one that is not empty one token a sequence. The genome is the cache's.
+    ///
+    /// # Errors
+    /// `Invalid` when the cache has no room, or for several tokens behind others.
+    pub fn extend(&self, genome: &Genome, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        let (b, n) = tokens.size2()?;
+        let positions = cache.positions(n)?;
+        let positions = Tensor::arange_start(positions.start, positions.end, (Kind::Int64, self.device));
+        let angles = self.rope.at(&positions.repeat([b])).to_kind(self.kind); // (b·n, 1, 1, e)
+        let mut hidden = self.embedding.index_select(0, &tokens.view([-1])); // (b·n, d)
+        for (layer, gene) in genome.kept() {
+            let [heads, channels] = gene.halves();
+            if let (Some(attention), true) = (&self.layers[layer].attention, heads.width > 0) {
+                let (query, key, value) = self.rotated_heads(layer, attention, heads, &hidden, &angles);
+                let context = cache.attend(layer, &query, &key, &value);
+                hidden = self.project_out(layer, attention, heads, &hidden, &context);
+            }
+            hidden = self.feed(layer, channels, &hidden);
+        }
+        cache.advance(n);
+        Ok(hidden)
     }
 
     /// The second half of a layer with its first channels, residual included: (t, d) to (t, d).
@@ -439,23 +476,33 @@ impl Llama {
         hidden: &Tensor,
         batch: &TreeBatch,
     ) -> Tensor {
-        let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
-        let h = i64::from(half.width);
-        let k = h / g;
-        let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
-        let qkv = self.stored(Matrix::Qkv(layer), &attention.qkv, half.bits, self.hidden_size()).expect(PREPARED);
-        let weight = prefix(&qkv, 0, k * (g + 2) * e);
-        let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
-        let qkv = self.low_rank.add_qkv(layer, qkv, &normed);
-        let rotated = rotate(&qkv.narrow(2, 0, g + 1), batch); // (t, k, g + 1, e)
-        let query = rotated.narrow(2, 0, g); // (t, k, g, e)
-        let (key, value) = (rotated.select(2, g), qkv.select(2, g + 1)); // (t, k, e)
+        let (query, key, value) = self.rotated_heads(layer, attention, half, hidden, &batch.angles);
         let contexts: Vec<Tensor> =
             batch.blocks.iter().map(|block| attend_block(block, &query, &key, &value)).collect();
         match <[Tensor; 1]>::try_from(contexts) {
             Ok([context]) => context,
             Err(contexts) => Tensor::cat(&contexts, 0), // (t, h·e)
         }
+    }
+
+    /// Queries (t, k, g, e), keys and values (t, k, e) of every token, positions applied.
+    fn rotated_heads(
+        &self,
+        layer: usize,
+        attention: &Attention,
+        half: HalfGene,
+        hidden: &Tensor,
+        angles: &Angles,
+    ) -> (Tensor, Tensor, Tensor) {
+        let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
+        let k = i64::from(half.width) / g;
+        let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
+        let qkv = self.stored(Matrix::Qkv(layer), &attention.qkv, half.bits, self.hidden_size()).expect(PREPARED);
+        let weight = prefix(&qkv, 0, k * (g + 2) * e);
+        let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
+        let qkv = self.low_rank.add_qkv(layer, qkv, &normed);
+        let rotated = rotate(&qkv.narrow(2, 0, g + 1), angles); // (t, k, g + 1, e)
+        (rotated.narrow(2, 0, g), rotated.select(2, g), qkv.select(2, g + 1))
     }
 
     /// SwiGLU before the down projection: (t, f).
@@ -590,12 +637,12 @@ fn by_group(weights: [Tensor; 3], groups: i64) -> Result<Tensor> {
 }
 
 /// Rotary embedding, the half-split form of HF checkpoints: (t, k, n, e) to (t, k, n, e).
-fn rotate(x: &Tensor, batch: &TreeBatch) -> Tensor {
+fn rotate(x: &Tensor, angles: &Angles) -> Tensor {
     let half = x.size()[3] / 2;
     let (low, high) = (x.narrow(3, 0, half), x.narrow(3, half, half)); // (t, k, n, e/2)
-    let out = x * &batch.cos; // (t, k, n, e)
-    let _ = out.narrow(3, 0, half).addcmul_(&high, &batch.sin.narrow(3, 0, half));
-    let _ = out.narrow(3, half, half).addcmul_(&low, &batch.sin.narrow(3, half, half));
+    let out = x * &angles.cos; // (t, k, n, e)
+    let _ = out.narrow(3, 0, half).addcmul_(&high, &angles.sin.narrow(3, 0, half));
+    let _ = out.narrow(3, half, half).addcmul_(&low, &angles.sin.narrow(3, half, half));
     out
 }
 

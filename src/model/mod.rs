@@ -1,5 +1,7 @@
 //! The elastic LLaMA: forward, ranking, subnets.
 
+pub mod generation;
+pub mod kv_cache;
 pub mod llama;
 mod low_rank;
 mod quantized;

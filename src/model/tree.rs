@@ -224,11 +224,8 @@ impl TokenTree {
                 BlockAttention { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
             })
             .collect();
-        let angles =
-            |of: &Tensor| of.to_device(device).index_select(0, &positions).view([-1, 1, 1, rope.cos.size()[1]]); // (t, 1, 1, e)
-        let (cos, sin) = (angles(&rope.cos), angles(&rope.sin));
-        let _ = sin.narrow(3, 0, sin.size()[3] / 2).neg_();
-        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), cos, sin, blocks: attention }
+        let angles = rope.at(&positions);
+        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, blocks: attention }
     }
 
     /// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:
@@ -257,6 +254,32 @@ pub struct RopeTable {
     pub sin: Tensor,
 }
 
+impl RopeTable {
+    /// The angles of positions (t), where the table is.
+    pub(super) fn at(&self, positions: &Tensor) -> Angles {
+        let of = |table: &Tensor| {
+            table.to_device(positions.device()).index_select(0, positions).view([-1, 1, 1, table.size()[1]])
+        };
+        let (cos, sin) = (of(&self.cos), of(&self.sin));
+        let _ = sin.narrow(3, 0, sin.size()[3] / 2).neg_();
+        Angles { cos, sin }
+    }
+}
+
+/// How far the heads of each token are rotated.
+pub(super) struct Angles {
+    /// (t, 1, 1, e)
+    pub cos: Tensor,
+    /// (t, 1, 1, e), the first half negated: what rotation adds of the other half.
+    pub sin: Tensor,
+}
+
+impl Angles {
+    pub(super) fn to_kind(&self, kind: Kind) -> Angles {
+        Angles { cos: self.cos.to_kind(kind), sin: self.sin.to_kind(kind) }
+    }
+}
+
 /// One attention call of a forward pass.
 pub(super) struct BlockAttention {
     /// First query.
@@ -273,10 +296,7 @@ pub(super) struct BlockAttention {
 pub struct TreeBatch {
     /// Token ids, (t).
     pub(super) tokens: Tensor,
-    /// (t, 1, 1, e)
-    pub(super) cos: Tensor,
-    /// (t, 1, 1, e), the first half negated: what rotation adds of the other half.
-    pub(super) sin: Tensor,
+    pub(super) angles: Angles,
     pub(super) blocks: Vec<BlockAttention>,
 }
 
@@ -298,7 +318,7 @@ impl TreeBatch {
             .into_iter()
             .map(|block| BlockAttention { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block })
             .collect();
-        TreeBatch { cos: self.cos.to_kind(kind), sin: self.sin.to_kind(kind), blocks, ..self }
+        TreeBatch { angles: self.angles.to_kind(kind), blocks, ..self }
     }
 }
 

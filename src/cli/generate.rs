@@ -1,0 +1,133 @@
+//! `criadero generate`: text behind a prompt, as it comes.
+
+use std::io::{Write, stdout};
+use std::time::Instant;
+
+use criadero::model::generation::{Generation, Sampler, Sampling};
+use criadero::space::Genome;
+use criadero::tune::template::Template;
+use minijinja::context;
+use serde_json::json;
+
+use super::eval::default_threads;
+use super::model::{DeviceArgs, load};
+use super::picked::model_or_pick;
+
+/// Write text behind a prompt, and say how fast
+#[derive(clap::Args)]
+pub struct Generate {
+    /// Checkpoint, or RUN#ID: a network of a finished run by its id, `knee` or a limit
+    #[arg(value_name = "MODEL|RUN#ID")]
+    model: String,
+    /// The text to go on from
+    #[arg(long)]
+    prompt: String,
+    /// Network as genome text; the whole model, or the run's network, by default
+    #[arg(long, value_name = "GENOME", allow_hyphen_values = true)]
+    genome: Option<Genome>,
+    /// The prompt is what a user says, written as the model's chat template has it
+    #[arg(long)]
+    chat: bool,
+    /// Tokens to write at most; the model's own end of text ends it sooner
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_tokens: usize,
+    /// Go on behind the model's own end of text
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Logits are divided by it; 0 takes the most likely token each time
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// Draw from so many of the most likely tokens; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    top_k: usize,
+    /// Draw from the most likely tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// Seed of what is drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// One JSON object at the end instead of text as it comes
+    #[arg(long)]
+    json: bool,
+    /// libtorch threads; all cores by default
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Generate {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let Generate { temperature, top_k, top_p, .. } = self;
+        let mut sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
+        let (checkpoint, network) = model_or_pick(&self.model)?;
+        let genome = self.genome.clone().unwrap_or(network);
+        let tokenizer = checkpoint.tokenizer()?;
+        let text = match self.chat {
+            true => {
+                let template = Template::new(checkpoint.chat_template()?.as_ref(), &tokenizer)?;
+                template
+                    .render(&[context! { role => "user", content => self.prompt.as_str() }], &().into(), true)
+                    .map_err(anyhow::Error::msg)?
+            }
+            false => self.prompt.clone(),
+        };
+        let prompt = tokenizer.encode(&text)?;
+        let model = load(&checkpoint, &self.device)?;
+        tch::set_num_threads(self.threads.unwrap_or_else(default_threads) as i32);
+        let ends: Vec<u32> = match self.ignore_eos {
+            true => Vec::new(),
+            false => checkpoint.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
+        };
+        let start = Instant::now();
+        let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;
+        let mut logits = Vec::<f32>::try_from(generation.logits())?;
+        let read = start.elapsed().as_secs_f64();
+        let (mut written, mut said, mut stream) = (Vec::new(), String::new(), tokenizer.stream());
+        let start = Instant::now();
+        while written.len() < self.max_tokens {
+            let token = sampler.choose(&logits)?;
+            if ends.contains(&token) {
+                break;
+            }
+            written.push(token);
+            let more = stream(token)?;
+            if !self.json {
+                print!("{more}");
+                stdout().flush()?;
+            }
+            said += &more;
+            if written.len() < self.max_tokens {
+                generation.push(token)?;
+                logits = Vec::<f32>::try_from(generation.logits())?;
+            }
+        }
+        let wrote = start.elapsed().as_secs_f64();
+        // The first token came with the prompt's own logits.
+        let steps = written.len().saturating_sub(1);
+        let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+        if self.json {
+            let result = json!({
+                "text": said,
+                "tokens": written,
+                "prompt_tokens": prompt.len(),
+                "prompt_tokens_per_second": rate(prompt.len(), read),
+                "tokens_per_second": rate(steps, wrote),
+                "cache_bytes": generation.cache_bytes(),
+            });
+            println!("{result}");
+            return Ok(());
+        }
+        println!();
+        eprintln!(
+            "prompt: {} tokens, {:.0} per second; written: {} tokens, {:.1} per second; keys and values: {:.1} MB",
+            prompt.len(),
+            rate(prompt.len(), read),
+            written.len(),
+            rate(steps, wrote),
+            generation.cache_bytes() as f64 / 1e6
+        );
+        Ok(())
+    }
+}

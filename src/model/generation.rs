@@ -1,0 +1,215 @@
+//! Token after token: what a network writes behind a prompt.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+use super::Llama;
+use super::kv_cache::KvCache;
+use crate::error::{Error, Result};
+use crate::space::Genome;
+
+/// A network in the middle of a text.
+pub struct Generation {
+    model: Llama,
+    genome: Genome,
+    cache: KvCache,
+    /// Of the token that comes next, float32, (v).
+    logits: Tensor,
+}
+
+impl Generation {
+    /// Reads the prompt, with room for `more` tokens behind it.
+    ///
+    /// # Errors
+    /// `Invalid` when the prompt is empty, the text would be longer than the model's positions, or the genome does not fit.
+    pub fn begin(model: &Llama, genome: &Genome, prompt: &[u32], more: usize) -> Result<Generation> {
+        model.prepare(genome)?;
+        let most = model.config().max_position_embeddings;
+        if prompt.is_empty() || prompt.len() + more > most {
+            let found = format!("{} tokens and {more} behind them", prompt.len());
+            return Err(Error::invalid("prompt", found, format!("1 to {most} tokens together, the model's positions")));
+        }
+        let vocab = model.config().shape.vocab;
+        if let Some(token) = prompt.iter().find(|&&token| token as usize >= vocab) {
+            return Err(Error::invalid("token", token, format!("less than the vocabulary's {vocab}")));
+        }
+        let model = model.with_ends(genome.ends())?;
+        let cache = KvCache::new(&model, genome, 1, prompt.len() + more)?;
+        let logits = Tensor::new();
+        let mut generation = Generation { model, genome: genome.clone(), cache, logits };
+        generation.read(prompt)?;
+        Ok(generation)
+    }
+
+    /// Logits of the token that comes next, float32, (v).
+    pub fn logits(&self) -> &Tensor {
+        &self.logits
+    }
+
+    /// Goes on behind this token.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no more room.
+    pub fn push(&mut self, token: u32) -> Result<()> {
+        self.read(&[token])
+    }
+
+    /// Bytes of keys and values, the room behind the text included.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    fn read(&mut self, tokens: &[u32]) -> Result<()> {
+        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+        let ids = Tensor::from_slice(&ids).to_device(self.model.device()).unsqueeze(0); // (1, n)
+        self.logits = tch::no_grad(|| -> Result<Tensor> {
+            let hidden = self.model.extend(&self.genome, &ids, &mut self.cache)?; // (n, d)
+            Ok(self.model.logits(&hidden.narrow(0, hidden.size()[0] - 1, 1)).squeeze_dim(0)) // (v)
+        })?;
+        Ok(())
+    }
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 takes the most likely token.
+    pub temperature: f64,
+    /// Only so many of the most likely tokens, 0 for all (Fan et al. 2018).
+    pub top_k: usize,
+    /// Only the most likely tokens that together have this probability (nucleus sampling, Holtzman et al. 2020).
+    pub top_p: f64,
+}
+
+impl Sampling {
+    /// The most likely token, always.
+    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 };
+
+    /// Refuses what means nothing.
+    pub fn check(&self) -> Result<()> {
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(Error::invalid("temperature", self.temperature, "a number from 0 on"));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(Error::invalid("top-p", self.top_p, "a probability above 0, 1 at most"));
+        }
+        Ok(())
+    }
+}
+
+/// Chooses tokens: the same seed and logits give the same ones.
+pub struct Sampler {
+    sampling: Sampling,
+    rng: ChaCha8Rng,
+}
+
+impl Sampler {
+    /// A sampler.
+    ///
+    /// # Errors
+    /// As [`Sampling::check`].
+    pub fn new(sampling: Sampling, seed: u64) -> Result<Sampler> {
+        sampling.check()?;
+        Ok(Sampler { sampling, rng: ChaCha8Rng::seed_from_u64(seed) })
+    }
+
+    /// The next token, given the logits of all; the first of equals.
+    ///
+    /// # Errors
+    /// `Invalid` when no logit is a number.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let mut order: Vec<u32> = (0..logits.len() as u32).filter(|&token| !logits[token as usize].is_nan()).collect();
+        let logit = |token: u32| f64::from(logits[token as usize]);
+        let Sampling { temperature, top_k, top_p } = self.sampling;
+        if order.is_empty() || order.iter().all(|&token| logit(token) == f64::NEG_INFINITY) {
+            return Err(Error::invalid("logits", format!("none of {} is a number", logits.len()), "at least one"));
+        }
+        if temperature == 0.0 {
+            let best = order.into_iter().reduce(|best, token| if logit(token) > logit(best) { token } else { best });
+            return Ok(best.expect("not empty"));
+        }
+        order.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
+        if top_k > 0 {
+            order.truncate(top_k);
+        }
+        let most = logit(order[0]);
+        let weights: Vec<f64> = order.iter().map(|&token| ((logit(token) - most) / temperature).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut kept = 0.0;
+        let inside = weights.iter().take_while(|&&weight| {
+            let before = kept;
+            kept += weight;
+            before < top_p * total
+        });
+        let inside = inside.count();
+        let share: f64 = weights[..inside].iter().sum();
+        let mut draw = self.rng.random::<f64>() * share;
+        for (&token, weight) in order[..inside].iter().zip(&weights) {
+            draw -= weight;
+            if draw < 0.0 {
+                return Ok(token);
+            }
+        }
+        Ok(order[inside - 1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(sampling: Sampling, logits: &[f32]) -> Vec<usize> {
+        let mut sampler = Sampler::new(sampling, 7).unwrap();
+        let mut counts = vec![0; logits.len()];
+        for _ in 0..4000 {
+            counts[sampler.choose(logits).unwrap() as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn takes_the_first_of_the_most_likely() {
+        let mut sampler = Sampler::new(Sampling::GREEDY, 1).unwrap();
+        assert_eq!(sampler.choose(&[0.0, 2.0, 2.0, f32::NAN]).unwrap(), 1);
+        assert!(sampler.choose(&[f32::NAN, f32::NEG_INFINITY]).is_err());
+    }
+
+    #[test]
+    fn draws_as_often_as_the_softmax_says() {
+        // Probabilities 1/7, 2/7 and 4/7; at temperature 0.5 1/21, 4/21 and 16/21.
+        let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln()];
+        for (temperature, shares) in
+            [(1.0, [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0]), (0.5, [1.0 / 21.0, 4.0 / 21.0, 16.0 / 21.0])]
+        {
+            let counts = drawn(Sampling { temperature, ..Sampling::GREEDY }, &logits);
+            for (count, share) in counts.iter().zip(shares) {
+                // Four standard deviations of 4,000 draws at most.
+                assert!((*count as f64 / 4000.0 - share).abs() < 0.032, "{counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_out_what_is_unlikely() {
+        let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln()];
+        let counts = drawn(Sampling { temperature: 1.0, top_k: 2, top_p: 1.0 }, &logits);
+        assert!(counts[0] == 0 && counts[1] > 1000, "{counts:?}");
+        // 4/7 alone is less than 0.6, both together are enough.
+        let counts = drawn(Sampling { temperature: 1.0, top_k: 0, top_p: 0.6 }, &logits);
+        assert!(counts[0] == 0 && counts[1] > 1000, "{counts:?}");
+        assert_eq!(drawn(Sampling { temperature: 1.0, top_k: 0, top_p: 0.5 }, &logits), [0, 0, 4000]);
+    }
+
+    #[test]
+    fn refuses_what_means_nothing() {
+        for sampling in [
+            Sampling { temperature: -1.0, ..Sampling::GREEDY },
+            Sampling { temperature: f64::NAN, ..Sampling::GREEDY },
+            Sampling { top_p: 0.0, ..Sampling::GREEDY },
+            Sampling { top_p: 1.5, ..Sampling::GREEDY },
+        ] {
+            assert!(Sampler::new(sampling, 1).is_err(), "{sampling:?}");
+        }
+    }
+}
