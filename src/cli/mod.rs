@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod measure;
 mod merge;
 mod model;
 mod picked;
@@ -34,6 +35,7 @@ enum Command {
     Rank(rank::Rank),
     Tune(tune::Tune),
     Eval(eval::Eval),
+    Measure(measure::Measure),
     Search(search::Search),
     Plot(plot::Plot),
     Quantize(quantize::Quantize),
@@ -57,6 +59,7 @@ impl Cli {
             Command::Distill(distill) => distill.run(),
             Command::Merge(merge) => merge.run(),
             Command::Eval(eval) => eval.run(),
+            Command::Measure(measure) => measure.run(),
             Command::Search(search) => search.run(),
             Command::Plot(plot) => plot.run(),
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use criadero::Error;
-use criadero::checkpoint::Tokenizer;
+use criadero::checkpoint::{Checkpoint, Tokenizer};
 use criadero::eval::calibration::{self, Division};
 use criadero::eval::item::{Item, Split, split_items};
-use criadero::eval::latency::{LatencyOptions, LatencyTable};
+use criadero::eval::latency::{LatencyOptions, ThroughputTable};
+use criadero::eval::timing::Phase;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
@@ -30,6 +31,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use super::eval::default_threads;
+use super::measure::{measure_table, table_key};
 use super::model::{DataArgs, DeviceArgs, load, note_quantized_twice, open_checkpoint, open_space, versions};
 use super::progress::Bar;
 
@@ -110,6 +112,12 @@ pub struct Search {
     /// Measure prefill throughput and report it, also when it is no objective
     #[arg(long)]
     throughput: bool,
+    /// Throughput table that `criadero measure` wrote, instead of measuring one
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Measure again where that table is of another device, model or version
+    #[arg(long, requires = "table")]
+    remeasure: bool,
     #[command(flatten)]
     data: DataArgs,
     /// Tokens that share a forward pass. A new run on the CPU measures what suits it, unless this, --workers or --threads
@@ -285,10 +293,14 @@ impl Search {
             workers = division.workers;
             prepared = prepare(packing)?;
         }
-        let wanted = self.throughput || objectives.iter().any(Objective::needs_throughput);
+        let limits = self.limits(&space)?;
+        let decoding = objectives.iter().chain(&limits).any(Objective::needs_decoding);
+        let wanted = self.throughput
+            || self.table.is_some()
+            || objectives.iter().chain(&limits).any(Objective::needs_throughput);
         let throughput = match stored {
             Some(frozen) => frozen.throughput,
-            None if wanted => Some(measure_throughput(&model, &space, workers.count * workers.threads)?),
+            None if wanted => Some(self.throughput_table(&checkpoint, &model, &space, workers, decoding)?),
             None => None,
         };
         let frozen = Frozen { packing, workers: workers.count, threads: workers.threads, throughput };
@@ -309,11 +321,43 @@ impl Search {
         self.search(settings, &mut evaluator)
     }
 
+    /// What the space's constraints and the user's are about.
+    fn limits(&self, space: &SearchSpace) -> criadero::Result<Vec<Objective>> {
+        let limits = space.constraints().iter().chain(&self.constraints);
+        limits.map(|limit| Objective::parse(&limit.objective)).collect()
+    }
+
+    /// The table of `--table`, or a new one: a prompt of 256 tokens, and where `decoding` is wanted one token behind 256.
+    fn throughput_table(
+        &self,
+        checkpoint: &Checkpoint,
+        model: &Llama,
+        space: &SearchSpace,
+        workers: Workers,
+        decoding: bool,
+    ) -> anyhow::Result<ThroughputTable> {
+        let key = table_key(checkpoint, model, workers.count * workers.threads)?;
+        let mut options = LatencyOptions::default();
+        if let Some(path) = &self.table {
+            let table = ThroughputTable::read(path)?;
+            match table.check(path, &key) {
+                Ok(()) => return Ok(table),
+                Err(error) if !self.remeasure => return Err(error.into()),
+                Err(_) => options = table.options,
+            }
+        } else if decoding {
+            options.phases.push(Phase::Decode { context: 256, sequences: 1 });
+        }
+        let table = measure_table(model, space, options, key)?;
+        if let Some(path) = &self.table {
+            table.write(path)?;
+        }
+        Ok(table)
+    }
+
     /// The tasks of all objectives and constraints with the metrics asked of them, in the order they are named.
     fn tasks(&self, objectives: &[Objective], space: &SearchSpace) -> anyhow::Result<Vec<(String, Vec<Metric>)>> {
-        let limits = space.constraints().iter().chain(&self.constraints);
-        let limits: Vec<Objective> =
-            limits.map(|limit| Objective::parse(&limit.objective)).collect::<criadero::Result<_>>()?;
+        let limits = self.limits(space)?;
         let mut tasks: Vec<(String, Vec<Metric>)> = Vec::new();
         for objective in objectives.iter().chain(&limits) {
             for name in objective.tasks() {
@@ -552,20 +596,6 @@ fn run_task(name: &str, search: &EvalSet, held_out: &EvalSet, chance: f64) -> Ru
         held_out_items: held_out.items.len(),
         chance,
     }
-}
-
-fn measure_throughput(model: &Llama, space: &SearchSpace, threads: usize) -> anyhow::Result<LatencyTable> {
-    let options = LatencyOptions { threads, ..LatencyOptions::default() };
-    let bar = Bar::new("throughput", 0);
-    let table = LatencyTable::measure(model, space, options, &mut |done, total| bar.set(done, total))?;
-    bar.finish();
-    eprintln!(
-        "throughput table: mean error {:.1} % and Kendall tau {:.2} on {} networks it was not fitted to",
-        100.0 * table.mean_error(),
-        table.kendall_tau(),
-        table.checks.len()
-    );
-    Ok(table)
 }
 
 /// The first Ctrl-C sets a flag, a second one ends the process at once.

@@ -1,41 +1,64 @@
-//! Measured prefill throughput: a table of half-layer times, fitted to whole-network timings.
+//! Measured throughput: what reading a prompt and writing a token take, for every network of a space.
 //!
-//! A block timed alone flatters itself, because its weights stay in cache. So only whole networks are timed,
-//! in alternated order, and the block times are the non-negative least-squares solution of
-//! `time = constant + Σ attention(heads) + Σ mlp(width)`.
+//! Whole networks are timed ([`super::timing`]), block times are fitted to them ([`super::block_times`]), and other whole
+//! networks, spread evenly from the smallest to the largest, say how good the fit is.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::path::Path;
 
-use ndarray::{Array1, Array2};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::block_times::BlockTimes;
+use super::timing::{Phase, time_networks};
+use crate::atomic_file;
+use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::kendall::kendall_tau;
-use crate::model::{Llama, TokenTree};
+use crate::model::Llama;
 use crate::space::{Cost, Gene, Genome, SearchSpace};
 
+/// The version of a table's file.
+const FORMAT: u32 = 1;
+/// Tokens that a request of [`ThroughputTable::latency_ms`] writes behind its prompt.
+pub const WRITTEN: usize = 128;
+
 /// What is timed and how often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyOptions {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
+    /// What a network does while it is timed.
+    pub phases: Vec<Phase>,
     /// Random networks beside the systematic ones.
     pub random_networks: usize,
     /// Networks, evenly spread by size, that the table is checked against.
     pub check_networks: usize,
     /// Times each network runs; the median counts.
     pub rounds: usize,
-    /// libtorch threads.
-    pub threads: usize,
 }
 
 impl Default for LatencyOptions {
     fn default() -> Self {
-        LatencyOptions { prompt_tokens: 256, random_networks: 8, check_networks: 8, rounds: 5, threads: 1 }
+        let phases = vec![Phase::Prefill { tokens: 256 }];
+        LatencyOptions { phases, random_networks: 8, check_networks: 8, rounds: 5 }
     }
+}
+
+/// What a table is good for: times elsewhere are other times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableKey {
+    /// Device and kind of the weights, such as `cpu float`.
+    pub device: String,
+    /// The processor's or card's own name.
+    pub hardware: String,
+    /// libtorch threads.
+    pub threads: usize,
+    /// BLAKE3 of the model.
+    pub model_digest: String,
+    /// Whether steps are replayed as CUDA graphs.
+    pub graphs: bool,
+    /// Versions of criadero and libtorch.
+    pub versions: BTreeMap<String, String>,
 }
 
 /// A network that was predicted and measured.
@@ -49,104 +72,21 @@ pub struct LatencyCheck {
     pub measured_ms: f64,
 }
 
-/// Prefill times of half layers on one device and model.
+/// Block times of one phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatencyTable {
-    /// How it was measured.
-    pub options: LatencyOptions,
-    /// Device and kind of the weights, such as `cpu float32`.
-    pub device: String,
-    /// Embedding, output matrix of the last token, and launch: milliseconds.
-    pub constant_ms: f64,
-    /// Milliseconds of an attention half layer by its query heads.
-    pub heads_ms: BTreeMap<u32, f64>,
-    /// Milliseconds of an MLP half layer by its channels.
-    pub mlp_ms: BTreeMap<u32, f64>,
+pub struct PhaseTable {
+    /// What was timed.
+    pub phase: Phase,
+    /// What half layers take.
+    pub times: BlockTimes,
     /// Networks that the fit has not seen.
     pub checks: Vec<LatencyCheck>,
 }
 
-impl LatencyTable {
-    /// Times whole networks of the space on the model's device and fits the table.
-    ///
-    /// # Errors
-    /// When the prompt is longer than the model's positions.
-    pub fn measure(
-        model: &Llama,
-        space: &SearchSpace,
-        options: LatencyOptions,
-        on_network: &mut dyn FnMut(usize, usize),
-    ) -> Result<LatencyTable> {
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let checks = even_sizes(space, options.check_networks, &mut rng);
-        let fit: Vec<Genome> = systematic(space)
-            .into_iter()
-            .chain((0..options.random_networks).map(|_| space.sample(&mut rng)))
-            .filter(|genome| !checks.contains(genome))
-            .collect();
-        let all: Vec<Genome> = fit.iter().chain(&checks).cloned().collect();
-        let times = time_networks(model, &all, options, on_network)?;
-        let mut table = LatencyTable {
-            options,
-            device: format!("{:?} {:?}", model.device(), model.kind()).to_lowercase(),
-            constant_ms: 0.0,
-            heads_ms: BTreeMap::new(),
-            mlp_ms: BTreeMap::new(),
-            checks: Vec::new(),
-        };
-        table.fit(space, &fit, &times[..fit.len()]);
-        table.checks = checks
-            .into_iter()
-            .zip(&times[fit.len()..])
-            .map(|(genome, &measured_ms)| {
-                let predicted_ms = table.prefill_ms(&genome);
-                LatencyCheck { genome, predicted_ms, measured_ms }
-            })
-            .collect();
-        Ok(table)
-    }
-
-    fn fit(&mut self, space: &SearchSpace, networks: &[Genome], times: &[f64]) {
-        let choices = |of: fn(&Gene) -> u32| -> Vec<u32> {
-            let mut all: Vec<u32> =
-                networks.iter().flat_map(|genome| genome.genes().iter().map(of)).filter(|&n| n > 0).collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        };
-        let (heads, mlp) = (choices(|gene| gene.heads), choices(|gene| gene.mlp));
-        let mut counts = Array2::<f64>::zeros((networks.len(), 1 + heads.len() + mlp.len()));
-        for (row, genome) in networks.iter().enumerate() {
-            counts[[row, 0]] = 1.0;
-            for (_, gene) in genome.kept() {
-                if let Ok(place) = heads.binary_search(&gene.heads) {
-                    counts[[row, 1 + place]] += 1.0;
-                }
-                if let Ok(place) = mlp.binary_search(&gene.mlp) {
-                    counts[[row, 1 + heads.len() + place]] += 1.0;
-                }
-            }
-        }
-        let (solution, _) = nnls::nnls(counts.view(), Array1::from(times.to_vec()).view());
-        self.constant_ms = solution[0];
-        self.heads_ms = heads.iter().copied().zip(solution.iter().skip(1).copied()).collect();
-        self.mlp_ms = mlp.iter().copied().zip(solution.iter().skip(1 + heads.len()).copied()).collect();
-        // Widths that no timed network had are interpolated between their neighbours.
-        for layer in space.layers() {
-            fill(&mut self.heads_ms, &layer.heads);
-            fill(&mut self.mlp_ms, &layer.mlp);
-        }
-    }
-
-    /// Predicted milliseconds of one prompt.
-    pub fn prefill_ms(&self, genome: &Genome) -> f64 {
-        let halves = |gene: Gene| interpolate(&self.heads_ms, gene.heads) + interpolate(&self.mlp_ms, gene.mlp);
-        self.constant_ms + genome.kept().map(|(_, gene)| halves(gene)).sum::<f64>()
-    }
-
-    /// Predicted prefill throughput, tokens per second.
-    pub fn prefill_tps(&self, genome: &Genome) -> f64 {
-        self.options.prompt_tokens as f64 * 1e3 / self.prefill_ms(genome)
+impl PhaseTable {
+    /// Tokens per second.
+    pub fn tps(&self, genome: &Genome) -> f64 {
+        self.phase.tokens() as f64 * 1e3 / self.times.of(genome)
     }
 
     /// Mean of |predicted − measured| / measured over the checked networks.
@@ -163,28 +103,134 @@ impl LatencyTable {
     }
 }
 
-/// Time of a width between measured ones; 0 for a half that is not there.
-fn interpolate(times: &BTreeMap<u32, f64>, width: u32) -> f64 {
-    if width == 0 {
-        return 0.0;
-    }
-    let below = times.range(..=width).next_back();
-    let above = times.range(width..).next();
-    match (below, above) {
-        (Some((&low, &a)), Some((&high, &b))) if low < high => {
-            a + (b - a) * f64::from(width - low) / f64::from(high - low)
+/// Throughput of every network of a space on one device and model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThroughputTable {
+    /// The version of the file.
+    pub format: u32,
+    /// What it is good for.
+    pub key: TableKey,
+    /// How it was measured.
+    pub options: LatencyOptions,
+    /// One a phase, in the order of the options.
+    pub phases: Vec<PhaseTable>,
+}
+
+impl ThroughputTable {
+    /// Times whole networks of the space on the model's device and fits the table. `on_network` gets how many timings of
+    /// how many are done.
+    ///
+    /// # Errors
+    /// When a phase is longer than the model's positions.
+    pub fn measure(
+        model: &Llama,
+        space: &SearchSpace,
+        options: LatencyOptions,
+        key: TableKey,
+        on_network: &mut dyn FnMut(usize, usize),
+    ) -> Result<ThroughputTable> {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let checks = even_sizes(space, options.check_networks, &mut rng);
+        let fit: Vec<Genome> = systematic(space)
+            .into_iter()
+            .chain((0..options.random_networks).map(|_| space.sample(&mut rng)))
+            .filter(|genome| !checks.contains(genome))
+            .collect();
+        let all: Vec<Genome> = fit.iter().chain(&checks).cloned().collect();
+        tch::set_num_threads(key.threads as i32);
+        let total = options.phases.len() * options.rounds * all.len();
+        let mut done = 0;
+        let mut step = || {
+            done += 1;
+            on_network(done, total);
+        };
+        let mut phases = Vec::new();
+        for &phase in &options.phases {
+            let measured = time_networks(model, &all, phase, options.rounds, &mut step)?;
+            let times = BlockTimes::fit(space, &fit, &measured[..fit.len()]);
+            let check = |(genome, &measured_ms): (&Genome, &f64)| LatencyCheck {
+                genome: genome.clone(),
+                predicted_ms: times.of(genome),
+                measured_ms,
+            };
+            let checks = checks.iter().zip(&measured[fit.len()..]).map(check).collect();
+            phases.push(PhaseTable { phase, times, checks });
         }
-        (Some((_, &time)), _) => time,
-        (None, Some((&high, &time))) => time * f64::from(width) / f64::from(high),
-        (None, None) => 0.0,
+        Ok(ThroughputTable { format: FORMAT, key, options, phases })
+    }
+
+    /// Predicted prefill throughput of the first prompt length measured, tokens per second.
+    pub fn prefill_tps(&self, genome: &Genome) -> Option<f64> {
+        Some(self.prefill()?.tps(genome))
+    }
+
+    /// Predicted decode throughput of the first context and batch measured, tokens per second of all sequences together.
+    pub fn decode_tps(&self, genome: &Genome) -> Option<f64> {
+        Some(self.decode(None)?.tps(genome))
+    }
+
+    /// Predicted milliseconds of a request: its prompt, of the first length measured, and 128 tokens behind it, one
+    /// sequence alone.
+    pub fn latency_ms(&self, genome: &Genome) -> Option<f64> {
+        Some(self.prefill()?.times.of(genome) + WRITTEN as f64 * self.decode(Some(1))?.times.of(genome))
+    }
+
+    fn prefill(&self) -> Option<&PhaseTable> {
+        self.phases.iter().find(|table| matches!(table.phase, Phase::Prefill { .. }))
+    }
+
+    fn decode(&self, wanted: Option<usize>) -> Option<&PhaseTable> {
+        let fits = |table: &&PhaseTable| match table.phase {
+            Phase::Decode { sequences, .. } => wanted.is_none_or(|wanted| wanted == sequences),
+            Phase::Prefill { .. } => false,
+        };
+        self.phases.iter().find(fits)
+    }
+
+    /// Refuses the table where it was measured for another device, model or version.
+    ///
+    /// # Errors
+    /// `Mismatch` with every difference.
+    pub fn check(&self, path: &Path, key: &TableKey) -> Result<()> {
+        let problems = differences(&self.key, key);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => {
+                let what =
+                    "the throughput table was measured for something else; measure again with --remeasure".into();
+                Err(Error::Mismatch { path: path.into(), what, problems })
+            }
+        }
+    }
+
+    /// Writes the table as JSON, atomically.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
+        text.push(b'\n');
+        atomic_file::write(path, text)
+    }
+
+    /// Reads what [`ThroughputTable::write`] wrote.
+    ///
+    /// # Errors
+    /// `Io`, and `Format` for what is no table, or one of another version.
+    pub fn read(path: &Path) -> Result<ThroughputTable> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let wrong = |reason: String| Error::format(path, "throughput table", reason);
+        let table: ThroughputTable = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        match table.format {
+            FORMAT => Ok(table),
+            other => Err(wrong(format!("format {other}, expected {FORMAT}"))),
+        }
     }
 }
 
-fn fill(times: &mut BTreeMap<u32, f64>, widths: &[u32]) {
-    for &width in widths.iter().filter(|&&width| width > 0) {
-        let time = interpolate(times, width);
-        times.entry(width).or_insert(time);
-    }
+/// What this machine's processor calls itself, where it says so.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
 }
 
 /// The extremes, and each width of a half layer taken by all layers at once while the rest is largest.
@@ -249,77 +295,62 @@ fn even_sizes(space: &SearchSpace, count: usize, rng: &mut ChaCha8Rng) -> Vec<Ge
     chosen
 }
 
-/// Median milliseconds of each network, timed in alternating order after a warm-up.
-fn time_networks(
-    model: &Llama,
-    networks: &[Genome],
-    options: LatencyOptions,
-    on_network: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<f64>> {
-    networks.iter().try_for_each(|genome| model.check(genome))?;
-    tch::set_num_threads(options.threads as i32);
-    let vocab = model.config().shape.vocab as u32;
-    let tokens: Vec<u32> = (0..options.prompt_tokens as u32).map(|token| token * 7919 % vocab).collect();
-    let batch = model.batch(&TokenTree::chain(&tokens))?;
-    let run = |genome: &Genome| {
-        let start = Instant::now();
-        tch::no_grad(|| {
-            let last = model.hidden(genome, &batch).narrow(0, batch.len() - 1, 1);
-            // Reading a number back waits for the device.
-            let _ = model.logits(&last).sum(tch::Kind::Float).double_value(&[]);
-        });
-        start.elapsed().as_secs_f64() * 1e3
-    };
-    networks.first().map(run);
-    let mut times = vec![Vec::with_capacity(options.rounds); networks.len()];
-    let total = networks.len() * options.rounds;
-    for round in 0..options.rounds {
-        for step in 0..networks.len() {
-            let place = if round % 2 == 0 { step } else { networks.len() - 1 - step };
-            times[place].push(run(&networks[place]));
-            on_network(round * networks.len() + step + 1, total);
-        }
-    }
-    let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
-    match options.rounds {
-        0 => Err(Error::invalid("latency rounds", 0, "at least 1")),
-        _ => Ok(times.into_iter().map(median).collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn interpolates_between_measured_widths() {
-        let times = BTreeMap::from([(4, 2.0), (8, 6.0)]);
-        assert_eq!([0, 2, 4, 6, 8, 9].map(|width| interpolate(&times, width)), [0.0, 1.0, 2.0, 4.0, 6.0, 6.0]);
+    fn key() -> TableKey {
+        TableKey {
+            device: "cpu float".into(),
+            hardware: "a processor".into(),
+            threads: 2,
+            model_digest: "abc".into(),
+            graphs: false,
+            versions: BTreeMap::new(),
+        }
+    }
+
+    fn table() -> ThroughputTable {
+        let times = |constant_ms, head, channel| BlockTimes {
+            constant_ms,
+            heads_ms: BTreeMap::from([(4, head)]),
+            mlp_ms: BTreeMap::from([(128, channel)]),
+        };
+        let phase = |phase, times| PhaseTable { phase, times, checks: vec![] };
+        ThroughputTable {
+            format: FORMAT,
+            key: key(),
+            options: LatencyOptions::default(),
+            phases: vec![
+                phase(Phase::Prefill { tokens: 100 }, times(10.0, 5.0, 5.0)),
+                phase(Phase::Decode { context: 64, sequences: 8 }, times(4.0, 1.0, 1.0)),
+                phase(Phase::Decode { context: 64, sequences: 1 }, times(2.0, 0.5, 0.5)),
+            ],
+        }
     }
 
     #[test]
-    fn recovers_block_times_from_whole_networks() {
-        let space = SearchSpace::open("tiny").unwrap();
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let networks: Vec<Genome> = (0..60).map(|_| space.sample(&mut rng)).collect();
-        let truth = |genome: &Genome| {
-            3.0 + genome.kept().map(|(_, gene)| 0.5 * f64::from(gene.heads) + 0.01 * f64::from(gene.mlp)).sum::<f64>()
-        };
-        let times: Vec<f64> = networks.iter().map(truth).collect();
-        let mut table = LatencyTable {
-            options: LatencyOptions::default(),
-            device: "test".into(),
-            constant_ms: 0.0,
-            heads_ms: BTreeMap::new(),
-            mlp_ms: BTreeMap::new(),
-            checks: vec![],
-        };
-        table.fit(&space, &networks[..50], &times[..50]);
-        for (genome, time) in networks.iter().zip(&times).skip(50) {
-            assert!((table.prefill_ms(genome) - time).abs() < 1e-6 * time, "{genome}");
-        }
+    fn sums_blocks_to_throughputs() {
+        let genome: Genome = "4x128*2:-*2".parse().unwrap();
+        let table = table();
+        assert_eq!(table.prefill_tps(&genome), Some(100.0 * 1e3 / 30.0));
+        assert_eq!(table.decode_tps(&genome), Some(8.0 * 1e3 / 8.0));
+        assert_eq!(table.latency_ms(&genome), Some(30.0 + 128.0 * 4.0), "one sequence alone");
+        let prefill_only = ThroughputTable { phases: table.phases[..1].to_vec(), ..table };
+        assert_eq!((prefill_only.decode_tps(&genome), prefill_only.latency_ms(&genome)), (None, None));
+    }
+
+    #[test]
+    fn is_read_where_it_was_measured_and_refused_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.json");
+        table().write(&path).unwrap();
+        assert_eq!(ThroughputTable::read(&path).unwrap(), table());
+        table().check(&path, &key()).unwrap();
+        let elsewhere = TableKey { hardware: "another".into(), threads: 4, ..key() };
+        let error = table().check(&path, &elsewhere).unwrap_err().to_string();
+        assert!(error.contains("hardware") && error.contains("threads") && error.contains("--remeasure"), "{error}");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(ThroughputTable::read(&path).is_err());
     }
 }

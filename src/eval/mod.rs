@@ -8,6 +8,7 @@ pub mod task;
 pub mod task_file;
 pub mod template;
 
+pub mod block_times;
 pub mod calibration;
 pub mod evaluator;
 pub mod latency;
@@ -18,6 +19,7 @@ pub mod objective;
 pub mod packing;
 pub mod population;
 pub mod prefix_cache;
+pub mod timing;
 pub mod trie;
 
 pub use evaluator::{ChunkId, Evaluator, ItemScore, Outcome, Partial, Work};

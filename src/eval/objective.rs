@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::latency::LatencyTable;
+use super::latency::ThroughputTable;
 use super::metrics::Metric;
 use crate::error::{Error, Result};
 use crate::space::{Cost, Genome, ModelShape};
@@ -15,7 +15,7 @@ enum Source {
     /// The genome alone.
     Cost(fn(&Cost) -> u64),
     /// The run's throughput table.
-    Throughput(fn(&LatencyTable, &Genome) -> f64),
+    Throughput(fn(&ThroughputTable, &Genome) -> Option<f64>),
 }
 
 /// A row of the table. A name with a task is written `NAME:TASK`.
@@ -47,7 +47,19 @@ const TABLE: &[Row] = &[
         name: "prefill_tps",
         unit: "tokens per second",
         maximize: true,
-        source: Source::Throughput(LatencyTable::prefill_tps),
+        source: Source::Throughput(ThroughputTable::prefill_tps),
+    },
+    Row {
+        name: "decode_tps",
+        unit: "tokens per second",
+        maximize: true,
+        source: Source::Throughput(ThroughputTable::decode_tps),
+    },
+    Row {
+        name: "latency_ms",
+        unit: "milliseconds",
+        maximize: false,
+        source: Source::Throughput(ThroughputTable::latency_ms),
     },
 ];
 
@@ -65,7 +77,7 @@ pub struct Measured<'a> {
     /// The network.
     pub genome: &'a Genome,
     /// The run's throughput table.
-    pub throughput: Option<&'a LatencyTable>,
+    pub throughput: Option<&'a ThroughputTable>,
     /// The mean of a metric over a task's items.
     pub task: &'a dyn Fn(Metric, &str) -> Result<f64>,
 }
@@ -131,6 +143,11 @@ impl Objective {
         matches!(self.row.source, Source::Throughput(_))
     }
 
+    /// Whether that table must say what a token that is written takes.
+    pub fn needs_decoding(&self) -> bool {
+        self.needs_throughput() && self.row.name != "prefill_tps"
+    }
+
     /// Its value in its own unit and direction; several tasks are the unweighted mean.
     pub fn value(&self, measured: &Measured) -> Result<f64> {
         match self.row.source {
@@ -140,10 +157,14 @@ impl Objective {
             }
             Source::Cost(of) => Ok(of(&Cost::of(measured.shape, measured.genome)) as f64),
             Source::Throughput(of) => {
-                let table = measured.throughput.ok_or_else(|| {
-                    Error::invalid(self.to_string(), "no throughput table", "a table measured on this device")
-                })?;
-                Ok(of(table, measured.genome))
+                let value = measured.throughput.and_then(|table| of(table, measured.genome));
+                value.ok_or_else(|| {
+                    Error::invalid(
+                        self.to_string(),
+                        "no table of that",
+                        "one measured on this device; see `criadero measure`",
+                    )
+                })
             }
         }
     }

@@ -125,7 +125,7 @@ impl Run {
             objectives: row.objectives.clone(),
             params: cost.params,
             weight_bytes: cost.weight_bytes,
-            prefill_tps: self.settings.frozen.throughput.as_ref().map(|table| table.prefill_tps(&row.genome)),
+            prefill_tps: self.settings.frozen.throughput.as_ref().and_then(|table| table.prefill_tps(&row.genome)),
             held_out,
             dominated_on_held_out: false,
         })

@@ -12,12 +12,12 @@ use super::racing::Racing;
 use super::{ClosedForm, Exact};
 use crate::differences::differences;
 use crate::error::{Error, Result};
-use crate::eval::latency::LatencyTable;
+use crate::eval::latency::ThroughputTable;
 use crate::eval::{Measured, Metric, Objective, PackingOptions};
 use crate::space::{Constraint, Genome, SearchSpace};
 
 /// The version of the files of a run directory.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A task of a run. Its eval sets are `NAME/search` and `NAME/held_out`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct Frozen {
     /// libtorch threads of each worker.
     pub threads: usize,
     /// The throughput table, where one was asked for.
-    pub throughput: Option<LatencyTable>,
+    pub throughput: Option<ThroughputTable>,
 }
 
 /// Everything that is needed to repeat a run: the content of `run.json`.

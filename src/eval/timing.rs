@@ -1,0 +1,225 @@
+//! Wall times of whole networks: prompts read, and tokens written one by one.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::model::kv_cache::KvCache;
+use crate::model::{Llama, TokenTree};
+use crate::space::Genome;
+
+/// Tokens that one timing writes, so that a clock's grain does not count.
+const STEPS: usize = 4;
+
+/// What is timed. Written `prefill:256` and `decode:256x1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Phase {
+    /// One prompt of so many tokens is read.
+    Prefill {
+        /// Its tokens.
+        tokens: usize,
+    },
+    /// Each of some sequences goes on by one token.
+    Decode {
+        /// Tokens that each has already.
+        context: usize,
+        /// Sequences that share a step.
+        sequences: usize,
+    },
+}
+
+impl Phase {
+    /// Tokens that one step reads or writes.
+    pub fn tokens(self) -> usize {
+        match self {
+            Phase::Prefill { tokens } => tokens,
+            Phase::Decode { sequences, .. } => sequences,
+        }
+    }
+
+    /// The longest sequence, in tokens.
+    fn longest(self) -> usize {
+        match self {
+            Phase::Prefill { tokens } => tokens,
+            Phase::Decode { context, .. } => context + STEPS,
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Phase::Prefill { tokens } => write!(f, "prefill:{tokens}"),
+            Phase::Decode { context, sequences } => write!(f, "decode:{context}x{sequences}"),
+        }
+    }
+}
+
+impl FromStr for Phase {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Phase> {
+        let number = |digits: &str| digits.parse::<usize>().ok().filter(|&number| number > 0);
+        let read = || match text.split_once(':')? {
+            ("prefill", tokens) => Some(Phase::Prefill { tokens: number(tokens)? }),
+            ("decode", sizes) => {
+                let (context, sequences) = sizes.split_once('x')?;
+                Some(Phase::Decode { context: number(context)?, sequences: number(sequences)? })
+            }
+            _ => None,
+        };
+        let expected = "`prefill:TOKENS` or `decode:CONTEXTxSEQUENCES`, such as `decode:256x1`";
+        read().ok_or_else(|| Error::invalid("phase", format!("`{text}`"), expected))
+    }
+}
+
+impl TryFrom<String> for Phase {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Phase> {
+        text.parse()
+    }
+}
+
+impl From<Phase> for String {
+    fn from(phase: Phase) -> String {
+        phase.to_string()
+    }
+}
+
+/// Milliseconds of one step of each network: `rounds` timings in alternating order behind a warm-up, what a whole round was
+/// slower than the others taken out, and the median of what is left. Bits do not count: products are the same.
+///
+/// # Errors
+/// `Invalid` for genomes that do not fit and sequences beyond the model's positions.
+pub fn time_networks(
+    model: &Llama,
+    networks: &[Genome],
+    phase: Phase,
+    rounds: usize,
+    on_network: &mut dyn FnMut(),
+) -> Result<Vec<f64>> {
+    if rounds == 0 {
+        return Err(Error::invalid("rounds of timings", 0, "at least 1"));
+    }
+    let networks: Vec<Genome> = networks.iter().map(Genome::unquantized).collect();
+    networks.iter().try_for_each(|genome| model.check(genome))?;
+    let most = model.config().max_position_embeddings;
+    if phase.longest() > most {
+        return Err(Error::invalid(
+            phase.to_string(),
+            format!("{} tokens", phase.longest()),
+            format!("{most} at most"),
+        ));
+    }
+    let stopwatch = Stopwatch::new(model, phase)?;
+    if let Some(first) = networks.first() {
+        stopwatch.time(first)?;
+    }
+    let mut times = vec![vec![0.0; networks.len()]; rounds];
+    for (round, times) in times.iter_mut().enumerate() {
+        for step in 0..networks.len() {
+            let place = if round % 2 == 0 { step } else { networks.len() - 1 - step };
+            times[place] = stopwatch.time(&networks[place])?;
+            on_network();
+        }
+    }
+    Ok(steady(&times))
+}
+
+/// Medians over rounds (rows) once each round was divided by how much slower it was than the others.
+fn steady(times: &[Vec<f64>]) -> Vec<f64> {
+    let networks = times.first().map_or(0, Vec::len);
+    let medians = |times: &[Vec<f64>]| -> Vec<f64> {
+        (0..networks).map(|place| median(times.iter().map(|round| round[place]).collect())).collect()
+    };
+    let typical = medians(times);
+    let level = |round: &Vec<f64>| median(round.iter().zip(&typical).map(|(time, typical)| time / typical).collect());
+    let levelled: Vec<Vec<f64>> =
+        times.iter().map(|round| round.iter().map(|time| time / level(round)).collect()).collect();
+    medians(&levelled)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[middle],
+        _ => 0.5 * (values[middle - 1] + values[middle]),
+    }
+}
+
+/// A model and what every network is given.
+struct Stopwatch<'a> {
+    model: &'a Llama,
+    phase: Phase,
+    prompt: Option<crate::model::TreeBatch>,
+}
+
+impl<'a> Stopwatch<'a> {
+    fn new(model: &'a Llama, phase: Phase) -> Result<Stopwatch<'a>> {
+        let vocab = model.config().shape.vocab as u32;
+        let prompt = match phase {
+            Phase::Prefill { tokens } => {
+                let tokens: Vec<u32> = (0..tokens as u32).map(|token| token * 7919 % vocab).collect();
+                Some(model.batch(&TokenTree::chain(&tokens))?)
+            }
+            Phase::Decode { .. } => None,
+        };
+        Ok(Stopwatch { model, phase, prompt })
+    }
+
+    /// Milliseconds of one step, the logits of its last token included.
+    fn time(&self, genome: &Genome) -> Result<f64> {
+        // Reading a number back waits for the device.
+        let wait = |last: &Tensor| self.model.logits(last).sum(Kind::Float).double_value(&[]);
+        tch::no_grad(|| match (self.phase, &self.prompt) {
+            (Phase::Decode { context, sequences }, _) => {
+                let mut cache = KvCache::new(self.model, genome, sequences, context + STEPS)?;
+                cache.pretend(context);
+                let tokens = Tensor::ones([sequences as i64, 1], (Kind::Int64, self.model.device()));
+                let start = Instant::now();
+                for _ in 0..STEPS {
+                    wait(&self.model.extend(genome, &tokens, &mut cache)?);
+                }
+                Ok(start.elapsed().as_secs_f64() * 1e3 / STEPS as f64)
+            }
+            (Phase::Prefill { .. }, prompt) => {
+                let prompt = prompt.as_ref().expect("made for this phase");
+                let start = Instant::now();
+                wait(&self.model.hidden(genome, prompt).narrow(0, prompt.len() - 1, 1));
+                Ok(start.elapsed().as_secs_f64() * 1e3)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own_text() {
+        for text in ["prefill:256", "decode:1024x8"] {
+            assert_eq!(text.parse::<Phase>().unwrap().to_string(), text);
+        }
+        for text in ["prefill", "prefill:0", "decode:4", "decode:4x", "decode:0x1", "train:4", ""] {
+            assert!(text.parse::<Phase>().is_err(), "{text}");
+        }
+        assert_eq!("decode:1024x8".parse::<Phase>().unwrap().tokens(), 8);
+    }
+
+    #[test]
+    fn takes_out_what_slowed_a_whole_round() {
+        // The second round ran at half speed, and one timing of the first was disturbed.
+        let times = [vec![10.0, 20.0, 30.0, 90.0], vec![20.0, 40.0, 60.0, 80.0], vec![10.0, 20.0, 30.0, 40.0]];
+        assert_eq!(steady(&times), [10.0, 20.0, 30.0, 40.0]);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
