@@ -29,6 +29,7 @@ pub mod peft;
 mod pre_tokenizer;
 pub mod quantize;
 mod raw_tensor;
+pub mod synthetic;
 pub mod tensor_file;
 pub mod tokenizer;
 

@@ -17,6 +17,7 @@ mod progress;
 mod quantize;
 mod rank;
 mod search;
+mod synthesize;
 mod train;
 mod tune;
 
@@ -43,6 +44,7 @@ enum Command {
     Merge(merge::Merge),
     Export(export::Export),
     Generate(generate::Generate),
+    Synthesize(synthesize::Synthesize),
 }
 
 impl Cli {
@@ -51,6 +53,7 @@ impl Cli {
         match self.command {
             Command::Export(export) => export.run(),
             Command::Generate(generate) => generate.run(),
+            Command::Synthesize(synthesize) => synthesize.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig};
+use criadero::checkpoint::{Dtype, LayerTensor, synthetic};
 use criadero::plan::activations::Trained;
 use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
 use criadero::plan::training::{self, Training};
 use criadero::plan::{Footprint, available};
-use criadero::space::{Genome, ModelShape, SearchSpace};
+use criadero::space::{Genome, SearchSpace};
 use serde_json::json;
 
 use super::model::{DeviceArgs, open_checkpoint};
@@ -58,24 +58,6 @@ pub struct Plan {
     device: DeviceArgs,
 }
 
-/// Positions of a model of which only the shape is known: LLaMA 2's.
-const POSITIONS: usize = 4096;
-
-/// A model of which only the shape is known.
-fn of_shape(shape: ModelShape) -> LlamaConfig {
-    LlamaConfig {
-        shape,
-        genome: shape.parent(),
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        max_position_embeddings: POSITIONS,
-        bos_token_id: None,
-        eos_token_ids: vec![],
-        dtype: Dtype::F16,
-    }
-}
-
 /// One kind of work.
 struct Row {
     name: &'static str,
@@ -100,7 +82,7 @@ impl Plan {
         let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
         let config = &match (&self.model, &space) {
             (Some(model), _) => open_checkpoint(model)?.config().clone(),
-            (None, Some(space)) => of_shape(*space.shape()),
+            (None, Some(space)) => synthetic::config(*space.shape(), Dtype::F16),
             (None, None) => bail!("give a model or a space"),
         };
         if let Some(space) = &space {

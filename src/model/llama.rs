@@ -11,7 +11,7 @@ use super::kv_cache::KvCache;
 use super::low_rank::LowRanks;
 use super::quantized::{Matrix, QuantizedMatrices};
 use super::tree::{Angles, BlockAttention, RopeTable, TreeBatch};
-use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName};
+use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName, synthetic};
 use crate::error::{Error, Result};
 use crate::space::{Bits, Ends, Gene, Genome, HalfGene};
 
@@ -65,8 +65,26 @@ struct Mlp {
 impl Llama {
     /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices; norms are float32.
     pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
-        let config = checkpoint.config().clone();
         let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
+        Llama::of(checkpoint.config().clone(), device, kind, &read)
+    }
+
+    /// The model that `criadero synthesize` writes, made where it runs.
+    pub fn synthesize(config: LlamaConfig, seed: u64, device: Device, kind: Kind) -> Result<Llama> {
+        let sizes = config.clone();
+        let make = |name, kind| {
+            let shape = sizes.tensor_shape(name).expect("the model's own tensors are asked for");
+            synthetic::tensor(name, &shape, seed, device, kind)
+        };
+        Llama::of(config, device, kind, &make)
+    }
+
+    fn of(
+        config: LlamaConfig,
+        device: Device,
+        kind: Kind,
+        read: &dyn Fn(TensorName, Kind) -> Result<Tensor>,
+    ) -> Result<Llama> {
         let embedding = read(TensorName::Embedding, kind)?;
         let mut layers = Vec::with_capacity(config.shape.layers);
         for (layer, gene) in config.genome.genes().iter().enumerate() {
