@@ -202,7 +202,8 @@ fn partial_scores(
     cache_bytes: u64,
 ) -> HashMap<(ChunkId, Genome), Outcome> {
     let workers = Workers { count: workers, threads: 1 };
-    let mut evaluator = LocalEvaluator::start(model, sets.to_vec(), workers, cache_bytes, Arc::default());
+    let mut evaluator =
+        LocalEvaluator::start(std::slice::from_ref(model), sets.to_vec(), workers, cache_bytes, Arc::default());
     let mut scores = HashMap::new();
     for genomes in populations {
         let chunks = (0..sets[0].chunks.len()).map(|chunk| ChunkId { set: 0, chunk });

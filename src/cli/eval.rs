@@ -17,7 +17,7 @@ use criadero::eval::{
 use criadero::space::Genome;
 use serde_json::json;
 
-use super::model::{DataArgs, DeviceArgs, load, open_checkpoint};
+use super::model::{DataArgs, DevicesArgs, note_lost, open_checkpoint};
 use super::progress::Bar;
 use super::search::read_genomes;
 
@@ -62,7 +62,7 @@ pub struct Eval {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]
-    device: DeviceArgs,
+    devices: DevicesArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -81,7 +81,8 @@ impl Eval {
             self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_checkpoint(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
-        let model = load(&checkpoint, &self.device)?;
+        let models = self.devices.load(&checkpoint)?;
+        let model = &models[0];
         let whole = || vec![self.genome.clone().unwrap_or_else(|| model.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();
@@ -103,7 +104,7 @@ impl Eval {
             );
         }
         let threads = self.threads.unwrap_or_else(default_threads);
-        let mut evaluator = LocalEvaluator::start(&model, vec![set], Workers { count: 1, threads }, 0, Arc::default());
+        let mut evaluator = LocalEvaluator::start(&models, vec![set], Workers { count: 1, threads }, 0, Arc::default());
         let set = evaluator.sets()[0].clone();
         let bar = Bar::new("scoring", set.chunks.len() * genomes.len());
         let company = if self.alone { 1 } else { genomes.len() };
@@ -115,6 +116,7 @@ impl Eval {
             networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
         }
         bar.finish();
+        note_lost(evaluator.lost());
         self.report(&task, &set, genomes.iter().zip(&networks), per_item.as_mut())
     }
 

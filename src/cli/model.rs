@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use criadero::checkpoint::{Checkpoint, Dtype};
-use criadero::eval::Task;
+use criadero::eval::{LostDevice, Task};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
 use criadero::space::SearchSpace;
@@ -42,19 +42,65 @@ impl DeviceArgs {
 
     /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
     pub fn open(&self) -> anyhow::Result<(Device, Kind)> {
-        let index = match self.device.as_str() {
-            "cpu" => return Ok((Device::Cpu, Kind::Float)),
-            "cuda" => Some(0),
-            other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+        open_device(&self.device)
+    }
+}
+
+/// Where to run, on one device or several.
+#[derive(Clone, clap::Args)]
+pub struct DevicesArgs {
+    /// Devices that share the work: `cpu`, `cuda`, a list such as `cuda:0,cuda:1`, or `all` cards
+    #[arg(long, value_name = "DEVICES", visible_alias = "device", default_value = "cpu")]
+    devices: String,
+}
+
+impl DevicesArgs {
+    /// A model on each of them.
+    pub fn load(&self, checkpoint: &Checkpoint) -> anyhow::Result<Vec<Llama>> {
+        let cards: Vec<String> = (0..cards()).map(|card| format!("cuda:{card}")).collect();
+        let names: Vec<&str> = match self.devices.as_str() {
+            "all" if cards.is_empty() => bail!("no device of `all`: no CUDA card was found; there is: cpu"),
+            "all" => cards.iter().map(String::as_str).collect(),
+            list => list.split(',').map(str::trim).collect(),
         };
-        let count = if Cuda::is_available() { Cuda::device_count() } else { 0 };
-        match index {
-            Some(index) if (index as i64) < count => Ok((Device::Cuda(index), Kind::BFloat16)),
-            _ => {
-                let cards = (0..count).map(|card| format!(", cuda:{card}")).collect::<String>();
-                bail!("no device `{}`; there are: cpu{cards}", self.device)
+        let devices: Vec<(Device, Kind)> = names.iter().map(|name| open_device(name)).collect::<anyhow::Result<_>>()?;
+        for (place, (device, _)) in devices.iter().enumerate() {
+            if devices[..place].iter().any(|(other, _)| other == device) {
+                bail!("--devices {}: `{}` stands twice", self.devices, names[place]);
             }
         }
+        if devices.len() > 1 && devices.iter().any(|(device, _)| *device == Device::Cpu) {
+            bail!("--devices {}: the CPU's scores are not a card's; take one or the other", self.devices);
+        }
+        Ok(devices.into_iter().map(|(device, kind)| Llama::load(checkpoint, device, kind)).collect::<Result<_, _>>()?)
+    }
+}
+
+/// CUDA cards that libtorch finds.
+fn cards() -> i64 {
+    if Cuda::is_available() { Cuda::device_count() } else { 0 }
+}
+
+fn open_device(name: &str) -> anyhow::Result<(Device, Kind)> {
+    let index = match name {
+        "cpu" => return Ok((Device::Cpu, Kind::Float)),
+        "cuda" => Some(0),
+        other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+    };
+    let count = cards();
+    match index {
+        Some(index) if (index as i64) < count => Ok((Device::Cuda(index), Kind::BFloat16)),
+        _ => {
+            let cards = (0..count).map(|card| format!(", cuda:{card}")).collect::<String>();
+            bail!("no device `{name}`; there are: cpu{cards}")
+        }
+    }
+}
+
+/// Says which devices failed while others went on.
+pub fn note_lost(lost: &[LostDevice]) {
+    for LostDevice { device, reason } in lost {
+        eprintln!("note: {device} failed and the others took over its work: {reason}");
     }
 }
 

@@ -282,7 +282,8 @@ impl Quantize {
             }
             let metric = Metric::headline(set.scoring);
             let bar = Bar::new("scoring", set.chunks.len() * networks.len());
-            let mut evaluator = LocalEvaluator::start(&model, vec![set], workers, 0, Arc::default());
+            let mut evaluator =
+                LocalEvaluator::start(std::slice::from_ref(&model), vec![set], workers, 0, Arc::default());
             let scored = score(&mut evaluator, networks, &bar)?;
             bar.finish();
             let set = &evaluator.sets()[0];

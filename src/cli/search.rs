@@ -32,7 +32,7 @@ use tch::Device;
 
 use super::eval::default_threads;
 use super::measure::{measure_table, table_key};
-use super::model::{DataArgs, DeviceArgs, load, note_quantized_twice, open_checkpoint, open_space, versions};
+use super::model::{DataArgs, DevicesArgs, note_lost, note_quantized_twice, open_checkpoint, open_space, versions};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
@@ -134,7 +134,7 @@ pub struct Search {
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(..1 << 40))]
     cache: u64,
     #[command(flatten)]
-    device: DeviceArgs,
+    devices: DevicesArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -285,10 +285,11 @@ impl Search {
             names.iter().map(|(name, metrics)| self.prepare_task(name, metrics, &tokenizer, packing)).collect()
         };
         let mut prepared = prepare(packing)?;
-        let model = load(&checkpoint, &self.device)?;
+        let models = self.devices.load(&checkpoint)?;
+        let model = &models[0];
         let given = self.chunk_tokens.or(self.workers).or(self.threads).is_some();
         if stored.is_none() && !given && model.device() == Device::Cpu {
-            let division = self.measure_division(&model, &tokenizer, &names[0].0, packing, &stop)?;
+            let division = self.measure_division(model, &tokenizer, &names[0].0, packing, &stop)?;
             packing.chunk_tokens = division.chunk_tokens;
             workers = division.workers;
             prepared = prepare(packing)?;
@@ -300,7 +301,7 @@ impl Search {
             || objectives.iter().chain(&limits).any(Objective::needs_throughput);
         let throughput = match stored {
             Some(frozen) => frozen.throughput,
-            None if wanted => Some(self.throughput_table(&checkpoint, &model, &space, workers, decoding)?),
+            None if wanted => Some(self.throughput_table(&checkpoint, model, &space, workers, decoding)?),
             None => None,
         };
         let frozen = Frozen { packing, workers: workers.count, threads: workers.threads, throughput };
@@ -317,8 +318,10 @@ impl Search {
             frozen,
         })?;
         let sets = sets.into_iter().flatten().collect();
-        let mut evaluator = LocalEvaluator::start(&model, sets, workers, self.cache << 20, stop);
-        self.search(settings, &mut evaluator)
+        let mut evaluator = LocalEvaluator::start(&models, sets, workers, self.cache << 20, stop);
+        let searched = self.search(settings, &mut evaluator);
+        note_lost(evaluator.lost());
+        searched
     }
 
     /// What the space's constraints and the user's are about.

@@ -76,7 +76,8 @@ pub fn measure(
             break;
         }
         for (place, &workers) in candidates.iter().enumerate() {
-            let mut evaluator = LocalEvaluator::start(model, sets.clone(), workers, 0, stop.clone());
+            let mut evaluator =
+                LocalEvaluator::start(std::slice::from_ref(model), sets.clone(), workers, 0, stop.clone());
             wake(&mut evaluator, workers, &genome)?;
             for set in 0..sets.len() {
                 let division = place * sets.len() + set;

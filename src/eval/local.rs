@@ -4,20 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
-use super::evaluator::{ChunkId, Evaluator, Outcome, Partial, Work};
+use super::evaluator::{Evaluator, Partial, Work};
 use super::packing::EvalSet;
-use super::population::{self, Hidden, KeptStates, Place};
 use super::prefix_cache::{PrefixCache, half_layers};
+use super::worker::{Faults, LostDevice, Reply, Task, Worker};
 use crate::error::{Error, Result};
-use crate::model::{Llama, Reference};
-use crate::space::{Bits, Genome};
+use crate::model::Llama;
+use crate::space::Genome;
 
-/// Scores networks on this machine's CPU or GPU. libtorch leaks memory for every new thread that runs
+/// Scores networks on this machine's CPU or GPUs. libtorch leaks memory for every new thread that runs
 /// inference (tch-rs issue 125), so workers live as long as the evaluator.
 pub struct LocalEvaluator {
     sets: Arc<Vec<EvalSet>>,
@@ -25,78 +25,96 @@ pub struct LocalEvaluator {
     replies: Receiver<Reply>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
-    cache: Arc<States>,
+    /// Bytes of hidden states that a device keeps.
+    cache_bytes: u64,
     /// Bytes of a hidden state, a token.
     token_bytes: u64,
     levels: usize,
-}
-
-type States = Mutex<PrefixCache<Place, Hidden>>;
-
-/// A chunk's work, and after how many half layers each its hidden states are kept, if at all.
-struct Task {
-    work: Work,
-    every: Option<usize>,
-}
-
-enum Reply {
-    Scored(Partial),
-    /// All of a chunk's work is done, or was cut short by a stop or an error.
-    ChunkDone(Result<()>),
+    /// Workers whose device has not failed.
+    alive: usize,
+    lost: Vec<LostDevice>,
 }
 
 /// How the CPU is divided. Frozen in `run.json`: float32 sums depend on the number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers {
-    /// Threads that take chunks.
+    /// Threads that take chunks, on each device.
     pub count: usize,
     /// libtorch threads inside each of them.
     pub threads: usize,
 }
 
 impl LocalEvaluator {
-    /// Starts the workers. `stop` is looked at between networks: once it is set, evaluation ends with
-    /// [`Error::Interrupted`]. Hidden states of at most `cache_bytes` are kept between populations.
+    /// Starts the workers: so many for each of `models`, which are the same weights on one device each. `stop` is looked at
+    /// between networks: once it is set, evaluation ends with [`Error::Interrupted`]. Hidden states of at most `cache_bytes`
+    /// are kept on each device between populations.
     pub fn start(
-        model: &Llama,
+        models: &[Llama],
         sets: Vec<EvalSet>,
         workers: Workers,
         cache_bytes: u64,
         stop: Arc<AtomicBool>,
     ) -> LocalEvaluator {
+        LocalEvaluator::start_with(models, sets, workers, cache_bytes, stop, None)
+    }
+
+    /// The same with failures that are bound to come: what becomes of a search when devices fail.
+    pub fn start_drill(models: &[Llama], sets: Vec<EvalSet>, workers: Workers, faults: Faults) -> LocalEvaluator {
+        LocalEvaluator::start_with(models, sets, workers, 0, Arc::default(), Some(faults))
+    }
+
+    fn start_with(
+        models: &[Llama],
+        sets: Vec<EvalSet>,
+        workers: Workers,
+        cache_bytes: u64,
+        stop: Arc<AtomicBool>,
+        faults: Option<Faults>,
+    ) -> LocalEvaluator {
         keep_freed_memory();
         let sets = Arc::new(sets);
-        let cache = Arc::new(Mutex::new(PrefixCache::new(cache_bytes)));
-        let shape = &model.config().shape;
-        let token_bytes = (shape.hidden * model.kind().elt_size_in_bytes()) as u64;
-        let levels = 2 * shape.layers;
+        let (config, kind) = (models[0].config(), models[0].kind());
+        let token_bytes = (config.shape.hidden * kind.elt_size_in_bytes()) as u64;
+        let levels = 2 * config.shape.layers;
         let (tasks, queue) = unbounded::<Task>();
         let (send, replies) = unbounded();
-        let workers = (0..workers.count.max(1))
-            .map(|_| {
-                let (model, sets, stop, send) = (model.share(), sets.clone(), stop.clone(), send.clone());
-                let cache = cache.clone();
-                let mut worker = Worker { model, sets, parents: HashMap::new(), stop, send, cache, token_bytes };
+        let mut handles = Vec::new();
+        for model in models {
+            let cache = Arc::new(Mutex::new(PrefixCache::new(cache_bytes)));
+            for _ in 0..workers.count.max(1) {
+                let worker = Worker {
+                    number: handles.len(),
+                    model: model.share(),
+                    sets: sets.clone(),
+                    parents: HashMap::new(),
+                    stop: stop.clone(),
+                    send: send.clone(),
+                    cache: cache.clone(),
+                    token_bytes,
+                    faults: faults.clone(),
+                };
                 let queue = queue.clone();
-                std::thread::spawn(move || {
+                handles.push(std::thread::spawn(move || {
                     limit_threads(workers.threads);
-                    for task in queue {
-                        let done = worker.evaluate(task);
-                        if worker.send.send(Reply::ChunkDone(done)).is_err() {
-                            return;
-                        }
-                    }
-                })
-            })
-            .collect();
-        LocalEvaluator { sets, tasks: Some(tasks), replies, workers, stop, cache, token_bytes, levels }
+                    worker.run(queue);
+                }));
+            }
+        }
+        let alive = handles.len();
+        let (tasks, lost) = (Some(tasks), Vec::new());
+        LocalEvaluator { sets, tasks, replies, workers: handles, stop, cache_bytes, token_bytes, levels, alive, lost }
+    }
+
+    /// Devices that failed so far; others took over their work.
+    pub fn lost(&self) -> &[LostDevice] {
+        &self.lost
     }
 
     /// How densely the states of this work are kept: evenly, and so that those of a population take half of the cache
     /// on all chunks together and leave the other half to its parents'. Where not even one state a network fits, the
     /// first chunks get one: those that every network is scored on when networks race.
     fn divide(&self, work: Vec<Work>) -> Vec<Task> {
-        let half = self.cache.lock().unwrap_or_else(PoisonError::into_inner).budget() / 2;
+        let half = self.cache_bytes / 2;
         let networks = work.iter().map(|work| work.genomes.len()).max().unwrap_or(0) as u64;
         let bytes = |tokens: usize| (networks * tokens as u64 * self.token_bytes).max(1);
         let sets: BTreeSet<usize> = work.iter().map(|work| work.chunk.set).collect();
@@ -105,7 +123,7 @@ impl LocalEvaluator {
             0 => self.levels / 2,
             depths => self.levels.div_ceil(depths as usize + 1),
         };
-        let slices = match self.workers.len() {
+        let slices = match self.alive {
             1 => 1,
             workers => (TASKS_A_WORKER * workers).div_ceil(work.len().max(1)),
         };
@@ -159,57 +177,16 @@ fn limit_threads(threads: usize) {
     tch::set_num_threads(threads.max(1) as i32);
 }
 
-/// One worker thread's own things.
-struct Worker {
-    model: Llama,
-    sets: Arc<Vec<EvalSet>>,
-    /// What the whole model predicts on chunks of sets that compare with it, computed when first needed.
-    parents: HashMap<ChunkId, Reference>,
-    stop: Arc<AtomicBool>,
-    send: Sender<Reply>,
-    cache: Arc<States>,
-    token_bytes: u64,
-}
-
-impl Worker {
-    fn evaluate(&mut self, task: Task) -> Result<()> {
-        let Task { work: Work { chunk: id, genomes }, every } = task;
-        let Worker { model, sets, parents, stop, send, cache, token_bytes } = self;
-        if stop.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let mut report = |place: usize, outcome: Outcome| {
-            let genome: Genome = genomes[place].clone();
-            send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !stop.load(Ordering::Relaxed)
-        };
-        let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let set = &sets[id.set];
-            let chunk = &set.chunks[id.chunk];
-            if set.divergence && !parents.contains_key(&id) {
-                parents.insert(id, population::reference(model, chunk)?);
-            }
-            let bytes = chunk.tree.len() as u64 * *token_bytes;
-            let kept = every.map(|every| KeptStates { cache, place: (id, Bits::F16), bytes, every });
-            population::walk(model, chunk, parents.get(&id), &genomes, kept.as_ref(), &mut report)
-        }));
-        // tch turns libtorch's exceptions into panics; they end the run with their message, not the worker.
-        walked.unwrap_or_else(|panic| {
-            let reason = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-                .unwrap_or_else(|| "panic without a message".to_string());
-            Err(Error::Worker { what: format!("chunk {} of {}", id.chunk, sets[id.set].name), reason })
-        })
-    }
-}
-
 impl Evaluator for LocalEvaluator {
     fn sets(&self) -> &Arc<Vec<EvalSet>> {
         &self.sets
     }
 
     fn evaluate(&mut self, work: Vec<Work>, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()> {
+        if self.alive == 0 {
+            let reason = self.lost.last().map_or(String::new(), |lost| lost.reason.clone());
+            return Err(Error::Worker { what: "on the last device".into(), reason });
+        }
         let work = self.divide(work);
         let mut pending = work.len();
         let tasks = self.tasks.as_ref().expect("open until the evaluator is dropped");
@@ -221,9 +198,23 @@ impl Evaluator for LocalEvaluator {
             let reply = self.replies.recv().expect("workers live as long as the evaluator");
             let step = match reply {
                 Reply::Scored(partial) => sink(partial),
-                Reply::ChunkDone(done) => {
+                Reply::Done(done) => {
                     pending -= 1;
                     done
+                }
+                Reply::Lost { task, lost } => {
+                    self.alive -= 1;
+                    let reason = lost.reason.clone();
+                    self.lost.push(lost);
+                    match self.alive {
+                        0 => {
+                            // Nobody is left to take what is queued.
+                            failed.get_or_insert(Error::Worker { what: "on the last device".into(), reason });
+                            break;
+                        }
+                        _ => tasks.send(task).expect("the other workers live as long as the evaluator"),
+                    }
+                    Ok(())
                 }
             };
             if let Err(error) = step {

@@ -21,6 +21,7 @@ pub mod population;
 pub mod prefix_cache;
 pub mod timing;
 pub mod trie;
+pub mod worker;
 
 pub use evaluator::{ChunkId, Evaluator, ItemScore, Outcome, Partial, Work};
 pub use item::{Item, Request, Scoring, Split};
@@ -30,3 +31,4 @@ pub use mock::MockEvaluator;
 pub use objective::{Measured, Objective};
 pub use packing::{EvalSet, PackedItem, PackingOptions};
 pub use task::Task;
+pub use worker::{Fault, Faults, LostDevice};

@@ -34,6 +34,7 @@ pub struct Llama {
     rope: RopeTable,
     low_rank: LowRanks,
     quantized: QuantizedMatrices,
+    row_tile: Option<i64>,
 }
 
 struct Layer {
@@ -116,7 +117,7 @@ impl Llama {
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
         let rope = rope_table(&config, device);
         let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
-        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank, quantized })
+        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank, quantized, row_tile: None })
     }
 
     /// The same weights for another thread: handles, no copies.
@@ -133,6 +134,7 @@ impl Llama {
             rope: RopeTable { cos: self.rope.cos.shallow_clone(), sin: self.rope.sin.shallow_clone() },
             low_rank: self.low_rank.share(),
             quantized: self.quantized.clone(),
+            row_tile: self.row_tile,
         }
     }
 
@@ -152,6 +154,17 @@ impl Llama {
             model.head = self.quantized.of(Matrix::Head, &self.head, head)?;
         }
         Ok(model)
+    }
+
+    /// From now on at most so many rows go through an MLP at a time: slower, in less memory. Sums may be added in another
+    /// order.
+    pub fn set_row_tile(&mut self, rows: i64) {
+        self.row_tile = Some(rows);
+    }
+
+    /// How many rows go through an MLP at a time, where that is limited.
+    pub fn row_tile(&self) -> Option<i64> {
+        self.row_tile
     }
 
     /// Runs with these adapters from now on: with W + scale · B · A for every matrix they name.
@@ -397,6 +410,10 @@ impl Llama {
     /// The second half of a layer with its first channels, residual included: (t, d) to (t, d).
     /// No channels: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
     pub fn feed(&self, layer: usize, half: HalfGene, hidden: &Tensor) -> Tensor {
+        if let Some(rows) = self.row_tile.filter(|&rows| rows < hidden.size()[0] && half.width > 0) {
+            let tiles: Vec<Tensor> = hidden.split(rows, 0).iter().map(|tile| self.feed(layer, half, tile)).collect();
+            return Tensor::cat(&tiles, 0);
+        }
         match (&self.layers[layer].mlp, half.width) {
             (None, _) | (_, 0) => hidden.shallow_clone(),
             (Some(mlp), width) => {

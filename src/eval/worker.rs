@@ -1,0 +1,187 @@
+//! One thread that scores chunks on one device, and what it does when the device runs out of memory or is lost.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam::channel::Sender;
+
+use super::evaluator::{ChunkId, Outcome, Partial, Work};
+use super::packing::EvalSet;
+use super::population::{self, Hidden, KeptStates, Place};
+use super::prefix_cache::PrefixCache;
+use crate::error::{Error, Result};
+use crate::model::{Llama, Reference};
+use crate::space::{Bits, Genome};
+
+/// Rows of a chunk that go through an MLP at a time once nothing else has helped against too little memory.
+const ROW_TILE: i64 = 256;
+
+/// Hidden states that a device keeps.
+pub(super) type States = Mutex<PrefixCache<Place, Hidden>>;
+
+/// A chunk's work, and after how many half layers each its hidden states are kept, if at all.
+#[derive(Clone)]
+pub(super) struct Task {
+    pub work: Work,
+    pub every: Option<usize>,
+}
+
+/// What a worker has to say.
+pub(super) enum Reply {
+    Scored(Partial),
+    /// All of a task is done, or was cut short by a stop or an error.
+    Done(Result<()>),
+    /// The device failed and its worker is gone: what is left of the task goes to others.
+    Lost {
+        task: Task,
+        lost: LostDevice,
+    },
+}
+
+/// A device that failed while it was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostDevice {
+    /// Which one, such as `cuda:1, worker 2`.
+    pub device: String,
+    /// What it said last.
+    pub reason: String,
+}
+
+/// How a device can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is too little memory for what was asked.
+    OutOfMemory,
+    /// It does not answer any more.
+    Lost,
+}
+
+/// Failures to come, for drills: asked by each worker, by its number, before it walks networks.
+pub type Faults = Arc<dyn Fn(usize, &Work) -> Option<Fault> + Send + Sync>;
+
+/// Why an attempt ended before its work did.
+enum Failure {
+    Device(Fault, String),
+    Other(Error),
+}
+
+impl Failure {
+    /// What a panic's last words mean. tch turns libtorch's exceptions into panics; CUDA's name themselves.
+    fn of(message: String, what: impl FnOnce() -> String) -> Failure {
+        let lower = message.to_lowercase();
+        match () {
+            () if lower.contains("out of memory") => Failure::Device(Fault::OutOfMemory, message),
+            () if lower.contains("cuda error") || lower.contains("cublas_status") => {
+                Failure::Device(Fault::Lost, message)
+            }
+            () => Failure::Other(Error::Worker { what: what(), reason: message }),
+        }
+    }
+}
+
+/// One worker thread's own things.
+pub(super) struct Worker {
+    pub number: usize,
+    pub model: Llama,
+    pub sets: Arc<Vec<EvalSet>>,
+    /// What the whole model predicts on chunks of sets that compare with it, computed when first needed.
+    pub parents: HashMap<ChunkId, Reference>,
+    pub stop: Arc<AtomicBool>,
+    pub send: Sender<Reply>,
+    pub cache: Arc<States>,
+    pub token_bytes: u64,
+    pub faults: Option<Faults>,
+}
+
+impl Worker {
+    /// Does the tasks of a queue, until there are no more or the device is lost.
+    pub fn run(mut self, queue: impl IntoIterator<Item = Task>) {
+        for task in queue {
+            let reply = self.evaluate(task);
+            let gone = matches!(reply, Reply::Lost { .. });
+            if self.send.send(reply).is_err() || gone {
+                return;
+            }
+        }
+    }
+
+    /// Scores a task's networks. Where memory is too small, kept states are let go, then fewer networks are walked together,
+    /// then the rows of the same chunk go through MLPs in tiles; only then the device is given up.
+    fn evaluate(&mut self, task: Task) -> Reply {
+        let Task { work: Work { chunk, mut genomes }, every } = task;
+        let mut together = genomes.len();
+        let mut cleared = false;
+        while !genomes.is_empty() && !self.stop.load(Ordering::Relaxed) {
+            let count = together.min(genomes.len());
+            let mut scored = HashSet::new();
+            let attempt = self.attempt(chunk, &genomes[..count], every, &mut scored);
+            let mut place = 0;
+            genomes.retain(|_| {
+                place += 1;
+                !scored.contains(&(place - 1))
+            });
+            let left = || Work { chunk, genomes: genomes.clone() };
+            match attempt {
+                Ok(()) => {}
+                Err(Failure::Other(error)) => return Reply::Done(Err(error)),
+                Err(Failure::Device(Fault::OutOfMemory, _)) if !cleared => {
+                    cleared = true;
+                    self.cache.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                Err(Failure::Device(Fault::OutOfMemory, _)) if count > 1 => together = count / 2,
+                Err(Failure::Device(Fault::OutOfMemory, _)) if self.model.row_tile().is_none() => {
+                    self.model.set_row_tile(ROW_TILE);
+                }
+                Err(Failure::Device(_, reason)) => {
+                    let device = format!("{:?}, worker {}", self.model.device(), self.number).to_lowercase();
+                    return Reply::Lost { task: Task { work: left(), every }, lost: LostDevice { device, reason } };
+                }
+            }
+        }
+        Reply::Done(Ok(()))
+    }
+
+    /// Walks some networks, and says which of them were scored.
+    fn attempt(
+        &mut self,
+        id: ChunkId,
+        genomes: &[Genome],
+        every: Option<usize>,
+        scored: &mut HashSet<usize>,
+    ) -> Result<(), Failure> {
+        let Worker { number, model, sets, parents, stop, send, cache, token_bytes, faults } = self;
+        if let Some(faults) = faults
+            && let Some(fault) = faults(*number, &Work { chunk: id, genomes: genomes.to_vec() })
+        {
+            return Err(Failure::Device(fault, format!("a drill: {fault:?}")));
+        }
+        let mut report = |place: usize, outcome: Outcome| {
+            scored.insert(place);
+            let genome = genomes[place].clone();
+            send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !stop.load(Ordering::Relaxed)
+        };
+        let walked = catch_unwind(AssertUnwindSafe(|| {
+            let set = &sets[id.set];
+            let chunk = &set.chunks[id.chunk];
+            if set.divergence && !parents.contains_key(&id) {
+                parents.insert(id, population::reference(model, chunk)?);
+            }
+            let bytes = chunk.tree.len() as u64 * *token_bytes;
+            let kept = every.map(|every| KeptStates { cache, place: (id, Bits::F16), bytes, every });
+            population::walk(model, chunk, parents.get(&id), genomes, kept.as_ref(), &mut report)
+        }));
+        let what = || format!("chunk {} of {}", id.chunk, sets[id.set].name);
+        match walked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Error::Torch(error))) => Err(Failure::of(error.to_string(), what)),
+            Ok(Err(error)) => Err(Failure::Other(error)),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+                Err(Failure::of(text.unwrap_or_else(|| "panic without a message".to_string()), what))
+            }
+        }
+    }
+}
