@@ -137,7 +137,7 @@ fn rows_in_tiles_are_the_same_function() {
     let batch = bench.model.batch(&bench.set.chunks[0].tree).unwrap();
     let whole = bench.model.forward(&genome, &batch);
     let mut tiled = bench.model.share();
-    tiled.set_row_tile(7);
+    tiled.set_row_tile(Some(7));
     let difference = (tiled.forward(&genome, &batch) - whole).abs().max().double_value(&[]);
     assert!(difference < 1e-5, "{difference}");
 }

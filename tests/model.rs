@@ -254,7 +254,10 @@ fn refuses_genomes_that_are_no_prefixes() {
         ("4x128*3:6x128", "6x128"),
         ("4x128*3:3x128", "in steps of 2"),
         ("4x128*3:4x129", "4x129"),
-        ("4x128*3:4x100@8", "mlp width 100, for Q8_0, which stores multiples of 32; the nearest are 96 and 128"),
+        (
+            "4x128*3:4x100@8",
+            "mlp width 100, for Q8_0, which stores rows of a multiple of 32; the nearest are 96 and 128",
+        ),
         ("4x128*3:4x128@q3_k", "hidden size 64, for Q3_K"),
     ] {
         let error = model.check(&text.parse().unwrap()).unwrap_err().to_string();

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use criadero::checkpoint::quantize::rounded;
-use criadero::checkpoint::{Checkpoint, ExportFormat, LayerTensor, TensorName, export, hf};
+use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, LayerTensor, TensorName, export, hf, synthetic};
 use criadero::model::{Llama, TokenTree};
 use criadero::search::record::{Front, QuantizedFront};
-use criadero::space::{Bits, Genome};
+use criadero::space::{Bits, Cost, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
@@ -77,6 +77,35 @@ fn scores_exactly_what_a_gguf_will_hold() {
         let exact = whole && genome.ends().embedding != Bits::F16;
         assert!(if exact { difference == 0.0 } else { difference < 5e-3 }, "{text}: {difference}");
         assert!(ours.isfinite().all().int64_value(&[]) == 1);
+    }
+}
+
+#[test]
+fn k_quants_hold_rows_of_256() {
+    let shape =
+        ModelShape { layers: 3, hidden: 256, heads: 4, kv_heads: 2, head_dim: 128, mlp: 512, vocab: 300, tied: true };
+    let config = synthetic::config(shape, Dtype::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    let tensor = |name: TensorName| {
+        let sizes = config.tensor_shape(name).unwrap();
+        synthetic::tensor(name, &sizes, 3, Device::Cpu, Kind::Float)
+    };
+    hf::write(&model, &config, &tensor, &synthetic::byte_tokenizer(), Dtype::F32).unwrap();
+    let parent = Checkpoint::open(&model).unwrap();
+    let ours = load(&parent);
+    // Narrow prefixes of whole blocks, a width that falls back beside one that does not, and every K-quant.
+    for text in ["E@q6_k:4x512@q2_k:2x256@q3_k:4x512@q4_k", "E@q4_k:4x256@q5_k:4x384@q6_k:2x512@q6_k"] {
+        let genome: Genome = text.parse().unwrap();
+        let out = dir.path().join("out.gguf");
+        let file = Checkpoint::open(export(&parent, &genome, ExportFormat::Gguf, None, &out).unwrap()).unwrap();
+        assert_eq!(file.weight_bytes(), Cost::of(&shape, &genome).weight_bytes, "{text}");
+        let batch = |model: &Llama| model.batch(&TokenTree::chain(&[1, 5, 9, 200, 44, 7])).unwrap();
+        ours.prepare(&genome).unwrap();
+        let here = tch::no_grad(|| ours.with_ends(genome.ends()).unwrap().forward(&genome, &batch(&ours)));
+        let theirs = load(&file);
+        let there = tch::no_grad(|| theirs.forward(&file.config().genome, &batch(&theirs)));
+        assert_eq!((here - there).abs().max().double_value(&[]), 0.0, "{text}");
     }
 }
 
@@ -247,6 +276,8 @@ fn bad_input_is_named() {
         (vec!["--bits", "mixed", "--task", "piqa"], "--budget"),
         (vec!["--bits", "mixed", "--task", "piqa", "--budget", "1M", "--pick", "knee"], "is no run"),
         (vec!["--bits", "q3_k", "--task", "piqa"], "hidden size 64, for Q3_K"),
+        (vec!["--bits", "mixed", "--task", "piqa", "--budget", "60MB"], "--budget"),
+        (vec!["--bits", "mixed", "--task", "piqa", "--budget", "10k"], "in its fewest bits"),
     ] {
         let mut command = criadero(&["quantize", TINY, "--out"]);
         command.arg(&out).args(&arguments);

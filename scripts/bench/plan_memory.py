@@ -15,6 +15,7 @@ import tempfile
 import time
 
 from arms import write_csv
+from search_baseline import processor
 
 SAMPLE_SECONDS = 0.003
 #: Name in the plan: (sequences, flags of `criadero tune`).
@@ -37,13 +38,15 @@ def anonymous(pid):
 
 def peak(command):
     """The most anonymous memory that a command held."""
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    most = 0
-    while process.poll() is None:
-        most = max(most, anonymous(process.pid))
-        time.sleep(SAMPLE_SECONDS)
-    if process.returncode != 0:
-        raise SystemExit(f"{command}: {process.stderr.read().decode()}")
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=said)
+        most = 0
+        while process.poll() is None:
+            most = max(most, anonymous(process.pid))
+            time.sleep(SAMPLE_SECONDS)
+        if process.returncode != 0:
+            said.seek(0)
+            raise SystemExit(f"{command}: {said.read().decode()}")
     return most
 
 
@@ -63,7 +66,7 @@ def main():
     parser.add_argument("--task", default="arc_easy")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--chunk-tokens", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/bench-plan"))
     options = parser.parse_args()
 
@@ -85,7 +88,10 @@ def main():
             command += ["--measure-every", options.steps, "--held-out-sequences", 1, *flags.split()]
             compare(work, sequences, command)
     write_csv(options.out / "memory.csv", rows)
-    print(f"idle: {idle / 2**20:.1f} MiB")
+    version = subprocess.run([options.criadero, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    text = f"{time.strftime('%Y-%m-%d')}, {processor()}, {version}; an idle process holds {idle / 2**20:.1f} MiB\n"
+    (options.out / "summary.txt").write_text(text, encoding="utf-8")
+    print(text, end="")
 
 
 if __name__ == "__main__":

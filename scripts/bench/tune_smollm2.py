@@ -4,9 +4,9 @@
 
 An arm is `criadero tune` with FLAGS on the passages of the calibration text (CoQA and SQuAD, which no shipped task scores).
 One passage in 20, by the SHA-256 of its text, is never trained on: perplexity is measured on those, of 16 random networks of
-the space (fixed by a seed) and of the parent. Then the same search runs on the ranked supernet and on the arm with the
-lowest perplexity: same space, items, seeds and evaluations; hypervolumes have the same reference point, chance and 1.05 x
-the parent's size.
+the space (fixed by a seed) and of the parent. Then the same search runs on the ranked supernet and on the arm whose networks
+have the lowest perplexity while its parent is at most 2 % worse: same space, items, seeds and evaluations; hypervolumes have the
+same reference point, chance and 1.05 x the parent's size.
 
 Writes perplexity.csv, fronts.csv, summary.txt and fronts.png to --out, and of every arm metrics.csv and curve.png. Runs stay
 under --work, and the same command again measures only what is missing.
@@ -34,6 +34,8 @@ from search_space import SearchSpace
 
 HELD_OUT_SHARE = 20
 NETWORKS = 16
+#: A tuned parent may be this much worse.
+MOST_PARENT = 1.02
 BEFORE = "ranked"
 
 
@@ -170,15 +172,15 @@ def main():
         after = perplexities(options, name, model, held_out)
         rows += after
         parent, others = after[0]["perplexity"], geometric_mean(row["perplexity"] for row in after[1:])
-        arms[name] = (others, model)
+        arms[name] = (parent > MOST_PARENT * of_parent, others, model)
         lines.append(f"  {name} `{flags}`, {hours:.2f} hours: parent {parent:.3f} ({100 * (parent / of_parent - 1):+.1f} %, at most +2 is "
                      f"wanted), networks {others:.2f} ({100 * (others / of_others - 1):+.1f} %, at most -30 is wanted)")
     write_csv(options.out / "perplexity.csv", rows)
-    best = min(arms, key=lambda name: arms[name][0])
+    best = min(arms, key=lambda name: arms[name][:2])
     points, ratios = [], []
     lines += ["", f"Searched on {options.task}: {options.evals} evaluations, {options.limit} search and {options.held_out} held-out items"]
     for seed in options.seeds:
-        fronts = {name: searched(options, name, model, seed) for name, model in [(BEFORE, options.model), (best, arms[best][1])]}
+        fronts = {name: searched(options, name, model, seed) for name, model in [(BEFORE, options.model), (best, arms[best][2])]}
         for name, front in fronts.items():
             points += front_rows(name, seed, front)
         volumes = [front["hypervolume"] for front in fronts.values()]

@@ -104,6 +104,11 @@ mod tests {
             let narrow = rounded("w", &matrix().narrow(1, 0, 96), bits).unwrap();
             assert_eq!(narrow, rounded("w", &matrix(), bits).unwrap().narrow(1, 0, 96), "{bits}");
         }
+        let wide = Tensor::cat(&[matrix(), matrix() * 0.5], 1);
+        for bits in [Bits::Q2K, Bits::Q3K, Bits::Q4K, Bits::Q5K, Bits::Q6K] {
+            let narrow = rounded("w", &wide.narrow(1, 0, 256), bits).unwrap();
+            assert_eq!(narrow, rounded("w", &wide, bits).unwrap().narrow(1, 0, 256), "{bits}");
+        }
     }
 
     #[test]

@@ -33,6 +33,10 @@ impl Distill {
     pub fn run(self) -> anyhow::Result<()> {
         let Some(parent) = searched(&self.run)? else { bail!("{} is no run", self.run.display()) };
         let genome = picked(&self.run, &self.pick)?;
+        if genome.is_quantized() {
+            eprintln!("note: its weights are trained unquantized; quantize the result with `criadero export --bits`");
+        }
+        let genome = genome.unquantized();
         let start = self.train.out.join(START);
         not_onto(&self.train.out, &[parent.path(), self.run.as_path()])?;
         export(&parent, &genome, ExportFormat::Hf, None, &start)?;

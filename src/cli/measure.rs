@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::latency::{LatencyOptions, PhaseTable, TableKey, ThroughputTable, processor};
+use criadero::eval::latency::{LatencyOptions, PhaseTable, TableKey, ThroughputTable, processor, space_digest};
 use criadero::eval::timing::Phase;
 use criadero::model::Llama;
 use criadero::space::SearchSpace;
@@ -50,7 +50,7 @@ impl Measure {
         let checkpoint = open_checkpoint(&self.model)?;
         let (space, _) = open_space(&self.space, &checkpoint)?;
         let model = load(&checkpoint, &self.device)?;
-        let key = table_key(&checkpoint, &model, self.threads.unwrap_or_else(default_threads))?;
+        let key = table_key(&checkpoint, &model, &space, self.threads.unwrap_or_else(default_threads))?;
         let options = LatencyOptions {
             phases: self.phases.clone(),
             random_networks: self.random,
@@ -68,12 +68,18 @@ impl Measure {
 }
 
 /// What a table measured here and now is good for.
-pub fn table_key(checkpoint: &Checkpoint, model: &Llama, threads: usize) -> criadero::Result<TableKey> {
+pub fn table_key(
+    checkpoint: &Checkpoint,
+    model: &Llama,
+    space: &SearchSpace,
+    threads: usize,
+) -> criadero::Result<TableKey> {
     Ok(TableKey {
         device: format!("{:?} {:?}", model.device(), model.kind()).to_lowercase(),
         hardware: processor(),
         threads,
         model_digest: checkpoint.digest()?,
+        space_digest: space_digest(space),
         graphs: false,
         versions: versions(),
     })

@@ -97,10 +97,10 @@ fn open_device(name: &str) -> anyhow::Result<(Device, Kind)> {
     }
 }
 
-/// Says which devices failed while others went on.
+/// Says which devices failed.
 pub fn note_lost(lost: &[LostDevice]) {
     for LostDevice { device, reason } in lost {
-        eprintln!("note: {device} failed and the others took over its work: {reason}");
+        eprintln!("note: {device} failed, and what it had left went to those that were there: {reason}");
     }
 }
 

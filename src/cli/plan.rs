@@ -96,7 +96,7 @@ impl Plan {
             _ => {}
         }
         let budget = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(available).unwrap_or(u64::MAX);
-        let quantized = space.as_ref().map_or(0, |space| space.formats().len());
+        let quantized = space.as_ref().map_or(0, |space| space.stored_formats().len());
         let scoring = |name, networks, workers, cache, quantized| {
             let of = |chunk_tokens: usize| {
                 evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, quantized, word })

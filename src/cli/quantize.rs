@@ -13,7 +13,7 @@ use criadero::report::quantized::quantized;
 use criadero::search::Pick;
 use criadero::search::record::{Change, Front, QuantizedFront, QuantizedPoint};
 use criadero::search::settings::RunSettings;
-use criadero::space::{Bits, Cost, Ends, Gene, Genome, ModelShape};
+use criadero::space::{Bits, Constraint, Cost, Ends, Gene, Genome, ModelShape, SearchSpace};
 
 use super::eval::{Scored, default_threads, score};
 use super::model::{DataArgs, DeviceArgs, load, note_quantized_twice, open_checkpoint};
@@ -93,6 +93,7 @@ struct Subject {
     networks: Vec<(usize, Genome)>,
     tasks: Vec<HeldOutTask>,
     packing: PackingOptions,
+    threads: usize,
 }
 
 /// A task's held-out items: so many, and what their digest must be.
@@ -116,8 +117,8 @@ impl Quantize {
         if bits.is_full() {
             bail!("--bits 16 is what there is already");
         }
-        if self.pick.is_some() || self.budget.is_some() {
-            bail!("--pick and --budget are for `--bits mixed`");
+        if self.pick.is_some() || self.budget.is_some() || self.limit.is_some() {
+            bail!("--pick, --budget and --limit are for `--bits mixed`");
         }
         let subject = self.subject()?;
         let out = match (&self.out, searched(&self.from)?.is_some()) {
@@ -187,6 +188,7 @@ impl Quantize {
         let Some(budget) = &self.budget else {
             bail!("say how many bytes the network may have with --budget, such as 80M")
         };
+        let limit: Constraint = format!("weight_bytes<={budget}").parse().context("--budget")?;
         let Some(out) = &self.out else { bail!("say where the search goes with --out DIR") };
         let tasks = match (&settings, self.tasks.is_empty()) {
             (_, false) => self.tasks.clone(),
@@ -195,6 +197,11 @@ impl Quantize {
         };
         let space =
             space_of(&shape, &genome, &self.choices, self.ends(&shape, self.embedding_bits.unwrap_or(Bits::Q8_0)));
+        let smallest = SearchSpace::from_yaml(&space)?.smallest();
+        let least = Cost::of(&shape, &smallest).weight_bytes;
+        if limit.violation(least as f64) > 0.0 {
+            bail!("--budget {budget}: in its fewest bits the network still has {least} bytes ({smallest})");
+        }
         std::fs::create_dir_all(out).map_err(criadero::Error::io(out))?;
         let file = out.join("space.yaml");
         criadero::atomic_file::write(&file, space)?;
@@ -240,6 +247,7 @@ impl Quantize {
                 networks: vec![(0, parent.config().genome.clone())],
                 tasks: self.tasks.iter().map(task).collect(),
                 packing: PackingOptions { chunk_tokens: 1024, max_length },
+                threads: self.threads.unwrap_or_else(default_threads),
                 parent,
             });
         };
@@ -262,6 +270,8 @@ impl Quantize {
             networks: front.points.into_iter().map(|point| (point.id, point.genome)).collect(),
             tasks: tasks.collect(),
             packing: settings.frozen.packing,
+            // As the run, so that scores before are the run's own to the last bit.
+            threads: self.threads.unwrap_or(settings.frozen.threads),
         })
     }
 
@@ -269,7 +279,7 @@ impl Quantize {
     fn score(&self, subject: &Subject, networks: &[Genome]) -> anyhow::Result<Vec<TaskScores>> {
         let tokenizer = subject.parent.tokenizer()?;
         let model = load(&subject.parent, &self.device)?;
-        let workers = Workers { count: 1, threads: self.threads.unwrap_or_else(default_threads) };
+        let workers = Workers { count: 1, threads: subject.threads };
         let mut all = Vec::new();
         for HeldOutTask { name, items: count, digest } in &subject.tasks {
             let task = self.data.task(name)?;

@@ -339,17 +339,29 @@ impl Search {
         workers: Workers,
         decoding: bool,
     ) -> anyhow::Result<ThroughputTable> {
-        let key = table_key(checkpoint, model, workers.count * workers.threads)?;
+        let key = table_key(checkpoint, model, space, workers.count * workers.threads)?;
         let mut options = LatencyOptions::default();
+        let alone = Phase::Decode { context: 256, sequences: 1 };
         if let Some(path) = &self.table {
             let table = ThroughputTable::read(path)?;
+            let largest = space.largest();
+            let lacks = decoding && (table.latency_ms(&largest).is_none() || table.decode_tps(&largest).is_none());
             match table.check(path, &key) {
-                Ok(()) => return Ok(table),
+                Ok(()) if !lacks => return Ok(table),
+                Ok(()) if !self.remeasure => {
+                    bail!(
+                        "{} lacks phases that the objectives need: prefill:N and decode:Nx1; measure again",
+                        path.display()
+                    )
+                }
                 Err(error) if !self.remeasure => return Err(error.into()),
-                Err(_) => options = table.options,
+                _ => options = table.options,
+            }
+            if lacks {
+                options.phases.push(alone);
             }
         } else if decoding {
-            options.phases.push(Phase::Decode { context: 256, sequences: 1 });
+            options.phases.push(alone);
         }
         let table = measure_table(model, space, options, key)?;
         if let Some(path) = &self.table {

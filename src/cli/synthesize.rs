@@ -1,10 +1,10 @@
 //! `criadero synthesize`: a checkpoint of random weights.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use criadero::checkpoint::synthetic::{self, BYTE_TOKENS};
-use criadero::checkpoint::{Dtype, TokenizerFiles, hf};
+use criadero::checkpoint::{Checkpoint, Dtype, TokenizerFiles, hf};
 use criadero::space::{Cost, SearchSpace};
 use tch::{Device, Kind};
 
@@ -34,8 +34,20 @@ impl Synthesize {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let shape = *SearchSpace::open(&self.shape)?.shape();
-        let config = synthetic::config(shape, self.dtype);
-        let tokenizer = self.tokenizer_files(shape.vocab)?;
+        let mut config = synthetic::config(shape, self.dtype);
+        let tokenizer = match &self.tokenizer {
+            Some(model) => {
+                let theirs = open_checkpoint(model)?;
+                config.bos_token_id = theirs.config().bos_token_id;
+                config.eos_token_ids = theirs.config().eos_token_ids.clone();
+                tokenizer_of(&theirs, shape.vocab)?
+            }
+            None if shape.vocab < BYTE_TOKENS => bail!(
+                "a tokenizer of bytes has {BYTE_TOKENS} tokens, the shape's vocabulary {}; give one with --tokenizer",
+                shape.vocab
+            ),
+            None => synthetic::byte_tokenizer(),
+        };
         let params = Cost::of(&shape, &shape.parent()).params;
         let tensor = |name| {
             let sizes = config.tensor_shape(name).expect("the writer asks for the model's own tensors");
@@ -45,21 +57,14 @@ impl Synthesize {
         println!("{}: {params} random parameters of seed {}", self.out.display(), self.seed);
         Ok(())
     }
+}
 
-    fn tokenizer_files(&self, vocab: usize) -> anyhow::Result<TokenizerFiles> {
-        let Some(model) = &self.tokenizer else {
-            if vocab < BYTE_TOKENS {
-                bail!(
-                    "a tokenizer of bytes has {BYTE_TOKENS} tokens, the shape's vocabulary {vocab}; give one with --tokenizer"
-                );
-            }
-            return Ok(synthetic::byte_tokenizer());
-        };
-        let checkpoint = open_checkpoint(Path::new(model))?;
-        let theirs = checkpoint.config().shape.vocab;
-        if theirs > vocab {
-            bail!("the tokenizer of {} has {theirs} tokens, the shape's vocabulary {vocab}", model.display());
-        }
-        Ok(checkpoint.tokenizer_files()?)
+/// A checkpoint's tokenizer, where all of its tokens are in the vocabulary.
+fn tokenizer_of(checkpoint: &Checkpoint, vocab: usize) -> anyhow::Result<TokenizerFiles> {
+    let theirs = checkpoint.config().shape.vocab;
+    if theirs > vocab {
+        let path = checkpoint.path().display();
+        bail!("the tokenizer of {path} has {theirs} tokens, the shape's vocabulary {vocab}");
     }
+    Ok(checkpoint.tokenizer_files()?)
 }

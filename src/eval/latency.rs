@@ -49,12 +49,14 @@ impl Default for LatencyOptions {
 pub struct TableKey {
     /// Device and kind of the weights, such as `cpu float`.
     pub device: String,
-    /// The processor's or card's own name.
+    /// The processor's own name, also where a card does the work: tch does not tell a card's.
     pub hardware: String,
     /// libtorch threads.
     pub threads: usize,
     /// BLAKE3 of the model.
     pub model_digest: String,
+    /// BLAKE3 of the widths and depths that were timed: others would be guesses.
+    pub space_digest: String,
     /// Whether steps are replayed as CUDA graphs.
     pub graphs: bool,
     /// Versions of criadero and libtorch.
@@ -130,12 +132,19 @@ impl ThroughputTable {
         on_network: &mut dyn FnMut(usize, usize),
     ) -> Result<ThroughputTable> {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let checks = even_sizes(space, options.check_networks, &mut rng);
+        // Products are the same whatever the bits, so networks that differ in them alone are one.
+        let checks: Vec<Genome> =
+            even_sizes(space, options.check_networks, &mut rng).iter().map(Genome::unquantized).collect();
         let fit: Vec<Genome> = systematic(space)
             .into_iter()
             .chain((0..options.random_networks).map(|_| space.sample(&mut rng)))
+            .map(|genome| genome.unquantized())
             .filter(|genome| !checks.contains(genome))
             .collect();
+        if fit.is_empty() {
+            let found = format!("{} networks, all of them to check with", checks.len());
+            return Err(Error::invalid("throughput table", found, "networks to fit; ask for fewer --checks"));
+        }
         let all: Vec<Genome> = fit.iter().chain(&checks).cloned().collect();
         tch::set_num_threads(key.threads as i32);
         let total = options.phases.len() * options.rounds * all.len();
@@ -226,6 +235,13 @@ impl ThroughputTable {
     }
 }
 
+/// What decides which half layers a table of this space must know.
+pub fn space_digest(space: &SearchSpace) -> String {
+    let widths: Vec<_> = space.layers().iter().map(|layer| (&layer.heads, &layer.mlp)).collect();
+    let text = serde_json::to_vec(&(space.shape(), space.depths(), widths)).expect("numbers are JSON");
+    blake3::hash(&text).to_hex().to_string()
+}
+
 /// What this machine's processor calls itself, where it says so.
 pub fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -305,6 +321,7 @@ mod tests {
             hardware: "a processor".into(),
             threads: 2,
             model_digest: "abc".into(),
+            space_digest: "def".into(),
             graphs: false,
             versions: BTreeMap::new(),
         }

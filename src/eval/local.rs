@@ -22,6 +22,8 @@ use crate::space::Genome;
 pub struct LocalEvaluator {
     sets: Arc<Vec<EvalSet>>,
     tasks: Option<Sender<Task>>,
+    /// Held so that tasks can be queued though every worker is gone.
+    _queue: Receiver<Task>,
     replies: Receiver<Reply>,
     workers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -102,7 +104,19 @@ impl LocalEvaluator {
         }
         let alive = handles.len();
         let (tasks, lost) = (Some(tasks), Vec::new());
-        LocalEvaluator { sets, tasks, replies, workers: handles, stop, cache_bytes, token_bytes, levels, alive, lost }
+        LocalEvaluator {
+            sets,
+            tasks,
+            _queue: queue,
+            replies,
+            workers: handles,
+            stop,
+            cache_bytes,
+            token_bytes,
+            levels,
+            alive,
+            lost,
+        }
     }
 
     /// Devices that failed so far; others took over their work.
@@ -191,7 +205,7 @@ impl Evaluator for LocalEvaluator {
         let mut pending = work.len();
         let tasks = self.tasks.as_ref().expect("open until the evaluator is dropped");
         for task in work {
-            tasks.send(task).expect("workers live as long as the evaluator");
+            tasks.send(task).expect("the evaluator holds the other end");
         }
         let mut failed = None;
         while pending > 0 {
@@ -212,7 +226,7 @@ impl Evaluator for LocalEvaluator {
                             failed.get_or_insert(Error::Worker { what: "on the last device".into(), reason });
                             break;
                         }
-                        _ => tasks.send(task).expect("the other workers live as long as the evaluator"),
+                        _ => tasks.send(task).expect("the evaluator holds the other end"),
                     }
                     Ok(())
                 }

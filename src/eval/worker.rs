@@ -18,6 +18,10 @@ use crate::space::{Bits, Genome};
 /// Rows of a chunk that go through an MLP at a time once nothing else has helped against too little memory.
 const ROW_TILE: i64 = 256;
 
+/// What libtorch's allocators, on a card, in cuBLAS and on the CPU, say when there is too little memory.
+const OUT_OF_MEMORY: [&str; 4] =
+    ["out of memory", "cublas_status_alloc_failed", "can't allocate memory", "not enough memory"];
+
 /// Hidden states that a device keeps.
 pub(super) type States = Mutex<PrefixCache<Place, Hidden>>;
 
@@ -72,7 +76,9 @@ impl Failure {
     fn of(message: String, what: impl FnOnce() -> String) -> Failure {
         let lower = message.to_lowercase();
         match () {
-            () if lower.contains("out of memory") => Failure::Device(Fault::OutOfMemory, message),
+            () if OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) => {
+                Failure::Device(Fault::OutOfMemory, message)
+            }
             () if lower.contains("cuda error") || lower.contains("cublas_status") => {
                 Failure::Device(Fault::Lost, message)
             }
@@ -108,11 +114,13 @@ impl Worker {
     }
 
     /// Scores a task's networks. Where memory is too small, kept states are let go, then fewer networks are walked together,
-    /// then the rows of the same chunk go through MLPs in tiles; only then the device is given up.
+    /// then the rows of the same chunk go through MLPs in tiles (where sums may be added in another order, for this task
+    /// alone); only then the device is given up.
     fn evaluate(&mut self, task: Task) -> Reply {
-        let Task { work: Work { chunk, mut genomes }, every } = task;
+        let Task { work: Work { chunk, mut genomes }, mut every } = task;
         let mut together = genomes.len();
         let mut cleared = false;
+        self.model.set_row_tile(None);
         while !genomes.is_empty() && !self.stop.load(Ordering::Relaxed) {
             let count = together.min(genomes.len());
             let mut scored = HashSet::new();
@@ -127,15 +135,18 @@ impl Worker {
                 Ok(()) => {}
                 Err(Failure::Other(error)) => return Reply::Done(Err(error)),
                 Err(Failure::Device(Fault::OutOfMemory, _)) if !cleared => {
-                    cleared = true;
+                    (cleared, every) = (true, None);
                     self.cache.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 }
                 Err(Failure::Device(Fault::OutOfMemory, _)) if count > 1 => together = count / 2,
                 Err(Failure::Device(Fault::OutOfMemory, _)) if self.model.row_tile().is_none() => {
-                    self.model.set_row_tile(ROW_TILE);
+                    self.model.set_row_tile(Some(ROW_TILE));
                 }
                 Err(Failure::Device(_, reason)) => {
-                    let device = format!("{:?}, worker {}", self.model.device(), self.number).to_lowercase();
+                    let device = match self.model.device() {
+                        tch::Device::Cuda(card) => format!("cuda:{card}, worker {}", self.number),
+                        other => format!("{other:?}, worker {}", self.number).to_lowercase(),
+                    };
                     return Reply::Lost { task: Task { work: left(), every }, lost: LostDevice { device, reason } };
                 }
             }

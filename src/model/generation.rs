@@ -129,6 +129,9 @@ impl Sampler {
             let best = order.into_iter().reduce(|best, token| if logit(token) > logit(best) { token } else { best });
             return Ok(best.expect("not empty"));
         }
+        if let Some(token) = order.iter().find(|&&token| logit(token) == f64::INFINITY) {
+            return Err(Error::invalid("logits", format!("infinity for token {token}"), "finite numbers to draw from"));
+        }
         order.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
         if top_k > 0 {
             order.truncate(top_k);

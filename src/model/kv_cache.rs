@@ -100,7 +100,7 @@ impl KvCache {
             let query = query.view([b, k, g, e]);
             let out =
                 Tensor::scaled_dot_product_attention(&query, &keys, &values, None::<Tensor>, 0.0, false, None, false);
-            return out.view([t, k * g * e]);
+            return out.reshape([t, k * g * e]);
         }
         let query = query.permute([0, 2, 3, 1, 4]).reshape([b, k * g, n, e]);
         let expand = |of: Tensor| if g == 1 { of } else { of.repeat_interleave_self_int(g, 1, None) };

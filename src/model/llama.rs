@@ -157,9 +157,9 @@ impl Llama {
     }
 
     /// From now on at most so many rows go through an MLP at a time: slower, in less memory. Sums may be added in another
-    /// order.
-    pub fn set_row_tile(&mut self, rows: i64) {
-        self.row_tile = Some(rows);
+    /// order. `None`: all at once.
+    pub fn set_row_tile(&mut self, rows: Option<i64>) {
+        self.row_tile = rows;
     }
 
     /// How many rows go through an MLP at a time, where that is limited.

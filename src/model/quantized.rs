@@ -39,8 +39,8 @@ impl fmt::Display for Matrix {
 /// Quantized and back, by matrix and type: as wide as the model's own, so that every narrower width is a prefix here too.
 /// A block never crosses the border of a width, which is a whole number of blocks.
 ///
-/// Products are in float32 on these values (bfloat16 on CUDA, which rounds them once more): the file's own weights,
-/// bit for bit, but no faster than unquantized ones.
+/// Products are in float32 on these values: on the CPU the file's own weights, bit for bit, but no faster than unquantized
+/// ones. On CUDA weights are bfloat16 before they are quantized and after: close to the file's, not the same.
 #[derive(Clone, Default)]
 pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<(Matrix, Bits), Tensor>>>);
 

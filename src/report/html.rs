@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::album::Album;
+use super::front::Against;
 use super::table::Table;
 use super::units;
 use crate::search::record::Front;
@@ -89,13 +90,14 @@ fn write_page(
         escaped(run)
     )?;
 
-    let smallest = front.points.iter().map(|point| point.params).min().unwrap_or_default();
+    let size = Against::size(front);
+    let smallest = front.points.iter().min_by_key(|point| size.whole(point)).unwrap_or(&front.parent);
     let facts = [
         ("networks evaluated", units::thousands(front.evaluations as f64)),
         ("on the front", front.points.len().to_string()),
         ("dominated on held-out", front.points.iter().filter(|point| point.dominated_on_held_out).count().to_string()),
-        ("parent", units::count(front.parent.params as f64)),
-        ("smallest", units::count(smallest as f64)),
+        ("parent", size.text(&front.parent)),
+        ("smallest", size.text(smallest)),
         ("held-out hypervolume", format!("{:.3}", front.hypervolume)),
     ];
     html.push_str("<dl class=\"facts\">\n");

@@ -9,6 +9,7 @@ use super::units;
 use crate::error::{Error, Result};
 use crate::search::record::{Evaluations, Front};
 use crate::search::{dominates, hypervolume};
+use crate::space::Cost;
 
 /// One run's curve.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +72,10 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
                     }
                 }
                 _ if SIZES.contains(&metric) => {
-                    let parent = column.loss(front.parent.objectives[index]);
+                    // Of the unquantized parent, so that searches in other bits have the same.
+                    let whole = || Cost::of(&front.shape, &front.parent.genome.unquantized()).weight_bytes as f64;
+                    let quantized = metric == "weight_bytes" && front.parent.genome.is_quantized();
+                    let parent = if quantized { whole() } else { column.loss(front.parent.objectives[index]) };
                     Bounds { ideal: 0.0, reference: 1.05 * parent, why: "1.05 x parent" }
                 }
                 _ if column.maximize && best < 0.0 => Bounds { ideal: best, reference: 0.0, why: "none" },

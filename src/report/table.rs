@@ -1,5 +1,6 @@
 //! The front as a table: for the terminal as aligned text, for the page as cells.
 
+use super::front::Against;
 use super::units;
 use crate::search::record::{Front, FrontPoint, HeldOut};
 
@@ -38,12 +39,12 @@ impl Table {
         }
         header.push(String::new());
 
-        let knee = front.knee();
+        let (knee, size) = (front.knee(), Against::size(front));
         let row = |point: &FrontPoint, marks: String| {
             let mut cells = vec![
                 point.id.to_string(),
                 units::count(point.params as f64),
-                units::percent(point.params as f64 / front.parent.params.max(1) as f64),
+                units::percent(size.whole(point) as f64 / size.whole(&front.parent).max(1) as f64),
                 units::bytes(point.weight_bytes as f64),
             ];
             if throughput {

@@ -1,13 +1,15 @@
 //! Networks worth trying first: the extremes, uniform ladders, and the ranking's greedy ladder.
 
-use crate::space::{Cost, Gene, Genome, LayerChoices, SearchSpace};
+use crate::space::{Gene, Genome, LayerChoices, SearchSpace};
 
 /// From the largest network to the smallest, one narrowing at a time: always the one that loses the least of
-/// `kept` per parameter saved. `kept` is the importance that a layer's gene keeps, in any additive unit. Returns
-/// `count` networks spread evenly by size, ends left out.
+/// `kept` per parameter saved, or per byte where bits differ. `kept` is the importance that a layer's widths keep, in any
+/// additive unit; fewer bits lose the share of it that is [noise](crate::space::Bits::noise). Returns `count` networks
+/// spread evenly by size, ends left out.
 pub fn greedy_ladder(space: &SearchSpace, kept: &dyn Fn(usize, Gene) -> f64, count: usize) -> Vec<Genome> {
-    let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
-    let worth = |genome: &Genome| genome.kept().map(|(layer, gene)| kept(layer, gene)).sum::<f64>();
+    let size = |genome: &Genome| space.size(genome);
+    let left = |(layer, gene): (usize, Gene)| kept(layer, gene) * (1.0 - gene.bits.noise());
+    let worth = |genome: &Genome| genome.kept().map(left).sum::<f64>();
     let mut path = vec![space.largest()];
     loop {
         let here = path.last().expect("starts with the largest network");
@@ -28,14 +30,14 @@ pub fn greedy_ladder(space: &SearchSpace, kept: &dyn Fn(usize, Gene) -> f64, cou
 /// Networks in which all layers have the same widths, where the layer offers them, at each depth: `count` of
 /// them spread evenly by size.
 pub fn uniform_ladder(space: &SearchSpace, count: usize) -> Vec<Genome> {
-    let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+    let size = |genome: &Genome| space.size(genome);
     let mut ladder = space.uniform_ladder();
     ladder.retain(|genome| *genome != space.largest() && *genome != space.smallest());
     ladder.sort_by_key(|genome| std::cmp::Reverse((size(genome), genome.clone())));
     spread_by_size(&ladder, count, size)
 }
 
-/// All networks one step down: one layer's heads or channels to the next smaller choice, or the next depth.
+/// All networks one step down: one layer's heads, channels or bits to the next smaller choice, or the next depth.
 fn narrowings(space: &SearchSpace, from: &Genome) -> Vec<Genome> {
     let depth = space.depth_of(from);
     let mut steps: Vec<Genome> = Vec::new();
@@ -50,6 +52,9 @@ fn narrowings(space: &SearchSpace, from: &Genome) -> Vec<Genome> {
         }
         if let Some(mlp) = below(&choices.mlp, gene.mlp) {
             replace(layer, Gene { mlp, ..gene });
+        }
+        if let Some(bits) = choices.bits.iter().rev().copied().find(|&bits| bits < gene.bits) {
+            replace(layer, Gene { bits, ..gene });
         }
     }
     if let Some(&depth) = space.depths().iter().rev().find(|&&choice| choice < depth) {
@@ -131,6 +136,7 @@ pub fn first_networks(space: &SearchSpace, own: &[Genome], ladders: [Vec<Genome>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::Cost;
 
     #[test]
     fn greedy_ladder_takes_the_cheapest_loss_first() {
@@ -140,10 +146,26 @@ mod tests {
             |layer: usize, gene: Gene| if layer == 0 { f64::from(gene.heads) + f64::from(gene.mlp) } else { 0.0 };
         let ladder = greedy_ladder(&space, &kept, 5);
         assert!(!ladder.is_empty());
-        let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+        let size = |genome: &Genome| space.size(genome);
         assert!(ladder.is_sorted_by(|a, b| size(a) > size(b)), "sizes fall");
         assert!(ladder.iter().all(|genome| space.contains(genome)));
         assert_eq!(ladder[0].genes()[0], space.largest().genes()[0], "the precious layer is whole at first");
+    }
+
+    #[test]
+    fn ladders_step_down_in_bits_where_bytes_differ() {
+        let text = "shape: { layers: 3, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }\n\
+                    heads: [2, 4]\nmlp: [64, 128]\nbits: [4, 8, 16]\n";
+        let space = SearchSpace::from_yaml(text).unwrap();
+        let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 4.0 + f64::from(gene.mlp) / 128.0;
+        for ladder in [greedy_ladder(&space, &kept, 6), uniform_ladder(&space, 6)] {
+            let bytes: Vec<u64> = ladder.iter().map(|genome| Cost::of(space.shape(), genome).weight_bytes).collect();
+            assert!(ladder.len() > 3 && bytes.is_sorted_by(|a, b| a > b), "{bytes:?}");
+            assert!(ladder.iter().any(Genome::is_quantized), "{ladder:?}");
+        }
+        // 8 bits cost next to nothing, so that the first steps are all of them.
+        let first = &greedy_ladder(&space, &kept, 6)[0];
+        assert_eq!(first.unquantized(), space.largest(), "{first}");
     }
 
     #[test]

@@ -94,9 +94,17 @@ impl RunSettings {
     pub fn read(dir: &Path) -> Result<Option<RunSettings>> {
         let path = dir.join("run.json");
         match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|error| Error::format(&path, "run.json", error.to_string())),
+            Ok(text) => {
+                let wrong = |error: serde_json::Error| Error::format(&path, "run.json", error.to_string());
+                let mut value: Value = serde_json::from_str(&text).map_err(wrong)?;
+                // Tables of older runs know no phases; what the networks are does not depend on them.
+                if value["format"].as_u64().is_some_and(|format| format < u64::from(FORMAT))
+                    && let Some(throughput) = value.pointer_mut("/frozen/throughput")
+                {
+                    *throughput = Value::Null;
+                }
+                serde_json::from_value(value).map(Some).map_err(wrong)
+            }
             // A path below a file, such as a GGUF's, is no run either.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(Error::io(&path)(error)),

@@ -72,6 +72,12 @@ impl Bits {
         digits.split('_').next().and_then(|digits| digits.parse().ok()).expect("names begin with their bits")
     }
 
+    /// Power of the rounding error as a share of the weights': that of a uniform quantizer over ±3 standard deviations,
+    /// (6/2^b)² / 12.
+    pub fn noise(self) -> f64 {
+        if self.is_full() { 0.0 } else { 3.0 * 0.25_f64.powi(self.nominal() as i32) }
+    }
+
     /// Weights of a block.
     pub fn block_len(self) -> u64 {
         self.row().3
@@ -199,6 +205,7 @@ mod tests {
         let nominal = [Bits::Q2K, Bits::Q4_0, Bits::Q4_1, Bits::Q6K, Bits::Q8_0, Bits::F16].map(Bits::nominal);
         assert_eq!(nominal, [2, 4, 4, 6, 8, 16]);
         assert!(TYPES.iter().all(|row| row.0.nominal() > 0));
+        assert_eq!([Bits::F16, Bits::Q4_0].map(Bits::noise), [0.0, 3.0 / 256.0]);
     }
 
     #[test]

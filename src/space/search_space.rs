@@ -48,6 +48,7 @@ pub(super) struct Places {
     pub shape: [Place; 8],
     pub depth: Place,
     pub bits: Place,
+    pub ends: Place,
 }
 
 impl PartialEq for Places {
@@ -79,8 +80,11 @@ impl SearchSpace {
             .enumerate()
             .flat_map(|(layer, choices)| choices.genes().into_iter().map(move |gene| (layer, gene)));
         let problem = |(layer, gene)| Some(format!("layer {layer}: {}", self.shape.blocks_problem(gene)?));
-        match genes.filter_map(problem).next().or_else(|| self.shape.ends_problem(self.ends)) {
-            Some(problem) => Err(self.places.bits.wrong("bits", problem)),
+        if let Some(problem) = genes.filter_map(problem).next() {
+            return Err(self.places.bits.wrong("bits", problem));
+        }
+        match self.shape.ends_problem(self.ends) {
+            Some(problem) => Err(self.places.ends.wrong("embedding_bits, head_bits", problem)),
             None => Ok(self),
         }
     }
@@ -178,6 +182,23 @@ impl SearchSpace {
     pub fn formats(&self) -> BTreeSet<Bits> {
         let layers = self.layers.iter().flat_map(|layer| layer.bits.iter().copied());
         layers.chain([self.ends.embedding, self.ends.head]).filter(|bits| !bits.is_full()).collect()
+    }
+
+    /// Those that its matrices really have: rows that hold no whole blocks are stored in another type.
+    pub fn stored_formats(&self) -> BTreeSet<Bits> {
+        let of = |layer: &LayerChoices| {
+            let heads = layer.heads.iter().map(|&heads| heads as usize * self.shape.head_dim);
+            let rows: Vec<usize> =
+                heads.chain(layer.mlp.iter().map(|&mlp| mlp as usize)).chain([self.shape.hidden]).collect();
+            layer
+                .bits
+                .iter()
+                .flat_map(|bits| rows.iter().filter_map(|&row| bits.stored(row as u64)))
+                .collect::<Vec<_>>()
+        };
+        let ends = [self.ends.embedding, self.ends.head];
+        let ends = ends.into_iter().filter_map(|bits| bits.stored(self.shape.hidden as u64));
+        self.layers.iter().flat_map(of).chain(ends).filter(|bits| !bits.is_full()).collect()
     }
 
     /// Whether any of its networks is quantized.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bits, Ends, Gene, Genome};
+use super::{Ends, Gene, Genome};
 use crate::error::{Error, Result};
 
 /// Layers, at most. With [`MAX_SIZE`] it keeps every closed form of [`super::Cost`] inside 64 bits.
@@ -131,10 +131,30 @@ impl ModelShape {
         if gene.is_dropped() {
             return None;
         }
-        let heads = (gene.heads > 0).then_some((format!("{} heads", gene.heads), gene.heads as usize * self.head_dim));
-        let mlp = (gene.mlp > 0).then_some((format!("mlp width {}", gene.mlp), gene.mlp as usize));
-        let rows = [Some((format!("hidden size {}", self.hidden), self.hidden)), heads, mlp];
-        rows.into_iter().flatten().find_map(|(what, row)| unstorable(gene.bits, &what, row))
+        let bits = gene.bits;
+        let stores = |row: usize| bits.stored(row as u64).is_some();
+        let problem = |what: String, options: Vec<usize>| {
+            Some(format!(
+                "{what}, for {}, which stores rows of a multiple of {}{}",
+                bits.ggml(),
+                bits.step(),
+                near(&options)
+            ))
+        };
+        let (heads, mlp) = (gene.heads as usize, gene.mlp as usize);
+        match () {
+            () if !stores(self.hidden) => problem(format!("hidden size {}", self.hidden), vec![]),
+            () if !stores(heads * self.head_dim) => {
+                let group = self.group();
+                let fits = (group..=self.heads).step_by(group).filter(|&heads| stores(heads * self.head_dim));
+                problem(format!("{heads} heads of width {}", self.head_dim), beside(fits, heads))
+            }
+            () if !stores(mlp) => {
+                let fits = (1..=self.mlp).filter(|&width| stores(width));
+                problem(format!("mlp width {mlp}"), beside(fits, mlp))
+            }
+            () => None,
+        }
     }
 
     /// Why the matrices at the ends cannot be stored in these bits.
@@ -142,30 +162,30 @@ impl ModelShape {
         if self.tied && !ends.head.is_full() {
             return Some(format!("{} bits for the output matrix, which is the embedding", ends.head));
         }
-        let what = format!("hidden size {}", self.hidden);
-        [ends.embedding, ends.head].into_iter().find_map(|bits| unstorable(bits, &what, self.hidden))
+        let unfit = [ends.embedding, ends.head].into_iter().find(|bits| bits.stored(self.hidden as u64).is_none())?;
+        let (name, step) = (unfit.ggml(), unfit.step());
+        Some(format!("hidden size {}, for {name}, which stores rows of a multiple of {step}", self.hidden))
     }
 }
 
-/// Why rows of this many weights cannot be stored in these bits.
-fn unstorable(bits: Bits, what: &str, row: usize) -> Option<String> {
-    if bits.stored(row as u64).is_some() {
-        return None;
+/// The largest of `values` below one and the smallest above.
+fn beside(values: impl Iterator<Item = usize>, one: usize) -> Vec<usize> {
+    let (below, above): (Vec<usize>, Vec<usize>) = values.partition(|&value| value < one);
+    below.into_iter().max().into_iter().chain(above.into_iter().min()).collect()
+}
+
+fn near(options: &[usize]) -> String {
+    match options {
+        [] => String::new(),
+        [only] => format!("; the nearest is {only}"),
+        [below, above, ..] => format!("; the nearest are {below} and {above}"),
     }
-    let step = bits.step() as usize;
-    let below = row / step * step;
-    let nearest = match below {
-        0 => format!("{step}"),
-        below => format!("{below} and {}", below + step),
-    };
-    let rows = format!("rows of {row} weights");
-    let rows = if what.ends_with(&format!(" {row}")) { "" } else { &format!(", {rows}") };
-    Some(format!("{what}{rows}, for {}, which stores multiples of {step}; the nearest are {nearest}", bits.ggml()))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::space::Bits;
 
     /// SmolLM2-135M.
     pub const SMOLLM2: ModelShape = ModelShape {
@@ -214,11 +234,11 @@ pub(super) mod tests {
             ("9x1537*30", "genome, layer 0, mlp width: found 1537, expected 1536 at most"),
             (
                 "9x1536*29:9x1000@8",
-                "genome, layer 29: found mlp width 1000, for Q8_0, which stores multiples of 32; the nearest are 992 and 1024",
+                "genome, layer 29: found mlp width 1000, for Q8_0, which stores rows of a multiple of 32; the nearest are 992 and 1024",
             ),
             (
                 "9x1536@q3_k*30",
-                "genome, layer 0: found hidden size 576, for Q3_K, which stores multiples of 256; the nearest are 512 and 768",
+                "genome, layer 0: found hidden size 576, for Q3_K, which stores rows of a multiple of 256",
             ),
             ("9x1536*30:H@8", "genome: found 8 bits for the output matrix, which is the embedding"),
             ("4294967295x4294967295*30", "genome, layer 0, heads: found 4294967295"),
@@ -232,8 +252,12 @@ pub(super) mod tests {
     fn names_the_rows_that_blocks_cannot_hold() {
         let narrow = ModelShape { head_dim: 8, ..SMOLLM2 };
         let problem = narrow.blocks_problem(Gene { heads: 9, mlp: 64, bits: Bits::Q8_0 }).unwrap();
-        assert!(problem.starts_with("9 heads, rows of 72 weights, for Q8_0"), "{problem}");
-        assert!(problem.ends_with("the nearest are 64 and 96"), "{problem}");
+        assert!(problem.starts_with("9 heads of width 8, for Q8_0"), "{problem}");
+        assert!(problem.ends_with("a multiple of 32"), "no number of heads in whole groups fits: {problem}");
+        let wider = ModelShape { head_dim: 32, ..SMOLLM2 };
+        assert_eq!(wider.blocks_problem(Gene { heads: 9, mlp: 64, bits: Bits::Q8_0 }), None);
+        let problem = SMOLLM2.blocks_problem(Gene { heads: 9, mlp: 17, bits: Bits::Q8_0 }).unwrap();
+        assert!(problem.ends_with("the nearest is 32"), "{problem}");
         assert_eq!(narrow.blocks_problem(Gene { heads: 9, mlp: 17, bits: Bits::F16 }), None);
     }
 

@@ -76,9 +76,8 @@ impl RawSpace {
         };
         let embedding = self.embedding_bits.as_ref();
         let head = self.head_bits.as_ref();
-        let first = self.bits.as_ref().map(|bits| Place::of(&bits.referenced));
-        let first = first.or(embedding.or(head).map(|text| Place::of(&text.referenced)));
-        places.bits = first.unwrap_or(places.bits);
+        places.bits = self.bits.as_ref().map_or(places.bits, |bits| Place::of(&bits.referenced));
+        places.ends = embedding.or(head).map_or(places.ends, |text| Place::of(&text.referenced));
         let bits = match self.bits {
             Some(list) => choices::bits("bits", list_of("bits", list, bits_at)?)?,
             None => vec![Bits::F16],
@@ -128,7 +127,7 @@ impl RawShape {
         let tied = tied.map_or(here, |tied| Place::of(&tied.referenced));
         // What is wrong with a depth that was left out is wrong with the shape.
         let shape_places = [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied];
-        let places = Places { shape: shape_places, depth: here, bits: here };
+        let places = Places { shape: shape_places, depth: here, bits: here, ends: here };
         match shape.problem() {
             None => Ok((shape, places)),
             Some((field, reason)) => {

@@ -100,11 +100,12 @@ impl Curriculum {
     pub fn check(&self, model: &Llama) -> Result<()> {
         model.check(&self.largest())?;
         let (Curriculum::Sandwich { space, .. } | Curriculum::Instatune { space }) = self else { return Ok(()) };
-        for (layer, choices) in space.layers().iter().enumerate() {
-            if let Some(gene) = choices.genes().iter().find(|gene| !gene.bits.is_full()) {
-                let found = format!("{} bits", gene.bits);
-                return Err(Error::invalid(format!("space, layer {layer}"), found, "unquantized networks to train"));
-            }
+        if let Some(bits) = space.formats().first() {
+            return Err(Error::invalid(
+                "space",
+                format!("matrices in {}", bits.ggml()),
+                "unquantized networks to train",
+            ));
         }
         Ok(())
     }
