@@ -18,13 +18,15 @@ from arms import write_csv
 from search_baseline import processor
 
 SAMPLE_SECONDS = 0.003
-#: Name in the plan: (sequences, flags of `criadero tune`).
-TRAININGS = {
-    "tune, instatune": (2, "--scheme instatune"),
-    "tune, sandwich": (1, "--scheme sandwich"),
-    "tune, sandwich, recompute": (4, "--scheme sandwich --recompute"),
-    "tune, sandwich, LoRA": (2, "--scheme sandwich --lora 16"),
-}
+#: Name in the plan, sequences, flags of `criadero tune`.
+TRAININGS = [
+    ("tune, instatune", 1, "--scheme instatune"),
+    ("tune, instatune", 2, "--scheme instatune"),
+    ("tune, instatune", 4, "--scheme instatune"),
+    ("tune, sandwich", 1, "--scheme sandwich"),
+    ("tune, sandwich, recompute", 4, "--scheme sandwich --recompute"),
+    ("tune, sandwich, LoRA", 2, "--scheme sandwich --lora 16"),
+]
 
 
 def anonymous(pid):
@@ -81,7 +83,7 @@ def main():
 
     scoring = [options.criadero, "eval", options.model, "--task", options.task, "--limit", 40, "--chunk-tokens", options.chunk_tokens]
     compare("eval", 1, scoring)
-    for work, (sequences, flags) in TRAININGS.items():
+    for work, sequences, flags in TRAININGS:
         with tempfile.TemporaryDirectory() as out:
             command = [options.criadero, "tune", options.model, "--space", options.space, "--data", options.data, "--out", out]
             command += ["--length", options.length, "--batch", sequences, "--steps", options.steps, "--warmup", 1]

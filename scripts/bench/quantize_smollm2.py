@@ -133,7 +133,7 @@ def draw(options, rows, parent):
     axes.set_title(f"Fronts by bits, seeds {', '.join(map(str, options.seeds))}; weights of the packaged Q4_1 model, {options.base}", loc="left",
                    fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(options.out / "fronts.png", dpi=150)
 
 
@@ -149,6 +149,7 @@ def parse():
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--held-out", type=int, default=200)
     parser.add_argument("--again", type=int, default=400, help="held-out items on which the 16-bit front is scored again")
+    parser.add_argument("--again-bits", nargs="+", default=FORMATS[1:], help="formats in which it is scored again")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("results/runs-quantize-smollm2"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/quantize-smollm2"))
@@ -182,7 +183,7 @@ def main():
         lines.append(f"  {NAMES[bits]}: accuracy {statistics.mean(one[0] for one in differences):+.3f} on the mean of {len(differences)} "
                      f"networks, choice_nll {statistics.mean(one[2] for one in differences):+.3f}; more than one standard error below in {below}")
     lines += ["", f"The 16-bit front of seed {options.seeds[0]} scored again on {options.again} held-out items"]
-    for bits in FORMATS[1:]:
+    for bits in options.again_bits:
         out = options.work / f"again-{bits}"
         if not (out / "quantized.json").is_file():
             run(options, "quantize", runs["16", options.seeds[0]][0], "--bits", bits, "--held-out", options.again, "--out", out)

@@ -3,7 +3,8 @@
     python3 scripts/bench/tune_smollm2.py --criadero target/release/criadero --model SUPERNET [--arm NAME="FLAGS"]...
 
 An arm is `criadero tune` with FLAGS on the passages of the calibration text (CoQA and SQuAD, which no shipped task scores).
-One passage in 20, by the SHA-256 of its text, is never trained on: perplexity is measured on those, of 16 random networks of
+One passage in 20, by the SHA-256 of its text, is never trained on: perplexity is measured on those, run together as one text in
+windows of 512 tokens (the curves of an arm are of other held-out passages, each for itself, as they are trained), of 16 random networks of
 the space (fixed by a seed) and of the parent. Then the same search runs on the ranked supernet and on the arm whose networks
 have the lowest perplexity while its parent is at most 2 % worse: same space, items, seeds and evaluations; hypervolumes have the
 same reference point, chance and 1.05 x the parent's size.
@@ -82,6 +83,12 @@ def tuned(options, name, flags, train):
         return out, sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
 
 
+def tokens(options):
+    """Of the held-out text."""
+    first = (options.work / f"perplexity-{BEFORE}.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    return json.loads(first)["naive_tokens"]
+
+
 def perplexities(options, name, model, held_out):
     """Of the parent, then of the other networks, on the held-out text in windows of 512 tokens."""
     path = options.work / f"perplexity-{name}.jsonl"
@@ -91,6 +98,18 @@ def perplexities(options, name, model, held_out):
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == NETWORKS + 1, f"{path}: {len(rows)} networks"
     return [{"supernet": name, "network": row["genome"], "perplexity": row["perplexity"]} for row in rows]
+
+
+def apart(options, name, model, held_out):
+    """Nats of the held-out passages, each for itself behind its first word, for the parent."""
+    path = options.work / f"apart-{name}.json"
+    if not path.is_file():
+        task, rows = options.work / "held-out.jsonl", options.work / "apart-rows.jsonl"
+        words = [text.strip().split(" ", 1) for text in held_out.read_text(encoding="utf-8").split("\n\n") if " " in text.strip()]
+        task.write_text("".join(json.dumps({"context": first, "choices": [f" {rest}"], "gold": 0}) + "\n" for first, rest in words))
+        run(options, "eval", model, "--task", task, "--per-item", rows)
+        path.write_text(json.dumps([-json.loads(row)["log_likelihoods"][0] for row in rows.read_text().splitlines()]))
+    return sum(json.loads(path.read_text()))
 
 
 def searched(options, name, model, seed):
@@ -118,7 +137,7 @@ def draw(options, rows, names):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    for name, color in zip(names, ["#8a8a8a", "#1f6fb4"]):
+    for name, color in zip(names, ["#8a8a8a", "#1f6fb4", "#c44e00", "#0a8a5a"]):
         chosen = [row for row in rows if row["supernet"] == name]
         axes.errorbar([row["params"] / 1e6 for row in chosen], [row["held_out_accuracy"] for row in chosen],
                       yerr=[row["stderr"] for row in chosen], fmt="o", color=color, ecolor=color, alpha=0.75, markersize=4,
@@ -127,7 +146,7 @@ def draw(options, rows, names):
     axes.set_ylabel(f"held-out accuracy on {options.task}, with standard error")
     axes.set_title(f"Searched fronts before and after fine-tuning, seeds {', '.join(map(str, options.seeds))}", loc="left")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(options.out / "fronts.png", dpi=150)
 
 
@@ -149,6 +168,7 @@ def parse():
     parser.add_argument("--population", type=int, default=16)
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--held-out", type=int, default=200)
+    parser.add_argument("--searched", action="append", help="arm whose front is searched; by default the best one. Several may be given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("results/runs-tune-smollm2"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/tune-smollm2"))
@@ -164,6 +184,7 @@ def main():
     lines = [f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} threads, {run(options, '--version').strip()}"]
     before = perplexities(options, BEFORE, options.model, held_out)
     rows, arms = list(before), {}
+    whole, count = apart(options, BEFORE, options.model, held_out), tokens(options)
     of_parent, of_others = before[0]["perplexity"], geometric_mean(row["perplexity"] for row in before[1:])
     lines += ["", f"Held-out perplexity on {held_out.stat().st_size} bytes: the parent, and the geometric mean of {NETWORKS} random networks",
               f"  {BEFORE}: parent {of_parent:.3f}, networks {of_others:.2f}"]
@@ -173,22 +194,26 @@ def main():
         rows += after
         parent, others = after[0]["perplexity"], geometric_mean(row["perplexity"] for row in after[1:])
         arms[name] = (parent > MOST_PARENT * of_parent, others, model)
+        alone = math.exp((apart(options, name, model, held_out) - whole) / count) - 1
         lines.append(f"  {name} `{flags}`, {hours:.2f} hours: parent {parent:.3f} ({100 * (parent / of_parent - 1):+.1f} %, at most +2 is "
-                     f"wanted), networks {others:.2f} ({100 * (others / of_others - 1):+.1f} %, at most -30 is wanted)")
+                     f"wanted), networks {others:.2f} ({100 * (others / of_others - 1):+.1f} %, at most -30 is wanted); the parent on each passage for itself {100 * alone:+.1f} %")
     write_csv(options.out / "perplexity.csv", rows)
     best = min(arms, key=lambda name: arms[name][:2])
-    points, ratios = [], []
+    points, names = [], options.searched or [best]
     lines += ["", f"Searched on {options.task}: {options.evals} evaluations, {options.limit} search and {options.held_out} held-out items"]
-    for seed in options.seeds:
-        fronts = {name: searched(options, name, model, seed) for name, model in [(BEFORE, options.model), (best, arms[best][2])]}
-        for name, front in fronts.items():
+    volumes = {}
+    for name, model in [(BEFORE, options.model), *((name, arms[name][2]) for name in names)]:
+        fronts = [searched(options, name, model, seed) for seed in options.seeds]
+        for seed, front in zip(options.seeds, fronts):
             points += front_rows(name, seed, front)
-        volumes = [front["hypervolume"] for front in fronts.values()]
-        ratios.append(volumes[1] / volumes[0])
-        lines.append(f"  seed {seed}: held-out hypervolume {volumes[0]:.4f} {BEFORE}, {volumes[1]:.4f} {best}: {ratios[-1]:.2f} times")
-    lines.append(f"  median {statistics.median(ratios):.2f} times (at least 1.3 is wanted)")
+        volumes[name] = [front["hypervolume"] for front in fronts]
+        ratios = [after / before for before, after in zip(volumes[BEFORE], volumes[name])]
+        text = f"  {name}: held-out hypervolume, seeds {options.seeds}: {', '.join(f'{volume:.4f}' for volume in volumes[name])}"
+        if name != BEFORE:
+            text += f"; {', '.join(f'{ratio:.2f}' for ratio in ratios)} times, median {statistics.median(ratios):.2f} (at least 1.3 is wanted)"
+        lines.append(text)
     write_csv(options.out / "fronts.csv", points)
-    draw(options, points, [BEFORE, best])
+    draw(options, points, [BEFORE, *names])
     text = "\n".join(lines) + "\n"
     (options.out / "summary.txt").write_text(text, encoding="utf-8")
     print(text, end="")
