@@ -16,6 +16,13 @@ fn load(checkpoint: &Checkpoint) -> Llama {
     Llama::load(checkpoint, Device::Cpu, Kind::Float).unwrap()
 }
 
+/// With a cache products have other shapes and attention takes another of libtorch's kernels, so that sums have another order
+/// and exponentials other last digits: about a hundred float32 roundings of the largest logit (46 were seen). A wrong
+/// position or mask is a thousand times more.
+fn allowed(logits: &Tensor) -> f64 {
+    128.0 * f64::from(f32::EPSILON) * logits.abs().max().double_value(&[])
+}
+
 #[test]
 fn a_cache_gives_the_logits_of_the_whole_text() {
     let model = load(&Checkpoint::open(TINY).unwrap());
@@ -31,7 +38,7 @@ fn a_cache_gives_the_logits_of_the_whole_text() {
         for next in 7..=text.len() {
             let expected = whole.get(next as i64 - 1);
             let difference = (generation.logits() - expected).abs().max().double_value(&[]);
-            assert!(difference < 1e-5, "{genome}, token {next}: {difference}");
+            assert!(difference < allowed(&whole), "{genome}, token {next}: {difference}");
             if let Some(&token) = text.get(next) {
                 generation.push(token).unwrap();
             }
@@ -62,7 +69,7 @@ fn several_sequences_share_a_step_and_nothing_else() {
         let _ = extend(&mut alone, &[&text[..4]]);
         let logits = extend(&mut alone, &[&text[4..5]]);
         let difference = (logits.get(0) - both.get(place as i64)).abs().max().double_value(&[]);
-        assert!(difference < 1e-5, "{place}: {difference}");
+        assert!(difference < allowed(&both), "{place}: {difference}");
     }
     let two = tch::no_grad(|| {
         model.extend(&genome, &Tensor::from_slice(&[1_i64, 2, 3, 4, 5, 6]).view([3, 2]), &mut together)

@@ -66,6 +66,9 @@ fn tells_a_wrong_name_from_wrong_usage() {
     let output = inspect(&["llama3"]);
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("unknown search space `llama3`; known: smollm2-135m, llama2-7b"), "{error}");
+    assert!(
+        error.contains("unknown search space `llama3`; known: smollm2-135m, smollm2-135m-mixed, llama2-7b"),
+        "{error}"
+    );
     assert_eq!(inspect(&[]).status.code(), Some(2));
 }

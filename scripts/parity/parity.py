@@ -8,8 +8,7 @@ reference is transformers on the hf-padded export: plain LLaMA, no code of ours.
 above the tolerance or token ids differ.
 
 A quantized network has two GGUF rows: its blocks' values written as F32, which must agree as closely as any other, and the
-blocks themselves, where llama.cpp rounds activations to 8 bits before every product: its own rounding, with a tolerance of
-its own.
+blocks themselves, where llama.cpp rounds activations to 8 bits before every product: its own rounding, judged by the mean.
 """
 
 import argparse
@@ -25,8 +24,8 @@ import torch
 import transformers
 
 TOLERANCE = 1e-3
-#: Of one log-probability, and of their mean, where llama.cpp rounds activations.
-ROUNDED, ROUNDED_MEAN = 1.0, 0.05
+#: Of the mean of all log-probabilities, where llama.cpp rounds activations; one of an unlikely token may be off by far more.
+ROUNDED_MEAN = 0.05
 TEXT = """The vicuña is the wild ancestor of the alpaca. It lives in the high Andes, at 3,200 to 4,800 metres, and is
 shorn once in two or three years. In 1974 there were only 6,000 of them; today there are about 350,000. Don't call
 it a llama: llamas carry loads, weigh up to 200 kg, and spit when they are cross."""
@@ -138,7 +137,7 @@ def agrees(arguments, genome):
         same = own_tokens == tokens
         nll, expected = -sum(log_probs) / len(log_probs), -sum(reference) / len(reference)
         own = rounded is not None and form == "gguf"
-        good &= same and (largest <= ROUNDED and abs(nll - expected) <= ROUNDED_MEAN if own else largest <= TOLERANCE)
+        good &= same and (abs(nll - expected) <= ROUNDED_MEAN if own else largest <= TOLERANCE)
         note = " (activations rounded by llama.cpp)" if own else ""
         print(f"{form:10} {name:48} {nll:10.6f} {largest:18.2e} {'equal' if same else 'DIFFER':>10}{note}")
     ours, theirs, count = with_criadero(arguments, genome, tokens, reference)
