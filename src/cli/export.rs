@@ -6,9 +6,9 @@ use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export};
 use criadero::search::Pick;
-use criadero::space::{Bits, Cost, Ends, Genome};
+use criadero::space::{Bits, Cost, Genome};
 
-use super::model::{note_quantized_twice, open_checkpoint};
+use super::model::{ends_in, note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
 
 /// Write a network as a checkpoint that other runtimes load.
@@ -51,10 +51,9 @@ impl Export {
             Some(parent) => parent,
             None => open_checkpoint(&self.from)?,
         };
-        let genome = self.bits.map_or(genome.clone(), |bits| {
-            let head = if parent.config().shape.tied { Bits::F16 } else { bits };
-            genome.in_bits(bits).with_ends(Ends { embedding: bits, head })
-        });
+        let genome = self
+            .bits
+            .map_or(genome.clone(), |bits| genome.in_bits(bits).with_ends(ends_in(&parent.config().shape, bits)));
         if genome.is_quantized() {
             note_quantized_twice(&parent);
         }

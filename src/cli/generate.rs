@@ -84,7 +84,8 @@ impl Generate {
         let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;
         let mut logits = Vec::<f32>::try_from(generation.logits())?;
         let read = start.elapsed().as_secs_f64();
-        let (mut written, mut pushed, mut said) = (Vec::new(), 0, String::new());
+        // The first token comes with the prompt's own logits; each later one takes a step.
+        let (mut written, mut steps, mut said) = (Vec::new(), 0, String::new());
         let mut stream = tokenizer.stream();
         // Some decoders drop the space before the first token: the prompt's last one stands before it.
         prompt.last().map(|&last| stream(last)).transpose()?;
@@ -103,13 +104,11 @@ impl Generate {
             said += &more;
             if written.len() < self.max_tokens {
                 generation.push(token)?;
-                pushed += 1;
+                steps += 1;
                 logits = Vec::<f32>::try_from(generation.logits())?;
             }
         }
         let wrote = start.elapsed().as_secs_f64();
-        // The first token came with the prompt's own logits; each later one took a step.
-        let steps = pushed;
         let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
         if self.json {
             let result = json!({

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use criadero::checkpoint::Checkpoint;
 use criadero::eval::latency::{LatencyOptions, PhaseTable, TableKey, ThroughputTable, processor, space_digest};
 use criadero::eval::timing::Phase;
 use criadero::model::Llama;
 use criadero::space::SearchSpace;
 
 use super::eval::default_threads;
-use super::model::{DeviceArgs, load, open_checkpoint, open_space, versions};
+use super::model::{DeviceArgs, device_of, load, open_checkpoint, open_space, versions};
 use super::progress::Bar;
 use super::search::positive;
 
@@ -50,7 +49,7 @@ impl Measure {
         let checkpoint = open_checkpoint(&self.model)?;
         let (space, _) = open_space(&self.space, &checkpoint)?;
         let model = load(&checkpoint, &self.device)?;
-        let key = table_key(&checkpoint, &model, &space, self.threads.unwrap_or_else(default_threads))?;
+        let key = table_key(checkpoint.digest()?, &model, &space, self.threads.unwrap_or_else(default_threads));
         let options = LatencyOptions {
             phases: self.phases.clone(),
             random_networks: self.random,
@@ -68,21 +67,16 @@ impl Measure {
 }
 
 /// What a table measured here and now is good for.
-pub fn table_key(
-    checkpoint: &Checkpoint,
-    model: &Llama,
-    space: &SearchSpace,
-    threads: usize,
-) -> criadero::Result<TableKey> {
-    Ok(TableKey {
-        device: format!("{:?} {:?}", model.device(), model.kind()).to_lowercase(),
+pub fn table_key(model_digest: String, model: &Llama, space: &SearchSpace, threads: usize) -> TableKey {
+    TableKey {
+        device: device_of(model),
         hardware: processor(),
         threads,
-        model_digest: checkpoint.digest()?,
+        model_digest,
         space_digest: space_digest(space),
         graphs: false,
         versions: versions(),
-    })
+    }
 }
 
 /// Measures a table under a bar, and says how good it is.

@@ -8,7 +8,7 @@ use criadero::checkpoint::{Checkpoint, Dtype};
 use criadero::eval::{LostDevice, Task};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
-use criadero::space::SearchSpace;
+use criadero::space::{Bits, Ends, ModelShape, SearchSpace};
 use tch::{Cuda, Device, Kind};
 
 /// The only version that tch 0.24 builds against; its build script checks.
@@ -126,6 +126,16 @@ pub fn open_space(name: &str, checkpoint: &Checkpoint) -> anyhow::Result<(Search
         return Ok((space, None));
     };
     Ok((space.with_drop_order(&card.order.drop)?, Some(card)))
+}
+
+/// Device and kind of a model's weights, as results name them.
+pub fn device_of(model: &Llama) -> String {
+    format!("{:?} {:?}", model.device(), model.kind()).to_lowercase()
+}
+
+/// What lies before and behind the layers, all in these bits.
+pub fn ends_in(shape: &ModelShape, bits: Bits) -> Ends {
+    Ends { embedding: bits, head: if shape.tied { Bits::F16 } else { bits } }
 }
 
 /// Says that a quantized model is about to be quantized again.

@@ -16,10 +16,10 @@ use criadero::search::settings::RunSettings;
 use criadero::space::{Bits, Constraint, Cost, Ends, Gene, Genome, ModelShape, SearchSpace};
 
 use super::eval::{Scored, default_threads, score};
-use super::model::{DataArgs, DeviceArgs, load, note_quantized_twice, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, ends_in, load, note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
 use super::progress::Bar;
-use super::search::Search;
+use super::search::{MAX_LENGTH, Search};
 
 /// Items of a model's tasks when there is no run that says how many.
 const HELD_OUT_ITEMS: usize = 400;
@@ -94,6 +94,7 @@ struct Subject {
     tasks: Vec<HeldOutTask>,
     packing: PackingOptions,
     threads: usize,
+    of_a_run: bool,
 }
 
 /// A task's held-out items: so many, and what their digest must be.
@@ -121,14 +122,14 @@ impl Quantize {
             bail!("--pick, --budget and --limit are for `--bits mixed`");
         }
         let subject = self.subject()?;
-        let out = match (&self.out, searched(&self.from)?.is_some()) {
+        let out = match (&self.out, subject.of_a_run) {
             (Some(out), _) => out.clone(),
             (None, true) => self.from.join(format!("quantized-{bits}")),
             (None, false) => bail!("say where the result goes with --out DIR"),
         };
         note_quantized_twice(&subject.parent);
         let shape = subject.parent.config().shape;
-        let ends = self.ends(&shape, bits);
+        let ends = ends_in(&shape, self.embedding_bits.unwrap_or(bits));
         let after = |genome: &Genome| genome.in_bits(bits).with_ends(ends);
         for (_, genome) in &subject.networks {
             if genome.is_quantized() {
@@ -195,8 +196,8 @@ impl Quantize {
             (Some(settings), true) => settings.tasks.iter().map(|task| task.name.clone()).collect(),
             (None, true) => bail!("say what to search on with --task"),
         };
-        let space =
-            space_of(&shape, &genome, &self.choices, self.ends(&shape, self.embedding_bits.unwrap_or(Bits::Q8_0)));
+        let ends = ends_in(&shape, self.embedding_bits.unwrap_or(Bits::Q8_0));
+        let space = space_of(&shape, &genome, &self.choices, ends);
         let smallest = SearchSpace::from_yaml(&space)?.smallest();
         let least = Cost::of(&shape, &smallest).weight_bytes;
         if limit.violation(least as f64) > 0.0 {
@@ -228,11 +229,6 @@ impl Quantize {
         Ok(())
     }
 
-    fn ends(&self, shape: &ModelShape, bits: Bits) -> Ends {
-        let embedding = self.embedding_bits.unwrap_or(bits);
-        Ends { embedding, head: if shape.tied { Bits::F16 } else { embedding } }
-    }
-
     fn subject(&self) -> anyhow::Result<Subject> {
         let Some(settings) = RunSettings::read(&self.from)? else {
             let parent = open_checkpoint(&self.from)?;
@@ -241,13 +237,14 @@ impl Quantize {
             }
             let items = self.held_out.unwrap_or(HELD_OUT_ITEMS);
             let task = |name: &String| HeldOutTask { name: name.clone(), items, digest: None };
-            let max_length = parent.config().max_position_embeddings.min(2048);
+            let max_length = parent.config().max_position_embeddings.min(MAX_LENGTH);
             return Ok(Subject {
                 name: name_of(&self.from),
                 networks: vec![(0, parent.config().genome.clone())],
                 tasks: self.tasks.iter().map(task).collect(),
                 packing: PackingOptions { chunk_tokens: 1024, max_length },
                 threads: self.threads.unwrap_or_else(default_threads),
+                of_a_run: false,
                 parent,
             });
         };
@@ -272,6 +269,7 @@ impl Quantize {
             packing: settings.frozen.packing,
             // As the run, so that scores before are the run's own to the last bit.
             threads: self.threads.unwrap_or(settings.frozen.threads),
+            of_a_run: true,
         })
     }
 

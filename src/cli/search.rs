@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use criadero::Error;
-use criadero::checkpoint::{Checkpoint, Tokenizer};
+use criadero::checkpoint::Tokenizer;
 use criadero::eval::calibration::{self, Division};
 use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::latency::{LatencyOptions, ThroughputTable};
@@ -32,12 +32,14 @@ use tch::Device;
 
 use super::eval::default_threads;
 use super::measure::{measure_table, table_key};
-use super::model::{DataArgs, DevicesArgs, note_lost, note_quantized_twice, open_checkpoint, open_space, versions};
+use super::model::{
+    DataArgs, DevicesArgs, device_of, note_lost, note_quantized_twice, open_checkpoint, open_space, versions,
+};
 use super::progress::Bar;
 
 /// Longest sequence of a search when neither the model nor the user says less: longer windows of a text would
 /// make chunks of minutes.
-const MAX_LENGTH: usize = 2048;
+pub(super) const MAX_LENGTH: usize = 2048;
 /// Chunk sizes that a new run on the CPU chooses from.
 const CHUNK_TOKENS: [usize; 3] = [512, 1024, 2048];
 /// Items that the choice is measured on.
@@ -294,6 +296,7 @@ impl Search {
             workers = division.workers;
             prepared = prepare(packing)?;
         }
+        let digest = checkpoint.digest()?;
         let limits = self.limits(&space)?;
         let decoding = objectives.iter().chain(&limits).any(Objective::needs_decoding);
         let wanted = self.throughput
@@ -301,18 +304,18 @@ impl Search {
             || objectives.iter().chain(&limits).any(Objective::needs_throughput);
         let throughput = match stored {
             Some(frozen) => frozen.throughput,
-            None if wanted => Some(self.throughput_table(&checkpoint, model, &space, workers, decoding)?),
+            None if wanted => Some(self.throughput_table(&digest, model, &space, workers, decoding)?),
             None => None,
         };
         let frozen = Frozen { packing, workers: workers.count, threads: workers.threads, throughput };
         let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
             prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
-        let device = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
+        let device = device_of(model);
         let settings = self.settings(Prepared {
             space: &space,
             card: card.as_ref(),
             evaluator: "local",
-            model_digest: checkpoint.digest()?,
+            model_digest: digest,
             device,
             tasks,
             frozen,
@@ -333,13 +336,13 @@ impl Search {
     /// The table of `--table`, or a new one: a prompt of 256 tokens, and where `decoding` is wanted one token behind 256.
     fn throughput_table(
         &self,
-        checkpoint: &Checkpoint,
+        model_digest: &str,
         model: &Llama,
         space: &SearchSpace,
         workers: Workers,
         decoding: bool,
     ) -> anyhow::Result<ThroughputTable> {
-        let key = table_key(checkpoint, model, space, workers.count * workers.threads)?;
+        let key = table_key(model_digest.to_string(), model, space, workers.count * workers.threads);
         let mut options = LatencyOptions::default();
         let alone = Phase::Decode { context: 256, sequences: 1 };
         if let Some(path) = &self.table {

@@ -20,7 +20,7 @@ use criadero::tune::schedule::Schedule;
 use criadero::tune::settings::{Batching, Trainable, TuneSettings};
 use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
 
-use super::model::{DeviceArgs, versions};
+use super::model::{DeviceArgs, device_of, versions};
 use super::progress::Bar;
 use super::search::{positive, stop_on_ctrl_c};
 
@@ -184,7 +184,7 @@ impl TrainArgs {
             measure_every: self.measure_every,
             recompute: self.recompute,
             seed: self.seed,
-            device: format!("{:?} {:?}", model.device(), model.kind()).to_lowercase(),
+            device: device_of(&model),
             threads,
         };
         let networks = settings.curriculum.pupils(settings.seed, 0).len();
