@@ -7,7 +7,7 @@ use std::process::Command;
 use criadero::checkpoint::quantize::rounded;
 use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, LayerTensor, TensorName, export, hf, synthetic};
 use criadero::model::{Llama, TokenTree};
-use criadero::search::record::{Front, QuantizedFront};
+use criadero::search::record::{Front, FrontPoint, QuantizedFront};
 use criadero::space::{Bits, Cost, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
 
@@ -218,7 +218,8 @@ fn bits_of_one_network_are_searched_within_a_budget() {
     let dir = tempfile::tempdir().unwrap();
     let task = task(dir.path());
     let out = dir.path().join("mixed");
-    let mut command = criadero(&["quantize", TINY, "--bits", "mixed", "--budget", "300k", "--task", &task]);
+    let mut command = criadero(&["quantize", TINY, "--bits", "mixed", "--budget", "300k", "--embedding-bits", "8"]);
+    command.args(["--task", &task]);
     command.args(["--evals", "12", "--population", "6", "--threads", "1", "--out"]).arg(&out);
     let said = succeed(command);
     assert!(said.contains("--pick 'weight_bytes<=300k'"), "{said}");
@@ -240,6 +241,8 @@ fn bits_of_one_network_are_searched_within_a_budget() {
     let smallest = &smallest.points.iter().find(|point| point.id == 1).unwrap().genome;
     let front = Front::read_json(&again.join("front.json")).unwrap();
     assert!(front.points.iter().all(|point| point.genome.unquantized() == *smallest));
+    let ends = |point: &FrontPoint| [point.genome.ends().embedding, point.genome.ends().head];
+    assert!(front.points.iter().all(|point| ends(point).iter().all(|bits| [Bits::Q8_0, Bits::Q4_1].contains(bits))));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use criadero::model::supernet::SupernetCard;
-use criadero::space::{Cost, DropRule, Ends, Genome, LayerChoices, ModelShape, SearchSpace};
+use criadero::space::{Cost, DropRule, EndChoices, Ends, Genome, LayerChoices, ModelShape, SearchSpace};
 use serde::Serialize;
 
 use super::model::open_checkpoint;
@@ -99,11 +99,11 @@ fn table(space: &SearchSpace) -> String {
         let LayerChoices { heads, mlp, bits } = choices;
         text += &format!("layers {range:<5} heads {}; mlp {}; bits {}\n", list(heads), list(mlp), list(bits));
     }
-    if space.ends() != Ends::default() {
-        let Ends { embedding, head } = space.ends();
-        text += &format!("embedding    {embedding} bits");
-        text +=
-            &if tied { ", also as the output matrix\n".to_string() } else { format!("; output matrix {head} bits\n") };
+    if space.ends().all() != [Ends::default()] {
+        let EndChoices { embedding, head } = space.ends();
+        text += &format!("embedding    bits {}", list(embedding));
+        let head = if tied { ", also as the output matrix".into() } else { format!("; output matrix {}", list(head)) };
+        text += &format!("{head}\n");
     }
     for constraint in space.constraints() {
         text += &format!("constraint   {constraint}\n");

@@ -13,7 +13,7 @@ use criadero::report::quantized::quantized;
 use criadero::search::Pick;
 use criadero::search::record::{Change, Front, QuantizedFront, QuantizedPoint};
 use criadero::search::settings::RunSettings;
-use criadero::space::{Bits, Constraint, Cost, Ends, Gene, Genome, ModelShape, SearchSpace};
+use criadero::space::{Bits, Constraint, Cost, Gene, Genome, ModelShape, SearchSpace};
 
 use super::eval::{Scored, default_threads, score};
 use super::model::{DataArgs, DeviceArgs, ends_in, load, note_quantized_twice, open_checkpoint};
@@ -33,7 +33,7 @@ pub struct Quantize {
     /// How all matrices are stored: `8` (Q8_0), `4` (Q4_0), `q4_1`, ...; or `mixed`, to search the bits of each layer
     #[arg(long, value_name = "BITS|mixed", value_parser = parse_wanted)]
     bits: Wanted,
-    /// How the embedding is stored, and the output matrix where it is another; by default as the layers, 8 with `mixed`
+    /// How the embedding is stored, and the output matrix where it is another; by default as the layers, with `mixed` searched
     #[arg(long, value_name = "BITS")]
     embedding_bits: Option<Bits>,
     /// Task to score a model on, or to search its bits on; more than one may be given. A run has its own
@@ -48,7 +48,7 @@ pub struct Quantize {
     /// Which network of the run's front gets mixed bits: an id, `knee`, or the best within a limit
     #[arg(long)]
     pick: Option<Pick>,
-    /// Bits that layers of a mixed network may have
+    /// Bits that layers and ends of a mixed network may have
     #[arg(long, value_name = "BITS", value_delimiter = ',', default_value = "16,8,4")]
     choices: Vec<Bits>,
     /// Bytes that a mixed network may have, such as 80M: the hard constraint of its search
@@ -196,8 +196,8 @@ impl Quantize {
             (Some(settings), true) => settings.tasks.iter().map(|task| task.name.clone()).collect(),
             (None, true) => bail!("say what to search on with --task"),
         };
-        let ends = ends_in(&shape, self.embedding_bits.unwrap_or(Bits::Q8_0));
-        let space = space_of(&shape, &genome, &self.choices, ends);
+        let ends = self.embedding_bits.map_or(self.choices.clone(), |bits| vec![bits]);
+        let space = space_of(&shape, &genome, &self.choices, &ends);
         let smallest = SearchSpace::from_yaml(&space)?.smallest();
         let least = Cost::of(&shape, &smallest).weight_bytes;
         if limit.violation(least as f64) > 0.0 {
@@ -349,17 +349,15 @@ fn mean_of<'a>(networks: impl Iterator<Item = &'a Vec<Contribution>>) -> Vec<Con
     (0..networks.first().map_or(0, |network| network.len())).map(mean).collect()
 }
 
-/// The space of one network whose layers differ in bits only.
-fn space_of(shape: &ModelShape, genome: &Genome, choices: &[Bits], ends: Ends) -> String {
-    let mut text = String::from("# One network; its layers' bits are what is searched.\nshape: {");
+/// The space of one network in which bits are all that differs.
+fn space_of(shape: &ModelShape, genome: &Genome, choices: &[Bits], ends: &[Bits]) -> String {
+    let mut text = String::from("# One network; its bits are what is searched.\nshape: {");
     text += &shape.fields().map(|(name, value)| format!(" {name}: {value}")).join(",");
-    let list = choices.iter().map(Bits::to_string).collect::<Vec<_>>().join(", ");
-    text += &format!(
-        " }}\nheads: [{}]\nmlp: [{}]\nbits: [{list}]\nembedding_bits: {}\n",
-        shape.heads, shape.mlp, ends.embedding
-    );
+    let list = |bits: &[Bits]| bits.iter().map(Bits::to_string).collect::<Vec<_>>().join(", ");
+    text += &format!(" }}\nheads: [{}]\nmlp: [{}]\nbits: [{}]\n", shape.heads, shape.mlp, list(choices));
+    text += &format!("embedding_bits: [{}]\n", list(ends));
     if !shape.tied {
-        text += &format!("head_bits: {}\n", ends.head);
+        text += &format!("head_bits: [{}]\n", list(ends));
     }
     text += "layers:\n";
     for (layer, Gene { heads, mlp, .. }) in genome.genes().iter().enumerate() {

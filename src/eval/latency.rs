@@ -273,7 +273,7 @@ fn systematic(space: &SearchSpace) -> Vec<Genome> {
         }));
     }
     for &depth in space.depths() {
-        networks.push(space.express(depth, |layer| space.layer(layer).largest()));
+        networks.push(space.express(depth, largest.ends(), |layer| space.layer(layer).largest()));
     }
     networks.retain(|genome| genome.depth() > 0);
     networks.sort();
@@ -292,7 +292,7 @@ fn even_sizes(space: &SearchSpace, count: usize, rng: &mut ChaCha8Rng) -> Vec<Ge
             let other = &pool[(step * 2 + place) % pool.len()];
             let cut = step * end.genes().len() / (32 * count);
             let depth = space.depth_of(end);
-            pool.push(space.express(depth, |layer| {
+            pool.push(space.express(depth, end.ends(), |layer| {
                 let gene = if layer < cut { other.genes()[layer] } else { end.genes()[layer] };
                 if gene.is_dropped() { end.genes()[layer] } else { gene }
             }));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rand::Rng;
 
-use crate::space::{Gene, Genome, SearchSpace};
+use crate::space::{Ends, Gene, Genome, SearchSpace};
 
 /// Genomes drawn for each one wanted.
 const POOL: usize = 16;
@@ -63,7 +63,9 @@ pub fn stratified(
 fn spread(space: &SearchSpace, rng: &mut (impl Rng + ?Sized)) -> Genome {
     let level: f64 = rng.random();
     let depth = lean(space.depths(), level, rng);
-    space.express(depth, |layer| {
+    let choices = space.ends();
+    let ends = Ends { embedding: lean(&choices.embedding, level, rng), head: lean(&choices.head, level, rng) };
+    space.express(depth, ends, |layer| {
         let choices = space.layer(layer);
         Gene {
             heads: lean(&choices.heads, level, rng),

@@ -7,8 +7,8 @@ pub type Row = Vec<u32>;
 
 /// How the genomes of a space become one-hot rows.
 ///
-/// The genes are those of the canonical form: the depth, and in each layer the heads, the MLP width and the bits. Each
-/// has a column for each of its choices and, in layers, one for a layer that is not there, whatever dropped it. Genes
+/// The genes are those of the canonical form: the depth, in each layer the heads, the MLP width and the bits, and the bits
+/// of both ends. Each has a column for each of its choices and, in layers, one for a layer that is not there, whatever dropped it. Genes
 /// with one choice carry nothing and have no columns. A gene that is none of the space's counts as the nearest one.
 #[derive(Clone, Debug)]
 pub struct OneHot {
@@ -23,7 +23,9 @@ impl OneHot {
         let lists = layers.flat_map(|layer| [layer.heads.len(), layer.mlp.len(), layer.bits.len()]);
         let columns: usize = lists.filter(|&choices| choices > 1).map(|choices| choices + 1).sum();
         let depths = if space.depths().len() > 1 { space.depths().len() } else { 0 };
-        OneHot { space: space.clone(), columns: columns + depths }
+        let ends = [&space.ends().embedding, &space.ends().head].map(Vec::len);
+        let ends: usize = ends.into_iter().filter(|&choices| choices > 1).sum();
+        OneHot { space: space.clone(), columns: columns + depths + ends }
     }
 
     /// Columns of a row.
@@ -52,6 +54,12 @@ impl OneHot {
             if choices.bits.len() > 1 {
                 let dropped = choices.bits.len();
                 push(dropped + 1, gene.map_or(dropped, |gene| place(&choices.bits, gene.bits)));
+            }
+        }
+        let (choices, ends) = (self.space.ends(), self.space.ends().nearest(genome.ends()));
+        for (list, bits) in [(&choices.embedding, ends.embedding), (&choices.head, ends.head)] {
+            if list.len() > 1 {
+                push(list.len(), place(list, bits));
             }
         }
         row
@@ -87,5 +95,15 @@ mod tests {
         ] {
             assert_eq!(encoding.row(&genome.parse().unwrap()), row, "{genome}");
         }
+    }
+
+    #[test]
+    fn the_ends_have_columns_where_they_have_a_choice() {
+        let text = "{ shape: { layers: 1, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }, \
+                    heads: [2, 4], mlp: [128], embedding_bits: [4, 8, 16], head_bits: [8] }";
+        let encoding = OneHot::new(&SearchSpace::from_yaml(text).unwrap());
+        assert_eq!(encoding.columns(), 6);
+        assert_eq!(encoding.row(&"E@8:4x128:H@8".parse().unwrap()), [1, 4]);
+        assert_eq!(encoding.row(&"2x128:H@8".parse().unwrap()), [0, 5]);
     }
 }

@@ -1,6 +1,7 @@
 //! Crossover and mutation of genomes. Every child is a member of the space, whatever its parents are.
 //!
-//! A genome's genes are its depth and, in each layer that the depth keeps, its heads, its MLP width and its bits.
+//! A genome's genes are its depth, in each layer that the depth keeps its heads, its MLP width and its bits, and the bits
+//! of both ends.
 //! Layers that the depth drops have no genes: they are erased, and get new ones when a larger depth revives them.
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::space::search_space::LayerChoices;
-use crate::space::{Gene, Genome, SearchSpace};
+use crate::space::{Bits, Ends, Gene, Genome, SearchSpace};
 
 /// How a child's layers are divided between its parents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +27,8 @@ pub enum Crossover {
 }
 
 /// A child of two parents. Its depth is one parent's; each layer that this keeps is the gene of the parent
-/// that the crossover names, or of the other where that one has none, or a random one where neither has.
+/// that the crossover names, or of the other where that one has none, or a random one where neither has. The embedding goes
+/// with the first layer and the output matrix with the last one, or each its own way.
 pub fn crossover(
     space: &SearchSpace,
     kind: Crossover,
@@ -38,7 +40,17 @@ pub fn crossover(
     let depth = if rng.random() { first.depth } else { second.depth };
     let layers = space.shape().layers;
     let point = rng.random_range(1..layers.max(2));
-    space.express(depth, |layer| {
+    let ends = match kind {
+        Crossover::OnePoint => Ends { embedding: first.ends.embedding, head: second.ends.head },
+        Crossover::Uniform => {
+            let mut either = |choices: &[Bits], a: Bits, b: Bits| if choices.len() > 1 && rng.random() { b } else { a };
+            Ends {
+                embedding: either(&space.ends().embedding, first.ends.embedding, second.ends.embedding),
+                head: either(&space.ends().head, first.ends.head, second.ends.head),
+            }
+        }
+    };
+    space.express(depth, ends, |layer| {
         let from_first = match kind {
             Crossover::OnePoint => layer < point,
             Crossover::Uniform => rng.random(),
@@ -92,10 +104,15 @@ impl Mutation {
 
     /// The places of the genes to change, of those that have a choice.
     fn places(&self, space: &SearchSpace, rng: &mut (impl Rng + ?Sized)) -> BTreeSet<usize> {
-        let last = space.shape().layers.saturating_sub(1).max(1) as f64;
-        let genes: Vec<(usize, f64)> = variable_places(space)
-            .map(|place| (place, 1.0 + self.later * (place.saturating_sub(1) / GENES) as f64 / last))
-            .collect();
+        let layers = space.shape().layers;
+        let last = layers.saturating_sub(1).max(1) as f64;
+        // Depth and the embedding change everything, the output matrix nothing before it.
+        let layer = |place: usize| match place {
+            place if place == embedding_place(layers) => 0,
+            place => (place.saturating_sub(1) / GENES).min(layers.saturating_sub(1)),
+        };
+        let genes: Vec<(usize, f64)> =
+            variable_places(space).map(|place| (place, 1.0 + self.later * layer(place) as f64 / last)).collect();
         match self.count {
             MutationCount::Each(rate) => {
                 let mean = genes.iter().map(|(_, weight)| weight).sum::<f64>() / genes.len().max(1) as f64;
@@ -125,12 +142,19 @@ const MOST_BIAS: f64 = 1000.0;
 /// Genes of a layer: heads, MLP width, bits.
 const GENES: usize = 3;
 
-/// Places of the genes that have a choice: 0 is the depth, `1 + 3 * layer` the layer's heads, and so on.
+/// The place of the embedding's bits; those of the output matrix follow.
+fn embedding_place(layers: usize) -> usize {
+    1 + GENES * layers
+}
+
+/// Places of the genes that have a choice: 0 is the depth, `1 + 3 * layer` the layer's heads, and so on; the ends are last.
 fn variable_places(space: &SearchSpace) -> impl Iterator<Item = usize> {
     let layers = (0..space.shape().layers).map(|layer| space.layer(layer));
     let lists = layers.flat_map(|choices| [choices.heads.len(), choices.mlp.len(), choices.bits.len()]);
+    let ends = [space.ends().embedding.len(), space.ends().head.len()];
     std::iter::once(space.depths().len())
         .chain(lists)
+        .chain(ends)
         .enumerate()
         .filter(|(_, choices)| *choices > 1)
         .map(|(place, _)| place)
@@ -142,7 +166,12 @@ pub fn mutate(space: &SearchSpace, genome: &Genome, mutation: Mutation, rng: &mu
     let parent = Parent::new(space, genome);
     let places = mutation.places(space, rng);
     let depth = change(space.depths(), parent.depth, places.contains(&0), rng);
-    space.express(depth, |layer| {
+    let (embedding, choices) = (embedding_place(space.shape().layers), space.ends());
+    let ends = Ends {
+        embedding: change(&choices.embedding, parent.ends.embedding, places.contains(&embedding), rng),
+        head: change(&choices.head, parent.ends.head, places.contains(&(embedding + 1)), rng),
+    };
+    space.express(depth, ends, |layer| {
         let choices = space.layer(layer);
         let changes = |gene: usize| places.contains(&(1 + GENES * layer + gene));
         match parent.gene(layer) {
@@ -171,11 +200,12 @@ struct Parent<'a> {
     space: &'a SearchSpace,
     genome: &'a Genome,
     depth: usize,
+    ends: Ends,
 }
 
 impl<'a> Parent<'a> {
     fn new(space: &'a SearchSpace, genome: &'a Genome) -> Parent<'a> {
-        Parent { space, genome, depth: space.depth_of(genome) }
+        Parent { space, genome, depth: space.depth_of(genome), ends: space.ends().nearest(genome.ends()) }
     }
 
     /// The layer's gene, unless the parent's depth drops the layer or the gene is none of the space's.
@@ -211,15 +241,15 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use crate::space::Bits;
-
-    /// Every kind of gene: depth that drops from the middle, lost halves, layers that may go, bits without 16.
+    /// Every kind of gene: depth that drops from the middle, lost halves, layers that may go, bits without 16, ends.
     const EVERYTHING: &str = "
 shape: { layers: 6, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }
 depth: [3, 4, 6]
 heads: [0, 2, 4]
 mlp: [0, 32, 128]
 bits: [4, 8]
+embedding_bits: [8, 4]
+head_bits: [q4_1, 8, 16]
 layers:
   0-1: { heads: [2, 4], mlp: [64, 128], bits: [8, 16] }
 ";
@@ -265,6 +295,9 @@ layers:
             for (layer, gene) in child.kept() {
                 prop_assert!(gene == a.genes()[layer] || gene == b.genes()[layer], "layer {layer} of {child}");
             }
+            let (ends, a, b) = (child.ends(), a.ends(), b.ends());
+            prop_assert!(ends.embedding == a.embedding || ends.embedding == b.embedding);
+            prop_assert!(ends.head == a.head || ends.head == b.head);
         }
     }
 
@@ -289,16 +322,18 @@ layers:
     #[test]
     fn erases_what_depth_drops_and_revives_it_with_choices() {
         let space = everything();
-        let deep = Genome::uniform(6, Gene { heads: 4, mlp: 128, bits: Bits::Q8_0 });
+        let deep = Genome::uniform(6, Gene { heads: 4, mlp: 128, bits: Bits::Q8_0 }).with_ends(Ends::both(Bits::Q8_0));
         assert!(space.contains(&deep));
-        let mut depths = BTreeSet::new();
+        let (mut depths, mut ends) = (BTreeSet::new(), BTreeSet::new());
         for seed in 0..100 {
             let child = mutate(&space, &deep, Mutation::each(0.3), &mut rng(seed));
             let depth = space.depth_of(&child);
             assert!(space.dropped_at(depth).iter().all(|&layer| child.genes()[layer].is_dropped()));
             depths.insert(depth);
+            ends.insert(child.ends());
         }
         assert_eq!(depths, BTreeSet::from([3, 4, 6]));
+        assert_eq!(ends.len(), 6, "the ends change too: {ends:?}");
         let shallow = space.smallest();
         let revived = (0..100).map(|seed| mutate(&space, &shallow, Mutation::each(1.0), &mut rng(seed)));
         let in_layer_3: BTreeSet<Gene> = revived.map(|genome| genome.genes()[3]).collect();

@@ -1,15 +1,20 @@
 //! Networks worth trying first: the extremes, uniform ladders, and the ranking's greedy ladder.
 
-use crate::space::{Gene, Genome, LayerChoices, SearchSpace};
+use crate::space::{Bits, Ends, Gene, Genome, LayerChoices, SearchSpace};
 
 /// From the largest network to the smallest, one narrowing at a time: always the one that loses the least of
 /// `kept` per parameter saved, or per byte where bits differ. `kept` is the importance that a layer's widths keep, in any
-/// additive unit; fewer bits lose the share of it that is [noise](crate::space::Bits::noise). Returns `count` networks
-/// spread evenly by size, ends left out.
+/// additive unit; fewer bits lose the share of it that is [noise](crate::space::Bits::noise). Embedding and output matrix
+/// count like a mean layer. Returns `count` networks spread evenly by size, the largest and the smallest left out.
 pub fn greedy_ladder(space: &SearchSpace, kept: &dyn Fn(usize, Gene) -> f64, count: usize) -> Vec<Genome> {
     let size = |genome: &Genome| space.size(genome);
     let left = |(layer, gene): (usize, Gene)| kept(layer, gene) * (1.0 - gene.bits.noise());
-    let worth = |genome: &Genome| genome.kept().map(left).sum::<f64>();
+    let layers = |genome: &Genome| genome.kept().map(left).sum::<f64>();
+    let mean = layers(&space.largest()) / space.largest().depth() as f64;
+    let worth = |genome: &Genome| {
+        let Ends { embedding, head } = genome.ends();
+        layers(genome) - mean * (embedding.noise() + head.noise())
+    };
     let mut path = vec![space.largest()];
     loop {
         let here = path.last().expect("starts with the largest network");
@@ -37,12 +42,13 @@ pub fn uniform_ladder(space: &SearchSpace, count: usize) -> Vec<Genome> {
     spread_by_size(&ladder, count, size)
 }
 
-/// All networks one step down: one layer's heads, channels or bits to the next smaller choice, or the next depth.
+/// All networks one step down: one layer's heads, channels or bits or one end's bits to the next smaller choice, or the next
+/// depth.
 fn narrowings(space: &SearchSpace, from: &Genome) -> Vec<Genome> {
-    let depth = space.depth_of(from);
+    let (depth, ends) = (space.depth_of(from), from.ends());
     let mut steps: Vec<Genome> = Vec::new();
     let mut replace = |layer: usize, gene: Gene| {
-        steps.push(space.express(depth, |place| if place == layer { gene } else { from.genes()[place] }));
+        steps.push(space.express(depth, ends, |place| if place == layer { gene } else { from.genes()[place] }));
     };
     for (layer, gene) in from.kept() {
         let choices = space.layer(layer);
@@ -53,15 +59,24 @@ fn narrowings(space: &SearchSpace, from: &Genome) -> Vec<Genome> {
         if let Some(mlp) = below(&choices.mlp, gene.mlp) {
             replace(layer, Gene { mlp, ..gene });
         }
-        if let Some(bits) = choices.bits.iter().rev().copied().find(|&bits| bits < gene.bits) {
+        if let Some(bits) = fewer(&choices.bits, gene.bits) {
             replace(layer, Gene { bits, ..gene });
         }
     }
+    let choices = space.ends();
+    let embedding = fewer(&choices.embedding, ends.embedding).map(|embedding| Ends { embedding, ..ends });
+    let head = fewer(&choices.head, ends.head).map(|head| Ends { head, ..ends });
+    steps.extend(embedding.into_iter().chain(head).map(|ends| from.clone().with_ends(ends)));
     if let Some(&depth) = space.depths().iter().rev().find(|&&choice| choice < depth) {
-        steps.push(space.express(depth, |layer| from.genes()[layer]));
+        steps.push(space.express(depth, ends, |layer| from.genes()[layer]));
     }
     steps.retain(|step| space.contains(step));
     steps
+}
+
+/// The next fewer bits of a list.
+fn fewer(ascending: &[Bits], than: Bits) -> Option<Bits> {
+    ascending.iter().rev().copied().find(|&bits| bits < than)
 }
 
 /// `count` of the networks, in order, as evenly spread by size as they allow; the size falls along the slice.
@@ -81,7 +96,7 @@ fn spread_by_size(from: &[Genome], count: usize, size: impl Fn(&Genome) -> u64) 
 
 /// What each gene does by itself: the parent (the space's largest network), the smallest, the user's own, and
 /// the parent with exactly one gene changed, `count` networks at most, each once. Every half of a layer goes to its
-/// narrowest choice first, then, while there is room, depth, bits and the other widths follow. Where not all of one
+/// narrowest choice first, then, while there is room, depth, the ends, bits and the other widths follow. Where not all of one
 /// kind fit, they are taken evenly over the layers; all are in layer order, so that neighbours share their first layers.
 pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<Genome> {
     let parent = space.largest();
@@ -89,7 +104,7 @@ pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<G
     let changed = |gene: &dyn Fn(&LayerChoices, Gene) -> Option<Gene>| -> Vec<Genome> {
         let change = |(layer, old): (usize, Gene)| {
             let new = gene(space.layer(layer), old)?;
-            Some(space.express(depth, |place| if place == layer { new } else { parent.genes()[place] }))
+            Some(space.express(depth, parent.ends(), |place| if place == layer { new } else { parent.genes()[place] }))
         };
         parent.kept().filter_map(change).filter(|genome| space.contains(genome)).collect()
     };
@@ -101,7 +116,11 @@ pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<G
         kinds.push(heads.into_iter().chain(mlp).collect());
         if step == 0 {
             let depths = space.depths().iter();
-            kinds.push(depths.map(|&depth| space.express(depth, |layer| parent.genes()[layer])).collect());
+            let of_depth = |&depth: &usize| space.express(depth, parent.ends(), |layer| parent.genes()[layer]);
+            kinds.push(depths.map(of_depth).collect());
+            let one_end = |ends: &Ends| ends.embedding == parent.ends().embedding || ends.head == parent.ends().head;
+            let ends = space.ends().all().into_iter().filter(one_end);
+            kinds.push(ends.map(|ends| parent.clone().with_ends(ends)).collect());
         }
         kinds.push(changed(&|choices, gene| Some(Gene { bits: *choices.bits.get(step)?, ..gene })));
     }
@@ -155,7 +174,7 @@ mod tests {
     #[test]
     fn ladders_step_down_in_bits_where_bytes_differ() {
         let text = "shape: { layers: 3, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }\n\
-                    heads: [2, 4]\nmlp: [64, 128]\nbits: [4, 8, 16]\n";
+                    heads: [2, 4]\nmlp: [64, 128]\nbits: [4, 8, 16]\nembedding_bits: [4, 8, 16]\n";
         let space = SearchSpace::from_yaml(text).unwrap();
         let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 4.0 + f64::from(gene.mlp) / 128.0;
         for ladder in [greedy_ladder(&space, &kept, 6), uniform_ladder(&space, 6)] {
@@ -166,12 +185,17 @@ mod tests {
         // 8 bits cost next to nothing, so that the first steps are all of them.
         let first = &greedy_ladder(&space, &kept, 6)[0];
         assert_eq!(first.unquantized(), space.largest(), "{first}");
+        let ladder = greedy_ladder(&space, &kept, 12);
+        let embeddings: std::collections::BTreeSet<Bits> =
+            ladder.iter().map(|genome| genome.ends().embedding).collect();
+        assert!(embeddings.len() > 1, "the embedding steps down too: {ladder:?}");
     }
 
     #[test]
     fn first_networks_are_distinct_and_keep_the_users_own() {
         let space = SearchSpace::open("tiny").unwrap();
-        let own = [space.smallest(), space.express(space.depths()[0], |layer| space.layer(layer).largest())];
+        let shallow = space.express(space.depths()[0], space.ends().largest(), |layer| space.layer(layer).largest());
+        let own = [space.smallest(), shallow];
         let ladders = [uniform_ladder(&space, 4), uniform_ladder(&space, 4)];
         let networks = first_networks(&space, &own, ladders, 4);
         assert_eq!(networks[..2], [space.largest(), space.smallest()]);

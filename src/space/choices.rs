@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::place::At;
-use super::{Bits, Gene, ModelShape};
+use super::{Bits, Ends, Gene, ModelShape};
 use crate::error::Result;
 
 /// What one layer may be. Lists are ascending and without repeats; 0 loses that half of the layer.
@@ -65,6 +65,43 @@ impl LayerChoices {
     /// The narrowest choice.
     pub fn smallest(&self) -> Gene {
         self.nearest(Gene { heads: 0, mlp: 0, bits: Bits::Q2K })
+    }
+}
+
+/// How what lies before and behind the layers may be stored. Lists are ascending and without repeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndChoices {
+    /// The embedding.
+    pub embedding: Vec<Bits>,
+    /// The output matrix; unquantized alone where it is the embedding.
+    pub head: Vec<Bits>,
+}
+
+impl EndChoices {
+    /// Every choice, ascending.
+    pub fn all(&self) -> Vec<Ends> {
+        let with = |&embedding: &Bits| self.head.iter().map(move |&head| Ends { embedding, head });
+        self.embedding.iter().flat_map(with).collect()
+    }
+
+    /// Whether these are a choice.
+    pub fn contains(&self, ends: Ends) -> bool {
+        self.embedding.contains(&ends.embedding) && self.head.contains(&ends.head)
+    }
+
+    /// The choice nearest to any ends: embedding and output matrix each by themselves, ties to the larger.
+    pub fn nearest(&self, Ends { embedding, head }: Ends) -> Ends {
+        Ends { embedding: nearest(&self.embedding, embedding), head: nearest(&self.head, head) }
+    }
+
+    /// The one with the most bits.
+    pub fn largest(&self) -> Ends {
+        self.nearest(Ends::both(Bits::F16))
+    }
+
+    /// The one with the fewest bits.
+    pub fn smallest(&self) -> Ends {
+        self.nearest(Ends::both(Bits::Q2K))
     }
 }
 

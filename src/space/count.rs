@@ -5,7 +5,7 @@ use num_bigint::BigUint;
 use super::SearchSpace;
 
 impl SearchSpace {
-    /// The number of genomes: depths times the choices of all layers, those that a depth drops included.
+    /// The number of genomes: depths times the choices of the ends and of all layers, those that a depth drops included.
     ///
     /// ```
     /// use criadero::space::SearchSpace;
@@ -16,7 +16,7 @@ impl SearchSpace {
     /// ```
     pub fn genomes(&self) -> BigUint {
         let choices = self.layers().iter().map(|layer| product([layer.heads.len(), layer.mlp.len(), layer.bits.len()]));
-        choices.product::<BigUint>() * self.depths().len()
+        choices.product::<BigUint>() * self.depths().len() * self.ends().all().len()
     }
 
     /// The number of networks, that is of genomes in canonical form.
@@ -41,7 +41,7 @@ impl SearchSpace {
             }
             smaller = Some(depth);
         }
-        networks
+        networks * self.ends().all().len()
     }
 }
 
@@ -73,8 +73,10 @@ pub(super) mod tests {
             tuples = longer;
         }
         let depths = space.depths().iter();
-        let genomes =
-            depths.flat_map(|&depth| tuples.iter().map(move |genes| space.express(depth, |layer| genes[layer])));
+        let ends = space.ends().all();
+        let frames = depths.flat_map(|&depth| ends.iter().map(move |&ends| (depth, ends)));
+        let genomes = frames
+            .flat_map(|(depth, ends)| tuples.iter().map(move |genes| space.express(depth, ends, |layer| genes[layer])));
         let (mut count, mut networks) = (0, BTreeSet::new());
         for genome in genomes {
             count += 1;
@@ -89,7 +91,8 @@ pub(super) mod tests {
         let texts = [
             "depth: [3]\nheads: [4]\nmlp: [4]\n",
             "depth: [1, 2, 3]\nheads: [2, 4]\nmlp: [2, 4]\n",
-            "depth: [1, 3]\nheads: [0, 4]\nmlp: [32]\nbits: [4, 16]\nembedding_bits: 8\n",
+            "depth: [1, 3]\nheads: [0, 4]\nmlp: [32]\nbits: [4, 16]\nembedding_bits: 8\nhead_bits: [16, q4_1]\n",
+            "depth: [2, 3]\nheads: [4]\nmlp: [0, 32]\nembedding_bits: [8, 4]\nhead_bits: [8, 16]\n",
             "depth: [1, 2, 3]\nheads: [0, 4]\nmlp: [0, 32]\nbits: [q4_1, 8, 16]\nlayers: { 0: { heads: [2, 4] } }\n",
             "depth: [1, 2]\nheads: [0, 4]\nmlp: [0, 4]\nlayers: { 0: { heads: [4] } }\n",
             "depth: [2, 3]\nheads: [0, 4]\nmlp: [0, 2, 4]\nlayers: { 1: { mlp: [4] } }\n",
@@ -114,6 +117,7 @@ pub(super) mod tests {
             let (genomes, networks) = enumerate(&space);
             assert_eq!(space.genomes(), BigUint::from(genomes), "{space:?}");
             assert_eq!(space.distinct_networks(), BigUint::from(networks.len()), "{space:?}");
+            let ends = space.ends().all().len();
             let apart: usize = space
                 .depths()
                 .iter()
@@ -121,7 +125,7 @@ pub(super) mod tests {
                     space.kept_at(depth).iter().map(|&layer| space.layer(layer).genes().len()).product::<usize>()
                 })
                 .sum();
-            overlapping += usize::from(apart != networks.len());
+            overlapping += usize::from(apart * ends != networks.len());
         }
         assert!(overlapping > 4, "{overlapping}: some spaces reach one network through two depths");
     }

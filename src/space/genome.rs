@@ -40,7 +40,14 @@ pub struct Ends {
 impl Default for Ends {
     /// Unquantized.
     fn default() -> Ends {
-        Ends { embedding: Bits::F16, head: Bits::F16 }
+        Ends::both(Bits::F16)
+    }
+}
+
+impl Ends {
+    /// Both alike.
+    pub fn both(bits: Bits) -> Ends {
+        Ends { embedding: bits, head: bits }
     }
 }
 

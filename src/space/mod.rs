@@ -17,5 +17,5 @@ pub use bits::Bits;
 pub use constraint::{Bound, Constraint};
 pub use cost::{Cost, gguf_layers};
 pub use genome::{Ends, Gene, Genome, HalfGene};
-pub use search_space::{DropRule, LayerChoices, SearchSpace};
+pub use search_space::{DropRule, EndChoices, LayerChoices, SearchSpace};
 pub use shape::ModelShape;

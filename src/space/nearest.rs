@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Bits, Cost, Gene, Genome, LayerChoices, SearchSpace};
+use super::{Bits, Cost, Ends, Gene, Genome, LayerChoices, SearchSpace};
 
 impl SearchSpace {
     /// The member of the space nearest to any genome: of all depths with the nearest choice in each
@@ -28,12 +28,12 @@ impl SearchSpace {
             dropped.chain(kept).sum()
         };
         let depth = *self.depths().iter().rev().min_by_key(|&&depth| change(depth)).expect("a space has a depth");
-        self.express(depth, |layer| self.layer(layer).nearest(wanted(layer)))
+        self.express(depth, self.ends().nearest(genome.ends()), |layer| self.layer(layer).nearest(wanted(layer)))
     }
 
     /// Uniform networks, for a first population: at each depth every combination of a head count, a
-    /// width and a number of bits that some layer offers, the same in all layers. A layer that does not
-    /// offer a value takes its nearest, and no layer loses a half while it has another choice.
+    /// width and a number of bits that some layer offers, the same in all layers and at the ends. A layer that does not
+    /// offer a value takes its nearest, so does an end, and no layer loses a half while it has another choice.
     ///
     /// The first is the widest network. Then come those that step down along one axis (depth, heads,
     /// width or bits), then along two, and so on; large before small within each. So a prefix
@@ -51,7 +51,9 @@ impl SearchSpace {
                     for (bits_step, &bits) in bits.iter().rev().enumerate() {
                         let steps = [depth_step, heads_step, mlp_step, bits_step];
                         let axes = steps.into_iter().filter(|&step| step > 0).count();
-                        let genome = self.express(depth, |layer| halves_kept[layer].nearest(Gene { heads, mlp, bits }));
+                        let ends = self.ends().nearest(Ends::both(bits));
+                        let gene = |layer: usize| halves_kept[layer].nearest(Gene { heads, mlp, bits });
+                        let genome = self.express(depth, ends, gene);
                         let size = Cost::of(self.shape(), &genome).weight_bytes;
                         rungs.push((axes, Reverse(size), genome));
                     }

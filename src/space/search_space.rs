@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-pub use super::choices::LayerChoices;
+pub use super::choices::{EndChoices, LayerChoices};
 use super::place::{At, Place};
 use super::{Bits, Constraint, Cost, Ends, Gene, Genome, ModelShape, choices};
 use crate::error::{Error, Result};
@@ -21,10 +21,11 @@ pub enum DropRule {
     Last,
 }
 
-/// A checked search space: for each layer what it may be, and how many layers may be kept.
+/// A checked search space: for each layer what it may be, how many layers may be kept, and how what lies before and behind
+/// them may be stored.
 ///
-/// A genome of the space takes one of the depths, which drops the first layers of the drop order, and
-/// one choice for each layer that is left. No genome of it is without a layer.
+/// A genome of the space takes one of the depths, which drops the first layers of the drop order, one choice for each
+/// layer that is left, and one for each end. No genome of it is without a layer.
 ///
 /// Two spaces are equal when they hold the same genomes under the same rules, wherever those were written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub struct SearchSpace {
     /// All layers; a depth drops a prefix.
     pub(super) drop_order: Vec<usize>,
     pub(super) layers: Vec<LayerChoices>,
-    pub(super) ends: Ends,
+    pub(super) ends: EndChoices,
     pub(super) constraints: Vec<Constraint>,
     pub(super) places: Places,
 }
@@ -83,7 +84,7 @@ impl SearchSpace {
         if let Some(problem) = genes.filter_map(problem).next() {
             return Err(self.places.bits.wrong("bits", problem));
         }
-        match self.shape.ends_problem(self.ends) {
+        match self.ends.all().into_iter().find_map(|ends| self.shape.ends_problem(ends)) {
             Some(problem) => Err(self.places.ends.wrong("embedding_bits, head_bits", problem)),
             None => Ok(self),
         }
@@ -181,7 +182,7 @@ impl SearchSpace {
     /// The block types that matrices of its networks are stored in.
     pub fn formats(&self) -> BTreeSet<Bits> {
         let layers = self.layers.iter().flat_map(|layer| layer.bits.iter().copied());
-        layers.chain([self.ends.embedding, self.ends.head]).filter(|bits| !bits.is_full()).collect()
+        layers.chain(self.ends_formats()).filter(|bits| !bits.is_full()).collect()
     }
 
     /// Those that its matrices really have: rows that hold no whole blocks are stored in another type.
@@ -196,9 +197,12 @@ impl SearchSpace {
                 .flat_map(|bits| rows.iter().filter_map(|&row| bits.stored(row as u64)))
                 .collect::<Vec<_>>()
         };
-        let ends = [self.ends.embedding, self.ends.head];
-        let ends = ends.into_iter().filter_map(|bits| bits.stored(self.shape.hidden as u64));
+        let ends = self.ends_formats().filter_map(|bits| bits.stored(self.shape.hidden as u64));
         self.layers.iter().flat_map(of).chain(ends).filter(|bits| !bits.is_full()).collect()
+    }
+
+    fn ends_formats(&self) -> impl Iterator<Item = Bits> {
+        self.ends.embedding.iter().chain(&self.ends.head).copied()
     }
 
     /// Whether any of its networks is quantized.
@@ -213,9 +217,9 @@ impl SearchSpace {
         if self.quantizes() { cost.weight_bytes } else { cost.params }
     }
 
-    /// How all its networks store what lies before and behind the layers.
-    pub fn ends(&self) -> Ends {
-        self.ends
+    /// How what lies before and behind the layers may be stored.
+    pub fn ends(&self) -> &EndChoices {
+        &self.ends
     }
 
     /// The hard constraints, in the order they were written.
@@ -223,30 +227,31 @@ impl SearchSpace {
         &self.constraints
     }
 
-    /// The genome of this depth with these genes; those of layers that the depth drops are never asked for.
-    pub fn express(&self, depth: usize, mut gene: impl FnMut(usize) -> Gene) -> Genome {
+    /// The genome of this depth with these ends and genes; those of layers that the depth drops are never asked for.
+    pub fn express(&self, depth: usize, ends: Ends, mut gene: impl FnMut(usize) -> Gene) -> Genome {
         let mut genes = vec![Gene::DROPPED; self.shape.layers];
         for layer in self.kept_at(depth) {
             genes[layer] = gene(layer);
         }
-        Genome::new(genes).with_ends(self.ends)
+        Genome::new(genes).with_ends(ends)
     }
 
     /// The widest network.
     pub fn largest(&self) -> Genome {
-        self.express(self.depths[self.depths.len() - 1], |layer| self.layers[layer].largest())
+        self.express(self.depths[self.depths.len() - 1], self.ends.largest(), |layer| self.layers[layer].largest())
     }
 
     /// The narrowest network.
     pub fn smallest(&self) -> Genome {
-        self.express(self.depths[0], |layer| self.layers[layer].smallest())
+        self.express(self.depths[0], self.ends.smallest(), |layer| self.layers[layer].smallest())
     }
 
-    /// A genome drawn gene by gene: each depth, and in each layer that is left each head count, width
-    /// and number of bits, is equally likely.
+    /// A genome drawn gene by gene: each depth, in each layer that is left each head count, width and number of bits, and
+    /// at each end each number of bits, is equally likely.
     pub fn sample(&self, rng: &mut (impl Rng + ?Sized)) -> Genome {
         let depth = pick(rng, &self.depths);
-        self.express(depth, |layer| {
+        let ends = Ends { embedding: pick(rng, &self.ends.embedding), head: pick(rng, &self.ends.head) };
+        self.express(depth, ends, |layer| {
             let LayerChoices { heads, mlp, bits } = &self.layers[layer];
             Gene { heads: pick(rng, heads), mlp: pick(rng, mlp), bits: pick(rng, bits) }
         })
@@ -258,7 +263,7 @@ impl SearchSpace {
         // A smaller depth asks less of the other layers, and the smallest is the one expressed.
         let depth = self.depth_of(genome);
         genes.len() == self.shape.layers
-            && genome.ends() == self.ends
+            && self.ends.contains(genome.ends())
             && self.dropped_at(depth).iter().all(|&layer| genes[layer].is_dropped())
             && self.kept_at(depth).into_iter().all(|layer| self.layers[layer].contains(genes[layer]))
     }
@@ -283,24 +288,24 @@ struct Resolved {
     drop_order: Vec<usize>,
     layers: Vec<LayerChoices>,
     #[serde(default = "unquantized", skip_serializing_if = "is_full")]
-    embedding_bits: Bits,
+    embedding_bits: Vec<Bits>,
     #[serde(default = "unquantized", skip_serializing_if = "is_full")]
-    head_bits: Bits,
+    head_bits: Vec<Bits>,
     constraints: Vec<Constraint>,
 }
 
-fn unquantized() -> Bits {
-    Bits::F16
+fn unquantized() -> Vec<Bits> {
+    vec![Bits::F16]
 }
 
-fn is_full(bits: &Bits) -> bool {
-    bits.is_full()
+fn is_full(bits: &[Bits]) -> bool {
+    *bits == [Bits::F16]
 }
 
 impl From<SearchSpace> for Resolved {
     fn from(space: SearchSpace) -> Resolved {
         let SearchSpace { shape, depths, drop, drop_order, layers, ends, constraints, places: _ } = space;
-        let Ends { embedding, head } = ends;
+        let EndChoices { embedding, head } = ends;
         Resolved {
             shape,
             depth: depths,
@@ -341,7 +346,10 @@ impl TryFrom<Resolved> for SearchSpace {
             drop,
             drop_order: last_first(&shape),
             layers,
-            ends: Ends { embedding: embedding_bits, head: head_bits },
+            ends: EndChoices {
+                embedding: choices::bits("embedding_bits", At::unplaced(embedding_bits))?,
+                head: choices::bits("head_bits", At::unplaced(head_bits))?,
+            },
             constraints,
             places: Places::default(),
         };

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::place::{At, Place};
-use super::search_space::{DropRule, LayerChoices, Places, last_first};
-use super::{Bits, Constraint, Ends, ModelShape, SearchSpace, choices};
+use super::search_space::{DropRule, EndChoices, LayerChoices, Places, last_first};
+use super::{Bits, Constraint, ModelShape, SearchSpace, choices};
 use crate::error::{Error, Result};
 
 impl SearchSpace {
@@ -38,8 +38,8 @@ struct RawSpace {
     heads: Spanned<List>,
     mlp: Spanned<List>,
     bits: Option<Spanned<List>>,
-    embedding_bits: Option<Text>,
-    head_bits: Option<Text>,
+    embedding_bits: Option<Spanned<OneOrMore>>,
+    head_bits: Option<Spanned<OneOrMore>>,
     layers: Option<Entries<RawLayer>>,
     drop: Option<Text>,
     constraints: Option<Entries<Text>>,
@@ -74,10 +74,9 @@ impl RawSpace {
             Some(list) => choices::depths(&shape, "depth", numbers("depth", list)?)?,
             None => vec![shape.layers],
         };
-        let embedding = self.embedding_bits.as_ref();
-        let head = self.head_bits.as_ref();
         places.bits = self.bits.as_ref().map_or(places.bits, |bits| Place::of(&bits.referenced));
-        places.ends = embedding.or(head).map_or(places.ends, |text| Place::of(&text.referenced));
+        let ends = self.embedding_bits.as_ref().or(self.head_bits.as_ref());
+        places.ends = ends.map_or(places.ends, |ends| Place::of(&ends.referenced));
         let bits = match self.bits {
             Some(list) => choices::bits("bits", list_of("bits", list, bits_at)?)?,
             None => vec![Bits::F16],
@@ -90,10 +89,10 @@ impl RawSpace {
         let mut layers = vec![everywhere; shape.layers];
         override_layers(&shape, &mut layers, self.layers.map_or_else(Vec::new, |entries| entries.0))?;
         let constraints = self.constraints.map_or_else(Vec::new, |entries| entries.0);
-        let end = |field, text: Option<&Text>| -> Result<Bits> {
-            text.map_or(Ok(Bits::F16), |text| Ok(bits_at(field, text)?.value))
+        let ends = EndChoices {
+            embedding: end_bits("embedding_bits", self.embedding_bits)?,
+            head: end_bits("head_bits", self.head_bits)?,
         };
-        let ends = Ends { embedding: end("embedding_bits", embedding)?, head: end("head_bits", head)? };
         let space = SearchSpace {
             shape,
             depths,
@@ -210,9 +209,20 @@ fn list_of<T>(
 }
 
 fn bits_at(field: &str, text: &Text) -> Result<At<Bits>> {
-    let place = Place::of(&text.referenced);
-    let value = text.value.parse().map_err(|error: Error| place.wrong(field, error.to_string()))?;
+    bits_in(field, &text.value, Place::of(&text.referenced))
+}
+
+fn bits_in(field: &str, text: &str, place: Place) -> Result<At<Bits>> {
+    let value = text.parse().map_err(|error: Error| place.wrong(field, error.to_string()))?;
     Ok(At { value, place })
+}
+
+/// The bits of an end: one, a list of choices, or unquantized where nothing is said.
+fn end_bits(field: &str, entries: Option<Spanned<OneOrMore>>) -> Result<Vec<Bits>> {
+    let Some(entries) = entries else { return Ok(vec![Bits::F16]) };
+    let place = Place::of(&entries.referenced);
+    let value = entries.value.0.iter().map(|text| bits_in(field, text, place)).collect::<Result<_>>()?;
+    choices::bits(field, At { value, place })
 }
 
 fn number<T: FromStr>(field: &str, text: &Text) -> Result<At<T>> {
@@ -261,6 +271,40 @@ impl<'de> Deserialize<'de> for List {
             }
         }
         deserializer.deserialize_any(ListVisitor)
+    }
+}
+
+/// A scalar, or a list of them; the place is the whole's.
+struct OneOrMore(Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OneOrMore, D::Error> {
+        struct OneOrMoreVisitor;
+        impl<'de> Visitor<'de> for OneOrMoreVisitor {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bits such as 8, or a list of them such as [8, 4]")
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<OneOrMore, E> {
+                Ok(OneOrMore(vec![number.to_string()]))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<OneOrMore, E> {
+                Ok(OneOrMore(vec![number.to_string()]))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore(vec![text.to_string()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, entries: A) -> Result<OneOrMore, A::Error> {
+                let entries = List::deserialize(serde::de::value::SeqAccessDeserializer::new(entries))?;
+                Ok(OneOrMore(entries.0.into_iter().map(|text| text.value).collect()))
+            }
+        }
+        deserializer.deserialize_any(OneOrMoreVisitor)
     }
 }
 
@@ -326,6 +370,18 @@ mod tests {
     }
 
     #[test]
+    fn ends_take_one_format_or_a_choice_of_them() {
+        let ends = |text: &str| {
+            let EndChoices { embedding, head } =
+                read(&format!("heads: [4]\nmlp: [128]\n{text}")).unwrap().ends().clone();
+            format!("{embedding:?} {head:?}")
+        };
+        assert_eq!(ends(""), "[F16] [F16]");
+        assert_eq!(ends("embedding_bits: 8\n"), "[Q8_0] [F16]");
+        assert_eq!(ends("embedding_bits: [16, q4_1, 4]\nhead_bits: Q8_0\n"), "[Q4_0, Q4_1, F16] [Q8_0]");
+    }
+
+    #[test]
     fn fills_in_what_is_left_out() {
         let space = read("heads: [4]\nmlp: [128]\n").unwrap();
         assert_eq!(space.depths(), [4]);
@@ -354,6 +410,9 @@ mod tests {
             ("depth: [4, 0]\n", "line 2 column 12: depth: depth 0 is not between 1 and the parent's 4"),
             ("bits: [16, 5]\n", "line 2 column 12: bits: unknown bits `5`; known: 16, 8, q6_k"),
             ("bits: [300]\n", "line 2 column 8: bits: unknown bits `300`; known"),
+            ("embedding_bits: 5\n", "line 2 column 17: embedding_bits: unknown bits `5`; known"),
+            ("head_bits: [8, 8]\n", "line 2 column 12: head_bits: 8 stands twice"),
+            ("head_bits: { 8: 4 }\n", "line 2 column 12: yaml: invalid type: map, expected bits such as 8"),
             ("drop: first\n", "line 2 column 7: drop: found `first`, expected `ranking` or `last`"),
             ("head: [4]\n", "line 2 column 1: yaml: unknown field `head`, expected one of"),
             ("depth: [4]\ndepth: [3]\n", "line 3 column 1: yaml: duplicate mapping key: depth"),
