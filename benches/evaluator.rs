@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use criadero::checkpoint::Checkpoint;
 use criadero::eval::item::{Item, Split, split_items};
-use criadero::eval::population::{Hidden, KeptStates, Place, walk};
+use criadero::eval::population::{KeptStates, Place, walk};
 use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::{ChunkId, EvalSet, PackingOptions, Task, dataset};
-use criadero::model::Llama;
+use criadero::model::{Llama, Stream};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::{Algorithm, Told};
 use criadero::space::{Bits, Cost, Genome, SearchSpace};
@@ -61,7 +61,7 @@ impl Bench {
         &self,
         set: &EvalSet,
         genomes: &[Genome],
-        cache: Option<(&Mutex<PrefixCache<Place, Hidden>>, usize)>,
+        cache: Option<(&Mutex<PrefixCache<Place, Stream>>, usize)>,
     ) -> Result<f64> {
         let start = Instant::now();
         for (chunk, packed) in set.chunks.iter().enumerate() {

@@ -26,12 +26,14 @@
 #![deny(missing_docs)]
 
 pub mod atomic_file;
+pub mod cache_dir;
 pub mod differences;
 pub mod error;
 pub mod kendall;
 pub mod space;
 
 pub mod checkpoint;
+pub mod kernels;
 pub mod model;
 
 pub mod eval;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use criadero::checkpoint::Checkpoint;
 use criadero::eval::dataset::default_data_dir;
 use criadero::eval::packing::Chunk;
-use criadero::eval::population::{Hidden, KeptStates, walk};
+use criadero::eval::population::{KeptStates, walk};
 use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::{ChunkId, EvalSet, Evaluator, Item, LocalEvaluator, Outcome, PackingOptions, Task, Work, Workers};
-use criadero::model::{Llama, Targets, TokenTree, TreeBuilder};
+use criadero::model::{Llama, Stream, Targets, TokenTree, TreeBuilder};
 use criadero::search::operators::{Crossover, Mutation, crossover, mutate};
 use criadero::space::{Bits, Gene, Genome, SearchSpace};
 use proptest::prelude::*;
@@ -171,7 +171,7 @@ proptest! {
         let model = tiny();
         let space = SearchSpace::from_yaml(QUANTIZED).unwrap();
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        let cache: Mutex<PrefixCache<(ChunkId, Bits), Hidden>> = Mutex::new(PrefixCache::new(budget));
+        let cache: Mutex<PrefixCache<(ChunkId, Bits), Stream>> = Mutex::new(PrefixCache::new(budget));
         let chunk = chunk();
         let bytes = (chunk.tree.len() * 64 * 4) as u64;
         let kept = KeptStates { cache: &cache, place: (ChunkId { set: 0, chunk: 0 }, Bits::F16), bytes, every };
@@ -272,8 +272,8 @@ fn refuses_genomes_that_are_no_prefixes() {
 fn a_dropped_layer_is_the_identity() {
     let model = tiny();
     let batch = model.batch(&TokenTree::chain(&[1, 2, 3])).unwrap();
-    let hidden = model.embed(&batch);
-    assert_eq!(model.layer(1, Gene::DROPPED, &hidden, &batch), hidden);
+    let before = Stream::new(model.embed(&batch));
+    assert_eq!(model.layer(1, Gene::DROPPED, &before, &batch).hidden(), before.hidden());
 }
 
 #[test]

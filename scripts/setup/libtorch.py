@@ -2,7 +2,8 @@
 """Prepares libtorch for `cargo build`: fetches it into the cache and links it as .libtorch in the checkout.
 
 By default that is a CPU libtorch: headers and the five libraries that are needed, out of the 531 MB CUDA wheel that is the
-only Linux build on the package index. With --cuda it is all of it with NVIDIA's libraries. The same binary runs with both.
+only Linux build on the package index, and NVRTC, which compiles our CUDA kernels and needs no GPU for it. With --cuda it is
+all of it with NVIDIA's libraries. The same binary runs with both.
 """
 
 import argparse
@@ -34,18 +35,18 @@ CUPTI = Wheel(
     "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
     11,
 )
+NVRTC = Wheel(
+    "nvidia_cuda_nvrtc-13.0.88-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+    "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+    90,
+)
 
-# What torch 2.11.0 requires from NVIDIA beyond these two; its Python-only requirements are left out.
+# What torch 2.11.0 requires from NVIDIA beyond these three; its Python-only requirements are left out.
 CUDA_ONLY = [
     Wheel(
         "nvidia_cublas-13.1.0.3-py3-none-manylinux_2_27_x86_64.whl",
         "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
         423,
-    ),
-    Wheel(
-        "nvidia_cuda_nvrtc-13.0.88-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
-        "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
-        90,
     ),
     Wheel(
         "nvidia_cudnn_cu13-9.19.0.56-py3-none-manylinux_2_27_x86_64.whl",
@@ -106,22 +107,27 @@ CUDA_ONLY = [
 
 
 def unpack_cpu(downloads, new):
-    """The headers, what libtorch_cpu.so needs beside it, and an empty libtorch.so.
+    """The headers, what libtorch_cpu.so needs beside it, NVIDIA's compiler of kernels, and an empty libtorch.so.
 
     libtorch_cpu.so of a CUDA wheel wants libcudart and libcupti even where there is no GPU, and looks beside itself only.
     """
     libraries = ["libtorch_cpu.so", "libc10.so", "libgomp.so.1"]
     members = {f"torch/lib/{name}": f"lib/{name}" for name in libraries}
     tree.unzip(fetch(TORCH, downloads), new, {"torch/include/": "include", **members})
-    for wheel, name in [(CUDA_RUNTIME, "libcudart.so.13"), (CUPTI, "libcupti.so.13")]:
-        tree.unzip(fetch(wheel, downloads), new, {f"nvidia/cu13/lib/{name}": f"lib/{name}"})
+    beside = [
+        (CUDA_RUNTIME, ["libcudart.so.13"]),
+        (CUPTI, ["libcupti.so.13"]),
+        (NVRTC, ["libnvrtc.so.13", "libnvrtc-builtins.so.13.0"]),
+    ]
+    for wheel, names in beside:
+        tree.unzip(fetch(wheel, downloads), new, {f"nvidia/cu13/lib/{name}": f"lib/{name}" for name in names})
     link_stub(new / "lib" / "libtorch.so")
     (new / "build-version").write_text(VERSION + "\n", encoding="ascii")
 
 
 def unpack_cuda(downloads, new):
     """torch and NVIDIA's libraries side by side, as pip would lay them out: they find each other by relative paths."""
-    fetched = [fetch(wheel, downloads) for wheel in [TORCH, CUDA_RUNTIME, CUPTI, *CUDA_ONLY]]
+    fetched = [fetch(wheel, downloads) for wheel in [TORCH, CUDA_RUNTIME, CUPTI, NVRTC, *CUDA_ONLY]]
     tree.unzip(fetched[0], new, {"torch/include/": "torch/include", "torch/lib/": "torch/lib"})
     for wheel in fetched[1:]:
         tree.unzip(wheel, new, {"nvidia/": "nvidia"}, keep=lambda name: ".so" in name or "/include/" in name)
@@ -190,7 +196,7 @@ def prepare(cuda, link, cache):
     """Builds the wanted libtorch in the cache, unless it is whole there, and points `link` at it."""
     name = f"libtorch-{VERSION}-{'cu13' if cuda else 'cpu'}"
     root = cache / name
-    pinned = [TORCH, CUDA_RUNTIME, CUPTI, *(CUDA_ONLY if cuda else [])]
+    pinned = [TORCH, CUDA_RUNTIME, CUPTI, NVRTC, *(CUDA_ONLY if cuda else [])]
     recipe = {"layout": 1, "wheels": {wheel.filename: wheel.sha256 for wheel in pinned}}
     unpack = unpack_cuda if cuda else unpack_cpu
     with tree.locked(cache):

@@ -80,7 +80,7 @@ class Downloads(InTemporaryDirectory):
                 wheels.fetch(WHEEL, self.dir)
 
     def test_every_pinned_wheel_has_a_digest(self):
-        pinned = [libtorch.TORCH, libtorch.CUDA_RUNTIME, libtorch.CUPTI, *libtorch.CUDA_ONLY]
+        pinned = [libtorch.TORCH, libtorch.CUDA_RUNTIME, libtorch.CUPTI, libtorch.NVRTC, *libtorch.CUDA_ONLY]
         pinned += [wheel for wheel, _ in assets.TREES.values()]
         for wheel in pinned:
             self.assertRegex(wheel.sha256, "^[0-9a-f]{64}$", wheel.filename)

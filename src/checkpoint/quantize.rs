@@ -42,6 +42,25 @@ pub fn rounded(name: &str, matrix: &Tensor, bits: Bits) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&weights)?.f_view(matrix.size().as_slice())?)
 }
 
+/// A matrix in Q8_0 (`block_q8_0` of `ggml-common.h`), quants and scales apart: (rows, columns) int8 and (rows, columns / 32)
+/// float32 on the CPU. Their product is what [`rounded`] gives.
+///
+/// # Errors
+/// As [`rounded`].
+pub fn int8(name: &str, matrix: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (rows, columns) = matrix.size2()?;
+    let blocks = blocks(name, matrix, Bits::Q8_0)?;
+    let blocks = blocks.as_chunks::<BLOCK_Q8_0>().0;
+    let scale = |block: &[u8; BLOCK_Q8_0]| half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+    let scales: Vec<f32> = blocks.iter().map(scale).collect();
+    let quants: Vec<i8> = blocks.iter().flat_map(|block| &block[2..]).map(|&byte| byte as i8).collect();
+    let scales = Tensor::f_from_slice(&scales)?.f_view([rows, columns / 32])?;
+    Ok((Tensor::f_from_slice(&quants)?.f_view([rows, columns])?, scales))
+}
+
+/// Bytes of a block: a scale and 32 weights.
+const BLOCK_Q8_0: usize = 34;
+
 fn to_blocks(name: &str, ty: GgmlType, weights: &[f32]) -> Result<Vec<u8>> {
     ty.quantize(weights).map_err(|error| failed(name, error))
 }
@@ -87,6 +106,14 @@ mod tests {
             let ours = Vec::<f32>::try_from(rounded("w", &matrix(), bits).unwrap().view([-1])).unwrap();
             assert!(read == ours, "{bits}");
         }
+    }
+
+    #[test]
+    fn int8_and_scales_are_the_blocks() {
+        let (quants, scales) = int8("w", &matrix()).unwrap();
+        assert_eq!((quants.size(), scales.size()), (vec![300, 256], vec![300, 8]));
+        let values = quants.to_kind(Kind::Float).view([300, 8, 32]) * scales.unsqueeze(2);
+        assert_eq!(values.view([300, 256]), rounded("w", &matrix(), Bits::Q8_0).unwrap());
     }
 
     #[test]

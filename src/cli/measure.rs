@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use criadero::eval::latency::{LatencyOptions, PhaseTable, TableKey, ThroughputTable, processor, space_digest};
 use criadero::eval::timing::Phase;
+use criadero::kernels::card_name;
 use criadero::model::Llama;
 use criadero::space::SearchSpace;
+use tch::Device;
 
 use super::eval::default_threads;
 use super::model::{DeviceArgs, device_of, load, open_checkpoint, open_space, versions};
@@ -66,15 +68,24 @@ impl Measure {
     }
 }
 
+/// What does a model's work: the card by its name, or the processor.
+fn hardware_of(model: &Llama) -> String {
+    match model.device() {
+        Device::Cuda(card) => card_name(card).unwrap_or_else(|| format!("card {card}")),
+        _ => processor(),
+    }
+}
+
 /// What a table measured here and now is good for.
 pub fn table_key(model_digest: String, model: &Llama, space: &SearchSpace, threads: usize) -> TableKey {
     TableKey {
         device: device_of(model),
-        hardware: processor(),
+        hardware: hardware_of(model),
         threads,
         model_digest,
         space_digest: space_digest(space),
         graphs: false,
+        kernels: model.kernels().are_there(),
         versions: versions(),
     }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use criadero::checkpoint::{Checkpoint, Dtype};
+use criadero::checkpoint::{Checkpoint, Dtype, LlamaConfig};
 use criadero::eval::{LostDevice, Task};
+use criadero::kernels::{CardMemory, Kernels, card_memory};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
+use criadero::plan::evaluation::{Scoring, footprint};
 use criadero::space::{Bits, Ends, ModelShape, SearchSpace};
 use tch::{Cuda, Device, Kind};
 
@@ -40,6 +42,14 @@ impl DeviceArgs {
         self.device.starts_with("cuda")
     }
 
+    /// Bytes that are free on it, where it is a card that is here.
+    pub fn free_memory(&self) -> Option<u64> {
+        match self.open() {
+            Ok((Device::Cuda(card), _)) => card_memory(card).map(|memory| memory.free),
+            _ => None,
+        }
+    }
+
     /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
     pub fn open(&self) -> anyhow::Result<(Device, Kind)> {
         open_device(&self.device)
@@ -55,14 +65,30 @@ pub struct DevicesArgs {
 }
 
 impl DevicesArgs {
+    /// Bytes of a weight on a card: bfloat16.
+    pub const CARD_WORD: u64 = 2;
+
+    /// Bytes that are free on the card that has the fewest; `None` without cards.
+    pub fn least_free(&self) -> Option<u64> {
+        let names = self.names().ok()?;
+        let cards = names.iter().filter_map(|name| match open_device(name) {
+            Ok((Device::Cuda(card), _)) => card_memory(card),
+            _ => None,
+        });
+        cards.map(|memory| memory.free).min()
+    }
+
+    fn names(&self) -> anyhow::Result<Vec<String>> {
+        Ok(match self.devices.as_str() {
+            "all" if cards() == 0 => bail!("no device of `all`: no CUDA card was found; there is: cpu"),
+            "all" => (0..cards()).map(|card| format!("cuda:{card}")).collect(),
+            list => list.split(',').map(|name| name.trim().to_string()).collect(),
+        })
+    }
+
     /// A model on each of them.
     pub fn load(&self, checkpoint: &Checkpoint) -> anyhow::Result<Vec<Llama>> {
-        let cards: Vec<String> = (0..cards()).map(|card| format!("cuda:{card}")).collect();
-        let names: Vec<&str> = match self.devices.as_str() {
-            "all" if cards.is_empty() => bail!("no device of `all`: no CUDA card was found; there is: cpu"),
-            "all" => cards.iter().map(String::as_str).collect(),
-            list => list.split(',').map(str::trim).collect(),
-        };
+        let names = self.names()?;
         let devices: Vec<(Device, Kind)> = names.iter().map(|name| open_device(name)).collect::<anyhow::Result<_>>()?;
         for (place, (device, _)) in devices.iter().enumerate() {
             if devices[..place].iter().any(|(other, _)| other == device) {
@@ -72,7 +98,7 @@ impl DevicesArgs {
         if devices.len() > 1 && devices.iter().any(|(device, _)| *device == Device::Cpu) {
             bail!("--devices {}: the CPU's scores are not a card's; take one or the other", self.devices);
         }
-        Ok(devices.into_iter().map(|(device, kind)| Llama::load(checkpoint, device, kind)).collect::<Result<_, _>>()?)
+        devices.into_iter().map(|(device, kind)| load_on(checkpoint, device, kind)).collect()
     }
 }
 
@@ -151,7 +177,43 @@ pub fn note_quantized_twice(parent: &Checkpoint) {
 /// Loads a model onto its device.
 pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
     let (device, kind) = device.open()?;
-    Ok(Llama::load(checkpoint, device, kind)?)
+    load_on(checkpoint, device, kind)
+}
+
+/// Loads a model, with the kernels of its device, unless it is too large for it.
+fn load_on(checkpoint: &Checkpoint, device: Device, kind: Kind) -> anyhow::Result<Llama> {
+    if let Device::Cuda(card) = device
+        && let Some(memory) = card_memory(card)
+        && let Some(problem) = too_large(checkpoint.config(), memory)
+    {
+        bail!("{} does not fit on cuda:{card}: {problem}", checkpoint.path().display());
+    }
+    let mut model = Llama::load(checkpoint, device, kind)?;
+    let (kernels, note) = Kernels::on(device, kind);
+    if let Some(note) = note {
+        eprintln!("note: {note}");
+    }
+    model.set_kernels(kernels);
+    Ok(model)
+}
+
+/// Why a model cannot be scored on a card with this much memory.
+fn too_large(config: &LlamaConfig, memory: CardMemory) -> Option<String> {
+    let least = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, quantized: 0, word: 2 };
+    let needed = footprint(config, least);
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let parts: Vec<String> =
+        needed.parts.iter().map(|part| format!("{} {}", gigabytes(part.bytes), part.name)).collect();
+    (needed.peak() > memory.free).then(|| {
+        format!(
+            "one token takes {} ({}), {} of {} are free; take a card with more memory, `--device cpu`, or a smaller \
+             checkpoint, such as a network of it that `criadero export` wrote; `criadero plan` says what each kind of work needs",
+            gigabytes(needed.peak()),
+            parts.join(", "),
+            gigabytes(memory.free),
+            gigabytes(memory.total),
+        )
+    })
 }
 
 /// Where the tasks' data is.
@@ -185,4 +247,19 @@ pub fn versions() -> BTreeMap<String, String> {
 /// Where downloaded models and data sets are.
 pub fn assets() -> PathBuf {
     criadero::eval::dataset::default_data_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use criadero::checkpoint::synthetic;
+
+    #[test]
+    fn a_checkpoint_larger_than_the_card_is_refused_with_numbers() {
+        let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
+        let problem = too_large(&config, CardMemory { free: 11_500_000_000, total: 12_000_000_000 }).unwrap();
+        assert!(problem.contains("13.5 GB weights") && problem.contains("11.5 GB of 12.0 GB are free"), "{problem}");
+        assert!(problem.contains("--device cpu"), "{problem}");
+        assert_eq!(too_large(&config, CardMemory { free: 20_000_000_000, total: 24_000_000_000 }), None);
+    }
 }

@@ -91,11 +91,15 @@ impl Plan {
         let largest: Genome = space.as_ref().map_or_else(|| config.genome.clone(), SearchSpace::largest);
         let word = self.device.word();
         match (self.memory, self.device.is_card()) {
-            (None, true) => bail!("give the card's free memory with --memory GB"),
+            (None, true) if self.device.free_memory().is_none() => {
+                bail!("no such card is here to ask; give its free memory with --memory GB")
+            }
             (_, false) if word != 4 => bail!("no such device to plan for; there are: cpu, cuda"),
             _ => {}
         }
-        let budget = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(available).unwrap_or(u64::MAX);
+        let given = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64);
+        let free = || if self.device.is_card() { self.device.free_memory() } else { available() };
+        let budget = given.or_else(free).unwrap_or(u64::MAX);
         let quantized = space.as_ref().map_or(0, |space| space.stored_formats().len());
         let scoring = |name, networks, workers, cache, quantized| {
             let of = |chunk_tokens: usize| {

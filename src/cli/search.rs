@@ -15,6 +15,7 @@ use criadero::eval::timing::Phase;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
+use criadero::plan::evaluation::{Scoring, chunk_that_fills};
 use criadero::search::first_population::first_population;
 use criadero::search::linas::{Linas, LinasSettings};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
@@ -287,6 +288,8 @@ impl Search {
             names.iter().map(|(name, metrics)| self.prepare_task(name, metrics, &tokenizer, packing)).collect()
         };
         let mut prepared = prepare(packing)?;
+        // What a card has free before the weights are on it is what they and a chunk have to share.
+        let room = self.devices.least_free();
         let models = self.devices.load(&checkpoint)?;
         let model = &models[0];
         let given = self.chunk_tokens.or(self.workers).or(self.threads).is_some();
@@ -294,6 +297,10 @@ impl Search {
             let division = self.measure_division(model, &tokenizer, &names[0].0, packing, &stop)?;
             packing.chunk_tokens = division.chunk_tokens;
             workers = division.workers;
+            prepared = prepare(packing)?;
+        }
+        if let (None, None, Some(room)) = (&stored, self.chunk_tokens, room) {
+            packing.chunk_tokens = self.chunk_for(model, &space, room)?;
             prepared = prepare(packing)?;
         }
         let digest = checkpoint.digest()?;
@@ -389,6 +396,22 @@ impl Search {
             true => bail!("no objective scores a task; a search needs one, such as `choice_nll:arc_easy`"),
             false => Ok(tasks),
         }
+    }
+
+    /// Tokens of the largest chunk that fits on a card with `room` bytes beside the weights, of which a tenth is left free.
+    fn chunk_for(&self, model: &Llama, space: &SearchSpace, room: u64) -> anyhow::Result<usize> {
+        let (networks, word) = (self.population.max(2), DevicesArgs::CARD_WORD);
+        let quantized = space.stored_formats().len();
+        let scoring = Scoring { chunk_tokens: 0, workers: 1, networks, cache: self.cache << 20, quantized, word };
+        let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
+        if tokens == 0 {
+            bail!(
+                "no chunk fits beside the weights in {:.1} GB; a smaller --cache leaves more, `criadero plan` says what is needed",
+                room as f64 / 1e9
+            );
+        }
+        eprintln!("chunks of {tokens} tokens fill the card");
+        Ok(tokens)
     }
 
     /// Which chunk size and division of the cores is fastest, measured on the first task's items.

@@ -262,10 +262,13 @@ impl TrainArgs {
         let budget = match (self.memory, self.device.word()) {
             (Some(gigabytes), _) => (gigabytes * 1e9) as u64,
             (None, 4) => available().unwrap_or(u64::MAX),
-            (None, _) => {
-                eprintln!("note: how much the card has free is not known; --memory GB refuses what does not fit");
-                return Ok(());
-            }
+            (None, _) => match self.device.free_memory() {
+                Some(free) => free,
+                None => {
+                    eprintln!("note: how much the card has free is not known; --memory GB refuses what does not fit");
+                    return Ok(());
+                }
+            },
         };
         let genome = curriculum.largest();
         let need = |sequences: usize, recompute, trainable: &Trainable| -> criadero::Result<Footprint> {

@@ -12,20 +12,13 @@ use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+use crate::cache_dir::cache_dir;
 use crate::error::{Error, Result};
 
-/// Where `make assets` puts data, and where tasks look without `--data`: `$CRIADERO_CACHE/assets`, else
-/// `$XDG_CACHE_HOME/criadero/assets`, else `~/.cache/criadero/assets`. Only the command line calls this.
+/// Where `make assets` puts data, and where tasks look without `--data`: `assets` in the [cache](cache_dir). Only the command
+/// line calls this.
 pub fn default_data_dir() -> PathBuf {
-    data_dir_from(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
-}
-
-fn data_dir_from(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
-    let cache = variable("CRIADERO_CACHE").unwrap_or_else(|| {
-        let caches = variable("XDG_CACHE_HOME").unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cache"));
-        caches.join("criadero")
-    });
-    cache.join("assets")
+    cache_dir().join("assets")
 }
 
 /// One row of a data file.
@@ -376,16 +369,5 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
         }
-    }
-
-    #[test]
-    fn the_data_directory_follows_the_cache_directories() {
-        let among = |set: &[(&str, &str)]| {
-            let owned: Vec<(String, PathBuf)> = set.iter().map(|(name, at)| (name.to_string(), at.into())).collect();
-            data_dir_from(|name| owned.iter().find(|(known, _)| known == name).map(|(_, at)| at.clone()))
-        };
-        assert_eq!(among(&[("HOME", "/h")]), Path::new("/h/.cache/criadero/assets"));
-        assert_eq!(among(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Path::new("/x/criadero/assets"));
-        assert_eq!(among(&[("CRIADERO_CACHE", "/c"), ("XDG_CACHE_HOME", "/x")]), Path::new("/c/assets"));
     }
 }

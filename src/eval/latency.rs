@@ -49,7 +49,7 @@ impl Default for LatencyOptions {
 pub struct TableKey {
     /// Device and kind of the weights, such as `cpu float`.
     pub device: String,
-    /// The processor's own name, also where a card does the work: tch does not tell a card's.
+    /// The card's own name, or the processor's.
     pub hardware: String,
     /// libtorch threads.
     pub threads: usize,
@@ -59,6 +59,9 @@ pub struct TableKey {
     pub space_digest: String,
     /// Whether steps are replayed as CUDA graphs.
     pub graphs: bool,
+    /// Whether our kernels run, or plain operations.
+    #[serde(default)]
+    pub kernels: bool,
     /// Versions of criadero and libtorch.
     pub versions: BTreeMap<String, String>,
 }
@@ -323,6 +326,7 @@ mod tests {
             model_digest: "abc".into(),
             space_digest: "def".into(),
             graphs: false,
+            kernels: false,
             versions: BTreeMap::new(),
         }
     }

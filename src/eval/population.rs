@@ -9,23 +9,14 @@ use super::evaluator::{ItemScore, Outcome};
 use super::packing::Chunk;
 use super::trie::{self, HalfLayers, Kept};
 use crate::error::Result;
-use crate::model::{Llama, Reference, TreeBatch};
+use crate::model::{Llama, Reference, Stream, TreeBatch};
 use crate::space::{Bits, Ends, Genome, HalfGene};
 
 /// Where a walk finds hidden states of earlier populations, and leaves its own.
-pub type KeptStates<'a> = Kept<'a, Place, Hidden>;
+pub type KeptStates<'a> = Kept<'a, Place, Stream>;
 
 /// What a hidden state belongs to: a chunk, and how its embedding is stored.
 pub type Place = (ChunkId, Bits);
-
-/// A hidden state (t, d). Clones share its memory; nothing writes to it.
-pub struct Hidden(Tensor);
-
-impl Clone for Hidden {
-    fn clone(&self) -> Hidden {
-        Hidden(self.0.shallow_clone())
-    }
-}
 
 /// Scores `genomes` (each once) on one chunk. Networks that begin alike share hidden states, as [`trie::walk`] says,
 /// also with those of earlier populations that are `kept`: a score is bit for bit the same without. With `parent`,
@@ -51,8 +42,8 @@ pub fn walk(
         let model = &model.with_ends(ends)?;
         let forward = Forward { model, chunk, parent, batch: model.batch(&chunk.tree)? };
         let mut go_on = true;
-        let mut score = |places: &[usize], hidden: &Hidden| {
-            let outcome = forward.score(&hidden.0);
+        let mut score = |places: &[usize], stream: &Stream| {
+            let outcome = forward.score(stream.hidden());
             go_on = places.iter().all(|&place| on_leaf(members[place], outcome.clone()));
             go_on
         };
@@ -82,17 +73,17 @@ struct Forward<'a> {
 }
 
 impl HalfLayers for Forward<'_> {
-    type State = Hidden;
+    type State = Stream;
 
-    fn first(&self) -> Hidden {
-        Hidden(self.model.embed(&self.batch))
+    fn first(&self) -> Stream {
+        Stream::new(self.model.embed(&self.batch))
     }
 
-    fn after(&self, level: usize, half: HalfGene, before: &Hidden) -> Hidden {
-        Hidden(match level.is_multiple_of(2) {
-            true => self.model.attend(level / 2, half, &before.0, &self.batch),
-            false => self.model.feed(level / 2, half, &before.0),
-        })
+    fn after(&self, level: usize, half: HalfGene, before: &Stream) -> Stream {
+        match level.is_multiple_of(2) {
+            true => self.model.attend(level / 2, half, before, &self.batch),
+            false => self.model.feed(level / 2, half, before),
+        }
     }
 }
 

@@ -9,10 +9,10 @@ use crossbeam::channel::Sender;
 
 use super::evaluator::{ChunkId, Outcome, Partial, Work};
 use super::packing::EvalSet;
-use super::population::{self, Hidden, KeptStates, Place};
+use super::population::{self, KeptStates, Place};
 use super::prefix_cache::PrefixCache;
 use crate::error::{Error, Result};
-use crate::model::{Llama, Reference};
+use crate::model::{Llama, Reference, Stream};
 use crate::space::{Bits, Genome};
 
 /// Rows of a chunk that go through an MLP at a time once nothing else has helped against too little memory.
@@ -23,7 +23,7 @@ const OUT_OF_MEMORY: [&str; 4] =
     ["out of memory", "cublas_status_alloc_failed", "can't allocate memory", "not enough memory"];
 
 /// Hidden states that a device keeps.
-pub(super) type States = Mutex<PrefixCache<Place, Hidden>>;
+pub(super) type States = Mutex<PrefixCache<Place, Stream>>;
 
 /// A chunk's work, and after how many half layers each its hidden states are kept, if at all.
 #[derive(Clone)]

@@ -10,9 +10,13 @@ use tch::{Device, Kind, Tensor};
 use super::kv_cache::KvCache;
 use super::low_rank::LowRanks;
 use super::quantized::{Matrix, QuantizedMatrices};
-use super::tree::{Angles, BlockAttention, RopeTable, TreeBatch};
+use super::stream::Stream;
+use super::tree::{Angles, RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName, synthetic};
 use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::kernels::log_probs::Chosen;
+use crate::kernels::rotary::Heads;
 use crate::space::{Bits, Ends, Gene, Genome, HalfGene};
 
 /// Logits are computed for this many rows at a time, so that a float32 (rows, v) stays small. Part of
@@ -35,6 +39,7 @@ pub struct Llama {
     low_rank: LowRanks,
     quantized: QuantizedMatrices,
     row_tile: Option<i64>,
+    kernels: Kernels,
 }
 
 struct Layer {
@@ -117,7 +122,8 @@ impl Llama {
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
         let rope = rope_table(&config, device);
         let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
-        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank, quantized, row_tile: None })
+        let (row_tile, kernels) = (None, Kernels::none());
+        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank, quantized, row_tile, kernels })
     }
 
     /// The same weights for another thread: handles, no copies.
@@ -135,6 +141,7 @@ impl Llama {
             low_rank: self.low_rank.share(),
             quantized: self.quantized.clone(),
             row_tile: self.row_tile,
+            kernels: self.kernels.clone(),
         }
     }
 
@@ -165,6 +172,16 @@ impl Llama {
     /// How many rows go through an MLP at a time, where that is limited.
     pub fn row_tile(&self) -> Option<i64> {
         self.row_tile
+    }
+
+    /// The kernels it runs with.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Runs with these kernels from now on, those of its device and kind, or with none.
+    pub fn set_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
     }
 
     /// Runs with these adapters from now on: with W + scale · B · A for every matrix they name.
@@ -328,22 +345,19 @@ impl Llama {
                 ]
             });
             for (matrix, whole, row_len) in attention.chain(mlp) {
-                let _ = self.stored(matrix, whole, gene.bits, row_len)?;
+                if let Some(bits) = gene.bits.stored(row_len as u64).filter(|bits| !bits.is_full()) {
+                    self.quantized.prepare(matrix, whole, bits, &self.kernels)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Bytes of the quantized matrices that were made so far, beside the weights themselves.
-    pub fn quantized_bytes(&self) -> u64 {
-        self.quantized.bytes()
-    }
-
-    /// A matrix with the values it has when rows of `row_len` are stored in these bits, as wide as it can be.
-    fn stored(&self, matrix: Matrix, whole: &Tensor, bits: Bits, row_len: i64) -> Result<Tensor> {
-        match bits.stored(row_len as u64) {
-            Some(Bits::F16) | None => Ok(whole.shallow_clone()),
-            Some(bits) => self.quantized.of(matrix, whole, bits),
+    /// The first `rows` by `columns` of a matrix with the values they have when they are stored in these bits.
+    fn weight(&self, matrix: Matrix, whole: &Tensor, bits: Bits, [rows, columns]: [i64; 2]) -> Tensor {
+        match bits.stored(columns as u64) {
+            Some(Bits::F16) | None => prefix(&prefix(whole, 0, rows), 1, columns),
+            Some(bits) => self.quantized.weight(matrix, whole, bits, [rows, columns], &self.kernels).expect(PREPARED),
         }
     }
 
@@ -356,31 +370,60 @@ impl Llama {
         self.embedding.index_select(0, &batch.tokens) // (t, d)
     }
 
-    /// The first half of a layer with its first query heads, residual included: (t, d) to (t, d).
-    /// No heads: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
-    pub fn attend(&self, layer: usize, half: HalfGene, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+    /// The first half of a layer with its first query heads, residual included. No heads: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
+    pub fn attend(&self, layer: usize, half: HalfGene, before: &Stream, batch: &TreeBatch) -> Stream {
         match (&self.layers[layer].attention, half.width) {
-            (None, _) | (_, 0) => hidden.shallow_clone(),
+            (None, _) | (_, 0) => before.clone(),
             (Some(attention), _) => {
-                let context = self.attention_context(layer, attention, half, hidden, batch); // (t, h·e)
-                self.project_out(layer, attention, half, hidden, &context)
+                let context = self.attention_context(layer, attention, half, before, batch); // (t, h·e)
+                self.project_out(layer, attention, half, before, &context)
             }
         }
     }
 
-    /// What the heads give, added to the residual stream: (t, h·e) to (t, d).
+    /// What the heads give, (t, h·e), added to the residual stream.
     fn project_out(
         &self,
         layer: usize,
         attention: &Attention,
         half: HalfGene,
-        hidden: &Tensor,
+        before: &Stream,
         context: &Tensor,
-    ) -> Tensor {
-        let width = context.size()[1];
-        let o = self.stored(Matrix::O(layer), &attention.o, half.bits, width).expect(PREPARED);
-        let o = prefix(&o, 1, width); // (d, h·e)
-        self.low_rank.add_inputs(layer, LayerTensor::O, hidden.addmm(context, &o.tr()), context)
+    ) -> Stream {
+        let size = [self.hidden_size(), context.size()[1]];
+        let o = self.weight(Matrix::O(layer), &attention.o, half.bits, size); // (d, h·e)
+        self.add_product(layer, LayerTensor::O, before, context, &o)
+    }
+
+    /// The residual stream and the product of a half layer's last matrix (d, n) with its inputs (t, n).
+    fn add_product(&self, layer: usize, name: LayerTensor, before: &Stream, input: &Tensor, weight: &Tensor) -> Stream {
+        let next = 2 * layer + if name == LayerTensor::O { 1 } else { 2 };
+        match self.norm_of(next).filter(|_| self.kernels.are_there() && self.adapters().is_none()) {
+            Some(norm) => {
+                let product = input.matmul(&weight.tr()); // (t, d)
+                let epsilon = self.config.rms_norm_eps;
+                let (hidden, normed) = self.kernels.add_rms_norm(before.hidden(), &product, norm, epsilon, self.kind);
+                Stream::with_normed(hidden, next, normed)
+            }
+            None => {
+                let hidden = before.hidden().addmm(input, &weight.tr()); // (t, d)
+                Stream::new(self.low_rank.add_inputs(layer, name, hidden, input))
+            }
+        }
+    }
+
+    /// The weight of the norm in front of a half layer, the attention of layer 0 being the first.
+    fn norm_of(&self, level: usize) -> Option<&Tensor> {
+        let Layer { attention, mlp } = self.layers.get(level / 2)?;
+        match level % 2 {
+            0 => attention.as_ref().map(|attention| &attention.norm),
+            _ => mlp.as_ref().map(|mlp| &mlp.norm),
+        }
+    }
+
+    /// The residual stream as half layer `level` takes it: (t, d).
+    fn normed(&self, level: usize, stream: &Stream, weight: &Tensor) -> Tensor {
+        stream.take_normed(level).unwrap_or_else(|| self.rms_norm(stream.hidden(), weight))
     }
 
     /// Goes on with `b` sequences whose beginning is in the cache: `tokens` (b, n) to the last layer's output (b·n, d). An
@@ -393,43 +436,43 @@ impl Llama {
         let positions = cache.positions(n)?;
         let positions = Tensor::arange_start(positions.start, positions.end, (Kind::Int64, self.device));
         let angles = self.rope.at(&positions.repeat([b])).to_kind(self.kind); // (b·n, 1, 1, e)
-        let mut hidden = self.embedding.index_select(0, &tokens.view([-1])); // (b·n, d)
+        let mut stream = Stream::new(self.embedding.index_select(0, &tokens.view([-1]))); // (b·n, d)
         for (layer, gene) in genome.kept() {
             let [heads, channels] = gene.halves();
             if let (Some(attention), true) = (&self.layers[layer].attention, heads.width > 0) {
-                let (query, key, value) = self.rotated_heads(layer, attention, heads, &hidden, &angles);
+                let Heads { query, key, value, .. } = self.rotated_heads(layer, attention, heads, &stream, &angles);
                 let context = cache.attend(layer, &query, &key, &value);
-                hidden = self.project_out(layer, attention, heads, &hidden, &context);
+                stream = self.project_out(layer, attention, heads, &stream, &context);
             }
-            hidden = self.feed(layer, channels, &hidden);
+            stream = self.feed(layer, channels, &stream);
         }
         cache.advance(n);
-        Ok(hidden)
+        Ok(stream.into_hidden())
     }
 
-    /// The second half of a layer with its first channels, residual included: (t, d) to (t, d).
-    /// No channels: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
-    pub fn feed(&self, layer: usize, half: HalfGene, hidden: &Tensor) -> Tensor {
+    /// The second half of a layer with its first channels, residual included. No channels: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
+    pub fn feed(&self, layer: usize, half: HalfGene, before: &Stream) -> Stream {
+        let hidden = before.hidden();
         if let Some(rows) = self.row_tile.filter(|&rows| rows < hidden.size()[0] && half.width > 0) {
-            let tiles: Vec<Tensor> = hidden.split(rows, 0).iter().map(|tile| self.feed(layer, half, tile)).collect();
-            return Tensor::cat(&tiles, 0);
+            let tile = |tile: Tensor| self.feed(layer, half, &Stream::new(tile)).into_hidden();
+            let tiles: Vec<Tensor> = hidden.split(rows, 0).into_iter().map(tile).collect();
+            return Stream::new(Tensor::cat(&tiles, 0));
         }
         match (&self.layers[layer].mlp, half.width) {
-            (None, _) | (_, 0) => hidden.shallow_clone(),
+            (None, _) | (_, 0) => before.clone(),
             (Some(mlp), width) => {
-                let activation = self.mlp_activation(layer, mlp, half, hidden); // (t, f)
-                let width = i64::from(width);
-                let down = self.stored(Matrix::Down(layer), &mlp.down, half.bits, width).expect(PREPARED);
-                let down = prefix(&down, 1, width); // (d, f)
-                self.low_rank.add_inputs(layer, LayerTensor::Down, hidden.addmm(&activation, &down.tr()), &activation)
+                let activation = self.mlp_activation(layer, mlp, half, before); // (t, f)
+                let size = [self.hidden_size(), i64::from(width)];
+                let down = self.weight(Matrix::Down(layer), &mlp.down, half.bits, size); // (d, f)
+                self.add_product(layer, LayerTensor::Down, before, &activation, &down)
             }
         }
     }
 
     /// Both halves of a layer.
-    pub fn layer(&self, layer: usize, gene: Gene, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+    pub fn layer(&self, layer: usize, gene: Gene, before: &Stream, batch: &TreeBatch) -> Stream {
         let [attention, mlp] = gene.halves();
-        self.feed(layer, mlp, &self.attend(layer, attention, hidden, batch))
+        self.feed(layer, mlp, &self.attend(layer, attention, before, batch))
     }
 
     /// Logits, float32: (t, d) to (t, v).
@@ -444,12 +487,18 @@ impl Llama {
 
     /// Logits of what [`Llama::final_norm`] gave, float32: (t, d) to (t, v).
     pub fn logits_of_normed(&self, normed: &Tensor) -> Tensor {
-        normed.matmul(&self.head.tr()).to_kind(Kind::Float)
+        self.head_product(normed).to_kind(Kind::Float)
+    }
+
+    /// Logits of the kind of the matrices: (t, d) to (t, v).
+    fn head_product(&self, normed: &Tensor) -> Tensor {
+        normed.matmul(&self.head.tr())
     }
 
     /// The last layer's output of one network: (t, d).
     pub fn hidden(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
-        genome.kept().fold(self.embed(batch), |hidden, (layer, gene)| self.layer(layer, gene, &hidden, batch))
+        let first = Stream::new(self.embed(batch));
+        genome.kept().fold(first, |stream, (layer, gene)| self.layer(layer, gene, &stream, batch)).into_hidden()
     }
 
     /// The whole forward pass of one network: float32 logits of every token, (t, v).
@@ -465,23 +514,20 @@ impl Llama {
         let mut pair = 0;
         for first in (0..targets.rows.len() as i64).step_by(HEAD_ROWS as usize) {
             let count = HEAD_ROWS.min(targets.rows.len() as i64 - first);
-            let logits = self.logits(&rows.narrow(0, first, count)); // (r, v)
+            let logits = self.head_product(&self.final_norm(&rows.narrow(0, first, count))); // (r, v)
             let end = pair + targets.pairs[pair..].partition_point(|&(row, _)| i64::from(row) < first + count);
             let here = &targets.pairs[pair..end];
             pair = end;
             let row: Vec<i64> = here.iter().map(|&(row, _)| i64::from(row) - first).collect();
             let token: Vec<i64> = here.iter().map(|&(_, token)| i64::from(token)).collect();
-            let row = Tensor::from_slice(&row).to_device(self.device); // (p)
-            let token = Tensor::from_slice(&token).to_device(self.device); // (p)
-            let total = logits.logsumexp([1], false).index_select(0, &row); // (p)
-            let chosen = logits.index(&[Some(&row), Some(&token)]); // (p)
-            predictions.log_probs.extend(Vec::<f32>::try_from(chosen - total).expect("a one-dimensional float tensor"));
-            if targets.greedy {
-                let best = logits.argmax(1, false).index_select(0, &row).eq_tensor(&token); // (p)
+            let Chosen { log_probs, best } = self.kernels.log_probs(&logits, &row, &token, targets.greedy);
+            predictions.log_probs.extend(Vec::<f32>::try_from(log_probs).expect("a one-dimensional float tensor"));
+            if let Some(best) = best {
                 predictions.greedy.extend(Vec::<bool>::try_from(best).expect("a one-dimensional bool tensor"));
             }
             if let Some(parent) = parent {
-                let divergences = parent.divergences(first, &logits.log_softmax(1, Kind::Float)); // (r)
+                let log_probs = logits.to_kind(Kind::Float).log_softmax(1, Kind::Float); // (r, v)
+                let divergences = parent.divergences(first, &log_probs); // (r)
                 predictions.divergences.extend(Vec::<f32>::try_from(divergences).expect("one-dimensional floats"));
             }
         }
@@ -508,71 +554,55 @@ impl Llama {
         layer: usize,
         attention: &Attention,
         half: HalfGene,
-        hidden: &Tensor,
+        before: &Stream,
         batch: &TreeBatch,
     ) -> Tensor {
-        let (query, key, value) = self.rotated_heads(layer, attention, half, hidden, &batch.angles);
-        let contexts: Vec<Tensor> =
-            batch.blocks.iter().map(|block| attend_block(block, &query, &key, &value)).collect();
-        match <[Tensor; 1]>::try_from(contexts) {
-            Ok([context]) => context,
-            Err(contexts) => Tensor::cat(&contexts, 0), // (t, h·e)
-        }
+        let heads = self.rotated_heads(layer, attention, half, before, &batch.angles);
+        self.kernels.tree_attention(&heads, &batch.sight)
     }
 
-    /// Queries (t, k, g, e), keys and values (t, k, e) of every token, positions applied.
+    /// Queries, keys and values of every token, positions applied.
     fn rotated_heads(
         &self,
         layer: usize,
         attention: &Attention,
         half: HalfGene,
-        hidden: &Tensor,
+        before: &Stream,
         angles: &Angles,
-    ) -> (Tensor, Tensor, Tensor) {
+    ) -> Heads {
         let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
         let k = i64::from(half.width) / g;
-        let normed = self.rms_norm(hidden, &attention.norm); // (t, d)
-        let qkv = self.stored(Matrix::Qkv(layer), &attention.qkv, half.bits, self.hidden_size()).expect(PREPARED);
-        let weight = prefix(&qkv, 0, k * (g + 2) * e);
+        let normed = self.normed(2 * layer, before, &attention.norm); // (t, d)
+        let size = [k * (g + 2) * e, self.hidden_size()];
+        let weight = self.weight(Matrix::Qkv(layer), &attention.qkv, half.bits, size);
         let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
         let qkv = self.low_rank.add_qkv(layer, qkv, &normed);
-        let rotated = rotate(&qkv.narrow(2, 0, g + 1), angles); // (t, k, g + 1, e)
-        (rotated.narrow(2, 0, g), rotated.select(2, g), qkv.select(2, g + 1))
+        self.kernels.rotary(qkv, &angles.cos, &angles.sin)
     }
 
     /// SwiGLU before the down projection: (t, f).
-    fn mlp_activation(&self, layer: usize, mlp: &Mlp, half: HalfGene, hidden: &Tensor) -> Tensor {
-        let normed = self.rms_norm(hidden, &mlp.norm); // (t, d)
+    fn mlp_activation(&self, layer: usize, mlp: &Mlp, half: HalfGene, before: &Stream) -> Tensor {
+        let normed = self.normed(2 * layer + 1, before, &mlp.norm); // (t, d)
         let project = |matrix, weight: &Tensor, name| {
-            let weight = self.stored(matrix, weight, half.bits, self.hidden_size()).expect(PREPARED);
-            let out = normed.matmul(&prefix(&weight, 0, i64::from(half.width)).tr()); // (t, f)
+            let weight = self.weight(matrix, weight, half.bits, [i64::from(half.width), self.hidden_size()]);
+            let out = normed.matmul(&weight.tr()); // (t, f)
             self.low_rank.add_outputs(layer, name, out, &normed)
         };
-        let mut gate = project(Matrix::Gate(layer), &mlp.gate, LayerTensor::Gate);
+        let gate = project(Matrix::Gate(layer), &mlp.gate, LayerTensor::Gate);
         let up = project(Matrix::Up(layer), &mlp.up, LayerTensor::Up);
-        // In place where no gradient needs what would be overwritten.
-        if gate.requires_grad() { gate.silu() * up } else { gate.silu_().g_mul_(&up) }
+        self.kernels.swiglu(gate, &up)
     }
 
     fn rms_norm(&self, hidden: &Tensor, weight: &Tensor) -> Tensor {
-        let x = hidden.to_kind(Kind::Float); // (t, d)
-        // The L2 norm needs no squares of its own: on the CPU six times faster than their mean.
-        let mean_square =
-            x.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), true).square() / self.config.shape.hidden as f64;
-        let scale = (mean_square + self.config.rms_norm_eps).rsqrt(); // (t, 1)
-        let mut normed = x * scale;
-        // In place where no gradient needs what would be overwritten.
-        let normed =
-            if normed.requires_grad() || weight.requires_grad() { normed * weight } else { normed.g_mul_(weight) };
-        normed.to_kind(self.kind)
+        self.kernels.rms_norm(hidden, weight, self.config.rms_norm_eps, self.kind)
     }
 
     /// What each head adds to the residual stream, as the L2 norm over d: (t, h).
-    pub(super) fn head_contributions(&self, layer: usize, hidden: &Tensor, batch: &TreeBatch) -> Option<Tensor> {
+    pub(super) fn head_contributions(&self, layer: usize, before: &Stream, batch: &TreeBatch) -> Option<Tensor> {
         let attention = self.layers[layer].attention.as_ref()?;
         let e = self.config.shape.head_dim as i64;
         let [half, _] = self.config.genome.genes()[layer].halves();
-        let context = self.attention_context(layer, attention, half, hidden, batch); // (t, h·e)
+        let context = self.attention_context(layer, attention, half, before, batch); // (t, h·e)
         let norms: Vec<Tensor> = (0..i64::from(half.width))
             .map(|head| {
                 let added = context.narrow(1, head * e, e).matmul(&attention.o.narrow(1, head * e, e).tr()); // (t, d)
@@ -583,10 +613,10 @@ impl Llama {
     }
 
     /// What each MLP channel adds to the residual stream, |activation| · ‖its output column‖₂: (t, f).
-    pub(super) fn channel_contributions(&self, layer: usize, hidden: &Tensor) -> Option<Tensor> {
+    pub(super) fn channel_contributions(&self, layer: usize, before: &Stream) -> Option<Tensor> {
         let mlp = self.layers[layer].mlp.as_ref()?;
         let [_, half] = self.config.genome.genes()[layer].halves();
-        let activation = self.mlp_activation(layer, mlp, half, hidden).to_kind(Kind::Float).abs(); // (t, f)
+        let activation = self.mlp_activation(layer, mlp, half, before).to_kind(Kind::Float).abs(); // (t, f)
         let columns = mlp.down.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [0_i64].as_slice(), false); // (f)
         Some(activation * columns)
     }
@@ -669,40 +699,6 @@ fn prefix(weight: &Tensor, dim: i64, len: i64) -> Tensor {
 fn by_group(weights: [Tensor; 3], groups: i64) -> Result<Tensor> {
     let parts: Vec<Tensor> = weights.iter().map(|weight| weight.view([groups, -1, weight.size()[1]])).collect();
     Ok(Tensor::f_cat(&parts, 1)?.view([-1, weights[0].size()[1]]))
-}
-
-/// Rotary embedding, the half-split form of HF checkpoints: (t, k, n, e) to (t, k, n, e).
-fn rotate(x: &Tensor, angles: &Angles) -> Tensor {
-    let half = x.size()[3] / 2;
-    let (low, high) = (x.narrow(3, 0, half), x.narrow(3, half, half)); // (t, k, n, e/2)
-    let out = x * &angles.cos; // (t, k, n, e)
-    let _ = out.narrow(3, 0, half).addcmul_(&high, &angles.sin.narrow(3, 0, half));
-    let _ = out.narrow(3, half, half).addcmul_(&low, &angles.sin.narrow(3, half, half));
-    out
-}
-
-/// Softmax attention of one block: queries (t, k, g, e), keys and values (t, k, e) to (block, h·e).
-fn attend_block(block: &BlockAttention, query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
-    let (k, g, e) = (query.size()[1], query.size()[2], query.size()[3]);
-    let query = query.narrow(0, block.start, block.len).permute([1, 2, 0, 3]); // (k, g, n, e)
-    let seen = |of: &Tensor| {
-        let own = of.narrow(0, block.start, block.len);
-        let all = match &block.ancestors {
-            Some(nodes) => Tensor::cat(&[of.index_select(0, nodes), own], 0),
-            None => own,
-        };
-        all.permute([1, 0, 2]).unsqueeze(0) // (1, k, keys, e)
-    };
-    let (key, value) = (seen(key), seen(value));
-    let (query, mask, causal) = match &block.mask {
-        // The heads of a group share keys, so they are stacked as rows: no key is copied.
-        Some(mask) => (query.reshape([1, k, g * block.len, e]), Some(mask), false),
-        None => (query.reshape([1, k * g, block.len, e]), None, true),
-    };
-    let expand = |of: Tensor| if g == 1 || !causal { of } else { of.repeat_interleave_self_int(g, 1, None) };
-    let (key, value) = (expand(key), expand(value));
-    let out = Tensor::scaled_dot_product_attention(&query, &key, &value, mask, 0.0, causal, None, false);
-    out.view([k * g, block.len, e]).permute([1, 0, 2]).reshape([block.len, k * g * e])
 }
 
 /// Angles of every position (Su et al. 2021), with LLaMA 3's frequency scaling where the checkpoint asks

@@ -6,8 +6,10 @@ pub mod llama;
 mod low_rank;
 mod quantized;
 pub mod ranking;
+mod stream;
 pub mod supernet;
 pub mod tree;
 
 pub use llama::{Llama, Predictions, Reference, Targets};
+pub use stream::Stream;
 pub use tree::{TokenTree, TreeBatch, TreeBuilder};

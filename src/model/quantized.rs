@@ -1,4 +1,4 @@
-//! Matrices with the values that blocks can hold, made when a network first needs them and then shared by all threads.
+//! Matrices as blocks can hold them, made when a network first needs them and then shared by all threads.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::Tensor;
 
-use crate::checkpoint::quantize::rounded;
+use crate::checkpoint::quantize::{int8, rounded};
 use crate::error::Result;
+use crate::kernels::Kernels;
+use crate::kernels::int8::Int8Matrix;
 use crate::space::Bits;
 
 /// A matrix of a model.
@@ -36,34 +38,69 @@ impl fmt::Display for Matrix {
     }
 }
 
-/// Quantized and back, by matrix and type: as wide as the model's own, so that every narrower width is a prefix here too.
-/// A block never crosses the border of a width, which is a whole number of blocks.
+/// Quantized matrices by type: as wide as the model's own, so that every narrower width is a prefix here too. A block never
+/// crosses the border of a width, which is a whole number of blocks.
 ///
-/// Products are in float32 on these values: on the CPU the file's own weights, bit for bit, but no faster than unquantized
-/// ones. On CUDA weights are bfloat16 before they are quantized and after: close to the file's, not the same.
+/// Most are kept as the values of their blocks, in the kind of the model: on the CPU, in float32, the file's own weights bit for
+/// bit. Q8_0 with kernels stays int8 with its scales and is made into bfloat16 for each product. Products are no faster than
+/// unquantized ones. On CUDA weights are bfloat16 before they are quantized and after: close to the file's, not the same.
 #[derive(Clone, Default)]
-pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<(Matrix, Bits), Tensor>>>);
+pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<(Matrix, Bits), Stored>>>);
+
+/// How a quantized matrix is kept.
+enum Stored {
+    Values(Tensor),
+    Int8(Int8Matrix),
+}
 
 impl QuantizedMatrices {
-    /// `whole` as it is stored in these bits: all of its rows, and as many whole blocks of them as there are.
+    /// All of `whole` as it is stored in these bits: all of its rows, and as many whole blocks of them as there are.
     pub(super) fn of(&self, matrix: Matrix, whole: &Tensor, bits: Bits) -> Result<Tensor> {
-        // A panic elsewhere leaves at worst a matrix less.
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.get(&(matrix, bits)) {
-            return Ok(found.shallow_clone());
-        }
-        let block = bits.block_len() as i64;
-        let columns = whole.size()[1] / block * block;
-        let in_blocks = rounded(&matrix.to_string(), &whole.f_narrow(1, 0, columns)?, bits)?;
-        let tensor = in_blocks.f_to_device(whole.device())?.f_to_kind(whole.kind())?;
-        made.insert((matrix, bits), tensor.shallow_clone());
-        Ok(tensor)
+        let columns = whole.size()[1] / bits.block_len() as i64 * bits.block_len() as i64;
+        self.weight(matrix, whole, bits, [whole.size()[0], columns], &Kernels::none())
     }
 
-    /// Bytes of all that was made.
-    pub(super) fn bytes(&self) -> u64 {
+    /// Makes a matrix, unless it was made.
+    pub(super) fn prepare(&self, matrix: Matrix, whole: &Tensor, bits: Bits, kernels: &Kernels) -> Result<()> {
+        // A panic elsewhere leaves at worst a matrix less.
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains_key(&(matrix, bits)) {
+            return Ok(());
+        }
+        let block = bits.block_len() as i64;
+        let whole_blocks = whole.f_narrow(1, 0, whole.size()[1] / block * block)?;
+        let stored = match bits {
+            Bits::Q8_0 if kernels.are_there() => {
+                let (quants, scales) = int8(&matrix.to_string(), &whole_blocks)?;
+                let [quants, scales] = [quants.f_to_device(whole.device())?, scales.f_to_device(whole.device())?];
+                Stored::Int8(Int8Matrix { quants, scales })
+            }
+            _ => {
+                let values = rounded(&matrix.to_string(), &whole_blocks, bits)?;
+                Stored::Values(values.f_to_device(whole.device())?.f_to_kind(whole.kind())?)
+            }
+        };
+        made.insert((matrix, bits), stored);
+        Ok(())
+    }
+
+    /// The first `rows` by `columns` of a matrix with the values that blocks hold.
+    pub(super) fn weight(
+        &self,
+        matrix: Matrix,
+        whole: &Tensor,
+        bits: Bits,
+        [rows, columns]: [i64; 2],
+        kernels: &Kernels,
+    ) -> Result<Tensor> {
+        self.prepare(matrix, whole, bits, kernels)?;
         let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.values().map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+        let int8 = match &made[&(matrix, bits)] {
+            Stored::Values(values) => return Ok(values.f_narrow(0, 0, rows)?.f_narrow(1, 0, columns)?),
+            Stored::Int8(int8) => int8.share(),
+        };
+        drop(made);
+        Ok(kernels.dequantized(&int8, rows, columns, whole.kind()))
     }
 }
 
@@ -82,6 +119,7 @@ mod tests {
         assert_eq!(first.size(), [4, 256]);
         assert_eq!(shared.of(Matrix::O(3), &whole, Bits::Q6K).unwrap().data_ptr(), first.data_ptr());
         assert_eq!(shared.of(Matrix::O(3), &whole, Bits::Q8_0).unwrap().size(), [4, 288]);
-        assert_eq!(matrices.bytes(), 4 * 4 * (256 + 288));
+        let part = shared.weight(Matrix::O(3), &whole, Bits::Q8_0, [2, 64], &Kernels::none()).unwrap();
+        assert_eq!(part, matrices.of(Matrix::O(3), &whole, Bits::Q8_0).unwrap().narrow(0, 0, 2).narrow(1, 0, 64));
     }
 }

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Llama, TokenTree, TreeBatch, TreeBuilder};
+use super::{Llama, Stream, TokenTree, TreeBatch, TreeBuilder};
 use crate::checkpoint::{LayerTensor, TensorName};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
@@ -94,7 +94,7 @@ pub fn measure(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnMut(us
 
 fn accumulate(model: &Llama, windows: &[Vec<u32>], batch: &TreeBatch, sums: &mut Sums) {
     let genome = model.config().genome.clone();
-    let mut hidden = model.embed(batch);
+    let mut hidden = Stream::new(model.embed(batch));
     for (layer, gene) in genome.genes().iter().enumerate() {
         let [heads, channels] = gene.halves();
         let attended = model.attend(layer, heads, &hidden, batch); // (t, d)
@@ -112,7 +112,8 @@ fn accumulate(model: &Llama, windows: &[Vec<u32>], batch: &TreeBatch, sums: &mut
             }
             first += len;
         }
-        let cosine = Tensor::cosine_similarity(&hidden.to_kind(Kind::Float), &after.to_kind(Kind::Float), 1, 1e-8);
+        let [x, y] = [&hidden, &after].map(|stream| stream.hidden().to_kind(Kind::Float)); // (t, d)
+        let cosine = Tensor::cosine_similarity(&x, &y, 1, 1e-8);
         sums.change[layer] += (1.0_f64 - cosine).sum(Kind::Double).double_value(&[]);
         hidden = after;
     }
@@ -128,12 +129,12 @@ pub fn layer_losses(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnM
     for group in batches(windows) {
         let batch = model.batch(&forest(group))?;
         tch::no_grad(|| {
-            let mut hidden = model.embed(&batch);
+            let mut hidden = Stream::new(model.embed(&batch));
             for (layer, gene) in genome.genes().iter().enumerate() {
                 without[layer] += total_nll(model, &continue_from(model, &genome, layer + 1, &hidden, &batch), group);
                 hidden = model.layer(layer, *gene, &hidden, &batch);
             }
-            whole += total_nll(model, &hidden, group);
+            whole += total_nll(model, hidden.hidden(), group);
         });
         scored += group.iter().map(|window| window.len().saturating_sub(1)).sum::<usize>();
         done += group.iter().map(Vec::len).sum::<usize>();
@@ -142,9 +143,9 @@ pub fn layer_losses(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnM
     Ok(without.iter().map(|sum| (sum - whole) / scored.max(1) as f64).collect())
 }
 
-fn continue_from(model: &Llama, genome: &Genome, from: usize, hidden: &Tensor, batch: &TreeBatch) -> Tensor {
+fn continue_from(model: &Llama, genome: &Genome, from: usize, before: &Stream, batch: &TreeBatch) -> Tensor {
     let rest = genome.genes().iter().enumerate().skip(from);
-    rest.fold(hidden.shallow_clone(), |hidden, (layer, gene)| model.layer(layer, *gene, &hidden, batch))
+    rest.fold(before.clone(), |stream, (layer, gene)| model.layer(layer, *gene, &stream, batch)).into_hidden()
 }
 
 fn total_nll(model: &Llama, hidden: &Tensor, windows: &[Vec<u32>]) -> f64 {

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::kernels::tree_attention::{self as attention, Sight};
+
 /// Subtrees are attended to in one block until they hold this many tokens. A block costs one small
 /// attention call; larger blocks compute more masked-out scores. Part of what makes a score
 /// reproducible, so a constant.
@@ -210,7 +212,7 @@ impl TokenTree {
         let ids: Vec<i64> = self.tokens.iter().map(|&token| i64::from(token)).collect();
         let positions: Vec<i64> = self.depths.iter().map(|&depth| i64::from(depth)).collect();
         let positions = Tensor::from_slice(&positions).to_device(device);
-        let attention = self
+        let blocks = self
             .blocks()
             .into_iter()
             .map(|block| {
@@ -221,11 +223,26 @@ impl TokenTree {
                     let nodes: Vec<i64> = block.ancestors.iter().map(|&node| node as i64).collect();
                     Tensor::from_slice(&nodes).to_device(device)
                 });
-                BlockAttention { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
+                attention::Block { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
             })
             .collect();
         let angles = rope.at(&positions);
-        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, blocks: attention }
+        let places = |of: &[u32]| {
+            let of: Vec<i32> = of.iter().map(|&place| place as i32).collect();
+            Tensor::from_slice(&of).to_device(device)
+        };
+        let sight = Sight { blocks, ends: places(&self.ends), roots: places(&self.roots()) };
+        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, sight }
+    }
+
+    /// The first token of every token's tree.
+    fn roots(&self) -> Vec<u32> {
+        let mut root = 0;
+        let of = |(node, &parent): (usize, &u32)| {
+            root = if parent == ROOT { node as u32 } else { root };
+            root
+        };
+        self.parents.iter().enumerate().map(of).collect()
     }
 
     /// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:
@@ -280,24 +297,12 @@ impl Angles {
     }
 }
 
-/// One attention call of a forward pass.
-pub(super) struct BlockAttention {
-    /// First query.
-    pub start: i64,
-    /// Queries.
-    pub len: i64,
-    /// Keys outside the block that all queries see.
-    pub ancestors: Option<Tensor>,
-    /// (group · queries, keys) additive; `None` is plainly causal.
-    pub mask: Option<Tensor>,
-}
-
 /// A forest on a device: `t` tokens, positions already turned into rotary angles.
 pub struct TreeBatch {
     /// Token ids, (t).
     pub(super) tokens: Tensor,
     pub(super) angles: Angles,
-    pub(super) blocks: Vec<BlockAttention>,
+    pub(super) sight: Sight,
 }
 
 impl TreeBatch {
@@ -313,12 +318,10 @@ impl TreeBatch {
 
     /// The batch with rotary angles and masks of this kind.
     pub fn to_kind(self, kind: Kind) -> TreeBatch {
-        let blocks = self
-            .blocks
-            .into_iter()
-            .map(|block| BlockAttention { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block })
-            .collect();
-        TreeBatch { angles: self.angles.to_kind(kind), blocks, ..self }
+        let mask =
+            |block: attention::Block| attention::Block { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block };
+        let blocks = self.sight.blocks.into_iter().map(mask).collect();
+        TreeBatch { angles: self.angles.to_kind(kind), sight: Sight { blocks, ..self.sight }, ..self }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Letters: as in `model/llama.rs`, `t` tokens of a chunk.
 
 use super::Footprint;
+use super::footprint::largest_that_fits;
 use crate::checkpoint::LlamaConfig;
 use crate::model::llama::HEAD_ROWS;
 use crate::space::Cost;
@@ -52,6 +53,20 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     ])
 }
 
+/// Tokens of the chunks that fill a card are at most so many: a task should still be several chunks, so that a race can end
+/// between them.
+const MOST_CHUNK_TOKENS: usize = 16_384;
+
+/// Tokens of the largest chunk that fits into `budget` bytes, in steps of 1,024 from there on; 0 where none fits. The number of
+/// tokens of `scoring` does not count.
+pub fn chunk_that_fills(config: &LlamaConfig, scoring: Scoring, budget: u64) -> usize {
+    let of = |chunk_tokens| footprint(config, Scoring { chunk_tokens, ..scoring });
+    match largest_that_fits(budget, MOST_CHUNK_TOKENS, of) {
+        few if few < 1024 => few,
+        tokens => tokens / 1024 * 1024,
+    }
+}
+
 /// All weights of a model, bytes.
 pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
     Cost::of(&config.shape, &config.genome).params * word
@@ -60,4 +75,24 @@ pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
 /// Cosines and sines of every position, float32.
 pub(super) fn rotary(config: &LlamaConfig) -> u64 {
     2 * 4 * (config.max_position_embeddings * config.shape.head_dim) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Dtype, synthetic};
+    use crate::space::SearchSpace;
+
+    #[test]
+    fn a_chunk_fills_what_the_weights_leave() {
+        let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
+        let scoring = Scoring { chunk_tokens: 0, workers: 1, networks: 2, cache: 0, quantized: 0, word: 2 };
+        let [small, middle, large] =
+            [13_000_000_000, 20_000_000_000, 80_000_000_000].map(|budget| chunk_that_fills(&config, scoring, budget));
+        assert_eq!(small, 0, "13.5 GB of weights do not fit into 13");
+        assert!(middle > 1024 && middle % 1024 == 0 && middle < large, "{middle}");
+        assert_eq!(large, MOST_CHUNK_TOKENS);
+        let peak = |chunk_tokens| footprint(&config, Scoring { chunk_tokens, ..scoring }).peak();
+        assert!(peak(middle) <= 20_000_000_000 && peak(middle + 1024) > 20_000_000_000);
+    }
 }

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::batch::Batch;
 use super::head_loss::{HeadLoss, Lesson};
-use crate::model::Llama;
+use crate::model::{Llama, Stream};
 use crate::space::Genome;
 
 /// What one pass through a network gave, besides the gradients that the model's tensors gathered.
@@ -49,7 +49,8 @@ pub fn learn(
     if recompute {
         for ((layer, gene), input) in genome.kept().zip(inputs).collect::<Vec<_>>().into_iter().rev() {
             let input = input.set_requires_grad(true);
-            push(&model.layer(layer, gene, &input, &batch.forest), &gradient);
+            let output = model.layer(layer, gene, &Stream::new(input.shallow_clone()), &batch.forest);
+            push(output.hidden(), &gradient);
             gradient = input.grad();
         }
         push(&embedded, &gradient);
@@ -69,7 +70,7 @@ fn layers(
 ) -> Tensor {
     genome.kept().fold(embedded.shallow_clone(), |hidden, (layer, gene)| {
         on_input(&hidden);
-        model.layer(layer, gene, &hidden, &batch.forest)
+        model.layer(layer, gene, &Stream::new(hidden), &batch.forest).into_hidden()
     })
 }
 
