@@ -1,14 +1,14 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search bench-tune clean
+.PHONY: help libtorch assets demo test parity bench bench-search bench-tune gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
 export CRIADERO_CACHE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 libtorch: ## prepare libtorch 2.11 for the CPU; CUDA=1 for NVIDIA GPUs; LIBTORCH or LIBTORCH_USE_PYTORCH=1 to bring your own
 	@$(PYTHON) scripts/setup/libtorch.py $(if $(filter-out 0,$(CUDA)),--cuda)
@@ -51,6 +51,21 @@ bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed besid
 		--data $(CRIADERO_CACHE)/assets/calibration.txt --length {length} --batch {batch} --warmup 1 --measure-every 1000 \
 		--held-out-sequences 1"; fi
 	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+gpu-check-bundle: libtorch assets ## what `make gpu-check` needs on another machine, in target/gpu-check: copy it there, run `python3 check.py`
+	cargo build --locked --release
+	mkdir -p target/gpu-check
+	strip -o target/gpu-check/criadero target/release/criadero
+	target/release/criadero gpu-check --write-chunks target/gpu-check/chunks.json
+	cp scripts/gpu/check.py target/gpu-check/
+	@du -sk target/gpu-check | awk '{ if ($$1 > 40 * 1024) { print "target/gpu-check: " $$1 " KiB, more than 40 MiB"; exit 1 } }'
+
+gpu-check: gpu-check-bundle ## prove kernels, scores, speed and plans on a card (needs a Python with torch 2.11); FLAGS="--device cpu --libtorch .libtorch/lib" tries it out
+	$(PYTHON) target/gpu-check/check.py --out results/gpu-check $(FLAGS)
+
+gpu-check-7b: libtorch ## write, load and search a 7B checkpoint on a card (13.5 GB in WORK, by default target/7b)
+	cargo build --locked --release
+	$(PYTHON) scripts/gpu/large_checkpoint.py --work $(or $(WORK),target/7b) $(FLAGS)
 
 clean: ## remove what cargo built; the cache of downloads stays
 	cargo clean

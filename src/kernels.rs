@@ -7,6 +7,7 @@
 //! Letters: as in `model/llama.rs`.
 
 mod card;
+pub mod check;
 pub mod compiler;
 pub mod int8;
 pub mod log_probs;

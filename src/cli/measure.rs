@@ -69,7 +69,7 @@ impl Measure {
 }
 
 /// What does a model's work: the card by its name, or the processor.
-fn hardware_of(model: &Llama) -> String {
+pub fn hardware_of(model: &Llama) -> String {
     match model.device() {
         Device::Cuda(card) => card_name(card).unwrap_or_else(|| format!("card {card}")),
         _ => processor(),

@@ -6,6 +6,7 @@ mod distill;
 mod eval;
 mod export;
 mod generate;
+mod gpu_check;
 mod inspect;
 mod measure;
 mod merge;
@@ -45,6 +46,7 @@ enum Command {
     Export(export::Export),
     Generate(generate::Generate),
     Synthesize(synthesize::Synthesize),
+    GpuCheck(gpu_check::GpuCheck),
 }
 
 impl Cli {
@@ -54,6 +56,7 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Generate(generate) => generate.run(),
             Command::Synthesize(synthesize) => synthesize.run(),
+            Command::GpuCheck(check) => check.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),

@@ -20,7 +20,7 @@ pub struct PackingOptions {
 }
 
 /// What scoring an item needs, without its text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PackedItem {
     /// The item's place in its file.
     pub index: usize,
@@ -37,7 +37,7 @@ pub struct PackedItem {
 }
 
 /// The unit of evaluation work: whole items, as one forest of tokens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The forest.
     pub tree: TokenTree,
@@ -50,7 +50,7 @@ pub struct Chunk {
 }
 
 /// A task's or text's items, packed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalSet {
     /// Its name, such as `arc_easy/search`.
     pub name: String,
@@ -127,6 +127,18 @@ impl EvalSet {
         set.close(open, items.len());
         set.digest = set.compute_digest();
         Ok(set)
+    }
+
+    /// The same set for a vocabulary of `vocab` tokens: every token's number modulo that. What random weights make of it means
+    /// as much, and a forward pass is as large.
+    pub fn folded(mut self, vocab: usize) -> EvalSet {
+        let fold = |token: &mut u32| *token %= vocab as u32;
+        for chunk in &mut self.chunks {
+            chunk.tree.tokens_mut().iter_mut().for_each(fold);
+            chunk.targets.pairs.iter_mut().for_each(|(_, token)| fold(token));
+        }
+        self.digest = self.compute_digest();
+        self
     }
 
     /// Counts words and bytes as the task does: of a document as it was written, not as it is scored.

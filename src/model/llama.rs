@@ -5,6 +5,7 @@
 //! (`h / k`), `e` head_dim, `f` MLP width, `v` vocabulary. Mathematics as in `modeling_llama.py` of
 //! transformers; norms, logits and log-probabilities are float32 whatever the weights are.
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::kv_cache::KvCache;
@@ -623,7 +624,7 @@ impl Llama {
 }
 
 /// Which rows predict which tokens: only these rows reach the output matrix.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Targets {
     /// Nodes of the forest that predict something, ascending, each once.
     pub rows: Vec<i64>,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::kernels::tree_attention::{self as attention, Sight};
@@ -113,7 +114,7 @@ impl TreeBuilder {
 }
 
 /// A forest of tokens in depth-first order: a node's descendants follow it, so a subtree is a range.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenTree {
     tokens: Vec<u32>,
     parents: Vec<u32>,
@@ -150,6 +151,11 @@ impl TokenTree {
     /// The tokens in depth-first order.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The same, to be replaced: the forest's form stays.
+    pub fn tokens_mut(&mut self) -> &mut [u32] {
+        &mut self.tokens
     }
 
     /// The node before this one in its sequence.
@@ -309,6 +315,11 @@ impl TreeBatch {
     /// Tokens `t` of the batch.
     pub fn len(&self) -> i64 {
         self.tokens.size()[0]
+    }
+
+    /// Who sees whom.
+    pub fn sight(&self) -> &Sight {
+        &self.sight
     }
 
     /// Whether the batch holds no token.

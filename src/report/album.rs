@@ -52,9 +52,11 @@ impl Album {
                            sharper test.";
             let size = front(result, score, Against::size(result), Some(run.evaluations))?;
             add(format!("front{suffix}"), caption, size);
-            if result.points.iter().any(|point| point.prefill_tps.is_some()) {
-                let caption = "The same scores against measured prefill throughput, which size alone does not predict.";
-                add(format!("throughput{suffix}"), caption, front(result, score, Against::Throughput, None)?);
+            for (stem, against) in [("throughput", Against::Throughput), ("decode", Against::Decode)] {
+                if result.points.iter().any(|point| against.of(point).is_some()) {
+                    let caption = "The same scores against measured throughput, which size alone does not predict.";
+                    add(format!("{stem}{suffix}"), caption, front(result, score, against, None)?);
+                }
             }
         }
         let caption = "Every network of the front, layer by layer.";
@@ -84,11 +86,14 @@ mod tests {
     #[test]
     fn draws_every_picture_of_any_front() {
         for (layers, points) in [(30, 12), (4, 1), (80, 60), (1, 2)] {
-            let (front, evaluations) = fixture::run(layers, points);
+            let (mut front, evaluations) = fixture::run(layers, points);
+            for point in front.points.iter_mut().chain([&mut front.parent]) {
+                point.decode_tps = point.prefill_tps.map(|tps| tps / 20.0);
+            }
             let run = Run { name: "run", evaluations: &evaluations };
             let album = Album::new(&front, run, &[run]).unwrap();
             let stems: Vec<&str> = album.pages.iter().map(|page| page.stem.as_str()).collect();
-            assert_eq!(stems, ["front", "throughput", "heatmap", "probabilities", "hypervolume"]);
+            assert_eq!(stems, ["front", "throughput", "decode", "heatmap", "probabilities", "hypervolume"]);
             for page in &album.pages {
                 assert!(page.picture.svg.contains("SmolLM2-135M"), "{} says which model", page.stem);
                 assert!(page.picture.svg.len() < 1_000_000, "{}: {} bytes", page.stem, page.picture.svg.len());

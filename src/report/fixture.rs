@@ -31,6 +31,7 @@ pub fn run(layers: usize, points: usize) -> (Front, Evaluations) {
             params,
             weight_bytes: 2 * params,
             prefill_tps: Some(812.0 / share),
+            decode_tps: None,
             held_out: vec![
                 held_out("accuracy:arc_easy", 0.51 - lost, 0.0 - lost),
                 held_out("choice_nll:arc_easy", 1.12 + lost, lost),

@@ -20,6 +20,8 @@ pub enum Against {
     Bytes,
     /// Measured prefill throughput.
     Throughput,
+    /// Measured decode throughput.
+    Decode,
 }
 
 impl Against {
@@ -45,15 +47,17 @@ impl Against {
         match self {
             Against::Params => Some("params"),
             Against::Bytes => Some("weight_bytes"),
-            Against::Throughput => None,
+            Against::Throughput | Against::Decode => None,
         }
     }
 
-    fn of(self, point: &FrontPoint) -> Option<f64> {
+    /// A point's value; `None` where it was not measured.
+    pub fn of(self, point: &FrontPoint) -> Option<f64> {
         match self {
             Against::Params => Some(point.params as f64),
             Against::Bytes => Some(point.weight_bytes as f64),
             Against::Throughput => point.prefill_tps,
+            Against::Decode => point.decode_tps,
         }
     }
 
@@ -62,6 +66,7 @@ impl Against {
             Against::Params => "parameters",
             Against::Bytes => "bytes of the weights",
             Against::Throughput => "prefill throughput, tokens per second (measured)",
+            Against::Decode => "decode throughput, tokens per second (measured)",
         }
     }
 
@@ -69,7 +74,7 @@ impl Against {
         match self {
             Against::Params => units::tick(value),
             Against::Bytes => units::bytes_tick(value),
-            Against::Throughput => units::thousands(value),
+            Against::Throughput | Against::Decode => units::thousands(value),
         }
     }
 
@@ -78,6 +83,7 @@ impl Against {
             Against::Params => "parameters",
             Against::Bytes => "bytes",
             Against::Throughput => "throughput",
+            Against::Decode => "decode throughput",
         }
     }
 }

@@ -14,7 +14,14 @@ pub struct Table {
 }
 
 /// Objectives that the table always shows, in columns of their own.
-const SHOWN: [&str; 3] = ["params", "weight_bytes", "prefill_tps"];
+const SHOWN: [&str; 4] = ["params", "weight_bytes", "prefill_tps", "decode_tps"];
+
+/// A measured speed of a network, where there is one.
+type Speed = fn(&FrontPoint) -> Option<f64>;
+
+/// What is shown of speed where it was measured, with its column.
+const SPEEDS: [(&str, Speed); 2] =
+    [("prefill tok/s", |point| point.prefill_tps), ("decode tok/s", |point| point.decode_tps)];
 
 /// The held-out scores to show: the tasks' accuracies, or all where there is no task.
 fn scores<'a>(front: &Front, point: &'a FrontPoint) -> &'a [HeldOut] {
@@ -24,11 +31,11 @@ fn scores<'a>(front: &Front, point: &'a FrontPoint) -> &'a [HeldOut] {
 impl Table {
     /// The front, then the parent. Held-out scores are the tasks' accuracies, or all scores where there is no task.
     pub fn new(front: &Front) -> Table {
-        let throughput = front.points.iter().chain([&front.parent]).any(|point| point.prefill_tps.is_some());
+        let measured =
+            |(_, speed): &(&str, Speed)| front.points.iter().chain([&front.parent]).any(|point| speed(point).is_some());
+        let speeds: Vec<(&str, Speed)> = SPEEDS.into_iter().filter(measured).collect();
         let mut header: Vec<String> = ["id", "params", "of parent", "weights"].map(String::from).to_vec();
-        if throughput {
-            header.push("prefill tok/s".into());
-        }
+        header.extend(speeds.iter().map(|(name, _)| name.to_string()));
         let columns: Vec<usize> = (0..front.objectives.len())
             .filter(|index| !SHOWN.contains(&front.objectives[*index].name.as_str()))
             .collect();
@@ -47,9 +54,7 @@ impl Table {
                 units::percent(size.whole(point) as f64 / size.whole(&front.parent).max(1) as f64),
                 units::bytes(point.weight_bytes as f64),
             ];
-            if throughput {
-                cells.push(point.prefill_tps.map_or("-".into(), units::thousands));
-            }
+            cells.extend(speeds.iter().map(|(_, speed)| speed(point).map_or("-".into(), units::thousands)));
             let objective = |index: &usize| units::measured(point.objectives[*index], &front.objectives[*index].unit);
             cells.extend(columns.iter().map(objective));
             for score in scores(front, point) {

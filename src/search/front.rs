@@ -119,13 +119,15 @@ impl Run {
                 delta_stderr: delta.stderr,
             });
         }
+        let table = self.settings.frozen.throughput.as_ref();
         Ok(FrontPoint {
             id: row.id,
             genome: row.genome.clone(),
             objectives: row.objectives.clone(),
             params: cost.params,
             weight_bytes: cost.weight_bytes,
-            prefill_tps: self.settings.frozen.throughput.as_ref().and_then(|table| table.prefill_tps(&row.genome)),
+            prefill_tps: table.and_then(|table| table.prefill_tps(&row.genome)),
+            decode_tps: table.and_then(|table| table.decode_tps(&row.genome)),
             held_out,
             dominated_on_held_out: false,
         })

@@ -113,6 +113,7 @@ mod tests {
             params,
             weight_bytes: 2 * params,
             prefill_tps: None,
+            decode_tps: None,
             held_out: vec![],
             dominated_on_held_out: false,
         };

@@ -65,6 +65,9 @@ pub struct FrontPoint {
     pub weight_bytes: u64,
     /// Prefill throughput in tokens per second, where a table was measured.
     pub prefill_tps: Option<f64>,
+    /// Decode throughput in tokens per second, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_tps: Option<f64>,
     /// Scores on the held-out split: accuracy of each task first, then the objectives' own metrics.
     pub held_out: Vec<HeldOut>,
     /// Whether another point of the front dominates it on the held-out scores.
@@ -133,17 +136,24 @@ impl Front {
     }
 
     /// Writes `front.csv`, atomically: `id`, `genome`, one column an objective (search split), `params`,
-    /// `weight_bytes`, `prefill_tps` where it was measured (each once, though it be an objective), then for each
+    /// `weight_bytes`, `prefill_tps` and `decode_tps` where they were measured (each once, though it be an objective), then for each
     /// held-out score `held_out:NAME`, and the same with `_stderr`, `_delta` and `_delta_stderr`, and
     /// `dominated_on_held_out`.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
         self.check(path)?;
         let objectives: Vec<&str> = self.objectives.iter().map(|column| column.name.as_str()).collect();
-        let measured = self.parent.prefill_tps.is_some() || self.points.iter().any(|point| point.prefill_tps.is_some());
-        let sizes: Vec<&str> = ["params", "weight_bytes", "prefill_tps"]
-            .into_iter()
-            .filter(|name| !objectives.contains(name) && (*name != "prefill_tps" || measured))
-            .collect();
+        let measured = |of: fn(&FrontPoint) -> Option<f64>| {
+            self.points.iter().chain([&self.parent]).any(|point| of(point).is_some())
+        };
+        let sizes: Vec<&str> = [
+            ("params", true),
+            ("weight_bytes", true),
+            ("prefill_tps", measured(|point| point.prefill_tps)),
+            ("decode_tps", measured(|point| point.decode_tps)),
+        ]
+        .into_iter()
+        .filter_map(|(name, there)| (there && !objectives.contains(&name)).then_some(name))
+        .collect();
         let mut names = vec!["id".to_string(), "genome".to_string()];
         names.extend(objectives.iter().chain(&sizes).map(|name| name.to_string()));
         for HeldOut { name, .. } in &self.parent.held_out {
@@ -156,7 +166,8 @@ impl Front {
             cells.extend(sizes.iter().map(|name| match *name {
                 "params" => point.params.to_string(),
                 "weight_bytes" => point.weight_bytes.to_string(),
-                _ => point.prefill_tps.map_or(String::new(), |tps| tps.to_string()),
+                "prefill_tps" => point.prefill_tps.map_or(String::new(), |tps| tps.to_string()),
+                _ => point.decode_tps.map_or(String::new(), |tps| tps.to_string()),
             }));
             for score in &point.held_out {
                 cells.extend([score.value, score.stderr, score.delta, score.delta_stderr].map(|x| x.to_string()));
@@ -193,7 +204,12 @@ impl Front {
                 wrong(format!("held-out scores are not the parent's {names:?}"));
             }
             let scores = point.held_out.iter().flat_map(|s| [s.value, s.stderr, s.delta, s.delta_stderr]);
-            if !scores.chain(point.objectives.iter().copied()).chain(point.prefill_tps).all(f64::is_finite) {
+            if !scores
+                .chain(point.objectives.iter().copied())
+                .chain(point.prefill_tps)
+                .chain(point.decode_tps)
+                .all(f64::is_finite)
+            {
                 wrong("a score is not a finite number".into());
             }
         }
@@ -218,6 +234,7 @@ mod tests {
             params: 1000,
             weight_bytes: u64::MAX,
             prefill_tps: Some(2.0 / 3.0),
+            decode_tps: (id == 2).then_some(5.5),
             held_out: vec![
                 HeldOut { name: "accuracy:t".into(), items: 7, value, stderr: 0.1, delta: 0.0, delta_stderr: 0.0 },
                 HeldOut { name: "choice_nll:t".into(), items: 7, value, stderr: 0.1, delta: -0.2, delta_stderr: 1e-9 },
@@ -254,13 +271,13 @@ mod tests {
         front().write_csv(&path).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
-            "id,genome,choice_nll:t,params,weight_bytes,prefill_tps,\
+            "id,genome,choice_nll:t,params,weight_bytes,prefill_tps,decode_tps,\
              held_out:accuracy:t,held_out:accuracy:t_stderr,held_out:accuracy:t_delta,held_out:accuracy:t_delta_stderr,\
              held_out:choice_nll:t,held_out:choice_nll:t_stderr,held_out:choice_nll:t_delta,\
              held_out:choice_nll:t_delta_stderr,dominated_on_held_out\n\
-             1,3x64*4,0.7,1000,18446744073709551615,0.6666666666666666,\
+             1,3x64*4,0.7,1000,18446744073709551615,0.6666666666666666,,\
              0.7,0.1,0,0,0.7,0.1,-0.2,0.000000001,false\n\
-             2,3x64*4,0.3333333333333333,1000,18446744073709551615,0.6666666666666666,\
+             2,3x64*4,0.3333333333333333,1000,18446744073709551615,0.6666666666666666,5.5,\
              0.3333333333333333,0.1,0,0,0.3333333333333333,0.1,-0.2,0.000000001,true\n"
         );
     }
