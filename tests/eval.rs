@@ -1,34 +1,26 @@
 //! `criadero rank`, `eval`, `search` and `export` through the real binary: on the tiny model, and on SmolLM2-135M where
 //! `make assets` has put it.
 
+mod command;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use criadero::eval::dataset::default_data_dir;
 use serde_json::{Value, json};
 
+use command::criadero;
+
 const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
 
-fn criadero(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
-    command.args(arguments);
-    command
-}
-
 fn succeed(arguments: &[&str]) -> String {
-    let output = criadero(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    command::succeed(criadero(arguments))
 }
 
 fn fail(arguments: &[&str]) -> String {
-    let output = criadero(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
-    stderr
+    command::fail(criadero(arguments))
 }
 
 fn tiny() -> String {

@@ -1,24 +1,21 @@
 //! `criadero gpu-check` where no card is: packing, the dry run, and the script that starts it elsewhere.
 
+mod command;
+
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-fn criadero(arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_criadero")).args(arguments).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
+use command::{criadero, fail, succeed};
 
 #[test]
 fn a_dry_run_goes_through_every_check() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let chunks = at("chunks.json");
-    let said = criadero(&["gpu-check", "--write-chunks", &chunks, "--limit", "12", "--chunk-tokens", "200"]).unwrap();
+    let said = succeed(criadero(&["gpu-check", "--write-chunks", &chunks, "--limit", "12", "--chunk-tokens", "200"]));
     assert!(said.contains("12 items"), "{said}");
     let out = at("out");
-    criadero(&["gpu-check", "--chunks", &chunks, "--out", &out]).unwrap();
+    succeed(criadero(&["gpu-check", "--chunks", &chunks, "--out", &out]));
     let report: serde_json::Value =
         serde_json::from_slice(&fs::read(Path::new(&out).join("gpu-check.json")).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
@@ -41,13 +38,10 @@ fn a_dry_run_goes_through_every_check() {
 fn what_is_missing_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("none.json").display().to_string();
-    assert!(criadero(&["gpu-check", "--chunks", &missing]).unwrap_err().contains("none.json"));
+    assert!(fail(criadero(&["gpu-check", "--chunks", &missing])).contains("none.json"));
     let wrong = dir.path().join("wrong.json");
     fs::write(&wrong, "{}").unwrap();
     let wrong = wrong.display().to_string();
-    assert!(criadero(&["gpu-check", "--chunks", &wrong]).unwrap_err().contains("no packed chunks"));
-    assert!(
-        criadero(&["gpu-check", "--chunks", &wrong, "--device", "cuda:7"]).unwrap_err().contains("no device `cuda:7`")
-    );
-    assert!(criadero(&["gpu-check"]).unwrap_err().contains("--chunks"));
+    assert!(fail(criadero(&["gpu-check", "--chunks", &wrong])).contains("no packed chunks"));
+    assert!(fail(criadero(&["gpu-check", "--chunks", &wrong, "--device", "cuda:7"])).contains("no device `cuda:7`"));
 }

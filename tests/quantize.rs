@@ -1,8 +1,9 @@
 //! Quantized networks: what is scored is what is shipped.
 
+mod command;
+
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use criadero::checkpoint::quantize::rounded;
 use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, LayerTensor, TensorName, export, hf, synthetic};
@@ -10,6 +11,8 @@ use criadero::model::{Llama, TokenTree};
 use criadero::search::record::{Front, FrontPoint, QuantizedFront};
 use criadero::space::{Bits, Cost, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
+
+use command::{criadero, fail, succeed};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
 
@@ -136,25 +139,6 @@ fn fewer_bits_change_the_function_more() {
     let distances = ["4x128@8*4", "4x128@q5_0*4", "4x128@4*4"].map(distance);
     assert!(distances[0] > 0.0 && distances.is_sorted(), "{distances:?}");
     assert!(distance("E@4:4x128*4") > 0.0 && distance("4x128*4:H@4") > 0.0);
-}
-
-fn criadero(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
-    command.args(arguments);
-    command
-}
-
-fn succeed(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn fail(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
-    stderr
 }
 
 /// Questions that a model of random weights answers by chance.

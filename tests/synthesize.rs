@@ -1,26 +1,23 @@
 //! Models of random weights, from the command to a search on them.
 
+mod command;
+
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use criadero::checkpoint::Checkpoint;
 use criadero::model::{Llama, TokenTree};
 use criadero::search::record::Front;
 use tch::{Device, Kind};
 
-fn criadero(arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_criadero")).args(arguments).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
+use command::{criadero, fail, succeed};
 
 #[test]
 fn a_synthetic_model_is_searched_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let model = at("model");
-    let said = criadero(&["synthesize", "--shape", "tiny", "--out", &model, "--seed", "5"]).unwrap();
+    let said = succeed(criadero(&["synthesize", "--shape", "tiny", "--out", &model, "--seed", "5"]));
     assert!(said.contains("random parameters of seed 5"), "{said}");
     // The same weights made in memory.
     let checkpoint = Checkpoint::open(&model).unwrap();
@@ -43,7 +40,7 @@ fn a_synthetic_model_is_searched_like_any_other() {
     let (run, nll) = (at("run"), format!("choice_nll:{task}"));
     let flags = ["--evals", "6", "--population", "6", "--threads", "1"];
     let search = ["search", "tiny", "--model", &model, "--objective", &nll, "--objective", "params", "--out", &run];
-    criadero(&[&search[..], &flags].concat()).unwrap();
+    succeed(criadero(&[&search[..], &flags].concat()));
     assert!(!Front::read_json(&Path::new(&run).join("front.json")).unwrap().points.is_empty());
 }
 
@@ -63,7 +60,7 @@ fn bad_input_is_named() {
         ),
         (vec!["--shape", "tiny", "--tokenizer", "/no/such"], "/no/such"),
     ] {
-        let error = criadero(&[&["synthesize", "--out", &out][..], &arguments].concat()).unwrap_err();
+        let error = fail(criadero(&[&["synthesize", "--out", &out][..], &arguments].concat()));
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     assert!(!Path::new(&out).exists());

@@ -1,5 +1,7 @@
 //! `criadero tune`, `merge` and `distill` through the real binary, on the tiny model.
 
+mod command;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,27 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use command::{criadero, fail, succeed};
+
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
-
-fn criadero(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
-    command.args(arguments);
-    command
-}
-
-fn succeed(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn fail(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
-    assert!(stderr.contains("error: "), "{stderr}");
-    stderr
-}
 
 /// Sentences that a small model can learn, one JSON record a line.
 fn sentences(dir: &Path) -> String {

@@ -27,11 +27,6 @@ impl<P: Hash + Eq + Copy, S: Clone> PrefixCache<P, S> {
         PrefixCache { budget, bytes: 0, states: LruCache::unbounded() }
     }
 
-    /// The most bytes it holds.
-    pub fn budget(&self) -> u64 {
-        self.budget
-    }
-
     /// Bytes held now.
     pub fn bytes(&self) -> u64 {
         self.bytes

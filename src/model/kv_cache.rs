@@ -57,11 +57,6 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Forgets all tokens behind the first `len`.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len as i64);
-    }
-
     /// Bytes of all layers.
     pub fn bytes(&self) -> u64 {
         let of = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
