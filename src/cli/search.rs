@@ -300,7 +300,7 @@ impl Search {
             prepared = prepare(packing)?;
         }
         if let (None, None, Some(room)) = (&stored, self.chunk_tokens, room) {
-            packing.chunk_tokens = self.chunk_for(model, &space, room)?;
+            packing.chunk_tokens = self.chunk_for(model, &space, workers.count, room)?;
             prepared = prepare(packing)?;
         }
         let digest = checkpoint.digest()?;
@@ -398,11 +398,12 @@ impl Search {
         }
     }
 
-    /// Tokens of the largest chunk that fits on a card with `room` bytes beside the weights, of which a tenth is left free.
-    fn chunk_for(&self, model: &Llama, space: &SearchSpace, room: u64) -> anyhow::Result<usize> {
+    /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights, a tenth
+    /// left free.
+    fn chunk_for(&self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> anyhow::Result<usize> {
         let (networks, word) = (self.population.max(2), DevicesArgs::CARD_WORD);
         let quantized = space.stored_formats().len();
-        let scoring = Scoring { chunk_tokens: 0, workers: 1, networks, cache: self.cache << 20, quantized, word };
+        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache: self.cache << 20, quantized, word };
         let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
         if tokens == 0 {
             bail!(
@@ -494,16 +495,13 @@ impl Search {
             bail!("seed genome {stranger} is not in the space");
         }
         let given = (self.population / 2).max(2);
-        let greedy = match card {
-            Some(card) => {
-                let kept = |layer, gene| card.kept_importance(space.shape(), layer, gene);
-                seeds::greedy_ladder(space, &kept, given)
-            }
-            None => Vec::new(),
-        };
         let first_networks = match self.start {
             StartKind::Ladders => {
-                seeds::first_networks(space, &own, [greedy, seeds::uniform_ladder(space, given)], given)
+                let scored = card.filter(|card| card.scores.is_some());
+                let kept = scored.map(|card| |layer, gene| card.kept_importance(space.shape(), layer, gene));
+                let kept = kept.as_ref().map(|kept| kept as &seeds::Kept);
+                let greedy = kept.map_or_else(Vec::new, |kept| seeds::greedy_ladder(space, kept));
+                seeds::first_networks(space, &own, [greedy, seeds::uniform_ladder(space, kept)], given)
             }
             StartKind::Sensitivities => seeds::sensitivities(space, &own, self.population),
         };

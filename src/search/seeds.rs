@@ -2,19 +2,26 @@
 
 use crate::space::{Bits, Ends, Gene, Genome, LayerChoices, SearchSpace};
 
-/// From the largest network to the smallest, one narrowing at a time: always the one that loses the least of
-/// `kept` per parameter saved, or per byte where bits differ. `kept` is the importance that a layer's widths keep, in any
-/// additive unit; fewer bits lose the share of it that is [noise](crate::space::Bits::noise). Embedding and output matrix
-/// count like a mean layer. Returns `count` networks spread evenly by size, the largest and the smallest left out.
-pub fn greedy_ladder(space: &SearchSpace, kept: &dyn Fn(usize, Gene) -> f64, count: usize) -> Vec<Genome> {
-    let size = |genome: &Genome| space.size(genome);
-    let left = |(layer, gene): (usize, Gene)| kept(layer, gene) * (1.0 - gene.bits.noise());
-    let layers = |genome: &Genome| genome.kept().map(left).sum::<f64>();
-    let mean = layers(&space.largest()) / space.largest().depth() as f64;
-    let worth = |genome: &Genome| {
-        let Ends { embedding, head } = genome.ends();
-        layers(genome) - mean * (embedding.noise() + head.noise())
+/// The importance that a layer's widths keep, in any additive unit.
+pub type Kept<'a> = dyn Fn(usize, Gene) -> f64 + 'a;
+
+/// What a network keeps of the largest one's importance. Fewer bits lose the share of it that is
+/// [noise](crate::space::Bits::noise); embedding and output matrix count like a mean layer.
+fn worth(space: &SearchSpace, kept: &Kept, genome: &Genome) -> f64 {
+    let layers = |genome: &Genome| -> f64 {
+        genome.kept().map(|(layer, gene)| kept(layer, gene) * (1.0 - gene.bits.noise())).sum()
     };
+    let whole = space.largest();
+    let mean = layers(&whole) / whole.depth() as f64;
+    let Ends { embedding, head } = genome.ends();
+    layers(genome) - mean * (embedding.noise() + head.noise())
+}
+
+/// From the largest network to the smallest, one narrowing at a time, both left out: always the one that loses the least
+/// worth per parameter saved, or per byte where bits differ.
+pub fn greedy_ladder(space: &SearchSpace, kept: &Kept) -> Vec<Genome> {
+    let size = |genome: &Genome| space.size(genome);
+    let worth = |genome: &Genome| worth(space, kept, genome);
     let mut path = vec![space.largest()];
     loop {
         let here = path.last().expect("starts with the largest network");
@@ -29,17 +36,28 @@ pub fn greedy_ladder(space: &SearchSpace, kept: &dyn Fn(usize, Gene) -> f64, cou
             None => break,
         }
     }
-    spread_by_size(&path[1..path.len().max(2) - 1], count, size)
+    path.drain(1..path.len().max(2) - 1).collect()
 }
 
-/// Networks in which all layers have the same widths, where the layer offers them, at each depth: `count` of
-/// them spread evenly by size.
-pub fn uniform_ladder(space: &SearchSpace, count: usize) -> Vec<Genome> {
-    let size = |genome: &Genome| space.size(genome);
+/// Networks in which all layers have the same widths and bits, where the layer offers them, at each depth, the largest first;
+/// the largest and the smallest of all left out. Where importance is known those are left out too that another one of them beats
+/// in size and worth.
+pub fn uniform_ladder(space: &SearchSpace, kept: Option<&Kept>) -> Vec<Genome> {
     let mut ladder = space.uniform_ladder();
     ladder.retain(|genome| *genome != space.largest() && *genome != space.smallest());
-    ladder.sort_by_key(|genome| std::cmp::Reverse((size(genome), genome.clone())));
-    spread_by_size(&ladder, count, size)
+    ladder.sort_by_key(|genome| std::cmp::Reverse((space.size(genome), genome.clone())));
+    if let Some(kept) = kept {
+        let mut best = f64::NEG_INFINITY;
+        ladder.reverse();
+        ladder.retain(|genome| {
+            let worth = worth(space, kept, genome);
+            let better = worth > best;
+            best = best.max(worth);
+            better
+        });
+        ladder.reverse();
+    }
+    ladder
 }
 
 /// All networks one step down: one layer's heads, channels or bits or one end's bits to the next smaller choice, or the next
@@ -79,14 +97,16 @@ fn fewer(ascending: &[Bits], than: Bits) -> Option<Bits> {
     ascending.iter().rev().copied().find(|&bits| bits < than)
 }
 
-/// `count` of the networks, in order, as evenly spread by size as they allow; the size falls along the slice.
-fn spread_by_size(from: &[Genome], count: usize, size: impl Fn(&Genome) -> u64) -> Vec<Genome> {
+/// `count` of the networks, in order, as evenly spread by the logarithm of their size as they allow; the size falls along
+/// the slice.
+fn spread_by_size(space: &SearchSpace, from: &[Genome], count: usize) -> Vec<Genome> {
+    let size = |genome: &Genome| (space.size(genome).max(1) as f64).ln();
     let (Some(first), Some(last)) = (from.first(), from.last()) else { return Vec::new() };
-    let (high, low) = (size(first) as f64, size(last) as f64);
+    let (high, low) = (size(first), size(last));
     let mut chosen: Vec<Genome> = (0..count)
         .filter_map(|step| {
             let target = high - (high - low) * (step as f64 + 0.5) / count as f64;
-            let distance = |genome: &Genome| (size(genome) as f64 - target).abs();
+            let distance = |genome: &Genome| (size(genome) - target).abs();
             from.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).cloned()
         })
         .collect();
@@ -138,17 +158,20 @@ pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<G
     networks
 }
 
-/// The given part of a first population: the parent (the space's largest network), the smallest, the user's
-/// own, then the two ladders by turns until `count` networks are there, each once.
+/// The given part of a first population: the parent (the space's largest network), the smallest, the user's own, then as
+/// many of each ladder as there is room for, spread over its sizes; each network once, `count` of them at most but for the
+/// first three kinds.
 pub fn first_networks(space: &SearchSpace, own: &[Genome], ladders: [Vec<Genome>; 2], count: usize) -> Vec<Genome> {
     let mut networks = vec![space.largest(), space.smallest()];
     networks.extend_from_slice(own);
-    let must = networks.len();
-    let longest = ladders[0].len().max(ladders[1].len());
-    networks.extend((0..longest).flat_map(|step| ladders.iter().filter_map(move |ladder| ladder.get(step))).cloned());
+    let room = count.saturating_sub(networks.len());
+    let filled = ladders.iter().filter(|ladder| !ladder.is_empty()).count().max(1);
+    let shares = if filled < 2 { [room; 2] } else { [room.div_ceil(2), room / 2] };
+    for (ladder, share) in ladders.iter().zip(shares) {
+        networks.extend(spread_by_size(space, ladder, share));
+    }
     let mut seen = std::collections::HashSet::new();
     networks.retain(|genome| seen.insert(genome.clone()));
-    networks.truncate(count.max(must));
     networks
 }
 
@@ -163,7 +186,7 @@ mod tests {
         // Layer 0 is precious, the others lose nothing.
         let kept =
             |layer: usize, gene: Gene| if layer == 0 { f64::from(gene.heads) + f64::from(gene.mlp) } else { 0.0 };
-        let ladder = greedy_ladder(&space, &kept, 5);
+        let ladder = greedy_ladder(&space, &kept);
         assert!(!ladder.is_empty());
         let size = |genome: &Genome| space.size(genome);
         assert!(ladder.is_sorted_by(|a, b| size(a) > size(b)), "sizes fall");
@@ -177,18 +200,35 @@ mod tests {
                     heads: [2, 4]\nmlp: [64, 128]\nbits: [4, 8, 16]\nembedding_bits: [4, 8, 16]\n";
         let space = SearchSpace::from_yaml(text).unwrap();
         let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 4.0 + f64::from(gene.mlp) / 128.0;
-        for ladder in [greedy_ladder(&space, &kept, 6), uniform_ladder(&space, 6)] {
+        for ladder in [greedy_ladder(&space, &kept), uniform_ladder(&space, Some(&kept))] {
             let bytes: Vec<u64> = ladder.iter().map(|genome| Cost::of(space.shape(), genome).weight_bytes).collect();
-            assert!(ladder.len() > 3 && bytes.is_sorted_by(|a, b| a > b), "{bytes:?}");
+            assert!(ladder.len() > 2 && bytes.is_sorted_by(|a, b| a > b), "{bytes:?}");
             assert!(ladder.iter().any(Genome::is_quantized), "{ladder:?}");
         }
         // 8 bits cost next to nothing, so that the first steps are all of them.
-        let first = &greedy_ladder(&space, &kept, 6)[0];
-        assert_eq!(first.unquantized(), space.largest(), "{first}");
-        let ladder = greedy_ladder(&space, &kept, 12);
+        let ladder = greedy_ladder(&space, &kept);
+        assert_eq!(ladder[0].unquantized(), space.largest(), "{}", ladder[0]);
         let embeddings: std::collections::BTreeSet<Bits> =
             ladder.iter().map(|genome| genome.ends().embedding).collect();
         assert!(embeddings.len() > 1, "the embedding steps down too: {ladder:?}");
+        // Narrow networks in 16 bits lose to whole ones in 8, so that they are no rungs.
+        let narrow = |genome: &Genome| genome.genes()[1].mlp == 64 && !genome.is_quantized();
+        assert!(uniform_ladder(&space, None).iter().any(narrow));
+        assert!(!uniform_ladder(&space, Some(&kept)).iter().any(narrow));
+    }
+
+    #[test]
+    fn first_networks_take_from_the_whole_of_each_ladder() {
+        let space = SearchSpace::shipped("smollm2-135m").unwrap();
+        let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 9.0 + f64::from(gene.mlp) / 1536.0;
+        let ladders = [greedy_ladder(&space, &kept), uniform_ladder(&space, Some(&kept))];
+        let networks = first_networks(&space, &[], ladders, 10);
+        assert_eq!(networks.len(), 10);
+        let (high, low) = (space.size(&networks[0]) as f64, space.size(&networks[1]) as f64);
+        for of in [&networks[2..6], &networks[6..]] {
+            let sizes: Vec<f64> = of.iter().map(|genome| (space.size(genome) as f64 - low) / (high - low)).collect();
+            assert!(sizes[0] > 0.6 && sizes[3] < 0.4, "{sizes:?}");
+        }
     }
 
     #[test]
@@ -196,7 +236,7 @@ mod tests {
         let space = SearchSpace::open("tiny").unwrap();
         let shallow = space.express(space.depths()[0], space.ends().largest(), |layer| space.layer(layer).largest());
         let own = [space.smallest(), shallow];
-        let ladders = [uniform_ladder(&space, 4), uniform_ladder(&space, 4)];
+        let ladders = [uniform_ladder(&space, None), uniform_ladder(&space, None)];
         let networks = first_networks(&space, &own, ladders, 4);
         assert_eq!(networks[..2], [space.largest(), space.smallest()]);
         assert!(own.iter().all(|genome| networks.contains(genome)));
