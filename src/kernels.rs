@@ -62,15 +62,19 @@ impl Kernels {
         self.0.is_some()
     }
 
-    /// The card, where a kernel can take these tensors: bfloat16 on it, side by side, and no gradient wanted.
+    /// The card, where a kernel can take these tensors: bfloat16 on it, not empty, side by side from a multiple of 16 bytes on,
+    /// and no gradient wanted.
     fn card_for(&self, tensors: &[&Tensor]) -> Option<&Card> {
+        let card = self.0.as_deref()?;
         let fits = |tensor: &&Tensor| {
             tensor.kind() == Kind::BFloat16
-                && tensor.device().is_cuda()
+                && tensor.device() == Device::Cuda(card.ordinal)
+                && tensor.numel() > 0
                 && tensor.is_contiguous()
+                && (tensor.data_ptr() as usize).is_multiple_of(16)
                 && !tensor.requires_grad()
         };
-        self.0.as_deref().filter(|_| tensors.iter().all(fits))
+        tensors.iter().all(fits).then_some(card)
     }
 }
 

@@ -6,7 +6,15 @@ use clap::Parser;
 
 mod cli;
 
+/// What libtorch asks for.
+const NO_CUDNN_ATTENTION: &str = "TORCH_CUDNN_SDPA_DEPRIORITIZED";
+
 fn main() -> ExitCode {
+    // On new cards libtorch prefers cuDNN's attention, which plans anew for every shape: ours are as many as there are blocks.
+    if std::env::var_os(NO_CUDNN_ATTENTION).is_none() {
+        // SAFETY: nothing else runs yet.
+        unsafe { std::env::set_var(NO_CUDNN_ATTENTION, "1") };
+    }
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

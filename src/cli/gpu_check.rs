@@ -1,5 +1,6 @@
 //! `criadero gpu-check`: proves kernels, scores, speed and memory plans on a card, with seeded weights and packed chunks alone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -171,21 +172,27 @@ impl GpuCheck {
         let set: EvalSet =
             serde_json::from_slice(&text).with_context(|| format!("{}: no packed chunks", file.display()))?;
         let (kernels, note) = Kernels::on(device, kind);
-        let mut report = Report { machine: Vec::new(), rows: Vec::new() };
-        let small = Subject::new(scale.small, &set, &scale, device, kind, &kernels)?;
-        report.machine = machine(&small.model, note.as_deref());
+        let mut report = Report { machine: machine(device, &kernels, note.as_deref()), rows: Vec::new() };
         let start = Instant::now();
-
-        kernels_against_plain(&mut report, &small, &kernels);
-        scores_against_the_cpu(&mut report, &small)?;
-        table(&mut report, &small, &scale)?;
-        drop(small);
-        large(&mut report, &set, &scale, device, kind, &kernels)?;
+        if scale.goals {
+            report.add("kernels on", f64::from(u8::from(kernels.are_there())), "", Some(Goal::AtLeast(1.0)));
+        }
+        // The large model comes first: what libtorch takes for it is then all that it has taken.
+        let sized = Subject::new(scale.large, &set, &scale, device, kind, &kernels);
+        self.step(&mut report, "large model", sized, |report, subject| {
+            memory(report, subject)?;
+            kernels_against_plain(report, subject, &kernels)?;
+            speed(report, subject, &scale)?;
+            spaces(report, subject, &scale)?;
+            table(report, subject, &scale)
+        })?;
+        let sized = Subject::new(scale.small, &set, &scale, device, kind, &kernels);
+        self.step(&mut report, "small model", sized, |report, subject| {
+            kernels_against_plain(report, subject, &kernels)?;
+            scores_against_the_cpu(report, subject)
+        })?;
         report.add("all of it", start.elapsed().as_secs_f64(), "s", scale.speed(Goal::AtMost(480.0)));
-
-        std::fs::create_dir_all(&self.out).map_err(criadero::Error::io(&self.out))?;
-        atomic_file::write(&self.out.join("gpu-check.json"), serde_json::to_vec_pretty(&report)?)?;
-        atomic_file::write(&self.out.join("gpu-check.txt"), report.text())?;
+        self.write(&report)?;
         println!("{}", report.text());
         println!("written: {}", self.out.join("gpu-check.json").display());
         let missed = report.rows.iter().filter(|row| row.met == Some(false)).count();
@@ -193,6 +200,35 @@ impl GpuCheck {
             0 => Ok(()),
             _ => bail!("{missed} of {} goals were missed", report.rows.iter().filter(|row| row.met.is_some()).count()),
         }
+    }
+
+    /// Runs some checks and writes what is known so far; one that fails is a goal missed, and the others go on.
+    fn step(
+        &self,
+        report: &mut Report,
+        name: &str,
+        subject: anyhow::Result<Subject>,
+        check: impl Fn(&mut Report, &Subject) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let outcome = match subject {
+            Ok(subject) => catch_unwind(AssertUnwindSafe(|| check(report, &subject))),
+            Err(error) => Ok(Err(error)),
+        };
+        let reason = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(panic) => Some(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into())),
+        };
+        if let Some(reason) = reason {
+            report.add(format!("{name} failed: {reason}"), 0.0, "", Some(Goal::AtLeast(1.0)));
+        }
+        self.write(report)
+    }
+
+    fn write(&self, report: &Report) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.out).map_err(criadero::Error::io(&self.out))?;
+        atomic_file::write(&self.out.join("gpu-check.json"), serde_json::to_vec_pretty(report)?)?;
+        Ok(atomic_file::write(&self.out.join("gpu-check.txt"), report.text())?)
     }
 
     fn pack(&self, file: &Path) -> anyhow::Result<()> {
@@ -222,6 +258,8 @@ struct Subject {
     config: LlamaConfig,
     model: Llama,
     set: EvalSet,
+    /// Bytes that were free on the card before.
+    free_before: Option<u64>,
 }
 
 impl Subject {
@@ -235,19 +273,20 @@ impl Subject {
     ) -> anyhow::Result<Subject> {
         let space = SearchSpace::shipped(name).with_context(|| format!("no space `{name}`"))?;
         let config = synthetic::config(*space.shape(), Dtype::BF16);
+        let free_before = free(device);
         let mut model = Llama::synthesize(config.clone(), 1, device, kind)?;
         model.set_kernels(kernels.clone());
         let mut set = set.clone().folded(space.shape().vocab);
         set.chunks.truncate(scale.chunks);
         set.items.truncate(set.chunks.last().map_or(0, |chunk| chunk.items.end));
         set.packed_tokens = set.chunks.iter().map(|chunk| chunk.tree.len()).sum();
-        Ok(Subject { name, space, config, model, set })
+        Ok(Subject { name, space, config, model, set, free_before })
     }
 }
 
-fn machine(model: &Llama, note: Option<&str>) -> Vec<(String, String)> {
-    let mut facts = vec![("hardware".to_string(), hardware_of(model))];
-    if let Device::Cuda(card) = model.device()
+fn machine(device: Device, kernels: &Kernels, note: Option<&str>) -> Vec<(String, String)> {
+    let mut facts = vec![("hardware".to_string(), hardware_of(device))];
+    if let Device::Cuda(card) = device
         && let Some(memory) = card_memory(card)
     {
         let gigabytes = |bytes: u64| bytes as f64 / 1e9;
@@ -256,9 +295,8 @@ fn machine(model: &Llama, note: Option<&str>) -> Vec<(String, String)> {
     }
     facts.extend(versions());
     facts.push(("NVRTC".into(), compiler::version().unwrap_or_else(|error| error)));
-    let kernels =
-        if model.kernels().are_there() { "on" } else { note.unwrap_or("none: plain operations on both sides") };
-    facts.push(("kernels".into(), kernels.into()));
+    let there = if kernels.are_there() { "on" } else { note.unwrap_or("none: plain operations on both sides") };
+    facts.push(("kernels".into(), there.into()));
     facts
 }
 
@@ -268,9 +306,9 @@ fn sizes(shape: &ModelShape, rows: usize) -> Sizes {
     Sizes { d, k, g, e, f: of(shape.mlp), v: of(shape.vocab), r: of(rows) }
 }
 
-fn kernels_against_plain(report: &mut Report, subject: &Subject, kernels: &Kernels) {
+fn kernels_against_plain(report: &mut Report, subject: &Subject, kernels: &Kernels) -> anyhow::Result<()> {
     let Subject { name, model, set, .. } = subject;
-    let batch = model.batch(&set.chunks[0].tree).expect("a chunk fits the positions");
+    let batch = model.batch(&set.chunks[0].tree)?;
     let rows = set.chunks[0].targets.rows.len().min(256);
     let sizes = sizes(&model.config().shape, rows);
     for one in compare(kernels, sizes, batch.sight(), model.device(), model.kind()) {
@@ -280,6 +318,7 @@ fn kernels_against_plain(report: &mut Report, subject: &Subject, kernels: &Kerne
         report.add(format!("{operation}, {name}: plain"), one.plain_ms, "ms", None);
         report.add(format!("{operation}, {name}: gain"), one.plain_ms / one.kernel_ms, "times", None);
     }
+    Ok(())
 }
 
 /// Log-likelihoods by request, and the seconds that all chunks took behind a warm-up.
@@ -288,7 +327,8 @@ fn score(model: &Llama, set: &EvalSet, genomes: &[Genome]) -> anyhow::Result<(f6
     let models = std::slice::from_ref(model);
     let mut evaluator = LocalEvaluator::start(models, vec![set.clone()], workers, 0, Arc::default());
     let work = |chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: genomes.to_vec() };
-    evaluator.evaluate(vec![work(0)], &mut |_| Ok(()))?;
+    // Every shape once, on nobody's clock.
+    evaluator.evaluate((0..set.chunks.len()).map(work).collect(), &mut |_| Ok(()))?;
     let start = Instant::now();
     let mut found = Vec::new();
     evaluator.evaluate((0..set.chunks.len()).map(work).collect(), &mut |partial| {
@@ -308,7 +348,7 @@ fn score(model: &Llama, set: &EvalSet, genomes: &[Genome]) -> anyhow::Result<(f6
 }
 
 fn scores_against_the_cpu(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
-    let Subject { name, space, config, model, set } = subject;
+    let Subject { name, space, config, model, set, .. } = subject;
     let mut set = set.clone();
     set.chunks.truncate(1);
     let genomes = [space.largest(), space.sample(&mut ChaCha8Rng::seed_from_u64(1))];
@@ -340,30 +380,41 @@ fn table(report: &mut Report, subject: &Subject, scale: &Scale) -> anyhow::Resul
     Ok(())
 }
 
-fn large(
-    report: &mut Report,
-    set: &EvalSet,
-    scale: &Scale,
-    device: Device,
-    kind: Kind,
-    kernels: &Kernels,
-) -> anyhow::Result<()> {
-    let free = |device| match device {
+/// What scoring networks takes of the card, against what `plan` says.
+fn memory(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
+    let Subject { name, space, config, model, set, free_before } = subject;
+    score(model, set, &population(space))?;
+    if let (Some(before), Some(after)) = (free_before, free(model.device())) {
+        let chunk_tokens = set.chunks.iter().map(|chunk| chunk.tree.len()).max().unwrap_or(0);
+        let scoring = Scoring { chunk_tokens, workers: 1, networks: POPULATION, cache: 0, quantized: 0, word: 2 };
+        let planned = footprint(config, scoring).peak() as f64;
+        let taken = before.saturating_sub(after) as f64;
+        report.add(format!("memory taken by libtorch, {name}"), taken / 1e9, "GB", None);
+        report.add(format!("memory planned, {name}"), planned / 1e9, "GB", None);
+        report.add(format!("memory taken of planned, {name}"), taken / planned, "", None);
+    }
+    Ok(())
+}
+
+fn free(device: Device) -> Option<u64> {
+    match device {
         Device::Cuda(card) => card_memory(card).map(|memory| memory.free),
         _ => None,
-    };
-    let before = free(device);
-    let start = Instant::now();
-    let subject = Subject::new(scale.large, set, scale, device, kind, kernels)?;
-    let Subject { name, config, model, set, .. } = &subject;
-    report.add(format!("weights seeded on the device, {name}"), start.elapsed().as_secs_f64(), "s", None);
-    kernels_against_plain(report, &subject, kernels);
+    }
+}
 
+fn population(space: &SearchSpace) -> Vec<Genome> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    (0..POPULATION).map(|_| space.sample(&mut rng)).collect()
+}
+
+/// The evaluator against the device's rate at large products, with kernels and without.
+fn speed(report: &mut Report, subject: &Subject, scale: &Scale) -> anyhow::Result<()> {
+    let Subject { name, config, model, set, .. } = subject;
     let side = scale.product;
-    let square = || Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind);
+    let square = || Tensor::randn([side, side], (Kind::Float, model.device())).to_kind(model.kind());
     let (a, b) = (square(), square());
-    let product_ms = milliseconds(device, &|| drop(a.matmul(&b)));
-    drop((a, b));
+    let product_ms = milliseconds(model.device(), &|| drop(a.matmul(&b)));
     let rate = 2.0 * (side as f64).powi(3) / (product_ms / 1e3);
     report.add(format!("product of {side} x {side}"), rate / 1e12, "TFLOP/s", None);
 
@@ -371,17 +422,12 @@ fn large(
     let mut plain = model.share();
     plain.set_kernels(Kernels::none());
     let (plain_seconds, without) = score(&plain, set, &parent)?;
-    drop(plain);
     let (seconds, with) = score(model, set, &parent)?;
     let rows: usize = set.chunks.iter().map(|chunk| chunk.targets.rows.len()).sum();
     let work = operations(&config.shape, set.packed_tokens, rows);
     let tokens = set.packed_tokens as f64;
-    report.add(
-        format!("evaluator, {name}: {} items, {tokens} packed tokens", set.items.len()),
-        tokens / seconds,
-        "tokens/s",
-        None,
-    );
+    let evaluator = format!("evaluator, {name}: {} items, {tokens} packed tokens", set.items.len());
+    report.add(evaluator, tokens / seconds, "tokens/s", None);
     let fraction = work / seconds / rate;
     report.add(format!("evaluator, {name}: of the product's rate"), fraction, "", scale.speed(Goal::AtLeast(0.6)));
     let gain = plain_seconds / seconds;
@@ -389,25 +435,16 @@ fn large(
     report.add(format!("one candidate at full fidelity, {name}"), seconds, "s", scale.speed(Goal::AtMost(2.0)));
     let apart = with.iter().zip(&without).map(|(a, b)| (a - b).abs()).sum::<f64>() / with.len() as f64;
     report.add(format!("log-likelihood with kernels and without, {name}: mean"), apart, "nats", None);
+    Ok(())
+}
 
-    for space in scale.spaces {
-        let space =
-            SearchSpace::shipped(space).with_context(|| format!("no space `{space}`")).map(|found| (*space, found))?;
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let genomes: Vec<Genome> = (0..POPULATION).map(|_| space.1.sample(&mut rng)).collect();
-        let (seconds, _) = score(model, set, &genomes)?;
-        let name = format!("{POPULATION} networks of {} together", space.0);
-        report.add(name, seconds / POPULATION as f64, "s each", None);
-    }
-    if let (Some(before), Some(after)) = (before, free(device)) {
-        let chunk_tokens = set.chunks.iter().map(|chunk| chunk.tree.len()).max().unwrap_or(0);
-        let scoring = Scoring { chunk_tokens, workers: 1, networks: POPULATION, cache: 0, quantized: 0, word: 2 };
-        let planned = footprint(config, scoring).peak() as f64;
-        // What libtorch took and keeps, the matrices of the product too.
-        let taken = before.saturating_sub(after) as f64;
-        report.add(format!("memory taken, {name}"), taken / 1e9, "GB", None);
-        report.add(format!("memory planned, {name}"), planned / 1e9, "GB", None);
-        report.add(format!("memory taken of planned, {name}"), taken / planned, "", None);
+/// Populations of the shipped spaces.
+fn spaces(report: &mut Report, subject: &Subject, scale: &Scale) -> anyhow::Result<()> {
+    for name in scale.spaces {
+        let space = SearchSpace::shipped(name).with_context(|| format!("no space `{name}`"))?;
+        let (seconds, _) = score(&subject.model, &subject.set, &population(&space))?;
+        let networks = format!("{POPULATION} networks of {name} together");
+        report.add(networks, seconds / POPULATION as f64, "s each", None);
     }
     Ok(())
 }

@@ -68,9 +68,9 @@ impl Measure {
     }
 }
 
-/// What does a model's work: the card by its name, or the processor.
-pub fn hardware_of(model: &Llama) -> String {
-    match model.device() {
+/// What does a device's work: the card by its name, or the processor.
+pub fn hardware_of(device: Device) -> String {
+    match device {
         Device::Cuda(card) => card_name(card).unwrap_or_else(|| format!("card {card}")),
         _ => processor(),
     }
@@ -80,7 +80,7 @@ pub fn hardware_of(model: &Llama) -> String {
 pub fn table_key(model_digest: String, model: &Llama, space: &SearchSpace, threads: usize) -> TableKey {
     TableKey {
         device: device_of(model),
-        hardware: hardware_of(model),
+        hardware: hardware_of(model.device()),
         threads,
         model_digest,
         space_digest: space_digest(space),

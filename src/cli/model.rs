@@ -204,14 +204,15 @@ fn too_large(config: &LlamaConfig, memory: CardMemory) -> Option<String> {
     let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let parts: Vec<String> =
         needed.parts.iter().map(|part| format!("{} {}", gigabytes(part.bytes), part.name)).collect();
-    (needed.peak() > memory.free).then(|| {
+    // Not what is free: libtorch keeps what it once took.
+    (needed.peak() > memory.total).then(|| {
         format!(
-            "one token takes {} ({}), {} of {} are free; take a card with more memory, `--device cpu`, or a smaller \
+            "one token takes {} ({}), the card has {}, {} of them free; take a card with more memory, `--device cpu`, or a smaller \
              checkpoint, such as a network of it that `criadero export` wrote; `criadero plan` says what each kind of work needs",
             gigabytes(needed.peak()),
             parts.join(", "),
-            gigabytes(memory.free),
             gigabytes(memory.total),
+            gigabytes(memory.free),
         )
     })
 }
@@ -258,7 +259,10 @@ mod tests {
     fn a_checkpoint_larger_than_the_card_is_refused_with_numbers() {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
         let problem = too_large(&config, CardMemory { free: 11_500_000_000, total: 12_000_000_000 }).unwrap();
-        assert!(problem.contains("13.5 GB weights") && problem.contains("11.5 GB of 12.0 GB are free"), "{problem}");
+        assert!(
+            problem.contains("13.5 GB weights") && problem.contains("the card has 12.0 GB, 11.5 GB of them free"),
+            "{problem}"
+        );
         assert!(problem.contains("--device cpu"), "{problem}");
         assert_eq!(too_large(&config, CardMemory { free: 20_000_000_000, total: 24_000_000_000 }), None);
     }

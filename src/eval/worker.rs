@@ -22,6 +22,9 @@ const ROW_TILE: i64 = 256;
 const OUT_OF_MEMORY: [&str; 4] =
     ["out of memory", "cublas_status_alloc_failed", "can't allocate memory", "not enough memory"];
 
+/// What they say when a card does not answer any more, and our own launches of kernels.
+const LOST: [&str; 3] = ["cuda error", "cuda_error", "cublas_status"];
+
 /// Hidden states that a device keeps.
 pub(super) type States = Mutex<PrefixCache<Place, Stream>>;
 
@@ -79,9 +82,7 @@ impl Failure {
             () if OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) => {
                 Failure::Device(Fault::OutOfMemory, message)
             }
-            () if lower.contains("cuda error") || lower.contains("cublas_status") => {
-                Failure::Device(Fault::Lost, message)
-            }
+            () if LOST.iter().any(|words| lower.contains(words)) => Failure::Device(Fault::Lost, message),
             () => Failure::Other(Error::Worker { what: what(), reason: message }),
         }
     }
@@ -194,5 +195,32 @@ impl Worker {
                 Err(Failure::of(text.unwrap_or_else(|| "panic without a message".to_string()), what))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_says_what_became_of_the_device() {
+        let kind = |text: &str| match Failure::of(text.into(), || "chunk 1".into()) {
+            Failure::Device(fault, _) => Some(fault),
+            Failure::Other(_) => None,
+        };
+        for text in [
+            "CUDA error: an illegal memory access was encountered",
+            "CUDA error: kernel rotary cannot start on [7, 1] x 256 threads: \
+             DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")",
+            "CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx",
+        ] {
+            assert_eq!(kind(text), Some(Fault::Lost), "{text}");
+        }
+        for text in
+            ["CUDA out of memory. Tried to allocate 2 GiB", "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"]
+        {
+            assert_eq!(kind(text), Some(Fault::OutOfMemory), "{text}");
+        }
+        assert_eq!(kind("index out of range"), None);
     }
 }

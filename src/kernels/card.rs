@@ -1,9 +1,9 @@
 //! A card with its kernels, launched on libtorch's tensors: in the primary context and the legacy default stream, which are
 //! libtorch's own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
@@ -16,6 +16,8 @@ use crate::cache_dir::cache_dir;
 
 /// The kernels of one card.
 pub(super) struct Card {
+    /// Its number.
+    pub ordinal: usize,
     stream: Arc<CudaStream>,
     functions: HashMap<&'static str, CudaFunction>,
 }
@@ -35,15 +37,15 @@ impl Card {
         let context = context(ordinal)?;
         let driver = |error: cudarc::driver::DriverError| format!("the CUDA driver says {error}");
         let (major, minor) = context.compute_capability().map_err(driver)?;
-        let architecture = format!("compute_{major}{minor}");
+        let architecture = format!("sm_{major}{minor}");
         let mut functions = HashMap::new();
         for source in SOURCES {
-            let module = context.load_module(Ptx::from_binary(ptx(&source, &architecture)?)).map_err(driver)?;
+            let module = context.load_module(Ptx::from_binary(code(&source, &architecture)?)).map_err(driver)?;
             for entry in source.entries {
                 functions.insert(*entry, module.load_function(entry).map_err(driver)?);
             }
         }
-        Ok(Card { stream: context.default_stream(), functions })
+        Ok(Card { ordinal, stream: context.default_stream(), functions })
     }
 
     /// Runs a kernel behind what libtorch has queued. The tensors are the caller's to keep until libtorch reuses their memory,
@@ -64,7 +66,7 @@ impl Card {
         // SAFETY: each operation hands the kernel the tensors of the shapes and kinds that its source asks for.
         if let Err(error) = unsafe { builder.launch(size) } {
             // As libtorch's own operations do on a card that is lost; workers catch it.
-            panic!("kernel {kernel} cannot start on {grid:?} x {threads} threads: {error}");
+            panic!("CUDA error: kernel {kernel} cannot start on {grid:?} x {threads} threads: {error}");
         }
     }
 }
@@ -100,21 +102,31 @@ pub(super) fn memory(ordinal: usize) -> Option<CardMemory> {
     Some(CardMemory { free: free as u64, total: total as u64 })
 }
 
+/// Contexts that were asked for: kept, because the last one to let go of a primary context destroys it under libtorch.
+static CONTEXTS: Mutex<BTreeMap<usize, Arc<CudaContext>>> = Mutex::new(BTreeMap::new());
+
 /// The card's primary context. cudarc panics where there is no driver, so libtorch is asked first.
 fn context(ordinal: usize) -> Result<Arc<CudaContext>, String> {
     if tch::Cuda::device_count() <= ordinal as i64 {
         return Err(format!("there is no card {ordinal}"));
     }
-    CudaContext::new(ordinal).map_err(|error| format!("the CUDA driver says {error}"))
+    // A panic elsewhere leaves at worst a context less.
+    let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(context) = contexts.get(&ordinal) {
+        return Ok(context.clone());
+    }
+    let context = CudaContext::new(ordinal).map_err(|error| format!("the CUDA driver says {error}"))?;
+    contexts.insert(ordinal, context.clone());
+    Ok(context)
 }
 
-/// A source's PTX, from the cache where it was compiled before.
-fn ptx(source: &Source, architecture: &str) -> Result<Vec<u8>, String> {
+/// A source's machine code, from the cache where it was compiled before.
+fn code(source: &Source, architecture: &str) -> Result<Vec<u8>, String> {
     let file = cache_file(source, architecture, &version()?);
     if let Ok(found) = std::fs::read(&file) {
         return Ok(found);
     }
-    let compiled = source.compile(architecture)?.ptx;
+    let compiled = source.compile(architecture)?.code;
     // A cache that cannot be written costs a second, no more.
     if let Some(folder) = file.parent() {
         let _ = std::fs::create_dir_all(folder);
@@ -123,10 +135,10 @@ fn ptx(source: &Source, architecture: &str) -> Result<Vec<u8>, String> {
     Ok(compiled)
 }
 
-/// Where the PTX of exactly this source, architecture and compiler is kept.
+/// Where the code of exactly this source, architecture and compiler is kept.
 fn cache_file(source: &Source, architecture: &str, compiler: &str) -> PathBuf {
     let digest = blake3::hash(format!("{compiler}\n{architecture}\n{}", source.whole()).as_bytes()).to_hex();
-    cache_dir().join("kernels").join(format!("{}-{architecture}-{}.ptx", source.name, &digest[..16]))
+    cache_dir().join("kernels").join(format!("{}-{architecture}-{}.cubin", source.name, &digest[..16]))
 }
 
 #[cfg(test)]
@@ -135,10 +147,10 @@ mod tests {
 
     #[test]
     fn what_is_compiled_decides_where_it_is_kept() {
-        let files = [("compute_80", "13.0"), ("compute_90", "13.0"), ("compute_90", "13.1")]
+        let files = [("sm_80", "13.0"), ("sm_90", "13.0"), ("sm_90", "13.1")]
             .map(|(architecture, compiler)| cache_file(&SOURCES[0], architecture, compiler));
         assert!(files[0] != files[1] && files[1] != files[2]);
-        assert_ne!(cache_file(&SOURCES[1], "compute_80", "13.0"), files[0]);
+        assert_ne!(cache_file(&SOURCES[1], "sm_80", "13.0"), files[0]);
     }
 
     #[test]

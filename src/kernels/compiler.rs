@@ -39,9 +39,9 @@ pub const SOURCES: [Source; 6] = [
 /// A compiled source.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// PTX, ending in a zero byte.
-    pub ptx: Vec<u8>,
-    /// What the compiler says: registers and spills of each kernel, where machine code was made.
+    /// Machine code (a cubin): unlike PTX it runs whatever the driver's own compiler knows.
+    pub code: Vec<u8>,
+    /// What the compiler says: registers and spills of each kernel.
     pub log: String,
 }
 
@@ -51,8 +51,7 @@ impl Source {
         format!("{COMMON}\n#line 1 \"{}.cu\"\n{}", self.name, self.text)
     }
 
-    /// Compiles for an architecture: `compute_90` gives PTX that the driver translates, `sm_90` proves that machine code can be
-    /// made of it too. No card is needed.
+    /// Compiles to machine code of an architecture such as `sm_90`. No card is needed.
     ///
     /// # Errors
     /// Where NVRTC is not, or what it objects to.
@@ -70,15 +69,29 @@ impl Source {
             let log =
                 if log.is_empty() { String::new() } else { CStr::from_ptr(log.as_ptr()).to_string_lossy().into() };
             match done {
-                Ok(()) => result::get_ptx(program).map(|ptx| (ptx, log)).map_err(|error| format!("NVRTC: {error:?}")),
+                Ok(()) => machine_code(program).map(|code| (code, log)).map_err(|error| format!("NVRTC: {error:?}")),
                 Err(_) => Err(format!("{}.cu does not compile for {architecture}: {}", self.name, log.trim())),
             }
         };
         // SAFETY: as above; nothing uses it any more.
         let _ = unsafe { result::destroy_program(program) };
-        let (ptx, log) = compiled?;
-        Ok(Compiled { ptx: ptx.into_iter().map(|byte| byte as u8).collect(), log })
+        let (code, log) = compiled?;
+        Ok(Compiled { code, log })
     }
+}
+
+/// A compiled program's machine code.
+///
+/// # Safety
+/// The program must have been compiled.
+unsafe fn machine_code(program: sys::nvrtcProgram) -> Result<Vec<u8>, result::NvrtcError> {
+    let mut size = 0;
+    // SAFETY: a number to write to.
+    unsafe { sys::nvrtcGetCUBINSize(program, &mut size) }.result()?;
+    let mut code = vec![0_u8; size];
+    // SAFETY: as many bytes as it asked for.
+    unsafe { sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()) }.result()?;
+    Ok(code)
 }
 
 /// NVRTC's version, such as 13.0.

@@ -1,10 +1,11 @@
 //! Weights that stay in Q8_0 on a card, made into bfloat16 for each product: libtorch's own int8 products take one scale a row,
 //! not one for 32 weights.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Kernels;
 use super::card::Argument::{Int, Long, Tensor as Values};
+use super::card::Card;
 
 /// Largest difference of the kernel from [`Int8Matrix::reference`]: none; both round one float32 product to bfloat16.
 pub const BOUND: f64 = 0.0;
@@ -41,7 +42,8 @@ impl Kernels {
     /// The values of the first `rows` by `columns`, whole blocks, in `kind`.
     pub fn dequantized(&self, matrix: &Int8Matrix, rows: i64, columns: i64, kind: Kind) -> Tensor {
         let Int8Matrix { quants, scales } = matrix;
-        let Some(card) = self.0.as_deref().filter(|_| kind == Kind::BFloat16 && quants.device().is_cuda()) else {
+        let here = |card: &&Card| quants.device() == Device::Cuda(card.ordinal);
+        let Some(card) = self.0.as_deref().filter(|card| kind == Kind::BFloat16 && rows > 0 && here(card)) else {
             return matrix.reference(rows, columns, kind);
         };
         let weights = Tensor::empty([rows, columns], (kind, quants.device()));

@@ -88,5 +88,6 @@ fn attend(block: &Block, heads: &Heads) -> Tensor {
     let expand = |of: Tensor| if g == 1 || !causal { of } else { of.repeat_interleave_self_int(g, 1, None) };
     let (key, value) = (expand(key), expand(value));
     let out = Tensor::scaled_dot_product_attention(&query, &key, &value, mask, 0.0, causal, None, false);
-    out.view([k * g, block.len, e]).permute([1, 0, 2]).reshape([block.len, k * g * e])
+    // Kernels of libtorch's differ in how their results lie.
+    out.reshape([k * g, block.len, e]).permute([1, 0, 2]).reshape([block.len, k * g * e])
 }

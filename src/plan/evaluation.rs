@@ -8,7 +8,7 @@ use crate::checkpoint::LlamaConfig;
 use crate::model::llama::HEAD_ROWS;
 use crate::space::Cost;
 
-/// Tensors of (rows, v) that are alive together: logits and what their logsumexp needs.
+/// Float32 tensors of (rows, v) that are alive together: logits and what their logsumexp needs.
 const HEAD_COPIES: u64 = 2;
 
 /// How networks are scored.
@@ -48,7 +48,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
         ("one half layer", workers * t * attention.max(mlp) * word),
-        ("logits", workers * HEAD_COPIES * HEAD_ROWS as u64 * v * 4),
+        ("logits", workers * HEAD_ROWS as u64 * v * (HEAD_COPIES * 4 + if word < 4 { word } else { 0 })),
         ("states between populations", cache),
     ])
 }
