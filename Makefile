@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search bench-tune gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets demo test parity bench bench-search bench-tune bench-quantize gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -51,6 +51,10 @@ bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed besid
 		--data $(CRIADERO_CACHE)/assets/calibration.txt --length {length} --batch {batch} --warmup 1 --measure-every 1000 \
 		--held-out-sequences 1"; fi
 	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+bench-quantize: libtorch ## fronts by bits on SmolLM2 (an hour), numbers in results/quantize-smollm2; MODEL=TUNED_SUPERNET
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/quantize_smollm2.py --model "$(or $(MODEL),$$(scripts/supernet.sh))" $(FLAGS)
 
 gpu-check-bundle: libtorch assets ## what `make gpu-check` needs on another machine, in target/gpu-check: copy it there, run `python3 check.py`
 	cargo build --locked --release

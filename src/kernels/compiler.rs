@@ -1,4 +1,4 @@
-//! CUDA C++ to PTX, with NVRTC.
+//! CUDA C++ to machine code, with NVRTC.
 
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
