@@ -2,9 +2,9 @@
 
     python3 scripts/bench/quantize_smollm2.py --criadero target/release/criadero --model TUNED_SUPERNET
 
-The five searches have the same widths, items and seeds, and minimise choice_nll and weight_bytes. Uniform fronts store the
-embedding as their layers; the mixture chooses bits for both, and as its space holds those of the other four it gets --mixed-evals
-evaluations, by default half of what they take together. Then the 16-bit fronts are scored again
+The five searches have the same widths, items, seeds and number of evaluations, and minimise choice_nll and weight_bytes.
+Uniform fronts store the embedding as their layers; the mixture chooses bits for both. Its space holds those of the other four, and
+it begins with the front of one of them, --begin, so that behind it stand twice as many evaluations as behind any of them. Then the 16-bit fronts are scored again
 after quantization (`criadero quantize`), and networks of every front are exported: is the file as large as weight_bytes says?
 
 Writes fronts.csv, files.csv, summary.txt and fronts.png to --out, and of each re-scored front quantized.csv and .png. Runs stay
@@ -56,10 +56,10 @@ def space(options, bits):
 
 def searched(options, bits, seed):
     out = options.work / f"{bits}-{seed}"
-    evals = options.mixed_evals if bits == MIXED else options.evals
+    begin = ["--seed-genomes", options.work / f"{options.begin}-{seed}"] if bits == MIXED and options.begin else []
     run(options, "search", space(options, bits), "--model", options.model, "--objective", f"choice_nll:{options.task}",
-        "--objective", "weight_bytes", "--evals", evals, "--population", options.population, "--limit", options.limit,
-        "--held-out", options.held_out, "--seed", seed, "--chunk-tokens", 512, "--workers", 1, "--out", out)
+        "--objective", "weight_bytes", "--evals", options.evals, "--population", options.population, "--limit", options.limit,
+        "--held-out", options.held_out, "--seed", seed, "--chunk-tokens", 512, "--workers", 1, "--out", out, *begin)
     return out, json.loads((out / "front.json").read_text(encoding="utf-8"))
 
 
@@ -147,7 +147,7 @@ def parse():
     parser.add_argument("--spaces", type=pathlib.Path, default=pathlib.Path("search-spaces"))
     parser.add_argument("--task", default="arc_easy")
     parser.add_argument("--evals", type=int, default=128)
-    parser.add_argument("--mixed-evals", type=int, default=256)
+    parser.add_argument("--begin", choices=FORMATS, default="4", help="format of the front that the mixture begins with")
     parser.add_argument("--population", type=int, default=16)
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--held-out", type=int, default=200)
@@ -163,8 +163,8 @@ def main():
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} threads, {run(options, '--version').strip()}",
-             f"{options.evals} evaluations of a uniform space, {options.mixed_evals} of the mixed one; {options.limit} questions to search on, "
-             f"{options.held_out} held out",
+             f"{options.evals} evaluations of each space, {options.limit} questions to search on, {options.held_out} held out; the mixture "
+             f"begins with the front of {NAMES[options.begin]}",
              f"base: {options.base}; it began as the packaged SmolLM2-135M-Instruct, which is Q4_1 itself: 16 bits mean those weights"]
     runs = {(bits, seed): searched(options, bits, seed) for seed in options.seeds for bits in [*FORMATS, MIXED]}
     rows = [row for (bits, seed), (_, front) in runs.items() for row in front_rows(bits, seed, front)]

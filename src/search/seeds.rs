@@ -158,13 +158,12 @@ pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<G
     networks
 }
 
-/// The given part of a first population: the parent (the space's largest network), the smallest, the user's own, then as
-/// many of each ladder as there is room for, spread over its sizes; each network once, `count` of them at most but for the
-/// first three kinds.
+/// The given part of a first population: the parent (the space's largest network), the smallest, and networks of both ladders,
+/// spread over their sizes, `count` of them together; and the user's own. Each network once.
 pub fn first_networks(space: &SearchSpace, own: &[Genome], ladders: [Vec<Genome>; 2], count: usize) -> Vec<Genome> {
     let mut networks = vec![space.largest(), space.smallest()];
     networks.extend_from_slice(own);
-    let room = count.saturating_sub(networks.len());
+    let room = count.saturating_sub(2);
     let filled = ladders.iter().filter(|ladder| !ladder.is_empty()).count().max(1);
     let shares = if filled < 2 { [room; 2] } else { [room.div_ceil(2), room / 2] };
     for (ladder, share) in ladders.iter().zip(shares) {
