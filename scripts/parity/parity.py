@@ -101,6 +101,7 @@ def main():
     parser.add_argument("--criadero", default="target/release/criadero")
     parser.add_argument("--model", required=True)
     parser.add_argument("--genome", action="append", help="may be given more than once")
+    parser.add_argument("--out", type=pathlib.Path, help="file for what is printed")
     parser.add_argument("--work", type=pathlib.Path, help="kept when given; a temporary directory otherwise")
     arguments = parser.parse_args()
     temporary = None
@@ -111,6 +112,9 @@ def main():
     torch.set_num_threads(os.cpu_count() or 1)
 
     failed = [genome for genome in arguments.genome or [GENOME, *QUANTIZED] if not agrees(arguments, genome)]
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text("\n".join(SAID) + "\n", encoding="utf-8")
     sys.exit(1 if failed else 0)
 
 
@@ -129,8 +133,8 @@ def agrees(arguments, genome):
     else:
         rows.append(("gguf", *reordered(llama_cpp(export(arguments, genome, "gguf")))))
 
-    print(f"genome {genome}, {len(tokens)} tokens, tolerance {TOLERANCE}")
-    print(f"{'export':10} {'runtime':48} {'mean NLL':>10} {'largest |d log p|':>18} {'token ids':>10}")
+    say(f"genome {genome}, {len(tokens)} tokens, tolerance {TOLERANCE}")
+    say(f"{'export':10} {'runtime':48} {'mean NLL':>10} {'largest |d log p|':>18} {'token ids':>10}")
     good = True
     for form, name, own_tokens, log_probs in [*rows, *filter(None, [rounded])]:
         largest = max(abs(a - b) for a, b in zip(log_probs, reference, strict=True))
@@ -139,11 +143,19 @@ def agrees(arguments, genome):
         own = rounded is not None and form == "gguf"
         good &= same and (abs(nll - expected) <= ROUNDED_MEAN if own else largest <= TOLERANCE)
         note = " (activations rounded by llama.cpp)" if own else ""
-        print(f"{form:10} {name:48} {nll:10.6f} {largest:18.2e} {'equal' if same else 'DIFFER':>10}{note}")
+        say(f"{form:10} {name:48} {nll:10.6f} {largest:18.2e} {'equal' if same else 'DIFFER':>10}{note}")
     ours, theirs, count = with_criadero(arguments, genome, tokens, reference)
     good &= abs(ours - theirs) <= TOLERANCE
-    print(f"criadero eval, the last {count} tokens together: {ours:.6f}, {ours - theirs:+.2e} to the reference\n", flush=True)
+    say(f"criadero eval, the last {count} tokens together: {ours:.6f}, {ours - theirs:+.2e} to the reference\n")
     return good
+
+
+SAID = []
+
+
+def say(line):
+    print(line, flush=True)
+    SAID.append(line)
 
 
 def reordered(result):

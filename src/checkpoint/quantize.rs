@@ -69,12 +69,18 @@ fn failed(name: &str, error: candle_core::Error) -> Error {
     Error::invalid(name, error, "weights that blocks can hold")
 }
 
+/// The largest number of F16.
+const LARGEST: f32 = 65_504.0;
+
 /// All weights in row order, float32.
 fn finite(name: &str, matrix: &Tensor) -> Result<Vec<f32>> {
     let flat = matrix.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?;
     let weights = Vec::<f32>::try_from(flat)?;
-    match weights.iter().find(|weight| !weight.is_finite()) {
-        Some(weight) => Err(Error::invalid(name, format!("the weight {weight}"), "finite weights to quantize")),
+    match weights.iter().find(|weight| weight.is_nan() || weight.abs() > LARGEST) {
+        Some(weight) => {
+            let expected = format!("finite weights to quantize, at most {LARGEST}: scales of blocks are F16");
+            Err(Error::invalid(name, format!("the weight {weight}"), expected))
+        }
         None => Ok(weights),
     }
 }
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn names_the_tensor_with_a_weight_that_is_no_number() {
-        for bad in [f32::NAN, f32::INFINITY] {
+        for bad in [f32::NAN, f32::INFINITY, -7e4] {
             let all = matrix();
             let _ = all.narrow(0, 5, 1).fill_(f64::from(bad));
             let error = rounded("blk.3.ffn_up.weight", &all, Bits::Q8_0).unwrap_err().to_string();

@@ -55,7 +55,7 @@ impl Export {
             .bits
             .map_or(genome.clone(), |bits| genome.in_bits(bits).with_ends(ends_in(&parent.config().shape, bits)));
         if genome.is_quantized() {
-            note_quantized_twice(&parent);
+            note_quantized_twice(&parent)?;
         }
         let written = export(&parent, &genome, self.format, self.dtype, &self.out)?;
         let params = Cost::of(&parent.config().shape, &genome).params;

@@ -97,6 +97,13 @@ pub fn measure_table(
     options: LatencyOptions,
     key: TableKey,
 ) -> anyhow::Result<ThroughputTable> {
+    if space.quantizes() {
+        let products = match model.kernels().are_there() {
+            true => "bfloat16 products on values that are kept, for Q8_0 made before each product, which is not timed",
+            false => "products on values that are kept in the kind of the weights, as fast as unquantized ones",
+        };
+        eprintln!("note: quantized networks are timed as unquantized ones: {products}");
+    }
     let bar = Bar::new("throughput", 0);
     let table = ThroughputTable::measure(model, space, options, key, &mut |done, total| bar.set(done, total))?;
     bar.finish();

@@ -37,6 +37,11 @@ impl DeviceArgs {
         ["--device".into(), self.device.clone()]
     }
 
+    /// As it was given.
+    pub fn name(&self) -> &str {
+        &self.device
+    }
+
     /// Whether that is a card.
     pub fn is_card(&self) -> bool {
         self.device.starts_with("cuda")
@@ -165,13 +170,21 @@ pub fn ends_in(shape: &ModelShape, bits: Bits) -> Ends {
 }
 
 /// Says that a quantized model is about to be quantized again.
-pub fn note_quantized_twice(parent: &Checkpoint) {
-    if parent.config().dtype == Dtype::Quantized {
+pub fn note_quantized_twice(parent: &Checkpoint) -> criadero::Result<()> {
+    if is_quantized(parent)? {
         eprintln!(
-            "note: {} is quantized itself; what is quantized here are its weights as read, and 16 bits mean those",
+            "note: {} is quantized itself, or was before it was ranked; what is quantized here are its weights as read, and 16 bits \
+             mean those",
             parent.path().display()
         );
     }
+    Ok(())
+}
+
+/// Whether a checkpoint's weights are in blocks, or were before it was ranked.
+pub fn is_quantized(checkpoint: &Checkpoint) -> criadero::Result<bool> {
+    let card = SupernetCard::read(checkpoint.path())?;
+    Ok(checkpoint.config().dtype == Dtype::Quantized || card.is_some_and(|card| card.parent_quantized))
 }
 
 /// Loads a model onto its device.

@@ -120,7 +120,7 @@ impl Plan {
         let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
         let parent = evaluation::weights(config, word);
         let rows = [
-            scoring("eval", 1, 1, 0, 0),
+            scoring("eval", 1, 1, 0, quantized),
             scoring("search", 2, self.workers, self.cache << 20, quantized),
             training("tune, instatune", Trained::Full, false, false, 0),
             training("tune, sandwich", Trained::Full, true, false, 0),

@@ -16,7 +16,7 @@ use criadero::search::settings::RunSettings;
 use criadero::space::{Bits, Constraint, Cost, Gene, Genome, ModelShape, SearchSpace};
 
 use super::eval::{Scored, default_threads, score};
-use super::model::{DataArgs, DeviceArgs, ends_in, load, note_quantized_twice, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, ends_in, is_quantized, load, note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
 use super::progress::Bar;
 use super::search::{MAX_LENGTH, Search};
@@ -127,7 +127,7 @@ impl Quantize {
             (None, true) => self.from.join(format!("quantized-{bits}")),
             (None, false) => bail!("say where the result goes with --out DIR"),
         };
-        note_quantized_twice(&subject.parent);
+        note_quantized_twice(&subject.parent)?;
         let shape = subject.parent.config().shape;
         let ends = ends_in(&shape, self.embedding_bits.unwrap_or(bits));
         let after = |genome: &Genome| genome.in_bits(bits).with_ends(ends);
@@ -157,8 +157,13 @@ impl Quantize {
             let of = |side: usize| mean_of(task.networks.iter().skip(side).step_by(2));
             task.change(&of(0), &of(1))
         });
-        let front =
-            QuantizedFront { model: subject.name, format: bits.ggml().to_string(), points, mean: mean.collect() };
+        let front = QuantizedFront {
+            parent_quantized: is_quantized(&subject.parent)?,
+            model: subject.name,
+            format: bits.ggml().to_string(),
+            points,
+            mean: mean.collect(),
+        };
         front.write(&out)?;
         for place in 0..front.mean.len() {
             let picture = quantized(&front, place)?;
@@ -253,6 +258,14 @@ impl Quantize {
         }
         if settings.evaluator != "local" {
             bail!("{} was scored by the {} evaluator, which has no weights", self.from.display(), settings.evaluator);
+        }
+        let device = self.device.name();
+        if settings.device.starts_with("cpu") != (device == "cpu") {
+            bail!(
+                "{} was scored on {}, --device is {device}: scores before and after must be of one kind",
+                self.from.display(),
+                settings.device
+            );
         }
         let parent = searched(&self.from)?.context("a run has a model")?;
         let front = Front::read_json(&self.from.join("front.json"))?;

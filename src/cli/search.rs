@@ -269,7 +269,7 @@ impl Search {
         let checkpoint = open_checkpoint(&self.model)?;
         let (space, card) = open_space(&self.space, &checkpoint)?;
         if space.quantizes() {
-            note_quantized_twice(&checkpoint);
+            note_quantized_twice(&checkpoint)?;
         }
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;

@@ -57,7 +57,7 @@ pub struct TableKey {
     pub model_digest: String,
     /// BLAKE3 of the widths and depths that were timed: others would be guesses.
     pub space_digest: String,
-    /// Whether steps are replayed as CUDA graphs.
+    /// Whether steps are replayed as CUDA graphs: not yet, so never.
     pub graphs: bool,
     /// Whether our kernels run, or plain operations.
     #[serde(default)]

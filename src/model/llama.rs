@@ -149,17 +149,20 @@ impl Llama {
     /// The same layers between an embedding and an output matrix with the values that these bits store.
     ///
     /// # Errors
-    /// `Invalid` when one of them has a weight that is not finite.
+    /// `Invalid` when one of them has a weight that blocks cannot hold, or rows that are no whole blocks.
     pub fn with_ends(&self, ends: Ends) -> Result<Llama> {
-        let Ends { embedding, head } = ends;
+        if let Some(problem) = self.config.shape.ends_problem(ends) {
+            return Err(Error::invalid("genome", problem, "whole blocks, or 16 bits"));
+        }
         let mut model = self.share();
-        if !embedding.is_full() {
-            model.embedding = self.quantized.of(Matrix::Embedding, &self.embedding, embedding)?;
+        let stored = |bits: Bits| bits.stored(self.config.shape.hidden as u64).filter(|bits| !bits.is_full());
+        if let Some(bits) = stored(ends.embedding) {
+            model.embedding = self.quantized.of(Matrix::Embedding, &self.embedding, bits)?;
         }
         if self.config.shape.tied {
             model.head = model.embedding.shallow_clone();
-        } else if !head.is_full() {
-            model.head = self.quantized.of(Matrix::Head, &self.head, head)?;
+        } else if let Some(bits) = stored(ends.head) {
+            model.head = self.quantized.of(Matrix::Head, &self.head, bits)?;
         }
         Ok(model)
     }

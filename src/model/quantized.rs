@@ -29,7 +29,7 @@ impl fmt::Display for Matrix {
         match self {
             Matrix::Embedding => f.write_str("embed_tokens"),
             Matrix::Head => f.write_str("lm_head"),
-            Matrix::Qkv(layer) => write!(f, "layers.{layer}.qkv_proj"),
+            Matrix::Qkv(layer) => write!(f, "q_proj, k_proj or v_proj of layer {layer}"),
             Matrix::O(layer) => write!(f, "layers.{layer}.o_proj"),
             Matrix::Gate(layer) => write!(f, "layers.{layer}.gate_proj"),
             Matrix::Up(layer) => write!(f, "layers.{layer}.up_proj"),

@@ -41,10 +41,11 @@ pub fn quantized(front: &QuantizedFront, score: usize) -> Result<Picture> {
     Picture::of(&Moves {
         title: format!("{} on {task}: {metric} before and after {}", front.model, front.format),
         facts: format!(
-            "{} held-out items, bars are ± 1 standard error; over the front: score {}, bytes {} of before",
+            "{} held-out items, bars are ± 1 standard error; over the front: score {}, bytes {} of before{}",
             units::thousands(mean.items as f64),
             units::signed_with_error(mean.change, mean.change_stderr),
-            units::percent(front.bytes_share())
+            units::percent(front.bytes_share()),
+            if front.parent_quantized { "; the parent was quantized itself" } else { "" }
         ),
         y_axis: format!("{metric} on {task} (held-out)"),
         format: &front.format,
@@ -113,7 +114,13 @@ mod tests {
             changes: vec![change(id)],
         };
         let points = (0..points).map(point).collect();
-        QuantizedFront { model: "SmolLM2-135M".into(), format: "Q8_0".into(), points, mean: vec![change(3)] }
+        QuantizedFront {
+            parent_quantized: true,
+            model: "SmolLM2-135M".into(),
+            format: "Q8_0".into(),
+            points,
+            mean: vec![change(3)],
+        }
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct QuantizedPoint {
 /// The content of `quantized.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantizedFront {
+    /// Whether the weights before were values of blocks themselves.
+    #[serde(default)]
+    pub parent_quantized: bool,
     /// The model's name.
     pub model: String,
     /// How matrices are stored now: ggml's name, such as `Q8_0`.
@@ -120,8 +123,13 @@ mod tests {
             bytes: 106,
             changes: vec![change.clone()],
         };
-        let front =
-            QuantizedFront { model: "tiny".into(), format: "Q8_0".into(), points: vec![point], mean: vec![change] };
+        let front = QuantizedFront {
+            parent_quantized: false,
+            model: "tiny".into(),
+            format: "Q8_0".into(),
+            points: vec![point],
+            mean: vec![change],
+        };
         let dir = tempfile::tempdir().unwrap();
         front.write(dir.path()).unwrap();
         assert_eq!(QuantizedFront::read(dir.path()).unwrap(), front);

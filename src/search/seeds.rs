@@ -1,5 +1,7 @@
 //! Networks worth trying first: the extremes, uniform ladders, and the ranking's greedy ladder.
 
+use std::collections::BTreeSet;
+
 use crate::space::{Bits, Ends, Gene, Genome, LayerChoices, SearchSpace};
 
 /// The importance that a layer's widths keep, in any additive unit.
@@ -158,10 +160,29 @@ pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<G
     networks
 }
 
+/// The largest widths, everything in one format, for each that layers offer.
+fn in_every_format(space: &SearchSpace) -> Vec<Genome> {
+    let formats: BTreeSet<Bits> = space.layers().iter().flat_map(|layer| layer.bits.iter().copied()).collect();
+    let of = |bits: &Bits| {
+        let gene = |layer: usize| {
+            let choices = space.layer(layer);
+            choices.nearest(Gene { bits: *bits, ..choices.largest() })
+        };
+        space.express(
+            *space.depths().last().expect("a space has a depth"),
+            space.ends().nearest(Ends::both(*bits)),
+            gene,
+        )
+    };
+    formats.iter().rev().map(of).collect()
+}
+
 /// The given part of a first population: the parent (the space's largest network), the smallest, and networks of both ladders,
-/// spread over their sizes, `count` of them together; and the user's own. Each network once.
+/// spread over their sizes, `count` of them together; the largest widths in every other format; and the user's own. Each network
+/// once.
 pub fn first_networks(space: &SearchSpace, own: &[Genome], ladders: [Vec<Genome>; 2], count: usize) -> Vec<Genome> {
     let mut networks = vec![space.largest(), space.smallest()];
+    networks.extend(in_every_format(space));
     networks.extend_from_slice(own);
     let room = count.saturating_sub(2);
     let filled = ladders.iter().filter(|ladder| !ladder.is_empty()).count().max(1);
@@ -214,6 +235,15 @@ mod tests {
         let narrow = |genome: &Genome| genome.genes()[1].mlp == 64 && !genome.is_quantized();
         assert!(uniform_ladder(&space, None).iter().any(narrow));
         assert!(!uniform_ladder(&space, Some(&kept)).iter().any(narrow));
+    }
+
+    #[test]
+    fn first_networks_hold_the_largest_in_every_format() {
+        let space = SearchSpace::shipped("smollm2-135m-mixed").unwrap();
+        let networks = first_networks(&space, &[], [vec![], uniform_ladder(&space, None)], 4);
+        for text in ["E@8:9x1536@8*30", "E@q4_1:9x1536@q4_1*30", "E@4:9x1536@4*30"] {
+            assert!(networks.contains(&text.parse().unwrap()), "{text} in {networks:?}");
+        }
     }
 
     #[test]

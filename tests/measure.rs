@@ -1,0 +1,69 @@
+//! `criadero measure` and searches on its tables, on the tiny model.
+
+mod command;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use command::{criadero, fail, succeed};
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+
+/// Measures a table of the tiny space.
+fn measure(dir: &Path) -> String {
+    let table = dir.join("table.json").display().to_string();
+    let arguments = ["measure", TINY, "--space", "tiny", "--phase", "prefill:16", "--phase", "decode:16x1"];
+    let mut command = criadero(&arguments);
+    command.args(["--rounds", "2", "--checks", "3", "--random", "2", "--threads", "1", "--out", &table]);
+    assert!(succeed(command).contains("written: "));
+    table
+}
+
+#[test]
+fn a_table_of_another_device_is_refused_until_it_is_measured_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = measure(dir.path());
+    let task = dir.path().join("task.jsonl");
+    let line = |n: usize| format!("{{\"context\": \"{n} and\", \"choices\": [\" one\", \" two\"], \"gold\": 0}}\n");
+    fs::write(&task, (0..24).map(line).collect::<String>()).unwrap();
+    let search = |out: &str, flags: &[&str]| {
+        let objective = format!("choice_nll:{}", task.display());
+        let mut command = criadero(&["search", "tiny", "--model", TINY, "--objective", &objective]);
+        command.args(["--objective", "decode_tps", "--table", &table, "--threads", "1"]).args(flags);
+        command.args(["--evals", "6", "--population", "6", "--held-out", "4", "--out"]).arg(dir.path().join(out));
+        command
+    };
+    succeed(search("same", &[]));
+
+    let mut other: Value = serde_json::from_slice(&fs::read(&table).unwrap()).unwrap();
+    other["key"]["hardware"] = "another card".into();
+    fs::write(&table, other.to_string()).unwrap();
+    let error = fail(search("other", &[]));
+    assert!(error.contains("hardware") && error.contains("another card") && error.contains("--remeasure"), "{error}");
+    succeed(search("again", &["--remeasure"]));
+    let front = fs::read_to_string(dir.path().join("again/front.csv")).unwrap();
+    assert!(front.lines().next().unwrap().contains("decode_tps"), "{front}");
+}
+
+#[test]
+fn a_quantized_parent_is_said_also_behind_a_ranking() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let text = dir.path().join("text.txt");
+    fs::write(&text, "A llama and a fox went up a hill, and the fox came down first. ".repeat(60)).unwrap();
+    let [gguf, supernet, again] = [at("small.gguf"), at("supernet"), at("again.gguf")];
+    succeed(criadero(&["export", TINY, "--genome", "4x128*4", "--bits", "8", "--format", "gguf", "--out", &gguf]));
+    let mut rank = criadero(&["rank", &gguf, "--out", &supernet, "--layer-loss-tokens", "0", "--text"]);
+    rank.arg(&text);
+    succeed(rank);
+    for model in [&gguf, &supernet] {
+        let arguments =
+            ["export", model.as_str(), "--genome", "4x128*4", "--bits", "4", "--format", "gguf", "--out", &again];
+        let output = criadero(&arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("is quantized itself, or was before it was ranked"), "{said}");
+        fs::remove_file(&again).unwrap();
+    }
+}
