@@ -56,6 +56,8 @@ def space(options, bits):
 
 def searched(options, bits, seed):
     out = options.work / f"{bits}-{seed}"
+    if (out / "front.json").is_file():
+        return out, json.loads((out / "front.json").read_text(encoding="utf-8"))
     begin = ["--seed-genomes", options.work / f"{options.begin}-{seed}"] if bits == MIXED and options.begin else []
     run(options, "search", space(options, bits), "--model", options.model, "--objective", f"choice_nll:{options.task}",
         "--objective", "weight_bytes", "--evals", options.evals, "--population", options.population, "--limit", options.limit,

@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -92,8 +95,8 @@ impl From<Phase> for String {
     }
 }
 
-/// Milliseconds of one step of each network: `rounds` timings in alternating order behind a warm-up, what a whole round was
-/// slower than the others taken out, and the median of what is left. Bits do not count: products are the same.
+/// Milliseconds of one step of each network: `rounds` timings, each round in another order, behind a warm-up; what the machine
+/// was slower for a while is taken out, and the median is of what is left. Bits do not count: products are the same.
 ///
 /// # Errors
 /// `Invalid` for genomes that do not fit and sequences beyond the model's positions.
@@ -121,29 +124,46 @@ pub fn time_networks(
     if let Some(first) = networks.first() {
         stopwatch.time(first)?;
     }
-    let mut times = vec![vec![0.0; networks.len()]; rounds];
-    for (round, times) in times.iter_mut().enumerate() {
-        for step in 0..networks.len() {
-            let place = if round % 2 == 0 { step } else { networks.len() - 1 - step };
-            times[place] = stopwatch.time(&networks[place])?;
+    // Another order each round, so that no network is always behind the same one, or always early.
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut order: Vec<usize> = (0..networks.len()).collect();
+    let mut times = Vec::with_capacity(rounds * networks.len());
+    for _ in 0..rounds {
+        order.shuffle(&mut rng);
+        for &place in &order {
+            times.push((place, stopwatch.time(&networks[place])?));
             on_network();
         }
     }
-    Ok(steady(&times))
+    Ok(steady(&times, networks.len()))
 }
 
-/// Medians over rounds (rows) once each round was divided by how much slower it was than the others.
-fn steady(times: &[Vec<f64>]) -> Vec<f64> {
-    let networks = times.first().map_or(0, Vec::len);
-    let medians = |times: &[Vec<f64>]| -> Vec<f64> {
-        (0..networks).map(|place| median(times.iter().map(|round| round[place]).collect())).collect()
+/// Timings before and behind one that say how fast the machine was then.
+const NEIGHBOURS: usize = 8;
+
+/// The median of each of `count` networks over its timings, (network, time) as they were taken, once each was divided by how
+/// much slower than usual those around it were: other work on a machine comes and goes within a round.
+fn steady(times: &[(usize, f64)], count: usize) -> Vec<f64> {
+    let medians = |times: &[(usize, f64)]| -> Vec<f64> {
+        let of = |network| times.iter().filter(|(place, _)| *place == network).map(|(_, time)| *time).collect();
+        (0..count).map(|network| median(of(network))).collect()
     };
-    let typical = medians(times);
-    let level = |round: &Vec<f64>| median(round.iter().zip(&typical).map(|(time, typical)| time / typical).collect());
-    let levelled: Vec<Vec<f64>> =
-        times.iter().map(|round| round.iter().map(|time| time / level(round)).collect()).collect();
-    medians(&levelled)
+    let mut usual = medians(times);
+    for _ in 0..LEVELLINGS {
+        let ratios: Vec<f64> = times.iter().map(|&(network, time)| time / usual[network]).collect();
+        let level = |at: usize| {
+            let around = at.saturating_sub(NEIGHBOURS)..(at + NEIGHBOURS + 1).min(ratios.len());
+            median(ratios[around].to_vec())
+        };
+        let levelled: Vec<(usize, f64)> =
+            times.iter().enumerate().map(|(at, &(network, time))| (network, time / level(at))).collect();
+        usual = medians(&levelled);
+    }
+    usual
 }
+
+/// What is usual is known better once the rest was taken out.
+const LEVELLINGS: usize = 3;
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -216,10 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn takes_out_what_slowed_a_whole_round() {
-        // The second round ran at half speed, and one timing of the first was disturbed.
-        let times = [vec![10.0, 20.0, 30.0, 90.0], vec![20.0, 40.0, 60.0, 80.0], vec![10.0, 20.0, 30.0, 40.0]];
-        assert_eq!(steady(&times), [10.0, 20.0, 30.0, 40.0]);
+    fn takes_out_what_slowed_the_machine_for_a_while() {
+        let own = |network: usize| 10.0 + network as f64;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut order: Vec<usize> = (0..40).collect();
+        let mut times = Vec::new();
+        for _ in 0..7 {
+            order.shuffle(&mut rng);
+            times.extend(order.iter().map(|&network| (network, own(network))));
+        }
+        // A third of all timings, in two stretches that are no rounds, ran at two thirds of the speed; some were disturbed.
+        let slow = |at: usize| (50..110).contains(&at) || (200..233).contains(&at);
+        for (at, (_, time)) in times.iter_mut().enumerate() {
+            *time *= if slow(at) { 1.5 } else { 1.0 } * if at % 23 == 0 { 3.0 } else { 1.0 };
+        }
+        for (network, time) in steady(&times, 40).into_iter().enumerate() {
+            assert!((time / own(network) - 1.0).abs() < 0.01, "{network}: {time}");
+        }
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
     }
 }
