@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::Kernels;
 use super::card::Argument::{Int, Tensor as Values};
 
-/// Largest difference of the kernel from [`reference`], nats: float32 exponentials of 2 units in error, added in another order.
+/// Largest difference of the kernel from [`reference()`], nats: float32 exponentials of 2 units in error, added in another order.
 pub const BOUND: f64 = 1e-4;
 
 /// Threads of a row.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::Kernels;
 use super::card::Argument::{Float, Int, Null, Tensor as Values};
 
-/// Largest difference of the kernel from [`reference`], as a share of the value: a rounding to bfloat16 that falls on the
+/// Largest difference of the kernel from [`reference()`], as a share of the value: a rounding to bfloat16 that falls on the
 /// other side, because squares are added in another order.
 pub const BOUND: f64 = 1.0 / 128.0;
 

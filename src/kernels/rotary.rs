@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::Kernels;
 use super::card::Argument::{Int, Tensor as Values};
 
-/// Largest difference of the kernel from [`reference`], as a share of |x₁| + |x₂|, the pair that is rotated: the reference rounds
+/// Largest difference of the kernel from [`reference()`], as a share of |x₁| + |x₂|, the pair that is rotated: the reference rounds
 /// the first product to bfloat16 and then the sum, the kernel the sum alone.
 pub const BOUND: f64 = 1.0 / 128.0;
 

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::Kernels;
 use super::card::Argument::{Long, Tensor as Values};
 
-/// Largest difference of the kernel from [`reference`], as a share of the value: the reference rounds to bfloat16 before the
+/// Largest difference of the kernel from [`reference()`], as a share of the value: the reference rounds to bfloat16 before the
 /// product and behind it, the kernel once, and its exponential has two more units of float32 in error.
 pub const BOUND: f64 = 1.0 / 64.0;
 

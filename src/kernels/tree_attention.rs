@@ -6,7 +6,7 @@ use super::Kernels;
 use super::card::Argument::{Float, Int, Tensor as Values};
 use super::rotary::Heads;
 
-/// Largest difference of the kernel from [`reference`], as a share of the largest value of the tokens that are seen:
+/// Largest difference of the kernel from [`reference()`], as a share of the largest value of the tokens that are seen:
 /// probabilities and results are rounded to bfloat16.
 pub const BOUND: f64 = 1.0 / 128.0;
 
