@@ -211,6 +211,21 @@ def prepare(cuda, link, cache):
     print(f"libtorch: {libtorch} ({'ready' if made else 'was ready'}, linked as {link.name})")
 
 
+def prepare_nvrtc(libtorch, cache):
+    """The compiler of kernels in the cache, for a libtorch that was brought and has none beside it."""
+    folders = [libtorch / "lib", libtorch.parent / "nvidia" / "cu13" / "lib"]
+    if any((folder / "libnvrtc.so.13").is_file() for folder in folders):
+        return
+    names = ["libnvrtc.so.13", "libnvrtc-builtins.so.13.0"]
+    recipe = {"layout": 1, "wheels": {NVRTC.filename: NVRTC.sha256}}
+    unpack = lambda new: tree.unzip(fetch(NVRTC, cache / "downloads"), new, {f"nvidia/cu13/lib/{name}": name for name in names})
+    try:
+        with tree.locked(cache):
+            tree.build(cache / "nvrtc-13.0.88", recipe, unpack)
+    except (SetupError, OSError) as error:
+        print(f"note: no NVRTC, so CUDA kernels are not compiled here: {error}", file=sys.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cuda", action="store_true", help="all of libtorch with NVIDIA's libraries (5 GB on disk)")
@@ -223,11 +238,13 @@ def main():
         problem = problem_of(libtorch)
         if problem:
             raise SetupError(f"LIBTORCH is {libtorch}, which {problem}; set it to a libtorch {VERSION}, or unset it to have one prepared")
+        prepare_nvrtc(libtorch, cache_dir())
         return print(f"libtorch: {libtorch} (LIBTORCH; keep it set for cargo too)")
     cache = cache_dir()
     ours = link.is_symlink() and cache in Path(os.readlink(link)).parents
     linked_cuda = ours and Path(os.readlink(link)).name == "torch"
     if link.exists() and not ours and not arguments.cuda and problem_of(link) is None:
+        prepare_nvrtc(link.resolve(), cache)
         return print(f"libtorch: {link.resolve()} (where {link.name} leads already)")
     check_platform()
     # A checkout that was given CUDA keeps it: `make test` after `make libtorch CUDA=1` does not undo that.

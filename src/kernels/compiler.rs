@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use cudarc::nvrtc::{result, sys};
 
+use crate::cache_dir::cache_dir;
+
 /// One source file of `kernels/`.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
@@ -140,12 +142,16 @@ fn find_nvrtc() -> Result<(), String> {
         .clone()
 }
 
-/// Folders that may have NVRTC: libtorch's own, and `nvidia/cu13/lib` where pip puts it beside torch.
+/// Where set-up puts NVRTC in the cache when libtorch was brought without it.
+const FETCHED: &str = "nvrtc-13.0.88";
+
+/// Folders that may have NVRTC: libtorch's own, `nvidia/cu13/lib` where pip puts it beside torch, and the cache.
 fn folders() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let libtorch = maps.lines().filter_map(|line| line.split_whitespace().last());
     let libtorch = libtorch.map(Path::new).find(|file| file.file_name().is_some_and(|name| name == "libtorch_cpu.so"));
     let Some(lib) = libtorch.and_then(Path::parent) else { return Vec::new() };
     let packages = lib.parent().and_then(Path::parent).map(|packages| packages.join("nvidia/cu13/lib"));
-    std::iter::once(lib.to_path_buf()).chain(packages).collect()
+    let fetched = cache_dir().join(FETCHED);
+    std::iter::once(lib.to_path_buf()).chain(packages).chain([fetched]).collect()
 }
