@@ -16,7 +16,7 @@ pub mod rotary;
 pub mod swiglu;
 pub mod tree_attention;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
@@ -31,7 +31,7 @@ pub struct Kernels(Option<Arc<Card>>);
 type Loaded = Result<Arc<Card>, String>;
 
 /// What was loaded for each card, so that it is compiled once and a failure is said once.
-static LOADED: Mutex<Option<HashMap<usize, Loaded>>> = Mutex::new(None);
+static LOADED: Mutex<BTreeMap<usize, Loaded>> = Mutex::new(BTreeMap::new());
 
 impl Kernels {
     /// No kernels: the references.
@@ -45,7 +45,6 @@ impl Kernels {
         let (Device::Cuda(ordinal), Kind::BFloat16) = (device, kind) else { return (Kernels::none(), None) };
         // A panic elsewhere leaves at worst a card that is loaded again.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = loaded.get_or_insert_default();
         let known = loaded.contains_key(&ordinal);
         match loaded.entry(ordinal).or_insert_with(|| Card::load(ordinal).map(Arc::new)) {
             Ok(card) => (Kernels(Some(card.clone())), None),

@@ -23,7 +23,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::eval::default_threads;
 use super::measure::{hardware_of, measure_table, table_key};
-use super::model::{DataArgs, DeviceArgs, open_checkpoint, versions};
+use super::model::{DataArgs, DeviceArgs, free_memory, open_checkpoint, versions};
 
 /// Networks that are scored together.
 const POPULATION: usize = 8;
@@ -273,7 +273,7 @@ impl Subject {
     ) -> anyhow::Result<Subject> {
         let space = SearchSpace::shipped(name).with_context(|| format!("no space `{name}`"))?;
         let config = synthetic::config(*space.shape(), Dtype::BF16);
-        let free_before = free(device);
+        let free_before = free_memory(device);
         let mut model = Llama::synthesize(config.clone(), 1, device, kind)?;
         model.set_kernels(kernels.clone());
         let mut set = set.clone().folded(space.shape().vocab);
@@ -386,7 +386,7 @@ fn table(report: &mut Report, subject: &Subject, scale: &Scale) -> anyhow::Resul
 fn memory(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
     let Subject { name, space, config, model, set, free_before } = subject;
     score(model, set, &population(space))?;
-    if let (Some(before), Some(after)) = (free_before, free(model.device())) {
+    if let (Some(before), Some(after)) = (free_before, free_memory(model.device())) {
         let chunk_tokens = set.chunks.iter().map(|chunk| chunk.tree.len()).max().unwrap_or(0);
         let scoring = Scoring { chunk_tokens, workers: 1, networks: POPULATION, cache: 0, quantized: 0, word: 2 };
         let planned = footprint(config, scoring).peak() as f64;
@@ -396,13 +396,6 @@ fn memory(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
         report.add(format!("memory taken of planned, {name}"), taken / planned, "", None);
     }
     Ok(())
-}
-
-fn free(device: Device) -> Option<u64> {
-    match device {
-        Device::Cuda(card) => card_memory(card).map(|memory| memory.free),
-        _ => None,
-    }
 }
 
 fn population(space: &SearchSpace) -> Vec<Genome> {

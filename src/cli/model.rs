@@ -49,10 +49,7 @@ impl DeviceArgs {
 
     /// Bytes that are free on it, where it is a card that is here.
     pub fn free_memory(&self) -> Option<u64> {
-        match self.open() {
-            Ok((Device::Cuda(card), _)) => card_memory(card).map(|memory| memory.free),
-            _ => None,
-        }
+        free_memory(self.open().ok()?.0)
     }
 
     /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
@@ -76,11 +73,7 @@ impl DevicesArgs {
     /// Bytes that are free on the card that has the fewest; `None` without cards.
     pub fn least_free(&self) -> Option<u64> {
         let names = self.names().ok()?;
-        let cards = names.iter().filter_map(|name| match open_device(name) {
-            Ok((Device::Cuda(card), _)) => card_memory(card),
-            _ => None,
-        });
-        cards.map(|memory| memory.free).min()
+        names.iter().filter_map(|name| free_memory(open_device(name).ok()?.0)).min()
     }
 
     fn names(&self) -> anyhow::Result<Vec<String>> {
@@ -104,6 +97,14 @@ impl DevicesArgs {
             bail!("--devices {}: the CPU's scores are not a card's; take one or the other", self.devices);
         }
         devices.into_iter().map(|(device, kind)| load_on(checkpoint, device, kind)).collect()
+    }
+}
+
+/// Bytes that are free on a card; `None` for the CPU.
+pub fn free_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(card) => card_memory(card).map(|memory| memory.free),
+        _ => None,
     }
 }
 

@@ -62,10 +62,15 @@ impl QuantizedMatrices {
 
     /// Makes a matrix, unless it was made.
     pub(super) fn prepare(&self, matrix: Matrix, whole: &Tensor, bits: Bits, kernels: &Kernels) -> Result<()> {
+        self.stored(matrix, whole, bits, kernels).map(drop)
+    }
+
+    /// A handle of a matrix, which is made first where it was not.
+    fn stored(&self, matrix: Matrix, whole: &Tensor, bits: Bits, kernels: &Kernels) -> Result<Stored> {
         // A panic elsewhere leaves at worst a matrix less.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.contains_key(&(matrix, bits)) {
-            return Ok(());
+        if let Some(found) = made.get(&(matrix, bits)) {
+            return Ok(found.share());
         }
         let block = bits.block_len() as i64;
         let whole_blocks = whole.f_narrow(1, 0, whole.size()[1] / block * block)?;
@@ -80,8 +85,9 @@ impl QuantizedMatrices {
                 Stored::Values(values.f_to_device(whole.device())?.f_to_kind(whole.kind())?)
             }
         };
+        let handle = stored.share();
         made.insert((matrix, bits), stored);
-        Ok(())
+        Ok(handle)
     }
 
     /// The first `rows` by `columns` of a matrix with the values that blocks hold.
@@ -93,14 +99,20 @@ impl QuantizedMatrices {
         [rows, columns]: [i64; 2],
         kernels: &Kernels,
     ) -> Result<Tensor> {
-        self.prepare(matrix, whole, bits, kernels)?;
-        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let int8 = match &made[&(matrix, bits)] {
-            Stored::Values(values) => return Ok(values.f_narrow(0, 0, rows)?.f_narrow(1, 0, columns)?),
-            Stored::Int8(int8) => int8.share(),
-        };
-        drop(made);
-        Ok(kernels.dequantized(&int8, rows, columns, whole.kind()))
+        match self.stored(matrix, whole, bits, kernels)? {
+            Stored::Values(values) => Ok(values.f_narrow(0, 0, rows)?.f_narrow(1, 0, columns)?),
+            Stored::Int8(int8) => Ok(kernels.dequantized(&int8, rows, columns, whole.kind())),
+        }
+    }
+}
+
+impl Stored {
+    /// The same tensors.
+    fn share(&self) -> Stored {
+        match self {
+            Stored::Values(values) => Stored::Values(values.shallow_clone()),
+            Stored::Int8(int8) => Stored::Int8(int8.share()),
+        }
     }
 }
 

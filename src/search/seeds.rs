@@ -9,21 +9,23 @@ pub type Kept<'a> = dyn Fn(usize, Gene) -> f64 + 'a;
 
 /// What a network keeps of the largest one's importance. Fewer bits lose the share of it that is
 /// [noise](crate::space::Bits::noise); embedding and output matrix count like a mean layer.
-fn worth(space: &SearchSpace, kept: &Kept, genome: &Genome) -> f64 {
+fn worth<'a>(space: &SearchSpace, kept: &'a Kept) -> impl Fn(&Genome) -> f64 + 'a {
     let layers = |genome: &Genome| -> f64 {
         genome.kept().map(|(layer, gene)| kept(layer, gene) * (1.0 - gene.bits.noise())).sum()
     };
     let whole = space.largest();
     let mean = layers(&whole) / whole.depth() as f64;
-    let Ends { embedding, head } = genome.ends();
-    layers(genome) - mean * (embedding.noise() + head.noise())
+    move |genome| {
+        let Ends { embedding, head } = genome.ends();
+        layers(genome) - mean * (embedding.noise() + head.noise())
+    }
 }
 
 /// From the largest network to the smallest, one narrowing at a time, both left out: always the one that loses the least
 /// worth per parameter saved, or per byte where bits differ.
 pub fn greedy_ladder(space: &SearchSpace, kept: &Kept) -> Vec<Genome> {
     let size = |genome: &Genome| space.size(genome);
-    let worth = |genome: &Genome| worth(space, kept, genome);
+    let worth = worth(space, kept);
     let mut path = vec![space.largest()];
     loop {
         let here = path.last().expect("starts with the largest network");
@@ -49,10 +51,10 @@ pub fn uniform_ladder(space: &SearchSpace, kept: Option<&Kept>) -> Vec<Genome> {
     ladder.retain(|genome| *genome != space.largest() && *genome != space.smallest());
     ladder.sort_by_key(|genome| std::cmp::Reverse((space.size(genome), genome.clone())));
     if let Some(kept) = kept {
-        let mut best = f64::NEG_INFINITY;
+        let (worth, mut best) = (worth(space, kept), f64::NEG_INFINITY);
         ladder.reverse();
         ladder.retain(|genome| {
-            let worth = worth(space, kept, genome);
+            let worth = worth(genome);
             let better = worth > best;
             best = best.max(worth);
             better
@@ -163,17 +165,7 @@ pub fn sensitivities(space: &SearchSpace, own: &[Genome], count: usize) -> Vec<G
 /// The largest widths, everything in one format, for each that layers offer.
 fn in_every_format(space: &SearchSpace) -> Vec<Genome> {
     let formats: BTreeSet<Bits> = space.layers().iter().flat_map(|layer| layer.bits.iter().copied()).collect();
-    let of = |bits: &Bits| {
-        let gene = |layer: usize| {
-            let choices = space.layer(layer);
-            choices.nearest(Gene { bits: *bits, ..choices.largest() })
-        };
-        space.express(
-            *space.depths().last().expect("a space has a depth"),
-            space.ends().nearest(Ends::both(*bits)),
-            gene,
-        )
-    };
+    let of = |&bits: &Bits| space.repair(&space.largest().in_bits(bits).with_ends(Ends::both(bits)));
     formats.iter().rev().map(of).collect()
 }
 
