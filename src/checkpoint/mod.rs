@@ -46,6 +46,7 @@ use raw_tensor::RawTensor;
 
 /// A model's weights and constants on disk, opened and checked: every tensor the configuration asks for is there
 /// with its shape.
+#[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
     config: LlamaConfig,

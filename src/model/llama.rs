@@ -5,12 +5,15 @@
 //! (`h / k`), `e` head_dim, `f` MLP width, `v` vocabulary. Mathematics as in `modeling_llama.py` of
 //! transformers; norms, logits and log-probabilities are float32 whatever the weights are.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::kv_cache::KvCache;
 use super::low_rank::LowRanks;
-use super::quantized::{Matrix, QuantizedMatrices};
+use super::matrix::{Matrix, by_group};
+use super::quantized::{QuantizedMatrices, Source};
 use super::stream::Stream;
 use super::tree::{Angles, RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName, synthetic};
@@ -39,6 +42,8 @@ pub struct Llama {
     rope: RopeTable,
     low_rank: LowRanks,
     quantized: QuantizedMatrices,
+    /// What was loaded, where its values were rounded: blocks are made of the exact ones.
+    exact: Option<Arc<Checkpoint>>,
     row_tile: Option<i64>,
     kernels: Kernels,
 }
@@ -73,7 +78,8 @@ impl Llama {
     /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices; norms are float32.
     pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
         let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
-        Llama::of(checkpoint.config().clone(), device, kind, &read)
+        let exact = (kind != Kind::Float).then(|| Arc::new(checkpoint.clone()));
+        Ok(Llama { exact, ..Llama::of(checkpoint.config().clone(), device, kind, &read)? })
     }
 
     /// The model that `criadero synthesize` writes, made where it runs.
@@ -102,7 +108,7 @@ impl Llama {
                 _ => Some(Attention {
                     norm: norm(LayerTensor::InputNorm)?,
                     qkv: by_group(
-                        [weight(LayerTensor::Q)?, weight(LayerTensor::K)?, weight(LayerTensor::V)?],
+                        &[weight(LayerTensor::Q)?, weight(LayerTensor::K)?, weight(LayerTensor::V)?],
                         i64::from(gene.heads) / config.shape.group() as i64,
                     )?,
                     o: weight(LayerTensor::O)?,
@@ -123,8 +129,22 @@ impl Llama {
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
         let rope = rope_table(&config, device);
         let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
-        let (row_tile, kernels) = (None, Kernels::none());
-        Ok(Llama { config, device, kind, embedding, layers, norm, head, rope, low_rank, quantized, row_tile, kernels })
+        let (exact, row_tile, kernels) = (None, None, Kernels::none());
+        Ok(Llama {
+            config,
+            device,
+            kind,
+            embedding,
+            layers,
+            norm,
+            head,
+            rope,
+            low_rank,
+            quantized,
+            exact,
+            row_tile,
+            kernels,
+        })
     }
 
     /// The same weights for another thread: handles, no copies.
@@ -141,6 +161,7 @@ impl Llama {
             rope: RopeTable { cos: self.rope.cos.shallow_clone(), sin: self.rope.sin.shallow_clone() },
             low_rank: self.low_rank.share(),
             quantized: self.quantized.clone(),
+            exact: self.exact.clone(),
             row_tile: self.row_tile,
             kernels: self.kernels.clone(),
         }
@@ -157,14 +178,31 @@ impl Llama {
         let mut model = self.share();
         let stored = |bits: Bits| bits.stored(self.config.shape.hidden as u64).filter(|bits| !bits.is_full());
         if let Some(bits) = stored(ends.embedding) {
-            model.embedding = self.quantized.of(Matrix::Embedding, &self.embedding, bits)?;
+            model.embedding = self.end(Matrix::Embedding, &self.embedding, bits)?;
         }
         if self.config.shape.tied {
             model.head = model.embedding.shallow_clone();
         } else if let Some(bits) = stored(ends.head) {
-            model.head = self.quantized.of(Matrix::Head, &self.head, bits)?;
+            model.head = self.end(Matrix::Head, &self.head, bits)?;
         }
         Ok(model)
+    }
+
+    /// The embedding or the output matrix in these bits.
+    fn end(&self, matrix: Matrix, whole: &Tensor, bits: Bits) -> Result<Tensor> {
+        self.make(matrix, bits, 1)?;
+        let (rows, columns) = whole.size2()?;
+        Ok(self.quantized.weight(matrix, bits, [rows, columns], self.kind, &self.kernels))
+    }
+
+    /// Makes a quantized matrix, unless it was made: of what was loaded, or of the model's own values where those are exact.
+    fn make(&self, matrix: Matrix, bits: Bits, groups: i64) -> Result<()> {
+        let read = |name| match &self.exact {
+            Some(checkpoint) => checkpoint.tensor(name, Kind::Float),
+            None => self.tensor(name),
+        };
+        let source = Source { read: &read, groups, device: self.device, kind: self.kind, kernels: &self.kernels };
+        self.quantized.prepare(matrix, bits, &source)
     }
 
     /// From now on at most so many rows go through an MLP at a time: slower, in less memory. Sums may be added in another
@@ -335,22 +373,16 @@ impl Llama {
         self.check(genome)?;
         let d = self.hidden_size();
         for (layer, gene) in genome.kept().filter(|(_, gene)| !gene.bits.is_full()) {
-            let Layer { attention, mlp } = &self.layers[layer];
+            let whole = &self.layers[layer];
             let (q, f) = (i64::from(gene.heads) * self.config.shape.head_dim as i64, i64::from(gene.mlp));
-            let attention = attention
-                .iter()
-                .filter(|_| q > 0)
-                .flat_map(|attention| [(Matrix::Qkv(layer), &attention.qkv, d), (Matrix::O(layer), &attention.o, q)]);
-            let mlp = mlp.iter().filter(|_| f > 0).flat_map(|mlp| {
-                [
-                    (Matrix::Gate(layer), &mlp.gate, d),
-                    (Matrix::Up(layer), &mlp.up, d),
-                    (Matrix::Down(layer), &mlp.down, f),
-                ]
-            });
-            for (matrix, whole, row_len) in attention.chain(mlp) {
+            let attention = [(Matrix::Qkv(layer), d), (Matrix::O(layer), q)];
+            let attention = attention.into_iter().filter(|_| whole.attention.is_some() && q > 0);
+            let mlp = [(Matrix::Gate(layer), d), (Matrix::Up(layer), d), (Matrix::Down(layer), f)];
+            let mlp = mlp.into_iter().filter(|_| whole.mlp.is_some() && f > 0);
+            let groups = i64::from(self.config.gene(layer).heads) / self.config.shape.group() as i64;
+            for (matrix, row_len) in attention.chain(mlp) {
                 if let Some(bits) = gene.bits.stored(row_len as u64).filter(|bits| !bits.is_full()) {
-                    self.quantized.prepare(matrix, whole, bits, &self.kernels)?;
+                    self.make(matrix, bits, groups)?;
                 }
             }
         }
@@ -361,7 +393,7 @@ impl Llama {
     fn weight(&self, matrix: Matrix, whole: &Tensor, bits: Bits, [rows, columns]: [i64; 2]) -> Tensor {
         match bits.stored(columns as u64) {
             Some(Bits::F16) | None => prefix(&prefix(whole, 0, rows), 1, columns),
-            Some(bits) => self.quantized.weight(matrix, whole, bits, [rows, columns], &self.kernels).expect(PREPARED),
+            Some(bits) => self.quantized.weight(matrix, bits, [rows, columns], self.kind, &self.kernels),
         }
     }
 
@@ -691,18 +723,9 @@ impl Layer {
     }
 }
 
-/// Why a quantized matrix is there.
-const PREPARED: &str = "`prepare` made it and would have refused weights that are not finite";
-
 /// The first rows or columns of a weight. The whole one is itself: the gradient of a part is first made in a whole of zeros.
 fn prefix(weight: &Tensor, dim: i64, len: i64) -> Tensor {
     if weight.size()[dim as usize] == len { weight.shallow_clone() } else { weight.narrow(dim, 0, len) }
-}
-
-/// The rows of queries (h·e, d), keys and values (k·e, d), KV group by KV group.
-fn by_group(weights: [Tensor; 3], groups: i64) -> Result<Tensor> {
-    let parts: Vec<Tensor> = weights.iter().map(|weight| weight.view([groups, -1, weight.size()[1]])).collect();
-    Ok(Tensor::f_cat(&parts, 1)?.view([-1, weights[0].size()[1]]))
 }
 
 /// Angles of every position (Su et al. 2021), with LLaMA 3's frequency scaling where the checkpoint asks

@@ -4,6 +4,7 @@ pub mod generation;
 pub mod kv_cache;
 pub mod llama;
 mod low_rank;
+mod matrix;
 mod quantized;
 pub mod ranking;
 mod stream;

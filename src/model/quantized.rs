@@ -1,49 +1,25 @@
 //! Matrices as blocks can hold them, made when a network first needs them and then shared by all threads.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
+use super::matrix::{Matrix, by_group};
+use crate::checkpoint::TensorName;
 use crate::checkpoint::quantize::{int8, rounded};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kernels::int8::Int8Matrix;
 use crate::space::Bits;
-
-/// A matrix of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Matrix {
-    Embedding,
-    Head,
-    Qkv(usize),
-    O(usize),
-    Gate(usize),
-    Up(usize),
-    Down(usize),
-}
-
-impl fmt::Display for Matrix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Matrix::Embedding => f.write_str("embed_tokens"),
-            Matrix::Head => f.write_str("lm_head"),
-            Matrix::Qkv(layer) => write!(f, "q_proj, k_proj or v_proj of layer {layer}"),
-            Matrix::O(layer) => write!(f, "layers.{layer}.o_proj"),
-            Matrix::Gate(layer) => write!(f, "layers.{layer}.gate_proj"),
-            Matrix::Up(layer) => write!(f, "layers.{layer}.up_proj"),
-            Matrix::Down(layer) => write!(f, "layers.{layer}.down_proj"),
-        }
-    }
-}
 
 /// Quantized matrices by type: as wide as the model's own, so that every narrower width is a prefix here too. A block never
 /// crosses the border of a width, which is a whole number of blocks.
 ///
 /// Most are kept as the values of their blocks, in the kind of the model: on the CPU, in float32, the file's own weights bit for
-/// bit. Q8_0 with kernels stays int8 with its scales and is made into bfloat16 for each product. Products are no faster than
-/// unquantized ones. On CUDA weights are bfloat16 before they are quantized and after: close to the file's, not the same.
+/// bit; on a card those values rounded to bfloat16. In layers Q8_0 with kernels stays int8 with its scales and is made into
+/// bfloat16 for each product. Products are no faster than unquantized ones.
 #[derive(Clone, Default)]
 pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<(Matrix, Bits), Stored>>>);
 
@@ -53,56 +29,66 @@ enum Stored {
     Int8(Int8Matrix),
 }
 
+/// What quantized matrices are made of, and where they go.
+pub(super) struct Source<'a> {
+    /// The checkpoint's tensors, as exact as they are known.
+    pub(super) read: &'a dyn Fn(TensorName) -> Result<Tensor>,
+    /// KV groups of the matrix's layer.
+    pub(super) groups: i64,
+    pub(super) device: Device,
+    pub(super) kind: Kind,
+    pub(super) kernels: &'a Kernels,
+}
+
 impl QuantizedMatrices {
-    /// All of `whole` as it is stored in these bits: all of its rows, and as many whole blocks of them as there are.
-    pub(super) fn of(&self, matrix: Matrix, whole: &Tensor, bits: Bits) -> Result<Tensor> {
-        let columns = whole.size()[1] / bits.block_len() as i64 * bits.block_len() as i64;
-        self.weight(matrix, whole, bits, [whole.size()[0], columns], &Kernels::none())
-    }
-
-    /// Makes a matrix, unless it was made.
-    pub(super) fn prepare(&self, matrix: Matrix, whole: &Tensor, bits: Bits, kernels: &Kernels) -> Result<()> {
-        self.stored(matrix, whole, bits, kernels).map(drop)
-    }
-
-    /// A handle of a matrix, which is made first where it was not.
-    fn stored(&self, matrix: Matrix, whole: &Tensor, bits: Bits, kernels: &Kernels) -> Result<Stored> {
+    /// Makes a matrix, unless it was made: all of its rows, and as many whole blocks of them as there are.
+    pub(super) fn prepare(&self, matrix: Matrix, bits: Bits, source: &Source) -> Result<()> {
         // A panic elsewhere leaves at worst a matrix less.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.get(&(matrix, bits)) {
-            return Ok(found.share());
+        if let Entry::Vacant(place) = made.entry((matrix, bits)) {
+            place.insert(source.make(matrix, bits)?);
         }
-        let block = bits.block_len() as i64;
-        let whole_blocks = whole.f_narrow(1, 0, whole.size()[1] / block * block)?;
-        let stored = match bits {
-            Bits::Q8_0 if kernels.are_there() => {
-                let (quants, scales) = int8(&matrix.to_string(), &whole_blocks)?;
-                let [quants, scales] = [quants.f_to_device(whole.device())?, scales.f_to_device(whole.device())?];
-                Stored::Int8(Int8Matrix { quants, scales })
-            }
-            _ => {
-                let values = rounded(&matrix.to_string(), &whole_blocks, bits)?;
-                Stored::Values(values.f_to_device(whole.device())?.f_to_kind(whole.kind())?)
-            }
-        };
-        let handle = stored.share();
-        made.insert((matrix, bits), stored);
-        Ok(handle)
+        Ok(())
     }
 
-    /// The first `rows` by `columns` of a matrix with the values that blocks hold.
+    /// The first `rows` by `columns` of a matrix with the values that blocks hold, in the kind of the model.
+    ///
+    /// # Panics
+    /// When it was not prepared.
     pub(super) fn weight(
         &self,
         matrix: Matrix,
-        whole: &Tensor,
         bits: Bits,
         [rows, columns]: [i64; 2],
+        kind: Kind,
         kernels: &Kernels,
-    ) -> Result<Tensor> {
-        match self.stored(matrix, whole, bits, kernels)? {
-            Stored::Values(values) => Ok(values.f_narrow(0, 0, rows)?.f_narrow(1, 0, columns)?),
-            Stored::Int8(int8) => Ok(kernels.dequantized(&int8, rows, columns, whole.kind())),
+    ) -> Tensor {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = made.get(&(matrix, bits)).map(Stored::share);
+        drop(made);
+        match stored.expect("a genome is prepared before it runs") {
+            Stored::Values(values) => values.narrow(0, 0, rows).narrow(1, 0, columns),
+            Stored::Int8(int8) => kernels.dequantized(&int8, rows, columns, kind),
         }
+    }
+}
+
+impl Source<'_> {
+    fn make(&self, matrix: Matrix, bits: Bits) -> Result<Stored> {
+        let part = |name: &TensorName| -> Result<(String, Tensor)> {
+            let whole = (self.read)(*name)?;
+            let block = bits.block_len() as i64;
+            Ok((name.hf(), whole.f_narrow(1, 0, whole.size()[1] / block * block)?))
+        };
+        let parts = matrix.tensors().iter().map(part).collect::<Result<Vec<_>>>()?;
+        let join = |parts: &[Tensor]| Ok::<_, Error>(by_group(parts, self.groups)?.f_to_device(self.device)?);
+        if bits == Bits::Q8_0 && matrix.is_in_layer() && self.kernels.are_there() {
+            let parts = parts.iter().map(|(name, part)| int8(name, part)).collect::<Result<Vec<_>>>()?;
+            let (quants, scales): (Vec<Tensor>, Vec<Tensor>) = parts.into_iter().unzip();
+            return Ok(Stored::Int8(Int8Matrix { quants: join(&quants)?, scales: join(&scales)? }));
+        }
+        let parts = parts.iter().map(|(name, part)| rounded(name, part, bits)).collect::<Result<Vec<_>>>()?;
+        Ok(Stored::Values(join(&parts)?.f_to_kind(self.kind)?))
     }
 }
 
@@ -118,20 +104,47 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use std::cell::Cell;
 
     use super::*;
+    use crate::checkpoint::LayerTensor;
+
+    /// A model of matrices that `read` gives, on the CPU.
+    fn source<'a>(read: &'a dyn Fn(TensorName) -> Result<Tensor>, kernels: &'a Kernels) -> Source<'a> {
+        Source { read, groups: 2, device: Device::Cpu, kind: Kind::Float, kernels }
+    }
 
     #[test]
     fn makes_a_matrix_once_and_in_whole_blocks() {
         let whole = Tensor::rand([4, 300], (Kind::Float, Device::Cpu));
+        let (reads, kernels) = (Cell::new(0), Kernels::none());
+        let read = |_| {
+            reads.set(reads.get() + 1);
+            Ok(whole.shallow_clone())
+        };
+        let source = source(&read, &kernels);
         let matrices = QuantizedMatrices::default();
         let shared = matrices.clone();
-        let first = matrices.of(Matrix::O(3), &whole, Bits::Q6K).unwrap();
-        assert_eq!(first.size(), [4, 256]);
-        assert_eq!(shared.of(Matrix::O(3), &whole, Bits::Q6K).unwrap().data_ptr(), first.data_ptr());
-        assert_eq!(shared.of(Matrix::O(3), &whole, Bits::Q8_0).unwrap().size(), [4, 288]);
-        let part = shared.weight(Matrix::O(3), &whole, Bits::Q8_0, [2, 64], &Kernels::none()).unwrap();
-        assert_eq!(part, matrices.of(Matrix::O(3), &whole, Bits::Q8_0).unwrap().narrow(0, 0, 2).narrow(1, 0, 64));
+        for (bits, columns) in [(Bits::Q6K, 256), (Bits::Q8_0, 288)] {
+            matrices.prepare(Matrix::O(3), bits, &source).unwrap();
+            shared.prepare(Matrix::O(3), bits, &source).unwrap();
+            let all = shared.weight(Matrix::O(3), bits, [4, columns], Kind::Float, &kernels);
+            assert_eq!(all, rounded("o", &whole.narrow(1, 0, columns), bits).unwrap());
+            let part = matrices.weight(Matrix::O(3), bits, [2, 64], Kind::Float, &kernels);
+            assert_eq!(part, all.narrow(0, 0, 2).narrow(1, 0, 64));
+        }
+        assert_eq!(reads.get(), 2, "once in either type");
+    }
+
+    #[test]
+    fn names_the_tensor_that_blocks_cannot_hold() {
+        let bad = Tensor::full([4, 32], f64::NAN, (Kind::Float, Device::Cpu));
+        let read = |name| {
+            Ok(if name == TensorName::Layer(5, LayerTensor::K) { bad.shallow_clone() } else { bad.zeros_like() })
+        };
+        let kernels = Kernels::none();
+        let error = QuantizedMatrices::default().prepare(Matrix::Qkv(5), Bits::Q4_0, &source(&read, &kernels));
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("model.layers.5.self_attn.k_proj.weight: found the weight NaN"), "{error}");
     }
 }
