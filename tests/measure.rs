@@ -46,24 +46,3 @@ fn a_table_of_another_device_is_refused_until_it_is_measured_again() {
     let front = fs::read_to_string(dir.path().join("again/front.csv")).unwrap();
     assert!(front.lines().next().unwrap().contains("decode_tps"), "{front}");
 }
-
-#[test]
-fn a_quantized_parent_is_said_also_behind_a_ranking() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name).display().to_string();
-    let text = dir.path().join("text.txt");
-    fs::write(&text, "A llama and a fox went up a hill, and the fox came down first. ".repeat(60)).unwrap();
-    let [gguf, supernet, again] = [at("small.gguf"), at("supernet"), at("again.gguf")];
-    succeed(criadero(&["export", TINY, "--genome", "4x128*4", "--bits", "8", "--format", "gguf", "--out", &gguf]));
-    let mut rank = criadero(&["rank", &gguf, "--out", &supernet, "--layer-loss-tokens", "0", "--text"]);
-    rank.arg(&text);
-    succeed(rank);
-    for model in [&gguf, &supernet] {
-        let arguments =
-            ["export", model.as_str(), "--genome", "4x128*4", "--bits", "4", "--format", "gguf", "--out", &again];
-        let output = criadero(&arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && said.contains("is quantized itself, or was before it was ranked"), "{said}");
-        fs::remove_file(&again).unwrap();
-    }
-}

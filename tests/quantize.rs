@@ -9,6 +9,7 @@ use criadero::checkpoint::quantize::rounded;
 use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, LayerTensor, TensorName, export, hf, synthetic};
 use criadero::model::{Llama, TokenTree};
 use criadero::search::record::{Front, FrontPoint, QuantizedFront};
+use criadero::search::settings::RunSettings;
 use criadero::space::{Bits, Cost, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
 
@@ -84,26 +85,53 @@ fn scores_exactly_what_a_gguf_will_hold() {
     }
 }
 
-#[test]
-fn k_quants_hold_rows_of_256() {
-    let shape =
-        ModelShape { layers: 3, hidden: 256, heads: 4, kv_heads: 2, head_dim: 128, mlp: 512, vocab: 300, tied: true };
-    let config = synthetic::config(shape, Dtype::F32);
-    let dir = tempfile::tempdir().unwrap();
-    let model = dir.path().join("model");
+/// Large enough for K-quants.
+const SHAPE: ModelShape =
+    ModelShape { layers: 3, hidden: 256, heads: 4, kv_heads: 2, head_dim: 128, mlp: 512, vocab: 300, tied: true };
+
+/// A checkpoint in float32, most of whose weights no bfloat16 is equal to.
+fn in_float32(dir: &Path) -> Checkpoint {
+    let config = synthetic::config(SHAPE, Dtype::F32);
     let tensor = |name: TensorName| {
         let sizes = config.tensor_shape(name).unwrap();
-        synthetic::tensor(name, &sizes, 3, Device::Cpu, Kind::Float)
+        Ok(synthetic::tensor(name, &sizes, 3, Device::Cpu, Kind::Float)? * 1.003)
     };
-    hf::write(&model, &config, &tensor, &synthetic::byte_tokenizer(), Dtype::F32).unwrap();
-    let parent = Checkpoint::open(&model).unwrap();
+    hf::write(&dir.join("model"), &config, &tensor, &synthetic::byte_tokenizer(), Dtype::F32).unwrap();
+    Checkpoint::open(dir.join("model")).unwrap()
+}
+
+/// Where a device computes in bfloat16, blocks are made of what the file holds, not of what is left of it.
+#[test]
+fn blocks_are_made_of_the_exact_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let parent = in_float32(dir.path());
+    let of = |checkpoint: &Checkpoint, genome: &Genome| {
+        let model = Llama::load(checkpoint, Device::Cpu, Kind::BFloat16).unwrap();
+        let batch = model.batch(&TokenTree::chain(&[1, 5, 9, 200, 44, 7])).unwrap();
+        model.prepare(genome).unwrap();
+        tch::no_grad(|| model.with_ends(genome.ends()).unwrap().forward(genome, &batch))
+    };
+    let genome: Genome = "E@8:4x512@4*2:2x256@q6_k".parse().unwrap();
+    let plain = "4x512*2:2x256".parse().unwrap();
+    let values = export(&parent, &genome, ExportFormat::Hf, None, &dir.path().join("values")).unwrap();
+    let ours = of(&parent, &genome);
+    assert_eq!(ours, of(&Checkpoint::open(values).unwrap(), &plain), "the values of the file's blocks");
+    let half =
+        export(&parent, &"4x512*3".parse().unwrap(), ExportFormat::Hf, Some(Dtype::BF16), &dir.path().join("half"));
+    assert_ne!(ours, of(&Checkpoint::open(half.unwrap()).unwrap(), &genome), "other blocks of rounded weights");
+}
+
+#[test]
+fn k_quants_hold_rows_of_256() {
+    let dir = tempfile::tempdir().unwrap();
+    let parent = in_float32(dir.path());
     let ours = load(&parent);
     // Narrow prefixes of whole blocks, a width that falls back beside one that does not, and every K-quant.
     for text in ["E@q6_k:4x512@q2_k:2x256@q3_k:4x512@q4_k", "E@q4_k:4x256@q5_k:4x384@q6_k:2x512@q6_k"] {
         let genome: Genome = text.parse().unwrap();
         let out = dir.path().join("out.gguf");
         let file = Checkpoint::open(export(&parent, &genome, ExportFormat::Gguf, None, &out).unwrap()).unwrap();
-        assert_eq!(file.weight_bytes(), Cost::of(&shape, &genome).weight_bytes, "{text}");
+        assert_eq!(file.weight_bytes(), Cost::of(&SHAPE, &genome).weight_bytes, "{text}");
         let batch = |model: &Llama| model.batch(&TokenTree::chain(&[1, 5, 9, 200, 44, 7])).unwrap();
         ours.prepare(&genome).unwrap();
         let here = tch::no_grad(|| ours.with_ends(genome.ends()).unwrap().forward(&genome, &batch(&ours)));
@@ -231,6 +259,76 @@ fn bits_of_one_network_are_searched_within_a_budget() {
 }
 
 #[test]
+fn bits_are_searched_as_the_run_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text.txt");
+    let paragraph = "A llama and a fox went up a hill, and the fox came down first.\n\n";
+    fs::write(&text, paragraph.repeat(600)).unwrap();
+    let run = dir.path().join("run").display().to_string();
+    let objective = format!("perplexity:{}", text.display());
+    let mut search = criadero(&["search", "tiny", "--model", TINY, "--objective", &objective, "--objective", "params"]);
+    search.args(["--limit", "3", "--held-out", "2", "--evals", "6", "--population", "6", "--threads", "1"]);
+    search.args(["--out", &run]);
+    succeed(search);
+    let again = dir.path().join("again");
+    let mut mixed = criadero(&["quantize", &run, "--pick", "params<=10M", "--bits", "mixed", "--budget", "10M"]);
+    mixed.args(["--evals", "6", "--population", "6", "--threads", "1", "--out"]).arg(&again);
+    succeed(mixed);
+    let [run, again] = [Path::new(&run), &again].map(|dir| RunSettings::read(dir).unwrap().unwrap());
+    assert_eq!(again.objectives, [objective.as_str(), "weight_bytes"]);
+    assert_eq!(again.tasks, run.tasks, "the same items");
+}
+
+/// Of a row of 64 weights no K-quant is made; rows of the embedding are no longer.
+#[test]
+fn a_fallback_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = task(dir.path());
+    let run = search(dir.path(), "tiny", &task, "run");
+    let said = |arguments: &[&str]| {
+        let output =
+            criadero(&["quantize", &run, "--threads", "1", "--held-out", "4"]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let note = said(&["--bits", "q4_k"]);
+    assert!(note.contains("no whole blocks of Q4_K are stored in Q5_0, as llama.cpp does"), "{note}");
+    assert_eq!(QuantizedFront::read(&Path::new(&run).join("quantized-q4_k")).unwrap().format, "Q5_0");
+    let note = said(&["--bits", "4", "--embedding-bits", "8"]);
+    assert!(!note.contains("llama.cpp"), "{note}");
+    let other = QuantizedFront::read(&Path::new(&run).join("quantized-4-embedding-8")).unwrap();
+    assert_eq!(other.format, "Q4_0; ends Q8_0");
+}
+
+/// Whatever becomes of weights that were in blocks, whoever quantizes them again is told.
+#[test]
+fn a_quantized_parent_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let text = dir.path().join("text.txt");
+    fs::write(&text, "A llama and a fox went up a hill, and the fox came down first. ".repeat(60)).unwrap();
+    let write = |model: &str, genome: &str, format: &str, out: &str| {
+        let output =
+            criadero(&["export", model, "--genome", genome, "--format", format, "--out", out]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // One whose first layer and ends are not in blocks, a directory with the values of blocks, and what is made of them.
+    let [mixed, values, supernet, plain] = ["mixed.gguf", "values", "supernet", "plain.gguf"].map(at);
+    assert_eq!(write(TINY, "4x128:4x128@4*3", "gguf", &mixed), "", "a float parent is not quantized twice");
+    write(TINY, "4x128@8*4", "hf", &values);
+    let mut rank = criadero(&["rank", &mixed, "--out", &supernet, "--layer-loss-tokens", "0", "--text"]);
+    rank.arg(&text);
+    succeed(rank);
+    write(&supernet, "4x128*4", "gguf", &plain);
+    for model in [&mixed, &values, &supernet, &plain] {
+        let note = write(model, "4x128@4*4", "gguf", &at("again.gguf"));
+        assert!(note.contains("is quantized itself, or was once"), "{model}: {note}");
+        fs::remove_file(at("again.gguf")).unwrap();
+    }
+}
+
+#[test]
 fn a_search_with_bits_is_reported_by_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let space = dir.path().join("space.yaml");
@@ -314,5 +412,5 @@ fn a_weight_that_is_no_number_is_named() {
     assert!(error.contains("blk.1.ffn_up.weight") && error.contains("NaN") && !out.exists(), "{error}");
     let eval = criadero(&["eval", &model, "--task", &task(dir.path()), "--genome", "4x128@8*4"]);
     let error = fail(eval);
-    assert!(error.contains("layers.1.up_proj") && error.contains("NaN"), "{error}");
+    assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.contains("NaN"), "{error}");
 }

@@ -294,6 +294,8 @@ fn a_plan_for_seven_billion_parameters_needs_no_weights() {
     let bytes = |work: &str| row(work)["peak_bytes"].as_u64().unwrap();
     // 6.74 billion weights of two bytes, and little else.
     assert!((13_476_831_232..16_000_000_000).contains(&bytes("eval")), "{}", bytes("eval"));
+    let quantize = bytes("quantize (a front in 4 bits)");
+    assert!((26_953_662_464..29_500_000_000).contains(&quantize), "the weights twice: {quantize}");
     assert_eq!(row("tune, sandwich")["fits"], false, "16 bytes a weight and more");
     assert_eq!(row("tune, sandwich, LoRA, recompute")["fits"], true);
     assert!(row("tune, sandwich, LoRA, recompute")["largest_batch"].as_u64().unwrap() >= 2);

@@ -114,6 +114,9 @@ pub struct LlamaConfig {
     pub eos_token_ids: Vec<u32>,
     /// How the matrices are stored.
     pub dtype: Dtype,
+    /// Whether they are values of ggml's blocks, or began as such. No part of which model it is.
+    #[serde(skip)]
+    pub quantized: bool,
 }
 
 /// Caps on sizes read from files, far above any model's, so that no product of them overflows.
@@ -197,6 +200,12 @@ impl LlamaConfig {
         Ok(self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene)).with_ends(genome.ends())))
     }
 
+    /// The network that holds the values of this one's blocks, with layers of these sizes and nothing in blocks.
+    pub(super) fn with_plain_genome(&self, genome: Genome) -> LlamaConfig {
+        let quantized = self.quantized || self.genome.is_quantized();
+        LlamaConfig { quantized, ..self.with_genome(genome) }
+    }
+
     /// The same constants around layers of these sizes.
     pub(super) fn with_genome(&self, genome: Genome) -> LlamaConfig {
         let group = self.shape.group();
@@ -277,6 +286,7 @@ pub(super) mod tests {
             bos_token_id: Some(1),
             eos_token_ids: vec![2],
             dtype: Dtype::F32,
+            quantized: false,
         }
     }
 

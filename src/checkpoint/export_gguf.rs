@@ -14,7 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::export::{Cut, cut_and_fill};
 use crate::checkpoint::ggml::GgmlType;
-use crate::checkpoint::gguf::{ALIGNMENT, MAGIC, ROPE_FREQS, VERSION, neighbours_from_halves};
+use crate::checkpoint::gguf::{ALIGNMENT, MAGIC, QUANTIZED, ROPE_FREQS, VERSION, neighbours_from_halves};
 use crate::checkpoint::gguf_metadata::{Entry, Metadata};
 use crate::checkpoint::gguf_tokenizer_writer;
 use crate::checkpoint::names::{LayerTensor, TensorName};
@@ -240,6 +240,9 @@ fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, ty: Ggml
     ];
     for (key, entry) in keys {
         metadata.insert(format!("{ARCHITECTURE}.{key}"), entry);
+    }
+    if config.quantized {
+        metadata.insert(QUANTIZED, Entry::bool(true));
     }
     if let Some(scaling) = &config.rope_scaling {
         // llama.cpp reads the divisors; these let the four numbers be read back.

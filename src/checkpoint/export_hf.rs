@@ -24,6 +24,6 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
         };
         Cut { name: in_parent, shape: &shape, bits: config.stored(name), kind: dtype.kind() }.of(parent)
     };
-    let plain = config.with_genome(config.genome.unquantized());
+    let plain = config.with_plain_genome(config.genome.unquantized());
     hf::write(out, &plain, &tensor, &parent.tokenizer_files()?, dtype)
 }

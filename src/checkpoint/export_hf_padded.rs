@@ -17,7 +17,7 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let parent_shape = &parent.config().shape;
     let full = Gene::new(parent_shape.heads as u32, parent_shape.mlp as u32);
-    let padded = parent.config().with_genome(Genome::uniform(kept.len(), full));
+    let padded = own.with_plain_genome(Genome::uniform(kept.len(), full));
     let dtype = plain_dtype(parent, genome, dtype);
     let shape_of = |config: &crate::checkpoint::LlamaConfig, name| {
         let unknown = || Error::invalid("tensor to export", format!("{name:?}"), "one of the network's");

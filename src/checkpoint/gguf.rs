@@ -27,6 +27,8 @@ const MAX_ALIGNMENT: u64 = 1 << 20;
 const MAX_DIMS: u32 = 4;
 /// A header holds a vocabulary, ten megabytes; one beyond this is hostile.
 const MAX_HEADER_BYTES: usize = 1 << 26;
+/// Says of unquantized weights that they began as blocks.
+pub(super) const QUANTIZED: &str = "criadero.quantized";
 /// Divisors of the rotary frequencies, the one sign of LLaMA 3's stretching.
 pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
@@ -237,6 +239,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
     }
     let embedding = found.get(&TensorName::Embedding.gguf());
     let vocab = embedding.and_then(|tensor| tensor.shape.first().copied());
+    let in_blocks = found.values().any(|tensor| tensor.ty.dtype() == Dtype::Quantized);
     let rope_theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(10000.0);
     let max_position_embeddings = required("context_length")? as usize;
     let mut config = LlamaConfig {
@@ -260,7 +263,11 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         bos_token_id: metadata.count("tokenizer.ggml.bos_token_id")?,
         eos_token_ids: metadata.count("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
         // What most weights are stored as; the embedding is often of another type.
-        dtype: found.get("blk.0.attn_q.weight").or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype()),
+        dtype: match in_blocks {
+            true => Dtype::Quantized,
+            false => found.get("blk.0.attn_q.weight").or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype()),
+        },
+        quantized: in_blocks || metadata.flag(QUANTIZED)?.unwrap_or(false),
     };
     config.check(path)?;
     config.rope_scaling = rope_scaling(metadata, found, &config)?;

@@ -42,6 +42,7 @@ struct RawConfig {
     eos_token_id: Option<OneOrMany>,
     torch_dtype: Option<String>,
     dtype: Option<String>,
+    criadero_quantized: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +132,7 @@ pub fn parse(path: &Path, text: &str) -> Result<LlamaConfig> {
             Some(OneOrMany::Many(ids)) => ids,
         },
         dtype,
+        quantized: raw.criadero_quantized.unwrap_or(false),
     };
     config.check(path)?;
     config.genome = if raw.model_type.as_deref() == Some(REMOTE_MODEL_TYPE) {
@@ -280,6 +282,10 @@ pub fn to_json(config: &LlamaConfig, dtype: Dtype) -> Value {
             "original_max_position_embeddings": scaling.original_max_position_embeddings,
         });
     }
+    if config.quantized {
+        // Nothing that transformers computes with: whoever quantizes these weights again is told.
+        value["criadero_quantized"] = json!(true);
+    }
     let genes = config.genome.genes();
     let extra = if config.uniform().is_none() {
         json!({
@@ -378,7 +384,7 @@ mod tests {
             if genome.genes()[0].heads == 5 {
                 config.shape.kv_heads = 6; // 5 heads of a hidden size of 96: transformers' LLaMA refuses them
             }
-            let config = config.with_genome(genome);
+            let config = LlamaConfig { quantized: genome.depth() == 1, ..config.with_genome(genome) };
             let text = to_json(&config, config.dtype).to_string();
             assert_eq!(read(&text).unwrap(), config, "{text}");
         }

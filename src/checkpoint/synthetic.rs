@@ -39,6 +39,7 @@ pub fn config(shape: ModelShape, dtype: Dtype) -> LlamaConfig {
         bos_token_id: (shape.vocab > 2).then_some(1),
         eos_token_ids: if shape.vocab > 2 { vec![2] } else { vec![] },
         dtype,
+        quantized: false,
     }
 }
 

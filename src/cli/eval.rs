@@ -14,7 +14,7 @@ use criadero::eval::task::TextSize;
 use criadero::eval::{
     ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Task, Work, Workers,
 };
-use criadero::space::Genome;
+use criadero::space::{BlockWeights, Genome};
 use serde_json::json;
 
 use super::model::{DataArgs, DevicesArgs, note_lost, open_checkpoint};
@@ -81,15 +81,16 @@ impl Eval {
             self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_checkpoint(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
-        let models = self.devices.load(&checkpoint)?;
-        let model = &models[0];
-        let whole = || vec![self.genome.clone().unwrap_or_else(|| model.config().genome.clone())];
+        let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();
         genomes.retain(|genome| known.insert(genome.clone()));
         if genomes.is_empty() {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
+        let blocks = BlockWeights::of_networks(&checkpoint.config().shape, &genomes);
+        let models = self.devices.load(&checkpoint, blocks)?;
+        let model = &models[0];
         genomes.iter().try_for_each(|genome| model.check(genome))?;
         let positions = model.config().max_position_embeddings;
         let max_length = self.max_length.unwrap_or(positions).min(positions);

@@ -8,7 +8,7 @@ use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export};
 use criadero::search::Pick;
 use criadero::space::{Bits, Cost, Genome};
 
-use super::model::{ends_in, note_quantized_twice, open_checkpoint};
+use super::model::{ends_in, note_fallback, note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
 
 /// Write a network as a checkpoint that other runtimes load.
@@ -51,14 +51,20 @@ impl Export {
             Some(parent) => parent,
             None => open_checkpoint(&self.from)?,
         };
-        let genome = self
-            .bits
-            .map_or(genome.clone(), |bits| genome.in_bits(bits).with_ends(ends_in(&parent.config().shape, bits)));
+        let shape = &parent.config().shape;
+        let genome = match self.bits {
+            None => genome,
+            Some(bits) => {
+                let genome = genome.in_bits(bits).with_ends(ends_in(shape, bits));
+                note_fallback(shape, std::slice::from_ref(&genome), bits);
+                genome
+            }
+        };
         if genome.is_quantized() {
-            note_quantized_twice(&parent)?;
+            note_quantized_twice(&parent);
         }
         let written = export(&parent, &genome, self.format, self.dtype, &self.out)?;
-        let params = Cost::of(&parent.config().shape, &genome).params;
+        let params = Cost::of(shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
         let tensors = Checkpoint::open(&written)?.weight_bytes();
         println!(

@@ -10,7 +10,7 @@ use minijinja::context;
 use serde_json::json;
 
 use super::eval::default_threads;
-use super::model::{DeviceArgs, load};
+use super::model::{DeviceArgs, load_for};
 use super::picked::model_or_pick;
 
 /// Write text behind a prompt, and say how fast
@@ -74,7 +74,7 @@ impl Generate {
             false => self.prompt.clone(),
         };
         let prompt = tokenizer.encode(&text)?;
-        let model = load(&checkpoint, &self.device)?;
+        let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
         tch::set_num_threads(self.threads.unwrap_or_else(default_threads) as i32);
         let ends: Vec<u32> = match self.ignore_eos {
             true => Vec::new(),

@@ -14,8 +14,8 @@ use criadero::eval::{ChunkId, EvalSet, Evaluator, Item, LocalEvaluator, Outcome,
 use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
 use criadero::model::Llama;
-use criadero::plan::evaluation::{Scoring, footprint};
-use criadero::space::{Bits, Cost, Genome, ModelShape, SearchSpace};
+use criadero::plan::evaluation::{CARD_WORD, Scoring, footprint};
+use criadero::space::{Bits, BlockWeights, Cost, Genome, ModelShape, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -388,7 +388,14 @@ fn memory(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
     score(model, set, &population(space))?;
     if let (Some(before), Some(after)) = (free_before, free_memory(model.device())) {
         let chunk_tokens = set.chunks.iter().map(|chunk| chunk.tree.len()).max().unwrap_or(0);
-        let scoring = Scoring { chunk_tokens, workers: 1, networks: POPULATION, cache: 0, quantized: 0, word: 2 };
+        let scoring = Scoring {
+            chunk_tokens,
+            workers: 1,
+            networks: POPULATION,
+            cache: 0,
+            blocks: BlockWeights::default(),
+            word: CARD_WORD,
+        };
         let planned = footprint(config, scoring).peak() as f64;
         let taken = before.saturating_sub(after) as f64;
         report.add(format!("memory taken by libtorch, {name}"), taken / 1e9, "GB", None);

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use criadero::checkpoint::{Checkpoint, Dtype, LlamaConfig};
+use criadero::checkpoint::{Checkpoint, LlamaConfig};
 use criadero::eval::{LostDevice, Task};
 use criadero::kernels::{CardMemory, Kernels, card_memory};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
-use criadero::plan::evaluation::{Scoring, footprint};
-use criadero::space::{Bits, Ends, ModelShape, SearchSpace};
+use criadero::plan::available;
+use criadero::plan::evaluation::{CARD_WORD, Scoring, footprint};
+use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
 use tch::{Cuda, Device, Kind};
 
 /// The only version that tch 0.24 builds against; its build script checks.
@@ -29,7 +30,7 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Bytes of a weight there, whether or not there is such a device here: float32 on the CPU, bfloat16 on CUDA.
     pub fn word(&self) -> u64 {
-        if self.device == "cpu" { 4 } else { 2 }
+        if self.device == "cpu" { 4 } else { CARD_WORD }
     }
 
     /// As flags of another subcommand.
@@ -67,9 +68,6 @@ pub struct DevicesArgs {
 }
 
 impl DevicesArgs {
-    /// Bytes of a weight on a card: bfloat16.
-    pub const CARD_WORD: u64 = 2;
-
     /// Bytes that are free on the card that has the fewest; `None` without cards.
     pub fn least_free(&self) -> Option<u64> {
         let names = self.names().ok()?;
@@ -84,8 +82,8 @@ impl DevicesArgs {
         })
     }
 
-    /// A model on each of them.
-    pub fn load(&self, checkpoint: &Checkpoint) -> anyhow::Result<Vec<Llama>> {
+    /// A model on each of them, and beside it so many weights in blocks.
+    pub fn load(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> anyhow::Result<Vec<Llama>> {
         let names = self.names()?;
         let devices: Vec<(Device, Kind)> = names.iter().map(|name| open_device(name)).collect::<anyhow::Result<_>>()?;
         for (place, (device, _)) in devices.iter().enumerate() {
@@ -96,7 +94,7 @@ impl DevicesArgs {
         if devices.len() > 1 && devices.iter().any(|(device, _)| *device == Device::Cpu) {
             bail!("--devices {}: the CPU's scores are not a card's; take one or the other", self.devices);
         }
-        devices.into_iter().map(|(device, kind)| load_on(checkpoint, device, kind)).collect()
+        devices.into_iter().map(|(device, kind)| load_on(checkpoint, device, kind, blocks)).collect()
     }
 }
 
@@ -170,37 +168,44 @@ pub fn ends_in(shape: &ModelShape, bits: Bits) -> Ends {
     Ends { embedding: bits, head: if shape.tied { Bits::F16 } else { bits } }
 }
 
-/// Says that a quantized model is about to be quantized again.
-pub fn note_quantized_twice(parent: &Checkpoint) -> criadero::Result<()> {
-    if is_quantized(parent)? {
+/// Says in which types matrices are stored whose rows hold no whole blocks of the wanted one.
+pub fn note_fallback(shape: &ModelShape, networks: &[Genome], wanted: Bits) {
+    let BlockTypes { layers, ends } = BlockTypes::of_networks(shape, networks);
+    let others: Vec<&str> = layers.union(&ends).filter(|&&bits| bits != wanted).map(|bits| bits.ggml()).collect();
+    if !others.is_empty() {
+        let wanted = wanted.ggml();
         eprintln!(
-            "note: {} is quantized itself, or was before it was ranked; what is quantized here are its weights as read, and 16 bits \
-             mean those",
+            "note: rows that hold no whole blocks of {wanted} are stored in {}, as llama.cpp does",
+            others.join(", ")
+        );
+    }
+}
+
+/// Says that a quantized model is about to be quantized again.
+pub fn note_quantized_twice(parent: &Checkpoint) {
+    if parent.config().quantized {
+        eprintln!(
+            "note: {} is quantized itself, or was once; what is quantized here are its weights as read, and 16 bits mean those",
             parent.path().display()
         );
     }
-    Ok(())
-}
-
-/// Whether a checkpoint's weights are in blocks, or were before it was ranked.
-pub fn is_quantized(checkpoint: &Checkpoint) -> criadero::Result<bool> {
-    let card = SupernetCard::read(checkpoint.path())?;
-    Ok(checkpoint.config().dtype == Dtype::Quantized || card.is_some_and(|card| card.parent_quantized))
 }
 
 /// Loads a model onto its device.
 pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
+    load_for(checkpoint, device, &[])
+}
+
+/// Loads a model onto its device, to run these networks of it.
+pub fn load_for(checkpoint: &Checkpoint, device: &DeviceArgs, networks: &[Genome]) -> anyhow::Result<Llama> {
     let (device, kind) = device.open()?;
-    load_on(checkpoint, device, kind)
+    load_on(checkpoint, device, kind, BlockWeights::of_networks(&checkpoint.config().shape, networks))
 }
 
 /// Loads a model, with the kernels of its device, unless it is too large for it.
-fn load_on(checkpoint: &Checkpoint, device: Device, kind: Kind) -> anyhow::Result<Llama> {
-    if let Device::Cuda(card) = device
-        && let Some(memory) = card_memory(card)
-        && let Some(problem) = too_large(checkpoint.config(), memory)
-    {
-        bail!("{} does not fit on cuda:{card}: {problem}", checkpoint.path().display());
+fn load_on(checkpoint: &Checkpoint, device: Device, kind: Kind, blocks: BlockWeights) -> anyhow::Result<Llama> {
+    if let Some(problem) = room(device).and_then(|room| too_large(checkpoint.config(), blocks, &room)) {
+        bail!("{} does not fit: {problem}", checkpoint.path().display());
     }
     let mut model = Llama::load(checkpoint, device, kind)?;
     let (kernels, note) = Kernels::on(device, kind);
@@ -211,22 +216,58 @@ fn load_on(checkpoint: &Checkpoint, device: Device, kind: Kind) -> anyhow::Resul
     Ok(model)
 }
 
-/// Why a model cannot be scored on a card with this much memory.
-fn too_large(config: &LlamaConfig, memory: CardMemory) -> Option<String> {
-    let least = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, quantized: 0, word: 2 };
+/// What a model must fit into.
+struct Room {
+    word: u64,
+    bytes: u64,
+    /// Who has so many bytes, such as `this machine has 12.0 GB free`.
+    said: String,
+    /// What to take instead, beside a smaller checkpoint.
+    remedy: &'static str,
+}
+
+/// What a device has; `None` where it does not tell.
+fn room(device: Device) -> Option<Room> {
+    match device {
+        Device::Cuda(card) => card_memory(card).map(|memory| of_card(card, memory)),
+        _ => available().map(of_machine),
+    }
+}
+
+fn of_card(card: usize, CardMemory { free, total }: CardMemory) -> Room {
+    // Not what is free: libtorch keeps what it once took.
+    let said = format!("cuda:{card} has {}, {} of them free", gigabytes(total), gigabytes(free));
+    Room { word: CARD_WORD, bytes: total, said, remedy: "a card with more memory, `--device cpu`" }
+}
+
+fn of_machine(free: u64) -> Room {
+    let said = format!("this machine has {} free", gigabytes(free));
+    Room {
+        word: 4,
+        bytes: free,
+        said,
+        remedy: "a machine with more memory, `--device cuda`, where weights take half of it",
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+/// Why a model cannot be scored there.
+fn too_large(config: &LlamaConfig, blocks: BlockWeights, room: &Room) -> Option<String> {
+    let least = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, word: room.word };
     let needed = footprint(config, least);
-    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let parts: Vec<String> =
         needed.parts.iter().map(|part| format!("{} {}", gigabytes(part.bytes), part.name)).collect();
-    // Not what is free: libtorch keeps what it once took.
-    (needed.peak() > memory.total).then(|| {
+    (needed.peak() > room.bytes).then(|| {
         format!(
-            "one token takes {} ({}), the card has {}, {} of them free; take a card with more memory, `--device cpu`, or a smaller \
-             checkpoint, such as a network of it that `criadero export` wrote; `criadero plan` says what each kind of work needs",
+            "one token takes {} ({}), {}; take {}, or a smaller checkpoint, such as a network of it that `criadero export` wrote; \
+             `criadero plan` says what each kind of work needs",
             gigabytes(needed.peak()),
             parts.join(", "),
-            gigabytes(memory.total),
-            gigabytes(memory.free),
+            room.said,
+            room.remedy,
         )
     })
 }
@@ -267,17 +308,26 @@ pub fn assets() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use criadero::checkpoint::synthetic;
+    use criadero::checkpoint::{Dtype, synthetic};
 
     #[test]
-    fn a_checkpoint_larger_than_the_card_is_refused_with_numbers() {
+    fn a_checkpoint_larger_than_the_memory_is_refused_with_numbers() {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
-        let problem = too_large(&config, CardMemory { free: 11_500_000_000, total: 12_000_000_000 }).unwrap();
+        let none = BlockWeights::default();
+        let card = |free, total| too_large(&config, none, &of_card(0, CardMemory { free, total }));
+        let problem = card(11_500_000_000, 12_000_000_000).unwrap();
         assert!(
-            problem.contains("13.5 GB weights") && problem.contains("the card has 12.0 GB, 11.5 GB of them free"),
+            problem.contains("13.5 GB weights") && problem.contains("cuda:0 has 12.0 GB, 11.5 GB of them free"),
             "{problem}"
         );
         assert!(problem.contains("--device cpu"), "{problem}");
-        assert_eq!(too_large(&config, CardMemory { free: 20_000_000_000, total: 24_000_000_000 }), None);
+        assert_eq!(card(1_000_000_000, 24_000_000_000), None, "libtorch keeps what it once took");
+        let problem = too_large(&config, none, &of_machine(24_000_000_000)).unwrap();
+        assert!(problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB free"), "{problem}");
+        assert!(problem.contains("--device cuda"), "{problem}");
+        assert_eq!(too_large(&config, none, &of_machine(32_000_000_000)), None);
+        let quantized = BlockWeights { layers_q8_0: 0, others: 6_000_000_000 };
+        let problem = too_large(&config, quantized, &of_machine(32_000_000_000)).unwrap();
+        assert!(problem.contains("24.0 GB quantized copies"), "{problem}");
     }
 }

@@ -9,10 +9,10 @@ use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
 use criadero::plan::training::{self, Training};
 use criadero::plan::{Footprint, available};
-use criadero::space::{Genome, SearchSpace};
+use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
-use super::model::{DeviceArgs, open_checkpoint};
+use super::model::{DeviceArgs, ends_in, open_checkpoint};
 
 /// Batches beyond this are not tried.
 const MOST_SEQUENCES: usize = 1 << 16;
@@ -100,10 +100,10 @@ impl Plan {
         let given = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64);
         let free = || if self.device.is_card() { self.device.free_memory() } else { available() };
         let budget = given.or_else(free).unwrap_or(u64::MAX);
-        let quantized = space.as_ref().map_or(0, |space| space.stored_formats().len());
-        let scoring = |name, networks, workers, cache, quantized| {
+        let blocks = space.as_ref().map_or_else(BlockWeights::default, SearchSpace::block_weights);
+        let scoring = |name, networks, workers, cache, blocks| {
             let of = |chunk_tokens: usize| {
-                evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, quantized, word })
+                evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, blocks, word })
             };
             let largest = largest_that_fits(budget, MOST_TOKENS, of);
             Row { name, footprint: of(self.chunk_tokens), largest, unit: Unit::Tokens }
@@ -119,9 +119,12 @@ impl Plan {
         };
         let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
         let parent = evaluation::weights(config, word);
+        let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
+        let in_4_bits = BlockWeights::of_networks(&config.shape, [&whole]);
         let rows = [
-            scoring("eval", 1, 1, 0, quantized),
-            scoring("search", 2, self.workers, self.cache << 20, quantized),
+            scoring("eval", 1, 1, 0, blocks),
+            scoring("search", 2, self.workers, self.cache << 20, blocks),
+            scoring("quantize (a front in 4 bits)", 2, 1, 0, in_4_bits),
             training("tune, instatune", Trained::Full, false, false, 0),
             training("tune, sandwich", Trained::Full, true, false, 0),
             training("tune, sandwich, recompute", Trained::Full, true, true, 0),
@@ -134,6 +137,17 @@ impl Plan {
             false => self.print(&rows, budget),
         }
         Ok(())
+    }
+
+    /// How quantized matrices are multiplied.
+    fn products(&self) -> &'static str {
+        match self.device.is_card() {
+            false => "kept as the values of their blocks, multiplied in float32",
+            true => {
+                "Q8_0 of layers kept as int8 and made into bfloat16 for each product, others and the ends kept as the values of their \
+                 blocks; all multiplied in bfloat16"
+            }
+        }
     }
 
     fn as_json(&self, rows: &[Row], budget: u64) -> serde_json::Value {
@@ -150,10 +164,11 @@ impl Plan {
                 },
             })
         };
-        json!({ "memory_bytes": budget, "work": rows.iter().map(row).collect::<Vec<_>>() })
+        json!({ "memory_bytes": budget, "quantized_matrices": self.products(), "work": rows.iter().map(row).collect::<Vec<_>>() })
     }
 
     fn print(&self, rows: &[Row], budget: u64) {
+        println!("quantized matrices: {}", self.products());
         println!("memory to plan for: {:.0} MiB", budget as f64 / MEBIBYTE);
         for row in rows {
             let peak = row.footprint.peak();

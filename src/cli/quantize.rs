@@ -1,5 +1,6 @@
 //! `criadero quantize`: a finished front after quantization, or the best bits for each layer of one network.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,11 +13,11 @@ use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, Objective, Pack
 use criadero::report::quantized::quantized;
 use criadero::search::Pick;
 use criadero::search::record::{Change, Front, QuantizedFront, QuantizedPoint};
-use criadero::search::settings::RunSettings;
-use criadero::space::{Bits, Constraint, Cost, Gene, Genome, ModelShape, SearchSpace};
+use criadero::search::settings::{RunSettings, RunTask};
+use criadero::space::{Bits, BlockTypes, Constraint, Cost, Gene, Genome, ModelShape, SearchSpace};
 
 use super::eval::{Scored, default_threads, score};
-use super::model::{DataArgs, DeviceArgs, ends_in, is_quantized, load, note_quantized_twice, open_checkpoint};
+use super::model::{DataArgs, DeviceArgs, ends_in, load_for, note_fallback, note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
 use super::progress::Bar;
 use super::search::{MAX_LENGTH, Search};
@@ -42,7 +43,7 @@ pub struct Quantize {
     /// Held-out items of each task; by default those of the run, or 400
     #[arg(long, value_name = "N")]
     held_out: Option<usize>,
-    /// Directory of the result; by default `quantized-BITS` in the run
+    /// Directory of the result; by default `quantized-BITS` or `quantized-BITS-embedding-BITS` in the run
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Which network of the run's front gets mixed bits: an id, `knee`, or the best within a limit
@@ -60,7 +61,7 @@ pub struct Quantize {
     /// Networks of a population of that search
     #[arg(long, value_name = "N", default_value_t = 20)]
     population: usize,
-    /// The first N items of each task's search split that it scores
+    /// The first N items of each task's search split that it scores; by default as many as the run's search, or all
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Its seed
@@ -124,10 +125,14 @@ impl Quantize {
         let subject = self.subject()?;
         let out = match (&self.out, subject.of_a_run) {
             (Some(out), _) => out.clone(),
-            (None, true) => self.from.join(format!("quantized-{bits}")),
+            (None, true) => {
+                let ends = self.embedding_bits.filter(|&ends| ends != bits);
+                let ends = ends.map_or(String::new(), |ends| format!("-embedding-{ends}"));
+                self.from.join(format!("quantized-{bits}{ends}"))
+            }
             (None, false) => bail!("say where the result goes with --out DIR"),
         };
-        note_quantized_twice(&subject.parent)?;
+        note_quantized_twice(&subject.parent);
         let shape = subject.parent.config().shape;
         let ends = ends_in(&shape, self.embedding_bits.unwrap_or(bits));
         let after = |genome: &Genome| genome.in_bits(bits).with_ends(ends);
@@ -139,6 +144,10 @@ impl Quantize {
         }
         let pairs: Vec<Genome> =
             subject.networks.iter().flat_map(|(_, genome)| [genome.clone(), after(genome)]).collect();
+        let all_after: Vec<Genome> = pairs.iter().skip(1).step_by(2).cloned().collect();
+        if self.embedding_bits.is_none() {
+            note_fallback(&shape, &all_after, bits);
+        }
         let scores = self.score(&subject, &pairs)?;
         let mut points = Vec::new();
         for ((id, before), place) in subject.networks.iter().zip((0..).step_by(2)) {
@@ -158,9 +167,9 @@ impl Quantize {
             task.change(&of(0), &of(1))
         });
         let front = QuantizedFront {
-            parent_quantized: is_quantized(&subject.parent)?,
+            parent_quantized: subject.parent.config().quantized,
             model: subject.name,
-            format: bits.ggml().to_string(),
+            format: BlockTypes::of_networks(&shape, &all_after).to_string(),
             points,
             mean: mean.collect(),
         };
@@ -201,6 +210,14 @@ impl Quantize {
             (Some(settings), true) => settings.tasks.iter().map(|task| task.name.clone()).collect(),
             (None, true) => bail!("say what to search on with --task"),
         };
+        let objectives = self.searched_for(settings.as_ref(), &tasks)?;
+        // As many items as the run's own search had, where its tasks are searched on.
+        let of_run = |items: fn(&RunTask) -> usize| {
+            let settings = settings.as_ref().filter(|_| self.tasks.is_empty())?;
+            settings.tasks.iter().map(items).max()
+        };
+        let limit_items = self.limit.or(of_run(|task| task.search_items));
+        let held_out = self.held_out.or(of_run(|task| task.held_out_items)).unwrap_or(HELD_OUT_ITEMS);
         let ends = self.embedding_bits.map_or(self.choices.clone(), |bits| vec![bits]);
         let space = space_of(&shape, &genome, &self.choices, &ends);
         let smallest = SearchSpace::from_yaml(&space)?.smallest();
@@ -214,14 +231,14 @@ impl Quantize {
         let mut arguments: Vec<String> = ["search".into(), file.display().to_string()].into();
         let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
         flag("model", model);
-        flag("objective", format!("choice_nll:{}", tasks.join("+")));
+        objectives.into_iter().for_each(|objective| flag("objective", objective));
         flag("objective", "weight_bytes".into());
         flag("constraint", format!("weight_bytes<={budget}"));
         flag("evals", self.evals.to_string());
         flag("population", self.population.to_string());
         flag("seed", self.seed.to_string());
         flag("out", out.display().to_string());
-        for (name, value) in [("limit", self.limit), ("held-out", self.held_out), ("threads", self.threads)] {
+        for (name, value) in [("limit", limit_items), ("held-out", Some(held_out)), ("threads", self.threads)] {
             value.into_iter().for_each(|value| flag(name, value.to_string()));
         }
         arguments.extend(self.data.arguments());
@@ -232,6 +249,20 @@ impl Quantize {
             out.display()
         );
         Ok(())
+    }
+
+    /// What a search of bits scores networks by: as the run did, or each task by what is smooth for it.
+    fn searched_for(&self, settings: Option<&RunSettings>, tasks: &[String]) -> anyhow::Result<Vec<String>> {
+        if let (Some(settings), true) = (settings, self.tasks.is_empty()) {
+            let scores = |text: &&String| Objective::parse(text).is_ok_and(|objective| objective.metric().is_some());
+            return Ok(settings.objectives.iter().filter(scores).cloned().collect());
+        }
+        let mut objectives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for task in tasks {
+            let metric = Metric::smooth(self.data.task(task)?.scoring());
+            objectives.entry(Objective::name_of(metric)).or_default().push(task);
+        }
+        Ok(objectives.into_iter().map(|(name, tasks)| format!("{name}:{}", tasks.join("+"))).collect())
     }
 
     fn subject(&self) -> anyhow::Result<Subject> {
@@ -289,7 +320,7 @@ impl Quantize {
     /// Contributions of every network's items, task by task.
     fn score(&self, subject: &Subject, networks: &[Genome]) -> anyhow::Result<Vec<TaskScores>> {
         let tokenizer = subject.parent.tokenizer()?;
-        let model = load(&subject.parent, &self.device)?;
+        let model = load_for(&subject.parent, &self.device, networks)?;
         let workers = Workers { count: 1, threads: subject.threads };
         let mut all = Vec::new();
         for HeldOutTask { name, items: count, digest } in &subject.tasks {

@@ -10,7 +10,7 @@ use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 
 use super::eval::default_threads;
-use super::model::{DeviceArgs, assets, is_quantized, load, open_checkpoint};
+use super::model::{DeviceArgs, assets, load, open_checkpoint};
 use super::progress::Bar;
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
@@ -87,7 +87,6 @@ impl Rank {
         let card = SupernetCard {
             format: SupernetCard::FORMAT,
             parent_digest,
-            parent_quantized: is_quantized(&checkpoint)?,
             order,
             scores,
             calibration,

@@ -15,7 +15,7 @@ use criadero::eval::timing::Phase;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
-use criadero::plan::evaluation::{Scoring, chunk_that_fills};
+use criadero::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
 use criadero::search::first_population::first_population;
 use criadero::search::linas::{Linas, LinasSettings};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
@@ -269,7 +269,7 @@ impl Search {
         let checkpoint = open_checkpoint(&self.model)?;
         let (space, card) = open_space(&self.space, &checkpoint)?;
         if space.quantizes() {
-            note_quantized_twice(&checkpoint)?;
+            note_quantized_twice(&checkpoint);
         }
         let tokenizer = checkpoint.tokenizer()?;
         let positions = checkpoint.config().max_position_embeddings;
@@ -290,7 +290,7 @@ impl Search {
         let mut prepared = prepare(packing)?;
         // What a card has free before the weights are on it is what they and a chunk have to share.
         let room = self.devices.least_free();
-        let models = self.devices.load(&checkpoint)?;
+        let models = self.devices.load(&checkpoint, space.block_weights())?;
         let model = &models[0];
         let given = self.chunk_tokens.or(self.workers).or(self.threads).is_some();
         if stored.is_none() && !given && model.device() == Device::Cpu {
@@ -401,9 +401,9 @@ impl Search {
     /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights, a tenth
     /// left free.
     fn chunk_for(&self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> anyhow::Result<usize> {
-        let (networks, word) = (self.population.max(2), DevicesArgs::CARD_WORD);
-        let quantized = space.stored_formats().len();
-        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache: self.cache << 20, quantized, word };
+        let (networks, word) = (self.population.max(2), CARD_WORD);
+        let blocks = space.block_weights();
+        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache: self.cache << 20, blocks, word };
         let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
         if tokens == 0 {
             bail!(

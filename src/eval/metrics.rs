@@ -54,6 +54,11 @@ impl Metric {
         if Metric::Accuracy.applies_to(scoring) { Metric::Accuracy } else { Metric::Perplexity }
     }
 
+    /// What networks are searched by when nothing else is said: with few items far less noisy than counting right answers.
+    pub fn smooth(scoring: Scoring) -> Metric {
+        if Metric::ChoiceNll.applies_to(scoring) { Metric::ChoiceNll } else { Metric::Perplexity }
+    }
+
     /// Whether larger is better.
     pub fn maximize(self) -> bool {
         matches!(self, Metric::Accuracy | Metric::AccNorm)

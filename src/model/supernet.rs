@@ -34,9 +34,6 @@ pub struct SupernetCard {
     pub format: u32,
     /// BLAKE3 of the parent.
     pub parent_digest: String,
-    /// Whether the parent's weights were quantized: then the supernet's are those values, and 16 bits mean them.
-    #[serde(default)]
-    pub parent_quantized: bool,
     /// Place of every head and channel in the parent, and the order in which layers go.
     pub order: Order,
     /// Importances in the parent's numbering; absent when a stored order was applied.
@@ -113,7 +110,6 @@ mod tests {
         SupernetCard {
             format: FORMAT,
             parent_digest: "cd".into(),
-            parent_quantized: false,
             order,
             scores: Some(scores),
             calibration: Some(calibration),

@@ -17,11 +17,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
 /// What the control group (version 2, or 1) leaves.
 fn group() -> Option<u64> {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    // Pages of files that were read once are given back before anything fails.
-    let reclaimable = |path: &str| {
-        let text = fs::read_to_string(path).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok())
-    };
+    // Pages of files are given back before anything fails.
+    let reclaimable = |path: &str| fs::read_to_string(path).ok().map(|text| file_pages(&text));
     let left = |dir: &str, limit: &str, used: &str| {
         let used = number(&format!("{dir}/{used}"))?;
         let used = used.saturating_sub(reclaimable(&format!("{dir}/memory.stat")).unwrap_or(0));
@@ -29,6 +26,12 @@ fn group() -> Option<u64> {
     };
     left("/sys/fs/cgroup", "memory.max", "memory.current")
         .or_else(|| left("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
+}
+
+/// Bytes of files that a group's `memory.stat` counts as kept.
+fn file_pages(stat: &str) -> u64 {
+    let of = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+    ["inactive_file ", "active_file "].into_iter().filter_map(of).sum()
 }
 
 #[cfg(test)]
@@ -40,6 +43,7 @@ mod tests {
         let text = "MemTotal:       1000 kB\nMemAvailable:    640 kB\n";
         assert_eq!(field(text, "MemAvailable:"), Some(640 * 1024));
         assert_eq!(field(text, "SwapFree:"), None);
+        assert_eq!(file_pages("anon 5\ninactive_file 300\nactive_file 40\n"), 340);
         assert!(available().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

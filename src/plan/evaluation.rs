@@ -6,7 +6,7 @@ use super::Footprint;
 use super::footprint::largest_that_fits;
 use crate::checkpoint::LlamaConfig;
 use crate::model::llama::HEAD_ROWS;
-use crate::space::Cost;
+use crate::space::{Bits, BlockWeights, Cost};
 
 /// Float32 tensors of (rows, v) that are alive together: logits and what their logsumexp needs.
 const HEAD_COPIES: u64 = 2;
@@ -22,15 +22,15 @@ pub struct Scoring {
     pub networks: usize,
     /// Budget of the hidden states kept between populations, bytes.
     pub cache: u64,
-    /// Block types that matrices are quantized to: each keeps a copy with the values of its blocks.
-    pub quantized: usize,
+    /// Weights that are kept in blocks too.
+    pub blocks: BlockWeights,
     /// Bytes of a weight.
     pub word: u64,
 }
 
 /// What scoring needs of networks of this model.
 pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
-    let Scoring { chunk_tokens, workers, networks, cache, quantized, word } = scoring;
+    let Scoring { chunk_tokens, workers, networks, cache, blocks, word } = scoring;
     let shape = &config.shape;
     let [t, d, e, v] = [chunk_tokens, shape.hidden, shape.head_dim, shape.vocab].map(|size| size as u64);
     let (q, k, f) = ((shape.heads * shape.head_dim) as u64, shape.kv_heads as u64, shape.mlp as u64);
@@ -44,7 +44,8 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     let workers = workers as u64;
     Footprint::new([
         ("weights", weights(config, word)),
-        ("quantized copies", quantized as u64 * weights(config, word)),
+        ("quantized copies", copies(blocks, word)),
+        ("one matrix out of int8", workers * out_of_int8(config, blocks, word)),
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
         ("one half layer", workers * t * attention.max(mlp) * word),
@@ -52,6 +53,9 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
         ("states between populations", cache),
     ])
 }
+
+/// Bytes of a weight on a card: bfloat16.
+pub const CARD_WORD: u64 = 2;
 
 /// Tokens of the chunks that fill a card are at most so many: a task should still be several chunks, so that a race can end
 /// between them.
@@ -72,6 +76,22 @@ pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
     Cost::of(&config.shape, &config.genome).params * word
 }
 
+/// Weights as blocks can hold them: their values as any weights, or, where the kernels of a card take them, int8 and a float32
+/// scale for each block.
+fn copies(blocks: BlockWeights, word: u64) -> u64 {
+    let BlockWeights { layers_q8_0, others } = blocks;
+    let int8 =
+        if word == CARD_WORD { layers_q8_0 + 4 * layers_q8_0 / Bits::Q8_0.block_len() } else { layers_q8_0 * word };
+    int8 + others * word
+}
+
+/// The largest matrix of a layer, made out of int8 for one product.
+fn out_of_int8(config: &LlamaConfig, blocks: BlockWeights, word: u64) -> u64 {
+    let shape = &config.shape;
+    let rows = ((shape.heads + 2 * shape.kv_heads) * shape.head_dim).max(shape.mlp);
+    if word == CARD_WORD && blocks.layers_q8_0 > 0 { (rows * shape.hidden) as u64 * word } else { 0 }
+}
+
 /// Cosines and sines of every position, float32.
 pub(super) fn rotary(config: &LlamaConfig) -> u64 {
     2 * 4 * (config.max_position_embeddings * config.shape.head_dim) as u64
@@ -86,7 +106,14 @@ mod tests {
     #[test]
     fn a_chunk_fills_what_the_weights_leave() {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
-        let scoring = Scoring { chunk_tokens: 0, workers: 1, networks: 2, cache: 0, quantized: 0, word: 2 };
+        let scoring = Scoring {
+            chunk_tokens: 0,
+            workers: 1,
+            networks: 2,
+            cache: 0,
+            blocks: BlockWeights::default(),
+            word: CARD_WORD,
+        };
         let [small, middle, large] =
             [13_000_000_000, 20_000_000_000, 80_000_000_000].map(|budget| chunk_that_fills(&config, scoring, budget));
         assert_eq!(small, 0, "13.5 GB of weights do not fit into 13");
@@ -94,5 +121,20 @@ mod tests {
         assert_eq!(large, MOST_CHUNK_TOKENS);
         let peak = |chunk_tokens| footprint(&config, Scoring { chunk_tokens, ..scoring }).peak();
         assert!(peak(middle) <= 20_000_000_000 && peak(middle + 1024) > 20_000_000_000);
+    }
+
+    #[test]
+    fn copies_are_counted_as_they_are_kept() {
+        let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
+        let bytes = |blocks, word| {
+            let scoring = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, word };
+            let footprint = footprint(&config, scoring);
+            ["quantized copies", "one matrix out of int8"]
+                .map(|name| footprint.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes))
+        };
+        let blocks = BlockWeights { layers_q8_0: 64_000, others: 1_000 };
+        assert_eq!(bytes(BlockWeights::default(), CARD_WORD), [0, 0]);
+        assert_eq!(bytes(blocks, 4), [4 * 65_000, 0]);
+        assert_eq!(bytes(blocks, CARD_WORD), [64_000 + 8_000 + 2_000, 2 * 3 * 4096 * 4096]);
     }
 }

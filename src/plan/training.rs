@@ -92,6 +92,7 @@ mod tests {
             bos_token_id: None,
             eos_token_ids: vec![],
             dtype: Dtype::F32,
+            quantized: false,
         }
     }
 

@@ -1,5 +1,11 @@
-//! A front before and after quantization: every network moves to fewer bytes, and to the score it has there.
+//! A front before and after quantization: every network moves to fewer bytes, and to the score it has there; below, how much
+//! that score changed.
 
+use std::ops::Range;
+
+use plotters::coord::CoordTranslate;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::legend::{Legend, Mark};
@@ -12,29 +18,54 @@ use crate::search::record::{Change, QuantizedFront, QuantizedPoint};
 const BEFORE: RGBColor = PALETTE[6];
 const AFTER: RGBColor = PALETTE[0];
 const RADIUS: i32 = 5;
+/// Height of the lower panel, pixels.
+const CHANGES: u32 = 250;
 
 struct Moves<'a> {
     title: String,
     facts: String,
-    y_axis: String,
+    score_axis: String,
+    change_axis: String,
     format: &'a str,
-    /// (bytes, score, standard error) before and after.
-    pairs: Vec<[(f64, f64, f64); 2]>,
+    moves: Vec<Move>,
+}
+
+/// (bytes, score, standard error)
+type Place = (f64, f64, f64);
+
+/// One network.
+struct Move {
+    before: Place,
+    after: Place,
+    /// (bytes after, paired change of the score, its standard error)
+    change: Place,
+}
+
+impl Move {
+    fn places(&self) -> [Place; 3] {
+        [self.before, self.after, self.change]
+    }
 }
 
 /// Held-out score number `score` of every point against the bytes of its weights, before and after, with one standard
-/// error.
+/// error; below it the change of each, paired item by item, with its own standard error.
 ///
 /// Errors: no point has that score.
 pub fn quantized(front: &QuantizedFront, score: usize) -> Result<Picture> {
-    let pair = |point: &QuantizedPoint| {
-        let Change { before, before_stderr, after, after_stderr, .. } = point.changes.get(score)?;
-        let ends = [(point.bytes_before as f64, *before, *before_stderr), (point.bytes as f64, *after, *after_stderr)];
-        let has_place = |&(x, y, bar): &(f64, f64, f64)| [x, y, bar].iter().all(|value| value.abs() < style::BEYOND);
-        ends.iter().all(has_place).then_some(ends)
+    let one = |point: &QuantizedPoint| {
+        let &Change { before, before_stderr, after, after_stderr, change, change_stderr, .. } =
+            point.changes.get(score)?;
+        let (bytes_before, bytes) = (point.bytes_before as f64, point.bytes as f64);
+        let one = Move {
+            before: (bytes_before, before, before_stderr),
+            after: (bytes, after, after_stderr),
+            change: (bytes, change, change_stderr),
+        };
+        let has_place = |&(x, y, bar): &Place| [x, y, bar].iter().all(|value| value.abs() < style::BEYOND);
+        one.places().iter().all(has_place).then_some(one)
     };
-    let pairs: Vec<_> = front.points.iter().filter_map(pair).collect();
-    let (Some(mean), false) = (front.mean.get(score), pairs.is_empty()) else {
+    let moves: Vec<Move> = front.points.iter().filter_map(one).collect();
+    let (Some(mean), false) = (front.mean.get(score), moves.is_empty()) else {
         return Err(Error::invalid("picture of a quantized front", "no point with a score", "at least one"));
     };
     let (metric, task) = mean.name.split_once(':').unwrap_or((&mean.name, ""));
@@ -47,13 +78,18 @@ pub fn quantized(front: &QuantizedFront, score: usize) -> Result<Picture> {
             units::percent(front.bytes_share()),
             if front.parent_quantized { "; the parent was quantized itself" } else { "" }
         ),
-        y_axis: format!("{metric} on {task} (held-out)"),
+        score_axis: format!("{metric} on {task} (held-out)"),
+        change_axis: format!("change of {metric}"),
         format: &front.format,
-        pairs,
+        moves,
     })
 }
 
 impl Drawing for Moves<'_> {
+    fn size(&self) -> (u32, u32) {
+        (style::WIDTH, style::HEIGHT + CHANGES)
+    }
+
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn<DB> {
         style::heading(canvas, &self.title, &self.facts)?;
         let entries = [(BEFORE, "before"), (AFTER, self.format)];
@@ -62,33 +98,69 @@ impl Drawing for Moves<'_> {
         let (width, height) = canvas.dim_in_pixel();
         let bottom = height as i32 - legend.height() - 16;
         legend.draw(canvas, bottom + 6)?;
-        let ends = || self.pairs.iter().flatten();
-        let x = style::padded_range(ends().map(|end| end.0), 0.06);
-        let y = style::padded_range(ends().flat_map(|&(_, y, bar)| [y - bar, y + bar]), 0.06);
-        let decimals = style::decimals(&y);
-        let plot = canvas.clone().shrink((MARGIN, HEADING), (width - 2 * MARGIN as u32, (bottom - HEADING) as u32));
-        let mut chart = ChartBuilder::on(&plot).x_label_area_size(60).y_label_area_size(82).build_cartesian_2d(x, y)?;
-        style::quiet(&mut chart.configure_mesh())
-            .x_labels(8)
-            .y_labels(9)
-            .x_label_formatter(&|value| units::bytes_tick(*value))
-            .y_label_formatter(&|value| format!("{value:.decimals$}"))
-            .x_desc("bytes of the weights")
-            .y_desc(&self.y_axis)
-            .draw()?;
-        let pixel = |x: f64, y: f64| chart.backend_coord(&(x, y));
-        for [before, after] in &self.pairs {
-            canvas.draw(&PathElement::new([pixel(before.0, before.1), pixel(after.0, after.1)], GRID.mix(1.0)))?;
+        let x = style::padded_range(self.moves.iter().flat_map(|one| [one.before.0, one.after.0]), 0.06);
+        let panel = |top: i32, bottom: i32| {
+            canvas.clone().shrink((MARGIN, top), (width - 2 * MARGIN as u32, (bottom - top) as u32))
+        };
+        let border = bottom - CHANGES as i32;
+        let scores: Vec<Place> = self.moves.iter().flat_map(|one| [one.before, one.after]).collect();
+        let (upper, lower) = (panel(HEADING, border), panel(border, bottom));
+        let plane = axes(&upper, x.clone(), &scores, 9, ("", &self.score_axis))?;
+        for Move { before, after, .. } in &self.moves {
+            canvas.draw(&PathElement::new(
+                [(before.0, before.1), (after.0, after.1)].map(|end| plane.translate(&end)),
+                GRID.mix(1.0),
+            ))?;
         }
-        for (color, end) in [(BEFORE, 0), (AFTER, 1)] {
-            for &(x, y, bar) in self.pairs.iter().map(|pair| &pair[end]) {
-                let bar_color = if end == 0 { MUTED } else { color };
-                canvas.draw(&PathElement::new([pixel(x, y - bar), pixel(x, y + bar)], bar_color))?;
-                Mark::Dot(color, RADIUS).draw(canvas, pixel(x, y))?;
-            }
-        }
-        Ok(())
+        bars(canvas, self.moves.iter().map(|one| one.before), (BEFORE, MUTED), &plane)?;
+        bars(canvas, self.moves.iter().map(|one| one.after), (AFTER, AFTER), &plane)?;
+        let changes: Vec<Place> = self.moves.iter().map(|one| one.change).collect();
+        let with_zero: Vec<Place> = changes.iter().copied().chain([(x.start, 0.0, 0.0)]).collect();
+        let plane = axes(&lower, x.clone(), &with_zero, 5, ("bytes of the weights", &self.change_axis))?;
+        canvas.draw(&PathElement::new([(x.start, 0.0), (x.end, 0.0)].map(|end| plane.translate(&end)), MUTED))?;
+        bars(canvas, changes.into_iter(), (AFTER, AFTER), &plane)
     }
+}
+
+/// Where values lie, in pixels.
+type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
+
+/// Axes on which all of these places and their errors are.
+fn axes<DB: DrawingBackend>(
+    area: &Canvas<DB>,
+    x: Range<f64>,
+    places: &[Place],
+    labels: usize,
+    (x_axis, y_axis): (&str, &str),
+) -> std::result::Result<Plane, DrawingAreaErrorKind<DB::ErrorType>> {
+    let y = style::padded_range(places.iter().flat_map(|&(_, y, bar)| [y - bar, y + bar]), 0.06);
+    let decimals = style::decimals(&y);
+    let x_area = if x_axis.is_empty() { 30 } else { 60 };
+    let mut chart = ChartBuilder::on(area).x_label_area_size(x_area).y_label_area_size(82).build_cartesian_2d(x, y)?;
+    style::quiet(&mut chart.configure_mesh())
+        .x_labels(8)
+        .y_labels(labels)
+        .x_label_formatter(&|value| units::bytes_tick(*value))
+        .y_label_formatter(&|value| format!("{value:.decimals$}"))
+        .x_desc(x_axis)
+        .y_desc(y_axis)
+        .draw()?;
+    Ok(chart.as_coord_spec().clone())
+}
+
+/// A dot at each place, with a bar of one standard error.
+fn bars<DB: DrawingBackend>(
+    canvas: &Canvas<DB>,
+    places: impl Iterator<Item = Place>,
+    (dot, bar): (RGBColor, RGBColor),
+    plane: &Plane,
+) -> Drawn<DB> {
+    for (x, y, error) in places {
+        let ends = [(x, y - error), (x, y + error)].map(|end| plane.translate(&end));
+        canvas.draw(&PathElement::new(ends, bar))?;
+        Mark::Dot(dot, RADIUS).draw(canvas, plane.translate(&(x, y)))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -124,11 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn shows_every_network_twice() {
+    fn shows_every_network_before_and_after_and_its_change() {
         let svg = quantized(&front(5), 0).unwrap().svg;
-        // One more of each colour in the legend.
-        assert_eq!(svg.matches("<circle").count(), 2 * 5 + 2);
-        for text in ["accuracy before and after Q8_0", "bytes 53.0% of before", "-0.005 ± 0.003", "60 MB"] {
+        // Two more in the legend.
+        assert_eq!(svg.matches("<circle").count(), 3 * 5 + 2);
+        for text in
+            ["change of accuracy", "accuracy before and after Q8_0", "bytes 53.0% of before", "-0.005 ± 0.003", "60 MB"]
+        {
             assert!(svg.contains(text), "{text} in {svg}");
         }
     }

@@ -1,6 +1,7 @@
 //! Search spaces and genomes: pure values, no tensors, no input or output but YAML text.
 
 pub mod bits;
+pub mod block_weights;
 mod choices;
 pub mod constraint;
 pub mod cost;
@@ -14,6 +15,7 @@ pub mod shipped;
 mod yaml;
 
 pub use bits::Bits;
+pub use block_weights::{BlockTypes, BlockWeights};
 pub use constraint::{Bound, Constraint};
 pub use cost::{Cost, gguf_layers};
 pub use genome::{Ends, Gene, Genome, HalfGene};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::choices::{EndChoices, LayerChoices};
 use super::place::{At, Place};
-use super::{Bits, Constraint, Cost, Ends, Gene, Genome, ModelShape, choices};
+use super::{Bits, BlockWeights, Constraint, Cost, Ends, Gene, Genome, ModelShape, choices};
 use crate::error::{Error, Result};
 
 /// Which layers go first when depth shrinks.
@@ -185,20 +185,11 @@ impl SearchSpace {
         layers.chain(self.ends_formats()).filter(|bits| !bits.is_full()).collect()
     }
 
-    /// Those that its matrices really have: rows that hold no whole blocks are stored in another type.
-    pub fn stored_formats(&self) -> BTreeSet<Bits> {
-        let of = |layer: &LayerChoices| {
-            let heads = layer.heads.iter().map(|&heads| heads as usize * self.shape.head_dim);
-            let rows: Vec<usize> =
-                heads.chain(layer.mlp.iter().map(|&mlp| mlp as usize)).chain([self.shape.hidden]).collect();
-            layer
-                .bits
-                .iter()
-                .flat_map(|bits| rows.iter().filter_map(|&row| bits.stored(row as u64)))
-                .collect::<Vec<_>>()
-        };
-        let ends = self.ends_formats().filter_map(|bits| bits.stored(self.shape.hidden as u64));
-        self.layers.iter().flat_map(of).chain(ends).filter(|bits| !bits.is_full()).collect()
+    /// What scoring its networks keeps beside the parent.
+    pub fn block_weights(&self) -> BlockWeights {
+        let layers = self.layers.iter().enumerate();
+        let genes = layers.flat_map(|(layer, choices)| choices.genes().into_iter().map(move |gene| (layer, gene)));
+        BlockWeights::of(&self.shape, genes, self.ends.all())
     }
 
     fn ends_formats(&self) -> impl Iterator<Item = Bits> {
