@@ -55,14 +55,26 @@ def space(options, bits):
 
 
 def searched(options, bits, seed):
+    """A finished search is not repeated, and one with other settings is refused, both by `criadero search` itself."""
     out = options.work / f"{bits}-{seed}"
-    if (out / "front.json").is_file():
-        return out, json.loads((out / "front.json").read_text(encoding="utf-8"))
     begin = ["--seed-genomes", options.work / f"{options.begin}-{seed}"] if bits == MIXED and options.begin else []
     run(options, "search", space(options, bits), "--model", options.model, "--objective", f"choice_nll:{options.task}",
         "--objective", "weight_bytes", "--evals", options.evals, "--population", options.population, "--limit", options.limit,
         "--held-out", options.held_out, "--seed", seed, "--chunk-tokens", 512, "--workers", 1, "--out", out, *begin)
     return out, json.loads((out / "front.json").read_text(encoding="utf-8"))
+
+
+def scored_again(options, bits, run_dir, front):
+    """The front in these bits; what is there already counts if it is of the same networks and items."""
+    out = options.work / f"again-{bits}"
+    file = out / "quantized.json"
+    read = lambda: json.loads(file.read_text(encoding="utf-8"))
+    networks = sorted((point["id"], point["weight_bytes"]) for point in front["points"])
+    fits = lambda again: (again["mean"][0]["items"] == options.again
+                          and sorted((point["id"], point["bytes_before"]) for point in again["points"]) == networks)
+    if not (file.is_file() and fits(read())):
+        run(options, "quantize", run_dir, "--bits", bits, "--held-out", options.again, "--out", out)
+    return out, read()
 
 
 def score(point, prefix):
@@ -192,12 +204,9 @@ def main():
                      f"networks, choice_nll {statistics.mean(one[2] for one in differences):+.3f}; more than one standard error below in {below}")
     lines += ["", f"The 16-bit front of seed {options.seeds[0]} scored again on {options.again} held-out items"]
     for bits in options.again_bits:
-        out = options.work / f"again-{bits}"
-        if not (out / "quantized.json").is_file():
-            run(options, "quantize", runs["16", options.seeds[0]][0], "--bits", bits, "--held-out", options.again, "--out", out)
+        out, again = scored_again(options, bits, *runs["16", options.seeds[0]])
         for file in ["quantized.csv", "quantized.png"]:
             shutil.copy(out / file, options.out / f"{file.split('.')[0]}-{bits}.{file.split('.')[1]}")
-        again = json.loads((out / "quantized.json").read_text(encoding="utf-8"))
         mean = again["mean"][0]
         share = sum(point["bytes"] for point in again["points"]) / sum(point["bytes_before"] for point in again["points"])
         lines.append(f"  {NAMES[bits]}: {100 * mean['change']:+.2f} ± {100 * mean['change_stderr']:.2f} points of accuracy on the mean of "

@@ -2,42 +2,51 @@
 
     python3 scripts/parity/parity.py --criadero target/release/criadero --model MODEL.gguf [--genome TEXT]... [--work DIR]
 
-Needs torch and transformers in this Python, and node-llama-cpp in NODE_MODULES (or beside where this runs).
+Needs torch, transformers and gguf in this Python, and node-llama-cpp in NODE_MODULES (or beside where this runs).
 Every runtime gets the same tokens of the same text, in float32 (llama.cpp with a float32 key/value cache). The
 reference is transformers on the hf-padded export: plain LLaMA, no code of ours. Exits with 1 when a difference is
 above the tolerance or token ids differ.
 
 A quantized network has two GGUF rows: its blocks' values written as F32, which must agree as closely as any other, and the
-blocks themselves, where llama.cpp rounds activations to 8 bits before every product: its own rounding, judged by the mean.
+blocks themselves, where llama.cpp rounds activations to 8 bits before every product: its own rounding, judged by means. That
+the blocks hold those values is shown by llama.cpp's own Python reader, weight by weight.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
 import tempfile
+import time
 
+import gguf
+import safetensors.torch
 import torch
 import transformers
 
 TOLERANCE = 1e-3
-#: Of the mean of all log-probabilities, where llama.cpp rounds activations; one of an unlikely token may be off by far more.
+#: Where llama.cpp rounds activations, of the mean of all log-probabilities; one of an unlikely token may be off by far more.
 ROUNDED_MEAN = 0.05
+#: K-quants multiply two scales, which readers do in another order: as a share of the largest weight of a matrix.
+READERS = 1e-6
 TEXT = """The vicuña is the wild ancestor of the alpaca. It lives in the high Andes, at 3,200 to 4,800 metres, and is
 shorn once in two or three years. In 1974 there were only 6,000 of them; today there are about 350,000. Don't call
 it a llama: llamas carry loads, weigh up to 200 kg, and spit when they are cross."""
 # Every rule of the GGUF export at once: a first kept layer without attention, one without MLP, mixed widths.
 GENOME = "-:0x1536:9x1536*4:3x1280*4:6x0:-:0x1024:9x768*8:6x1504*9"
-QUANTIZED = [
-    "E@8:9x1536@8*30",
-    "E@4:9x1536@4*30",
-    "E@q4_1:9x1536@q4_1*30",
-    # The same rules in mixed bits, and rows of 576 that fall back from K-quants.
-    "E@8:-:0x1536@8:9x1536@4*4:3x1280@q4_1*4:6x0@8:-:0x1024@q6_k:9x768*8:6x1504@8*5:9x1536@q4_k*4",
-]
+# And what llama.cpp's rounding of activations may do to the mean log-probability of each.
+QUANTIZED = {
+    "E@8:9x1536@8*30": 0.002,
+    "E@4:9x1536@4*30": 0.03,
+    "E@q4_1:9x1536@q4_1*30": ROUNDED_MEAN,
+    # The same rules in mixed bits, rows of 576 that fall back from K-quants, and rows of 1,536 that do not.
+    "E@8:-:0x1536@8:9x1536@4*4:3x1280@q4_1*4:6x0@8:-:0x1024@q6_k:9x768*8:6x1504@8*5:9x1536@q4_k*2:9x1536@q5_k:9x1536@q6_k": 0.03,
+}
 
 
 def export(arguments, genome, form, model=None):
@@ -83,6 +92,32 @@ def with_llama_cpp(file, text, tokens, work):
     return result["tokens"], result["log_probs"], result["version"]
 
 
+def reads_alike(file, directory):
+    """How many matrices of a GGUF file are in blocks, and by how much its values, as gguf-py reads them, differ from those of
+    the directory of the same network: at most, as a share of the matrix's largest weight."""
+    held = {name: tensor for path in directory.glob("*.safetensors") for name, tensor in safetensors.torch.load_file(path).items()}
+    head_dim = json.loads((directory / "config.json").read_text())["head_dim"]
+    ours = {"token_embd": "model.embed_tokens", "output": "lm_head", "output_norm": "model.norm"}
+    parts = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+    count, largest = 0, 0.0
+    for tensor in gguf.GGUFReader(file).tensors:
+        name = tensor.name.removesuffix(".weight")
+        if name.startswith("blk."):
+            _, layer, part = name.split(".")
+            name = f"model.layers.{layer}.{parts.get(part, part)}"
+        expected = held.get(f"{ours.get(name, name)}.weight")
+        values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+        if tensor.tensor_type in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16) or expected is None:
+            assert expected is not None or "norm" in name or not values.any(), f"{name} is in the file alone"
+            continue
+        if name.endswith(("q_proj", "k_proj")):
+            values = values.view(-1, head_dim // 2, 2, values.shape[1]).transpose(1, 2).reshape(values.shape)
+        count += 1
+        largest = max(largest, ((values - expected).abs().max() / expected.abs().max()).item())
+    return count, largest
+
+
 def with_criadero(arguments, genome, tokens, reference):
     """The second half of the text after the first: our own log-likelihood, and the reference's."""
     middle = TEXT.index(" ", len(TEXT) // 2)
@@ -111,6 +146,8 @@ def main():
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(os.cpu_count() or 1)
 
+    version = subprocess.run([arguments.criadero, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    say(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {version}, gguf {importlib.metadata.version('gguf')}\n")
     failed = [genome for genome in arguments.genome or [GENOME, *QUANTIZED] if not agrees(arguments, genome)]
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -134,16 +171,22 @@ def agrees(arguments, genome):
         rows.append(("gguf", *reordered(llama_cpp(export(arguments, genome, "gguf")))))
 
     say(f"genome {genome}, {len(tokens)} tokens, tolerance {TOLERANCE}")
-    say(f"{'export':10} {'runtime':48} {'mean NLL':>10} {'largest |d log p|':>18} {'token ids':>10}")
+    say(f"{'export':10} {'runtime':48} {'mean NLL':>10} {'mean |d log p|':>15} {'largest |d log p|':>18} {'token ids':>10}")
     good = True
     for form, name, own_tokens, log_probs in [*rows, *filter(None, [rounded])]:
         largest = max(abs(a - b) for a, b in zip(log_probs, reference, strict=True))
         same = own_tokens == tokens
         nll, expected = -sum(log_probs) / len(log_probs), -sum(reference) / len(reference)
         own = rounded is not None and form == "gguf"
-        good &= same and (abs(nll - expected) <= ROUNDED_MEAN if own else largest <= TOLERANCE)
-        note = " (activations rounded by llama.cpp)" if own else ""
-        say(f"{form:10} {name:48} {nll:10.6f} {largest:18.2e} {'equal' if same else 'DIFFER':>10}{note}")
+        rounding = QUANTIZED.get(genome, ROUNDED_MEAN)
+        good &= same and (abs(nll - expected) <= rounding if own else largest <= TOLERANCE)
+        note = f" (activations rounded by llama.cpp; mean within {rounding})" if own else ""
+        mean = sum(abs(a - b) for a, b in zip(log_probs, reference, strict=True)) / len(log_probs)
+        say(f"{form:10} {name:48} {nll:10.6f} {mean:15.2e} {largest:18.2e} {'equal' if same else 'DIFFER':>10}{note}")
+    if quantized:
+        count, difference = reads_alike(arguments.work / "gguf" / "model.gguf", directory)
+        good &= difference <= READERS
+        say(f"{count} matrices in blocks: gguf-py reads the directory's values, largest difference {difference:.1e} of the largest weight")
     ours, theirs, count = with_criadero(arguments, genome, tokens, reference)
     good &= abs(ours - theirs) <= TOLERANCE
     say(f"criadero eval, the last {count} tokens together: {ours:.6f}, {ours - theirs:+.2e} to the reference\n")

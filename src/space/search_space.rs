@@ -49,7 +49,8 @@ pub(super) struct Places {
     pub shape: [Place; 8],
     pub depth: Place,
     pub bits: Place,
-    pub ends: Place,
+    pub embedding_bits: Place,
+    pub head_bits: Place,
 }
 
 impl PartialEq for Places {
@@ -84,10 +85,16 @@ impl SearchSpace {
         if let Some(problem) = genes.filter_map(problem).next() {
             return Err(self.places.bits.wrong("bits", problem));
         }
-        match self.ends.all().into_iter().find_map(|ends| self.shape.ends_problem(ends)) {
-            Some(problem) => Err(self.places.ends.wrong("embedding_bits, head_bits", problem)),
-            None => Ok(self),
+        let Places { embedding_bits, head_bits, .. } = self.places;
+        let embeddings = self.ends.embedding.iter().map(|&embedding| Ends { embedding, ..Ends::default() });
+        let heads = self.ends.head.iter().map(|&head| Ends { head, ..Ends::default() });
+        let embeddings = embeddings.map(|ends| (ends, "embedding_bits", embedding_bits));
+        for (ends, field, place) in embeddings.chain(heads.map(|ends| (ends, "head_bits", head_bits))) {
+            if let Some(problem) = self.shape.ends_problem(ends) {
+                return Err(place.wrong(field, problem));
+            }
         }
+        Ok(self)
     }
 
     /// The same space, dropping layers in this order (the first entry goes first) when depth shrinks.

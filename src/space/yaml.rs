@@ -75,8 +75,9 @@ impl RawSpace {
             None => vec![shape.layers],
         };
         places.bits = self.bits.as_ref().map_or(places.bits, |bits| Place::of(&bits.referenced));
-        let ends = self.embedding_bits.as_ref().or(self.head_bits.as_ref());
-        places.ends = ends.map_or(places.ends, |ends| Place::of(&ends.referenced));
+        let place =
+            |bits: &Option<Spanned<OneOrMore>>| bits.as_ref().map_or(places.bits, |bits| Place::of(&bits.referenced));
+        (places.embedding_bits, places.head_bits) = (place(&self.embedding_bits), place(&self.head_bits));
         let bits = match self.bits {
             Some(list) => choices::bits("bits", list_of("bits", list, bits_at)?)?,
             None => vec![Bits::F16],
@@ -126,7 +127,7 @@ impl RawShape {
         let tied = tied.map_or(here, |tied| Place::of(&tied.referenced));
         // What is wrong with a depth that was left out is wrong with the shape.
         let shape_places = [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied];
-        let places = Places { shape: shape_places, depth: here, bits: here, ends: here };
+        let places = Places { shape: shape_places, depth: here, bits: here, embedding_bits: here, head_bits: here };
         match shape.problem() {
             None => Ok((shape, places)),
             Some((field, reason)) => {
@@ -169,6 +170,9 @@ fn override_layers(shape: &ModelShape, layers: &mut [LayerChoices], entries: Vec
             choices.heads = heads.clone().unwrap_or_else(|| std::mem::take(&mut choices.heads));
             choices.mlp = mlp.clone().unwrap_or_else(|| std::mem::take(&mut choices.mlp));
             choices.bits = bits.clone().unwrap_or_else(|| std::mem::take(&mut choices.bits));
+            if let Some(problem) = choices.genes().into_iter().find_map(|gene| shape.blocks_problem(gene)) {
+                return Err(wrong(format!("layer {layer}: {problem}")));
+            }
         }
     }
     Ok(())
@@ -413,6 +417,12 @@ mod tests {
             ("embedding_bits: 5\n", "line 2 column 17: embedding_bits: unknown bits `5`; known"),
             ("head_bits: [8, 8]\n", "line 2 column 12: head_bits: 8 stands twice"),
             ("head_bits: { 8: 4 }\n", "line 2 column 12: yaml: invalid type: map, expected bits such as 8"),
+            ("bits: [16, q3_k]\n", "line 2 column 7: bits: layer 0: hidden size"),
+            (
+                "layers:\n  1: { bits: [8], mlp: [100] }\n",
+                "line 3 column 3: layers.1: layer 1: mlp width 100, for Q8_0",
+            ),
+            ("embedding_bits: 8\nhead_bits: q2_k\n", "line 3 column 12: head_bits: hidden size"),
             ("drop: first\n", "line 2 column 7: drop: found `first`, expected `ranking` or `last`"),
             ("head: [4]\n", "line 2 column 1: yaml: unknown field `head`, expected one of"),
             ("depth: [4]\ndepth: [3]\n", "line 3 column 1: yaml: duplicate mapping key: depth"),
