@@ -294,6 +294,8 @@ fn a_fallback_is_said() {
     let note = said(&["--bits", "q4_k"]);
     assert!(note.contains("no whole blocks of Q4_K are stored in Q5_0, as llama.cpp does"), "{note}");
     assert_eq!(QuantizedFront::read(&Path::new(&run).join("quantized-q4_k")).unwrap().format, "Q5_0");
+    let note = said(&["--bits", "q5_k", "--embedding-bits", "8"]);
+    assert!(note.contains("Q5_K are stored in Q5_1") && !note.contains("Q8_0"), "{note}");
     let note = said(&["--bits", "4", "--embedding-bits", "8"]);
     assert!(!note.contains("llama.cpp"), "{note}");
     let other = QuantizedFront::read(&Path::new(&run).join("quantized-4-embedding-8")).unwrap();

@@ -15,6 +15,7 @@ the blocks hold those values is shown by llama.cpp's own Python reader, weight b
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -107,14 +108,17 @@ def reads_alike(file, directory):
             _, layer, part = name.split(".")
             name = f"model.layers.{layer}.{parts.get(part, part)}"
         expected = held.get(f"{ours.get(name, name)}.weight")
-        values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+        values = torch.tensor(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
         if tensor.tensor_type in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16) or expected is None:
             assert expected is not None or "norm" in name or not values.any(), f"{name} is in the file alone"
             continue
         if name.endswith(("q_proj", "k_proj")):
             values = values.view(-1, head_dim // 2, 2, values.shape[1]).transpose(1, 2).reshape(values.shape)
         count += 1
-        largest = max(largest, ((values - expected).abs().max() / expected.abs().max()).item())
+        difference = ((values - expected).abs().max() / expected.abs().max()).item()
+        assert math.isfinite(difference), f"{name} holds what is no number"
+        largest = max(largest, difference)
+    assert count > 0, f"{file} has no matrix in blocks"
     return count, largest
 
 

@@ -14,10 +14,10 @@ use criadero::eval::task::TextSize;
 use criadero::eval::{
     ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Task, Work, Workers,
 };
-use criadero::space::{BlockWeights, Genome};
+use criadero::space::Genome;
 use serde_json::json;
 
-use super::model::{DataArgs, DevicesArgs, note_lost, open_checkpoint};
+use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost, open_checkpoint};
 use super::progress::Bar;
 use super::search::read_genomes;
 
@@ -88,7 +88,7 @@ impl Eval {
         if genomes.is_empty() {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
-        let blocks = BlockWeights::of_networks(&checkpoint.config().shape, &genomes);
+        let blocks = blocks_of(checkpoint.config(), &genomes);
         let models = self.devices.load(&checkpoint, blocks)?;
         let model = &models[0];
         genomes.iter().try_for_each(|genome| model.check(genome))?;

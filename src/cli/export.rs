@@ -56,7 +56,7 @@ impl Export {
             None => genome,
             Some(bits) => {
                 let genome = genome.in_bits(bits).with_ends(ends_in(shape, bits));
-                note_fallback(shape, std::slice::from_ref(&genome), bits);
+                note_fallback(shape, std::slice::from_ref(&genome), bits, bits);
                 genome
             }
         };

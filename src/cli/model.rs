@@ -1,6 +1,6 @@
 //! `--model`, `--device` and the cache: what several subcommands open alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -9,8 +9,8 @@ use criadero::eval::{LostDevice, Task};
 use criadero::kernels::{CardMemory, Kernels, card_memory};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
-use criadero::plan::available;
 use criadero::plan::evaluation::{CARD_WORD, Scoring, footprint};
+use criadero::plan::{available, total};
 use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
 use tch::{Cuda, Device, Kind};
 
@@ -169,15 +169,13 @@ pub fn ends_in(shape: &ModelShape, bits: Bits) -> Ends {
 }
 
 /// Says in which types matrices are stored whose rows hold no whole blocks of the wanted one.
-pub fn note_fallback(shape: &ModelShape, networks: &[Genome], wanted: Bits) {
-    let BlockTypes { layers, ends } = BlockTypes::of_networks(shape, networks);
-    let others: Vec<&str> = layers.union(&ends).filter(|&&bits| bits != wanted).map(|bits| bits.ggml()).collect();
-    if !others.is_empty() {
-        let wanted = wanted.ggml();
-        eprintln!(
-            "note: rows that hold no whole blocks of {wanted} are stored in {}, as llama.cpp does",
-            others.join(", ")
-        );
+pub fn note_fallback(shape: &ModelShape, networks: &[Genome], layers: Bits, ends: Bits) {
+    let stored = BlockTypes::of_networks(shape, networks);
+    let of = |wanted: Bits, stored: BTreeSet<Bits>| stored.into_iter().map(move |bits| (wanted, bits));
+    let pairs: BTreeSet<(Bits, Bits)> = of(layers, stored.layers).chain(of(ends, stored.ends)).collect();
+    for (wanted, stored) in pairs.into_iter().filter(|(wanted, stored)| wanted != stored) {
+        let [wanted, stored] = [wanted, stored].map(Bits::ggml);
+        eprintln!("note: rows that hold no whole blocks of {wanted} are stored in {stored}, as llama.cpp does");
     }
 }
 
@@ -199,7 +197,12 @@ pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llam
 /// Loads a model onto its device, to run these networks of it.
 pub fn load_for(checkpoint: &Checkpoint, device: &DeviceArgs, networks: &[Genome]) -> anyhow::Result<Llama> {
     let (device, kind) = device.open()?;
-    load_on(checkpoint, device, kind, BlockWeights::of_networks(&checkpoint.config().shape, networks))
+    load_on(checkpoint, device, kind, blocks_of(checkpoint.config(), networks))
+}
+
+/// What running these networks of a model keeps in blocks.
+pub fn blocks_of<'a>(config: &LlamaConfig, networks: impl IntoIterator<Item = &'a Genome> + Clone) -> BlockWeights {
+    BlockWeights::of_networks(&config.shape, &config.genome, networks)
 }
 
 /// Loads a model, with the kernels of its device, unless it is too large for it.
@@ -220,7 +223,7 @@ fn load_on(checkpoint: &Checkpoint, device: Device, kind: Kind, blocks: BlockWei
 struct Room {
     word: u64,
     bytes: u64,
-    /// Who has so many bytes, such as `this machine has 12.0 GB free`.
+    /// Who has so many bytes, such as `cuda:0 has 12.0 GB, 11.5 GB of them free`.
     said: String,
     /// What to take instead, beside a smaller checkpoint.
     remedy: &'static str,
@@ -230,7 +233,7 @@ struct Room {
 fn room(device: Device) -> Option<Room> {
     match device {
         Device::Cuda(card) => card_memory(card).map(|memory| of_card(card, memory)),
-        _ => available().map(of_machine),
+        _ => Some(of_machine(available()?, total()?)),
     }
 }
 
@@ -240,11 +243,12 @@ fn of_card(card: usize, CardMemory { free, total }: CardMemory) -> Room {
     Room { word: CARD_WORD, bytes: total, said, remedy: "a card with more memory, `--device cpu`" }
 }
 
-fn of_machine(free: u64) -> Room {
-    let said = format!("this machine has {} free", gigabytes(free));
+fn of_machine(free: u64, total: u64) -> Room {
+    // Not what is free: others may end, and swap is slow and not impossible.
+    let said = format!("this machine has {}, {} of them free", gigabytes(total), gigabytes(free));
     Room {
         word: 4,
-        bytes: free,
+        bytes: total,
         said,
         remedy: "a machine with more memory, `--device cuda`, where weights take half of it",
     }
@@ -322,12 +326,15 @@ mod tests {
         );
         assert!(problem.contains("--device cpu"), "{problem}");
         assert_eq!(card(1_000_000_000, 24_000_000_000), None, "libtorch keeps what it once took");
-        let problem = too_large(&config, none, &of_machine(24_000_000_000)).unwrap();
-        assert!(problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB free"), "{problem}");
+        let problem = too_large(&config, none, &of_machine(20_000_000_000, 24_000_000_000)).unwrap();
+        assert!(
+            problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB, 20.0 GB of them free"),
+            "{problem}"
+        );
         assert!(problem.contains("--device cuda"), "{problem}");
-        assert_eq!(too_large(&config, none, &of_machine(32_000_000_000)), None);
+        assert_eq!(too_large(&config, none, &of_machine(1_000_000_000, 32_000_000_000)), None);
         let quantized = BlockWeights { layers_q8_0: 0, others: 6_000_000_000 };
-        let problem = too_large(&config, quantized, &of_machine(32_000_000_000)).unwrap();
+        let problem = too_large(&config, quantized, &of_machine(30_000_000_000, 32_000_000_000)).unwrap();
         assert!(problem.contains("24.0 GB quantized copies"), "{problem}");
     }
 }

@@ -12,7 +12,7 @@ use criadero::plan::{Footprint, available};
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
-use super::model::{DeviceArgs, ends_in, open_checkpoint};
+use super::model::{DeviceArgs, blocks_of, ends_in, open_checkpoint};
 
 /// Batches beyond this are not tried.
 const MOST_SEQUENCES: usize = 1 << 16;
@@ -120,7 +120,7 @@ impl Plan {
         let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
         let parent = evaluation::weights(config, word);
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
-        let in_4_bits = BlockWeights::of_networks(&config.shape, [&whole]);
+        let in_4_bits = blocks_of(config, [&whole]);
         let rows = [
             scoring("eval", 1, 1, 0, blocks),
             scoring("search", 2, self.workers, self.cache << 20, blocks),
@@ -144,7 +144,7 @@ impl Plan {
         match self.device.is_card() {
             false => "kept as the values of their blocks, multiplied in float32",
             true => {
-                "Q8_0 of layers kept as int8 and made into bfloat16 for each product, others and the ends kept as the values of their \
+                "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of their \
                  blocks; all multiplied in bfloat16"
             }
         }

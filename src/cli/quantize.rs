@@ -145,9 +145,7 @@ impl Quantize {
         let pairs: Vec<Genome> =
             subject.networks.iter().flat_map(|(_, genome)| [genome.clone(), after(genome)]).collect();
         let all_after: Vec<Genome> = pairs.iter().skip(1).step_by(2).cloned().collect();
-        if self.embedding_bits.is_none() {
-            note_fallback(&shape, &all_after, bits);
-        }
+        note_fallback(&shape, &all_after, bits, self.embedding_bits.unwrap_or(bits));
         let scores = self.score(&subject, &pairs)?;
         let mut points = Vec::new();
         for ((id, before), place) in subject.networks.iter().zip((0..).step_by(2)) {
@@ -205,12 +203,7 @@ impl Quantize {
         };
         let limit: Constraint = format!("weight_bytes<={budget}").parse().context("--budget")?;
         let Some(out) = &self.out else { bail!("say where the search goes with --out DIR") };
-        let tasks = match (&settings, self.tasks.is_empty()) {
-            (_, false) => self.tasks.clone(),
-            (Some(settings), true) => settings.tasks.iter().map(|task| task.name.clone()).collect(),
-            (None, true) => bail!("say what to search on with --task"),
-        };
-        let objectives = self.searched_for(settings.as_ref(), &tasks)?;
+        let objectives = self.searched_for(settings.as_ref())?;
         // As many items as the run's own search had, where its tasks are searched on.
         let of_run = |items: fn(&RunTask) -> usize| {
             let settings = settings.as_ref().filter(|_| self.tasks.is_empty())?;
@@ -224,6 +217,10 @@ impl Quantize {
         let least = Cost::of(&shape, &smallest).weight_bytes;
         if limit.violation(least as f64) > 0.0 {
             bail!("--budget {budget}: in its fewest bits the network still has {least} bytes ({smallest})");
+        }
+        for &bits in &self.choices {
+            let ends = self.embedding_bits.unwrap_or(bits);
+            note_fallback(&shape, &[genome.in_bits(bits).with_ends(ends_in(&shape, ends))], bits, ends);
         }
         std::fs::create_dir_all(out).map_err(criadero::Error::io(out))?;
         let file = out.join("space.yaml");
@@ -252,13 +249,18 @@ impl Quantize {
     }
 
     /// What a search of bits scores networks by: as the run did, or each task by what is smooth for it.
-    fn searched_for(&self, settings: Option<&RunSettings>, tasks: &[String]) -> anyhow::Result<Vec<String>> {
-        if let (Some(settings), true) = (settings, self.tasks.is_empty()) {
+    fn searched_for(&self, settings: Option<&RunSettings>) -> anyhow::Result<Vec<String>> {
+        if self.tasks.is_empty() {
             let scores = |text: &&String| Objective::parse(text).is_ok_and(|objective| objective.metric().is_some());
-            return Ok(settings.objectives.iter().filter(scores).cloned().collect());
+            let own = settings.iter().flat_map(|settings| &settings.objectives);
+            let own: Vec<String> = own.filter(scores).cloned().collect();
+            if own.is_empty() {
+                bail!("say what to search on with --task");
+            }
+            return Ok(own);
         }
         let mut objectives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for task in tasks {
+        for task in &self.tasks {
             let metric = Metric::smooth(self.data.task(task)?.scoring());
             objectives.entry(Objective::name_of(metric)).or_default().push(task);
         }

@@ -42,7 +42,8 @@ pub struct Llama {
     rope: RopeTable,
     low_rank: LowRanks,
     quantized: QuantizedMatrices,
-    /// What was loaded, where its values were rounded: blocks are made of the exact ones.
+    /// What was loaded, where its values were rounded: blocks are made of the exact ones. Training, which changes what was
+    /// loaded, runs unquantized networks alone.
     exact: Option<Arc<Checkpoint>>,
     row_tile: Option<i64>,
     kernels: Kernels,
@@ -406,7 +407,10 @@ impl Llama {
         self.embedding.index_select(0, &batch.tokens) // (t, d)
     }
 
-    /// The first half of a layer with its first query heads, residual included. No heads: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
+    /// The first half of a layer with its first query heads, residual included. No heads: the input itself.
+    ///
+    /// # Panics
+    /// When quantized matrices were not made by [`Llama::prepare`].
     pub fn attend(&self, layer: usize, half: HalfGene, before: &Stream, batch: &TreeBatch) -> Stream {
         match (&self.layers[layer].attention, half.width) {
             (None, _) | (_, 0) => before.clone(),
@@ -467,6 +471,9 @@ impl Llama {
     ///
     /// # Errors
     /// `Invalid` when the cache has no room, or for several tokens behind others.
+    ///
+    /// # Panics
+    /// As [`Llama::attend`].
     pub fn extend(&self, genome: &Genome, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
         let (b, n) = tokens.size2()?;
         let positions = cache.positions(n)?;
@@ -486,7 +493,10 @@ impl Llama {
         Ok(stream.into_hidden())
     }
 
-    /// The second half of a layer with its first channels, residual included. No channels: the input itself. Where matrices are quantized, [`Llama::prepare`] comes first.
+    /// The second half of a layer with its first channels, residual included. No channels: the input itself.
+    ///
+    /// # Panics
+    /// When quantized matrices were not made by [`Llama::prepare`].
     pub fn feed(&self, layer: usize, half: HalfGene, before: &Stream) -> Stream {
         let hidden = before.hidden();
         if let Some(rows) = self.row_tile.filter(|&rows| rows < hidden.size()[0] && half.width > 0) {
@@ -506,6 +516,9 @@ impl Llama {
     }
 
     /// Both halves of a layer.
+    ///
+    /// # Panics
+    /// As [`Llama::attend`].
     pub fn layer(&self, layer: usize, gene: Gene, before: &Stream, batch: &TreeBatch) -> Stream {
         let [attention, mlp] = gene.halves();
         self.feed(layer, mlp, &self.attend(layer, attention, before, batch))
@@ -532,12 +545,18 @@ impl Llama {
     }
 
     /// The last layer's output of one network: (t, d).
+    ///
+    /// # Panics
+    /// As [`Llama::attend`].
     pub fn hidden(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
         let first = Stream::new(self.embed(batch));
         genome.kept().fold(first, |stream, (layer, gene)| self.layer(layer, gene, &stream, batch)).into_hidden()
     }
 
     /// The whole forward pass of one network: float32 logits of every token, (t, v).
+    ///
+    /// # Panics
+    /// As [`Llama::attend`].
     pub fn forward(&self, genome: &Genome, batch: &TreeBatch) -> Tensor {
         self.logits(&self.hidden(genome, batch))
     }

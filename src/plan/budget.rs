@@ -9,6 +9,21 @@ pub fn available() -> Option<u64> {
     [machine, group()].into_iter().flatten().min()
 }
 
+/// Bytes that this machine can give to processes at most, swap included: what it has, or what the limit of the control group
+/// allows. `None` where neither is told.
+pub fn total() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.and_then(|text| Some(field(&text, "MemTotal:")? + field(&text, "SwapTotal:").unwrap_or(0)));
+    let group =
+        ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].into_iter().find_map(number);
+    [machine, group].into_iter().flatten().min()
+}
+
+/// The number that a file holds.
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
@@ -16,7 +31,6 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 /// What the control group (version 2, or 1) leaves.
 fn group() -> Option<u64> {
-    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     // Pages of files are given back before anything fails.
     let reclaimable = |path: &str| fs::read_to_string(path).ok().map(|text| file_pages(&text));
     let left = |dir: &str, limit: &str, used: &str| {
@@ -44,6 +58,7 @@ mod tests {
         assert_eq!(field(text, "MemAvailable:"), Some(640 * 1024));
         assert_eq!(field(text, "SwapFree:"), None);
         assert_eq!(file_pages("anon 5\ninactive_file 300\nactive_file 40\n"), 340);
+        assert!(total().is_none_or(|bytes| available().is_none_or(|free| free <= bytes)));
         assert!(available().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

@@ -8,5 +8,5 @@ pub mod evaluation;
 pub mod footprint;
 pub mod training;
 
-pub use budget::available;
+pub use budget::{available, total};
 pub use footprint::{Footprint, Part};

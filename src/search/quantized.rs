@@ -53,7 +53,7 @@ pub struct QuantizedFront {
     pub parent_quantized: bool,
     /// The model's name.
     pub model: String,
-    /// How matrices are stored now: ggml's name, such as `Q8_0`.
+    /// How matrices are stored now: ggml's names, such as `Q8_0`, or `Q4_0; ends Q8_0` where embedding and output matrix differ.
     pub format: String,
     /// By size before, ascending.
     pub points: Vec<QuantizedPoint>,

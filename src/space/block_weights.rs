@@ -42,15 +42,17 @@ impl Matrix {
         matches!(self, Matrix::Embedding | Matrix::Head)
     }
 
-    /// As wide as the parent has it.
-    fn weights(self, shape: &ModelShape) -> u64 {
-        let (queries, keys) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    /// As wide as the parent has it, whose layers are those of `whole`.
+    fn weights(self, shape: &ModelShape, whole: &Genome) -> u64 {
+        let gene = |layer: usize| whole.genes().get(layer).copied().unwrap_or(Gene::DROPPED);
+        let queries = |layer| gene(layer).heads as usize * shape.head_dim;
+        let keys = |layer| shape.kv_heads_of(gene(layer).heads as usize) * shape.head_dim;
         let weights = match self {
             Matrix::Embedding | Matrix::Head => shape.vocab * shape.hidden,
-            Matrix::Qkv(_) => (queries + 2 * keys) * shape.hidden,
-            Matrix::O(_) => shape.hidden * queries,
-            Matrix::GateUp(_) => 2 * shape.mlp * shape.hidden,
-            Matrix::Down(_) => shape.hidden * shape.mlp,
+            Matrix::Qkv(layer) => (queries(layer) + 2 * keys(layer)) * shape.hidden,
+            Matrix::O(layer) => shape.hidden * queries(layer),
+            Matrix::GateUp(layer) => 2 * gene(layer).mlp as usize * shape.hidden,
+            Matrix::Down(layer) => shape.hidden * gene(layer).mlp as usize,
         };
         weights as u64
     }
@@ -77,26 +79,31 @@ fn in_blocks(
 }
 
 impl BlockWeights {
-    /// Of networks that have these genes of these layers, and these ends.
+    /// Of networks that have these genes of these layers, and these ends. `whole` is the parent: its layers may differ.
     pub fn of(
         shape: &ModelShape,
+        whole: &Genome,
         genes: impl IntoIterator<Item = (usize, Gene)>,
         ends: impl IntoIterator<Item = Ends>,
     ) -> BlockWeights {
         let mut sum = BlockWeights::default();
         for (matrix, bits) in in_blocks(shape, genes, ends) {
             match bits {
-                Bits::Q8_0 if !matrix.is_end() => sum.layers_q8_0 += matrix.weights(shape),
-                _ => sum.others += matrix.weights(shape),
+                Bits::Q8_0 if !matrix.is_end() => sum.layers_q8_0 += matrix.weights(shape, whole),
+                _ => sum.others += matrix.weights(shape, whole),
             }
         }
         sum
     }
 
     /// Of these networks.
-    pub fn of_networks<'a>(shape: &ModelShape, networks: impl IntoIterator<Item = &'a Genome> + Clone) -> BlockWeights {
+    pub fn of_networks<'a>(
+        shape: &ModelShape,
+        whole: &Genome,
+        networks: impl IntoIterator<Item = &'a Genome> + Clone,
+    ) -> BlockWeights {
         let ends = networks.clone().into_iter().map(Genome::ends);
-        BlockWeights::of(shape, networks.into_iter().flat_map(Genome::kept), ends)
+        BlockWeights::of(shape, whole, networks.into_iter().flat_map(Genome::kept), ends)
     }
 }
 
@@ -140,7 +147,7 @@ mod tests {
     }
 
     fn of(genomes: &[&str]) -> BlockWeights {
-        BlockWeights::of_networks(&SHAPE, &parse(genomes))
+        BlockWeights::of_networks(&SHAPE, &SHAPE.parent(), &parse(genomes))
     }
 
     #[test]
@@ -155,6 +162,8 @@ mod tests {
         // Absent halves have no copies, and 4 heads of 64 hold blocks of 256 while 320 channels do not.
         let (attention, down) = ((512 + 256) * 512 + 512 * 512, 1024 * 512);
         assert_eq!(of(&["4x0@q6_k:8x1024"]), BlockWeights { layers_q8_0: 0, others: attention });
+        let narrow = BlockWeights::of_networks(&SHAPE, &"8x1024:4x0".parse().unwrap(), &parse(&["-:4x0@4"]));
+        assert_eq!(narrow.others, (256 + 2 * 64) * 512 + 512 * 256, "of a parent whose second layer is narrow");
         assert_eq!(of(&["4x320@q6_k:8x1024"]), BlockWeights { layers_q8_0: down, others: attention + 2 * down });
     }
 

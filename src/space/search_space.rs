@@ -194,9 +194,13 @@ impl SearchSpace {
 
     /// What scoring its networks keeps beside the parent.
     pub fn block_weights(&self) -> BlockWeights {
-        let layers = self.layers.iter().enumerate();
-        let genes = layers.flat_map(|(layer, choices)| choices.genes().into_iter().map(move |gene| (layer, gene)));
-        BlockWeights::of(&self.shape, genes, self.ends.all())
+        let genes = self.layers.iter().enumerate().flat_map(|(layer, LayerChoices { heads, mlp, bits })| {
+            // Each half by itself: what a matrix is stored in depends on one width.
+            let widths = heads.iter().map(|&heads| (heads, 0)).chain(mlp.iter().map(|&mlp| (0, mlp)));
+            let in_bits = move |(heads, mlp)| bits.iter().map(move |&bits| (layer, Gene { heads, mlp, bits }));
+            widths.flat_map(in_bits)
+        });
+        BlockWeights::of(&self.shape, &self.shape.parent(), genes, self.ends.all())
     }
 
     fn ends_formats(&self) -> impl Iterator<Item = Bits> {
