@@ -224,6 +224,10 @@ fn a_finished_front_is_scored_again_in_fewer_bits() {
     for file in ["quantized.csv", "quantized.svg", "quantized.png"] {
         assert!(out.join(file).is_file(), "{file}");
     }
+    let drawn = fs::read(out.join("quantized.png")).unwrap();
+    fs::remove_file(out.join("quantized.png")).unwrap();
+    succeed(criadero(&["plot", &out.display().to_string()]));
+    assert!(fs::read(out.join("quantized.png")).unwrap() == drawn, "drawn again from quantized.json");
 }
 
 #[test]

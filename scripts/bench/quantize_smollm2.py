@@ -74,6 +74,7 @@ def scored_again(options, bits, run_dir, front):
                           and sorted((point["id"], point["bytes_before"]) for point in again["points"]) == networks)
     if not (file.is_file() and fits(read())):
         run(options, "quantize", run_dir, "--bits", bits, "--held-out", options.again, "--out", out)
+    run(options, "plot", out)
     return out, read()
 
 
@@ -149,7 +150,7 @@ def draw(options, rows, parent):
     axes.set_title(f"Fronts by bits, seeds {', '.join(map(str, options.seeds))}; weights of the packaged Q4_1 model, {options.base}", loc="left",
                    fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="lower right")
     figure.savefig(options.out / "fronts.png", dpi=150)
 
 

@@ -7,12 +7,14 @@ use anyhow::Context;
 use criadero::atomic_file;
 use criadero::report::hypervolume::Run;
 use criadero::report::{Album, html, table::Table};
-use criadero::search::record::{Evaluations, Front};
+use criadero::search::record::{Evaluations, Front, QuantizedFront};
+
+use super::quantize::write_pictures;
 
 /// Draw a run's front, heat map, probabilities and hypervolume, and write its page
 #[derive(clap::Args)]
 pub struct Plot {
-    /// Results directory of the run; further ones add their curves to the hypervolume
+    /// Results directory of the run; further ones add their curves to the hypervolume. Or one that `quantize` wrote
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Where to write plots/ and report.html [default: the first RUN]
@@ -24,6 +26,11 @@ impl Plot {
     /// Reads the runs, draws, writes, and lists what was written.
     pub fn run(self) -> anyhow::Result<()> {
         let (first, others) = self.runs.split_first().context("no RUN was given")?;
+        if first.join("quantized.json").is_file() {
+            let written = write_pictures(&QuantizedFront::read(first)?, self.out.as_deref().unwrap_or(first))?;
+            written.iter().for_each(|path| println!("{}", path.display()));
+            return Ok(());
+        }
         let front = Front::read_json(&first.join("front.json"))?;
         let names: Vec<String> = self.runs.iter().map(|run| name(run)).collect();
         let read = |run: &PathBuf| Evaluations::read_csv(&run.join("evaluations.csv"));

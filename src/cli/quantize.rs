@@ -10,7 +10,7 @@ use criadero::checkpoint::Checkpoint;
 use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::metrics::Contribution;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, Objective, PackingOptions, Workers};
-use criadero::report::quantized::quantized;
+use criadero::report::quantized::pictures;
 use criadero::search::Pick;
 use criadero::search::record::{Change, Front, QuantizedFront, QuantizedPoint};
 use criadero::search::settings::{RunSettings, RunTask};
@@ -172,12 +172,7 @@ impl Quantize {
             mean: mean.collect(),
         };
         front.write(&out)?;
-        for place in 0..front.mean.len() {
-            let picture = quantized(&front, place)?;
-            let stem = if front.mean.len() == 1 { "quantized".into() } else { format!("quantized-{}", place + 1) };
-            criadero::atomic_file::write(&out.join(format!("{stem}.svg")), &picture.svg)?;
-            criadero::atomic_file::write(&out.join(format!("{stem}.png")), &picture.png)?;
-        }
+        write_pictures(&front, &out)?;
         print(&front);
         println!("written: {}", out.display());
         Ok(())
@@ -350,6 +345,19 @@ impl Quantize {
         }
         Ok(all)
     }
+}
+
+/// Writes the pictures of a quantized front; returns their files.
+pub fn write_pictures(front: &QuantizedFront, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for (stem, picture) in pictures(front)? {
+        for (ending, bytes) in [("svg", picture.svg.as_bytes()), ("png", &picture.png)] {
+            let path = out.join(format!("{stem}.{ending}"));
+            criadero::atomic_file::write(&path, bytes)?;
+            written.push(path);
+        }
+    }
+    Ok(written)
 }
 
 /// `criadero search` with the flags that [`Quantize::mixed`] gives it.

@@ -99,7 +99,7 @@ impl Drawing for Curves<'_> {
             .x_labels(9)
             .y_labels(9)
             .x_label_formatter(&|value| units::tick(*value))
-            .y_label_formatter(&|value| format!("{value:.decimals$}"))
+            .y_label_formatter(&|value| units::fixed(*value, decimals))
             .x_desc("training tokens")
             .y_desc("held-out loss, nats per token")
             .draw()?;

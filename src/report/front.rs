@@ -236,7 +236,7 @@ impl Drawing for FrontDrawing {
             .x_labels(8)
             .y_labels(9)
             .x_label_formatter(&|value| self.against.tick(*value))
-            .y_label_formatter(&|value| format!("{value:.decimals$}"))
+            .y_label_formatter(&|value| units::fixed(*value, decimals))
             .x_desc(self.against.axis())
             .y_desc(&self.y_axis)
             .draw()?;

@@ -186,7 +186,7 @@ impl Drawing for Curves<'_> {
             .x_labels(9)
             .y_labels(9)
             .x_label_formatter(&|value| if value.fract() == 0.0 { units::thousands(*value) } else { String::new() })
-            .y_label_formatter(&|value| format!("{value:.decimals$}"))
+            .y_label_formatter(&|value| units::fixed(*value, decimals))
             .x_desc("evaluations")
             .y_desc("normalised hypervolume (search items)")
             .draw()?;

@@ -51,7 +51,7 @@ impl Move {
 /// error; below it the change of each, paired item by item, with its own standard error.
 ///
 /// Errors: no point has that score.
-pub fn quantized(front: &QuantizedFront, score: usize) -> Result<Picture> {
+fn quantized(front: &QuantizedFront, score: usize) -> Result<Picture> {
     let one = |point: &QuantizedPoint| {
         let &Change { before, before_stderr, after, after_stderr, change, change_stderr, .. } =
             point.changes.get(score)?;
@@ -83,6 +83,15 @@ pub fn quantized(front: &QuantizedFront, score: usize) -> Result<Picture> {
         format: &front.format,
         moves,
     })
+}
+
+/// The pictures of all scores, with the names of their files: `quantized`, or numbered where there are several.
+///
+/// Errors: a score that no point has.
+pub fn pictures(front: &QuantizedFront) -> Result<Vec<(String, Picture)>> {
+    let count = front.mean.len();
+    let stem = |place: usize| if count == 1 { "quantized".to_string() } else { format!("quantized-{}", place + 1) };
+    (0..count).map(|place| Ok((stem(place), quantized(front, place)?))).collect()
 }
 
 impl Drawing for Moves<'_> {
@@ -141,7 +150,7 @@ fn axes<DB: DrawingBackend>(
         .x_labels(8)
         .y_labels(labels)
         .x_label_formatter(&|value| units::bytes_tick(*value))
-        .y_label_formatter(&|value| format!("{value:.decimals$}"))
+        .y_label_formatter(&|value| units::fixed(*value, decimals))
         .x_desc(x_axis)
         .y_desc(y_axis)
         .draw()?;

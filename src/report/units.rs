@@ -94,6 +94,15 @@ fn significant(value: f64, digits: usize) -> String {
     format!("{value:.decimals$}")
 }
 
+/// So many decimals, and no minus in front of zero.
+pub fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.chars().all(|c| matches!(c, '0' | '.')) => zero.to_string(),
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +137,11 @@ mod tests {
         assert_eq!(measured(1.23456, "nats per item"), "1.235");
         assert_eq!(measured(812.0, "tokens per second"), "812");
         assert_eq!(measured(0.0000123461, ""), "0.00001235");
+    }
+
+    #[test]
+    fn zero_has_no_sign() {
+        let cases = [(-0.001, 2), (-1e-17, 0), (-0.05, 2), (0.25, 1)];
+        assert_eq!(cases.map(|(value, decimals)| fixed(value, decimals)), ["0.00", "0", "-0.05", "0.2"]);
     }
 }
