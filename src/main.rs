@@ -15,6 +15,9 @@ fn main() -> ExitCode {
         // SAFETY: nothing else runs yet.
         unsafe { std::env::set_var(NO_CUDNN_ATTENTION, "1") };
     }
+    // Whoever reads the output may have enough of it, as `head` does; Rust ignores the signal and panics at the next line.
+    // SAFETY: restores what every process begins with.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,8 @@
 //! `criadero inspect` through the real binary.
 
 use std::fs;
-use std::process::Output;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Output, Stdio};
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -71,4 +72,15 @@ fn tells_a_wrong_name_from_wrong_usage() {
         "{error}"
     );
     assert_eq!(inspect(&[]).status.code(), Some(2));
+}
+
+/// As behind `| head`.
+#[test]
+fn a_reader_that_stops_is_no_error() {
+    let mut command = process::Command::new(env!("CARGO_BIN_EXE_criadero"));
+    let mut child = command.args(["inspect", "tiny"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGPIPE), "the signal that ends any other program");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "and nothing said");
 }
