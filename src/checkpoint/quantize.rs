@@ -87,14 +87,20 @@ fn finite(name: &str, matrix: &Tensor) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::{Distribution, StandardNormal};
+
     use super::*;
 
     const STORED: [Bits; 9] =
         [Bits::Q2K, Bits::Q3K, Bits::Q4_0, Bits::Q4K, Bits::Q4_1, Bits::Q5_0, Bits::Q5K, Bits::Q6K, Bits::Q8_0];
 
+    /// Standard normal weights, the same ones each time: libtorch's generator belongs to all tests at once.
     fn matrix() -> Tensor {
-        tch::manual_seed(7);
-        Tensor::randn([300, 256], (Kind::Float, Device::Cpu))
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let weights: Vec<f32> = (0..300 * 256).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Tensor::from_slice(&weights).view([300, 256])
     }
 
     fn error_of(bits: Bits) -> f64 {
