@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use criadero::atomic_file;
 use criadero::report::hypervolume::Run;
-use criadero::report::{Album, html, table::Table};
+use criadero::report::quantized::pictures;
+use criadero::report::{Album, Picture, html, table::Table};
 use criadero::search::record::{Evaluations, Front, QuantizedFront};
-
-use super::quantize::write_pictures;
 
 /// Draw a run's front, heat map, probabilities and hypervolume, and write its page
 #[derive(clap::Args)]
@@ -42,18 +41,14 @@ impl Plot {
 
         let out = self.out.as_deref().unwrap_or(first);
         let mut written = Vec::new();
-        let mut write = |path: PathBuf, bytes: &[u8]| -> anyhow::Result<()> {
-            atomic_file::write(&path, bytes)?;
-            written.push(path);
-            Ok(())
-        };
         for page in &album.pages {
-            write(out.join("plots").join(format!("{}.svg", page.stem)), page.picture.svg.as_bytes())?;
-            write(out.join("plots").join(format!("{}.png", page.stem)), &page.picture.png)?;
+            written.extend(write_picture(&out.join("plots"), &page.stem, &page.picture)?);
         }
         let settings = fs::read_to_string(first.join("run.json")).ok();
         let page = html::page(&front, &album, &first.display().to_string(), settings.as_deref());
-        write(out.join("report.html"), page.as_bytes())?;
+        let html = out.join("report.html");
+        atomic_file::write(&html, page.as_bytes())?;
+        written.push(html);
 
         print!("{}", Table::new(&front).text());
         println!();
@@ -62,6 +57,23 @@ impl Plot {
         }
         Ok(())
     }
+}
+
+/// Writes a picture in both of its forms; returns the files.
+pub fn write_picture(dir: &Path, stem: &str, picture: &Picture) -> anyhow::Result<[PathBuf; 2]> {
+    let [svg, png] = ["svg", "png"].map(|ending| dir.join(format!("{stem}.{ending}")));
+    atomic_file::write(&svg, picture.svg.as_bytes())?;
+    atomic_file::write(&png, &picture.png)?;
+    Ok([svg, png])
+}
+
+/// Writes the pictures of a quantized front; returns their files.
+pub fn write_pictures(front: &QuantizedFront, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for (stem, picture) in pictures(front)? {
+        written.extend(write_picture(out, &stem, &picture)?);
+    }
+    Ok(written)
 }
 
 /// What a legend calls a run: its directory's name.

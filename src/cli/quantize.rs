@@ -10,7 +10,6 @@ use criadero::checkpoint::Checkpoint;
 use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::metrics::Contribution;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, Objective, PackingOptions, Workers};
-use criadero::report::quantized::pictures;
 use criadero::search::Pick;
 use criadero::search::record::{Change, Front, QuantizedFront, QuantizedPoint};
 use criadero::search::settings::{RunSettings, RunTask};
@@ -19,6 +18,7 @@ use criadero::space::{Bits, BlockTypes, Constraint, Cost, Gene, Genome, ModelSha
 use super::eval::{Scored, default_threads, score};
 use super::model::{DataArgs, DeviceArgs, ends_in, load_for, note_fallback, note_quantized_twice, open_checkpoint};
 use super::picked::{picked, searched};
+use super::plot::write_pictures;
 use super::progress::Bar;
 use super::search::{MAX_LENGTH, Search};
 
@@ -135,16 +135,21 @@ impl Quantize {
         note_quantized_twice(&subject.parent);
         let shape = subject.parent.config().shape;
         let ends = ends_in(&shape, self.embedding_bits.unwrap_or(bits));
-        let after = |genome: &Genome| genome.in_bits(bits).with_ends(ends);
+        let mut all_after = Vec::with_capacity(subject.networks.len());
         for (_, genome) in &subject.networks {
             if genome.is_quantized() {
                 bail!("network {genome} is quantized already; its run has scored what it exports");
             }
-            shape.check_genome(&after(genome))?;
+            let after = genome.in_bits(bits).with_ends(ends);
+            shape.check_genome(&after)?;
+            all_after.push(after);
         }
-        let pairs: Vec<Genome> =
-            subject.networks.iter().flat_map(|(_, genome)| [genome.clone(), after(genome)]).collect();
-        let all_after: Vec<Genome> = pairs.iter().skip(1).step_by(2).cloned().collect();
+        let pairs: Vec<Genome> = subject
+            .networks
+            .iter()
+            .zip(&all_after)
+            .flat_map(|((_, before), after)| [before.clone(), after.clone()])
+            .collect();
         note_fallback(&shape, &all_after, bits, self.embedding_bits.unwrap_or(bits));
         let scores = self.score(&subject, &pairs)?;
         let mut points = Vec::new();
@@ -345,19 +350,6 @@ impl Quantize {
         }
         Ok(all)
     }
-}
-
-/// Writes the pictures of a quantized front; returns their files.
-pub fn write_pictures(front: &QuantizedFront, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut written = Vec::new();
-    for (stem, picture) in pictures(front)? {
-        for (ending, bytes) in [("svg", picture.svg.as_bytes()), ("png", &picture.png)] {
-            let path = out.join(format!("{stem}.{ending}"));
-            criadero::atomic_file::write(&path, bytes)?;
-            written.push(path);
-        }
-    }
-    Ok(written)
 }
 
 /// `criadero search` with the flags that [`Quantize::mixed`] gives it.
