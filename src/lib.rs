@@ -21,7 +21,7 @@
 //! # Ok::<(), criadero::Error>(())
 //! ```
 //!
-//! Scoring a model is [`eval::LocalEvaluator`], a whole run [`search::run::Run`], its pictures [`report`], the
+//! Scoring a model is [`eval::LocalEvaluator`], a whole run [`run::Run`], its pictures [`report`], the
 //! files other programs load [`checkpoint::export()`]. The binary's subcommands are examples of all of it.
 #![deny(missing_docs)]
 
@@ -30,17 +30,24 @@ pub mod cache_dir;
 pub mod differences;
 pub mod error;
 pub mod kendall;
+
+pub mod pareto;
 pub mod space;
+pub mod task;
 
 pub mod checkpoint;
 pub mod kernels;
 pub mod model;
 
+pub mod throughput;
+
 pub mod eval;
+pub mod plan;
 pub mod tune;
 
-pub mod plan;
 pub mod search;
+
+pub mod run;
 
 pub mod report;
 

@@ -1,8 +1,7 @@
 //! The search algorithms on problems whose true front is known.
 
-use criadero::search::{
-    Algorithm, Crossover, Nsga2, Nsga2Settings, RandomSearch, Told, first_population, hypervolume, non_dominated,
-};
+use criadero::pareto::{hypervolume, non_dominated};
+use criadero::search::{Algorithm, Crossover, Nsga2, Nsga2Settings, RandomSearch, Told, first_population};
 use criadero::space::{Genome, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

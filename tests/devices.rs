@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use criadero::checkpoint::Checkpoint;
 use criadero::error::Result;
 use criadero::eval::{
-    ChunkId, EvalSet, Evaluator, Fault, Faults, Item, LocalEvaluator, Outcome, PackingOptions, Work, Workers,
+    ChunkId, EvalSet, Evaluator, Fault, Faults, LocalEvaluator, Outcome, PackingOptions, Work, Workers,
 };
-use criadero::eval::{Request, Scoring};
 use criadero::model::Llama;
 use criadero::space::{Genome, SearchSpace};
+use criadero::task::{Item, Request, Scoring};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind};

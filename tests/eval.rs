@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use criadero::eval::dataset::default_data_dir;
+use criadero::task::default_data_dir;
 use serde_json::{Value, json};
 
 use command::criadero;

@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::dataset::default_data_dir;
 use criadero::model::generation::{Generation, Sampler, Sampling};
 use criadero::model::kv_cache::KvCache;
 use criadero::model::{Llama, TokenTree};
 use criadero::space::Genome;
+use criadero::task::default_data_dir;
 use tch::{Device, Kind, Tensor};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::dataset::default_data_dir;
 use criadero::eval::packing::Chunk;
-use criadero::eval::population::{KeptStates, walk};
 use criadero::eval::prefix_cache::PrefixCache;
-use criadero::eval::{ChunkId, EvalSet, Evaluator, Item, LocalEvaluator, Outcome, PackingOptions, Task, Work, Workers};
+use criadero::eval::walk::{KeptStates, walk};
+use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers};
 use criadero::model::{Llama, Stream, Targets, TokenTree, TreeBuilder};
 use criadero::search::operators::{Crossover, Mutation, crossover, mutate};
 use criadero::space::{Bits, Gene, Genome, SearchSpace};
+use criadero::task::{Item, Task, default_data_dir};
 use proptest::prelude::*;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use criadero::search::record::{Evaluations, Front};
+use criadero::run::{Evaluations, Front};
 
 const PICTURES: [&str; 5] = ["front", "throughput", "heatmap", "probabilities", "hypervolume"];
 

@@ -1,7 +1,7 @@
 //! The search engine against pymoo and moocore: `tests/goldens/pymoo/make.py` made the numbers.
 
+use criadero::pareto::{crowding_distance, hypervolume, non_dominated_sort};
 use criadero::search::nsga2::select;
-use criadero::search::{crowding_distance, hypervolume, non_dominated_sort};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 

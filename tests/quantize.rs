@@ -8,8 +8,7 @@ use std::path::Path;
 use criadero::checkpoint::quantize::rounded;
 use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, LayerTensor, TensorName, export, hf, synthetic};
 use criadero::model::{Llama, TokenTree};
-use criadero::search::record::{Front, FrontPoint, QuantizedFront};
-use criadero::search::settings::RunSettings;
+use criadero::run::{Front, FrontPoint, QuantizedFront, RunSettings};
 use criadero::space::{Bits, Cost, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use criadero::checkpoint::Checkpoint;
 use criadero::model::{Llama, TokenTree};
-use criadero::search::record::Front;
+use criadero::run::Front;
 use tch::{Device, Kind};
 
 use command::{criadero, fail, succeed};

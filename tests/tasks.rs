@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use criadero::Result;
-use criadero::eval::dataset::{Dataset, default_data_dir};
-use criadero::eval::task::{Item, Request, Split, Task, TextSize, split};
+use criadero::task::{Dataset, Item, Request, Split, Task, TextSize, default_data_dir, split};
 use serde_json::Value;
 
 fn golden_dir() -> PathBuf {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::checkpoint::hf::TokenizerFiles;
+use super::hf::TokenizerFiles;
 use crate::checkpoint::tokenizer::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
 use crate::error::{Error, Result};
 

@@ -13,20 +13,11 @@ use crate::error::{Error, Result};
 pub mod chat_template;
 pub mod config;
 pub mod export;
-mod export_gguf;
-mod export_hf;
-mod export_hf_padded;
 mod ggml;
 mod gguf;
-mod gguf_metadata;
-mod gguf_tokenizer;
-mod gguf_tokenizer_writer;
 pub mod hf;
-pub mod hf_config;
-mod hf_writer;
 pub mod names;
 pub mod peft;
-mod pre_tokenizer;
 pub mod quantize;
 mod raw_tensor;
 pub mod synthetic;
@@ -41,7 +32,9 @@ pub use names::{LayerTensor, TensorName};
 pub use peft::{Adapters, LowRank};
 pub use tokenizer::Tokenizer;
 
-use gguf_metadata::Metadata;
+use gguf::file::{self as gguf_file, GgufContent};
+use gguf::metadata::Metadata;
+use gguf::tokenizer as gguf_tokenizer;
 use raw_tensor::RawTensor;
 
 /// A model's weights and constants on disk, opened and checked: every tensor the configuration asks for is there
@@ -63,7 +56,7 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
         if path.is_file() {
-            let gguf::GgufContent { config, tensors, metadata } = gguf::open(path)?;
+            let GgufContent { config, tensors, metadata } = gguf_file::open(path)?;
             return Ok(Checkpoint { path: path.into(), config, tensors, metadata: Some(metadata) });
         }
         let (config, tensors) = hf::open(path)?;
@@ -99,7 +92,7 @@ impl Checkpoint {
         let tensor = raw.read(kind)?;
         match name {
             TensorName::Layer(_, LayerTensor::Q | LayerTensor::K) if self.metadata.is_some() => {
-                gguf::halves_from_neighbours(&tensor, self.config.shape.head_dim)
+                gguf_file::halves_from_neighbours(&tensor, self.config.shape.head_dim)
             }
             _ => Ok(tensor),
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::Tensor;
 
-use super::hf_writer::pretty;
+use super::hf::pretty;
 use super::tensor_file::{self, TensorFile};
 use super::{LayerTensor, TensorName};
 use crate::atomic_file;

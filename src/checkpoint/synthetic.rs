@@ -8,8 +8,8 @@ use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use super::hf::TokenizerFiles;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
-use crate::checkpoint::hf::TokenizerFiles;
 use crate::checkpoint::names::TensorName;
 use crate::error::Result;
 use crate::space::ModelShape;

@@ -7,10 +7,9 @@ use std::path::Path;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use super::hf::{open_safetensors, safetensors_header};
 use crate::atomic_file;
 use crate::checkpoint::config::Dtype;
-use crate::checkpoint::hf::open_safetensors;
-use crate::checkpoint::hf_writer::safetensors_header;
 use crate::checkpoint::raw_tensor::{FoundTensors, write_weights};
 use crate::error::{Error, Result};
 

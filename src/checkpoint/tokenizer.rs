@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::hf::TokenizerFiles;
 use crate::checkpoint::config::LlamaConfig;
-use crate::checkpoint::hf::TokenizerFiles;
 use crate::error::{Error, Result};
 
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use criadero::checkpoint::{Checkpoint, ExportFormat, export};
 use criadero::plan::evaluation;
-use criadero::search::Pick;
+use criadero::run::Pick;
 use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;

@@ -9,12 +9,11 @@ use std::time::Instant;
 
 use anyhow::bail;
 use criadero::Error;
-use criadero::eval::item::{Item, Scoring, Split, split_items};
-use criadero::eval::task::TextSize;
 use criadero::eval::{
-    ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Task, Work, Workers,
+    ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
 };
 use criadero::space::Genome;
+use criadero::task::{Item, Scoring, Split, Task, TextSize, split_items};
 use serde_json::json;
 
 use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost, open_checkpoint};

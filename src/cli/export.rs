@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export};
-use criadero::search::Pick;
+use criadero::run::Pick;
 use criadero::space::{Bits, Cost, Genome};
 
 use super::model::{ends_in, note_fallback, note_quantized_twice, open_checkpoint};

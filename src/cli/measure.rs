@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use criadero::eval::latency::{LatencyOptions, PhaseTable, TableKey, ThroughputTable, processor, space_digest};
-use criadero::eval::timing::Phase;
 use criadero::kernels::card_name;
 use criadero::model::Llama;
 use criadero::space::SearchSpace;
+use criadero::throughput::{LatencyOptions, Phase, PhaseTable, TableKey, ThroughputTable, processor, space_digest};
 use tch::Device;
 
 use super::eval::default_threads;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use criadero::checkpoint::{Checkpoint, LlamaConfig};
-use criadero::eval::{LostDevice, Task};
+use criadero::eval::LostDevice;
 use criadero::kernels::{CardMemory, Kernels, card_memory};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
 use criadero::plan::evaluation::{CARD_WORD, Scoring, footprint};
 use criadero::plan::{available, total};
 use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
+use criadero::task::Task;
 use tch::{Cuda, Device, Kind};
 
 /// The only version that tch 0.24 builds against; its build script checks.
@@ -306,7 +307,7 @@ pub fn versions() -> BTreeMap<String, String> {
 
 /// Where downloaded models and data sets are.
 pub fn assets() -> PathBuf {
-    criadero::eval::dataset::default_data_dir()
+    criadero::task::default_data_dir()
 }
 
 #[cfg(test)]

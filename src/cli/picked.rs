@@ -4,9 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use criadero::checkpoint::Checkpoint;
-use criadero::search::Pick;
-use criadero::search::record::Front;
-use criadero::search::settings::RunSettings;
+use criadero::run::{Front, Pick, RunSettings};
 use criadero::space::Genome;
 
 use super::model::open_checkpoint;

@@ -8,7 +8,7 @@ use criadero::atomic_file;
 use criadero::report::hypervolume::Run;
 use criadero::report::quantized::pictures;
 use criadero::report::{Album, Picture, html, table::Table};
-use criadero::search::record::{Evaluations, Front, QuantizedFront};
+use criadero::run::{Evaluations, Front, QuantizedFront};
 
 /// Draw a run's front, heat map, probabilities and hypervolume, and write its page
 #[derive(clap::Args)]

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Parser;
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::item::{Item, Split, split_items};
 use criadero::eval::metrics::Contribution;
 use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, Objective, PackingOptions, Workers};
-use criadero::search::Pick;
-use criadero::search::record::{Change, Front, QuantizedFront, QuantizedPoint};
-use criadero::search::settings::{RunSettings, RunTask};
+use criadero::run::{Change, Front, Pick, QuantizedFront, QuantizedPoint, RunSettings, RunTask};
 use criadero::space::{Bits, BlockTypes, Constraint, Cost, Gene, Genome, ModelShape, SearchSpace};
+use criadero::task::{Item, Split, split_items};
 
 use super::eval::{Scored, default_threads, score};
 use super::model::{DataArgs, DeviceArgs, ends_in, load_for, note_fallback, note_quantized_twice, open_checkpoint};

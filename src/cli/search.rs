@@ -8,25 +8,23 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Tokenizer;
-use criadero::eval::calibration::{self, Division};
-use criadero::eval::item::{Item, Split, split_items};
-use criadero::eval::latency::{LatencyOptions, ThroughputTable};
-use criadero::eval::timing::Phase;
-use criadero::eval::{EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers};
+use criadero::eval::division::Division;
+use criadero::eval::{
+    EvalSet, Evaluator, LocalEvaluator, Metric, MockEvaluator, Objective, PackingOptions, Workers, division,
+};
 use criadero::model::Llama;
 use criadero::model::supernet::SupernetCard;
 use criadero::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
+use criadero::run::{Front, Frozen, Progress, Racing, Run, RunSettings, RunTask};
 use criadero::search::first_population::first_population;
 use criadero::search::linas::{Linas, LinasSettings};
 use criadero::search::nsga2::{Nsga2, Nsga2Settings};
 use criadero::search::operators::{Crossover, Mutation, MutationCount};
-use criadero::search::racing::Racing;
 use criadero::search::random::RandomSearch;
-use criadero::search::record::Front;
-use criadero::search::run::{Progress, Run};
-use criadero::search::settings::{Frozen, RunSettings, RunTask};
 use criadero::search::{Algorithm, PredictorKind, seeds};
 use criadero::space::{Constraint, Genome, SearchSpace};
+use criadero::task::{Item, Split, split_items};
+use criadero::throughput::{LatencyOptions, Phase, ThroughputTable};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
@@ -433,11 +431,11 @@ impl Search {
         };
         let packings: Vec<(usize, EvalSet)> = CHUNK_TOKENS.into_iter().map(pack).collect::<anyhow::Result<_>>()?;
         let bar = Bar::new("measuring", 0);
-        let candidates = calibration::candidates(default_threads());
+        let candidates = division::candidates(default_threads());
         let divisions =
-            calibration::measure(model, &packings, &candidates, stop, &mut |done, total| bar.set(done, total))?;
+            division::measure(model, &packings, &candidates, stop, &mut |done, total| bar.set(done, total))?;
         bar.finish();
-        let chosen = calibration::choose(&divisions).context("no division was measured")?;
+        let chosen = division::choose(&divisions).context("no division was measured")?;
         let name =
             |one: &Division| format!("{}x{} on chunks of {}", one.workers.count, one.workers.threads, one.chunk_tokens);
         let of_all: Vec<String> =

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use criadero::checkpoint::hf::TokenizerFiles;
 use criadero::checkpoint::synthetic::{self, BYTE_TOKENS};
-use criadero::checkpoint::{Checkpoint, Dtype, TokenizerFiles, hf};
+use criadero::checkpoint::{Checkpoint, Dtype, hf};
 use criadero::space::{Cost, SearchSpace};
 use tch::{Device, Kind};
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::evaluator::ItemScore;
-use super::item::Scoring;
 use super::packing::{EvalSet, PackedItem};
+use crate::task::Scoring;
 
 /// A way to score an item. Definitions as lm-evaluation-harness where it has the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::evaluator::{Evaluator, ItemScore, Outcome, Partial, Work};
-use super::item::Scoring;
 use super::packing::{Chunk, EvalSet, PackedItem};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
+use crate::task::Scoring;
 
 /// Items of a mock chunk.
 const CHUNK_ITEMS: usize = 8;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::latency::ThroughputTable;
 use super::metrics::Metric;
 use crate::error::{Error, Result};
 use crate::space::{Cost, Genome, ModelShape};
+use crate::throughput::ThroughputTable;
 
 /// Where an objective's number comes from.
 #[derive(Clone, Copy)]

@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::item::{Item, Scoring};
-use super::task::TextSize;
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Targets, TokenTree, TreeBuilder};
+use crate::task::{Item, Scoring, TextSize};
 
 /// How requests become tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,8 +9,9 @@ use crossbeam::channel::Sender;
 
 use super::evaluator::{ChunkId, Outcome, Partial, Work};
 use super::packing::EvalSet;
-use super::population::{self, KeptStates, Place};
 use super::prefix_cache::PrefixCache;
+use super::walk;
+use super::walk::{KeptStates, Place};
 use crate::error::{Error, Result};
 use crate::model::{Llama, Reference, Stream};
 use crate::space::{Bits, Genome};
@@ -178,11 +179,11 @@ impl Worker {
             let set = &sets[id.set];
             let chunk = &set.chunks[id.chunk];
             if set.divergence && !parents.contains_key(&id) {
-                parents.insert(id, population::reference(model, chunk)?);
+                parents.insert(id, walk::reference(model, chunk)?);
             }
             let bytes = chunk.tree.len() as u64 * *token_bytes;
             let kept = every.map(|every| KeptStates { cache, place: (id, Bits::F16), bytes, every });
-            population::walk(model, chunk, parents.get(&id), genomes, kept.as_ref(), &mut report)
+            walk::walk(model, chunk, parents.get(&id), genomes, kept.as_ref(), &mut report)
         }));
         let what = || format!("chunk {} of {}", id.chunk, sets[id.set].name);
         match walked {

@@ -6,7 +6,7 @@ use super::hypervolume::{Run, hypervolumes};
 use super::picture::Picture;
 use super::probabilities::probabilities;
 use crate::error::{Error, Result};
-use crate::search::record::Front;
+use crate::run::Front;
 
 /// One picture with its place in the album.
 #[derive(Clone, Debug)]

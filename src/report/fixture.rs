@@ -1,6 +1,6 @@
 //! A small made-up run for tests: plausible numbers from closed forms, no randomness.
 
-use crate::search::record::{Column, Evaluation, Evaluations, Front, FrontPoint, HeldOut};
+use crate::run::{Column, Evaluation, Evaluations, Front, FrontPoint, HeldOut};
 use crate::space::{Gene, Genome, ModelShape};
 
 /// A front of `points` networks of `layers` layers, and the run it came from: the parent first, then the points, then as

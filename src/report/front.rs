@@ -9,7 +9,7 @@ use super::picture::{Canvas, Drawing, Drawn, Picture};
 use super::style::{self, HEADING, MARGIN, MUTED, PALETTE, SMALL, pale, text};
 use super::units;
 use crate::error::{Error, Result};
-use crate::search::record::{Evaluations, Front, FrontPoint};
+use crate::run::{Evaluations, Front, FrontPoint};
 
 /// What a front is plotted against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::picture::{Canvas, Drawing, Drawn, Picture};
 use super::scale::Scale;
 use super::style::{self, HEADING, INK, MARGIN, MEDIUM, MUTED, SMALL, WIDTH, text};
 use crate::error::{Error, Result};
-use crate::search::record::{Front, FrontPoint};
+use crate::run::{Front, FrontPoint};
 use crate::space::Gene;
 
 /// Pixels of the cells' rows, however many.

@@ -6,7 +6,7 @@ use super::album::Album;
 use super::front::Against;
 use super::table::Table;
 use super::units;
-use crate::search::record::Front;
+use crate::run::Front;
 
 const STYLE: &str = "\
 :root{--ink:#222;--muted:#666;--line:#e2e2e2;--accent:#0072b2}\

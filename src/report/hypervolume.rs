@@ -7,8 +7,8 @@ use super::picture::{Canvas, Drawing, Drawn, Picture};
 use super::style::{self, HEADING, MARGIN, PALETTE};
 use super::units;
 use crate::error::{Error, Result};
-use crate::search::record::{Evaluations, Front};
-use crate::search::{dominates, hypervolume};
+use crate::pareto::{dominates, hypervolume};
+use crate::run::{Evaluations, Front};
 use crate::space::Cost;
 
 /// One run's curve.

@@ -10,7 +10,7 @@ use super::scale::Scale;
 use super::style::{self, GRID, HEADING, INK, MARGIN, MEDIUM, MUTED, PALETTE, SMALL, text};
 use super::units;
 use crate::error::{Error, Result};
-use crate::search::record::Front;
+use crate::run::Front;
 use crate::space::Gene;
 
 /// Room for the ticks of the probabilities.

@@ -13,7 +13,7 @@ use super::picture::{Canvas, Drawing, Drawn, Picture};
 use super::style::{self, GRID, HEADING, MARGIN, MUTED, PALETTE};
 use super::units;
 use crate::error::{Error, Result};
-use crate::search::record::{Change, QuantizedFront, QuantizedPoint};
+use crate::run::{Change, QuantizedFront, QuantizedPoint};
 
 const BEFORE: RGBColor = PALETTE[6];
 const AFTER: RGBColor = PALETTE[0];

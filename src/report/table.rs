@@ -2,7 +2,7 @@
 
 use super::front::Against;
 use super::units;
-use crate::search::record::{Front, FrontPoint, HeldOut};
+use crate::run::{Front, FrontPoint, HeldOut};
 
 /// Columns and rows in human units; the last row is the parent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::linas::{Linas, LinasState};
 use super::nsga2::{Nsga2, Nsga2State};
-use super::prediction::Prediction;
 use super::random::{RandomSearch, RandomState};
+use super::surrogate::prediction::Prediction;
 use crate::error::Result;
 use crate::space::{Genome, SearchSpace};
 

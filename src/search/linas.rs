@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::algorithm::{Algorithm, AlgorithmState, Asked, ClosedForm, Told};
 use super::nsga2::{Nsga2, Nsga2Settings, select};
-use super::one_hot::{OneHot, Row};
-use super::prediction::Prediction;
-use super::predictor::{Predictor, PredictorKind};
 use super::random::draw;
+use super::surrogate::one_hot::{OneHot, Row};
+use super::surrogate::prediction::Prediction;
+use super::surrogate::predictor::{Predictor, PredictorKind};
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
 
@@ -278,8 +278,9 @@ fn best_of(scored: &[Scored], count: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Exact, hypervolume, stratified};
     use super::*;
+    use crate::pareto::hypervolume;
+    use crate::search::{Exact, stratified};
     use crate::space::Cost;
     use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::algorithm::{Algorithm, AlgorithmState, Asked, Told};
 use super::operators::{Crossover, Mutation, crossover, mutate};
 use super::random::{ROUNDS, draw};
-use super::{constrained_sort, crowding_distance};
 use crate::error::{Error, Result};
+use crate::pareto::{constrained_sort, crowding_distance};
 use crate::space::{Genome, SearchSpace};
 
 /// How [`Nsga2`] breeds.

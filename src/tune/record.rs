@@ -1,15 +1,14 @@
 //! One record of a training file: its fields, and where it is in the file.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, fs};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
-use crate::eval::dataset::{Dataset, Row};
+use crate::task::{Dataset, Row};
 
 /// What a training file is called in messages about it.
 pub(super) const FORMAT: &str = "training data";

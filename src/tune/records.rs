@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{ChatTemplate, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::task::read_text;
+use crate::task::read_text;
 use crate::tune::document::Document;
 use crate::tune::part::{Encoder, Part};
 use crate::tune::record::{FORMAT, Record};

@@ -11,7 +11,7 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::checkpoint::{ChatTemplate, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::template::reason;
+use crate::task::reason;
 
 /// Why a template failed: a reason for people, without the file and the record, which the caller knows.
 type Rendered<T, E = String> = std::result::Result<T, E>;

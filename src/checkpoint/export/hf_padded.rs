@@ -1,0 +1,40 @@
+//! Export to a plain LLaMA directory at the parent's widths, with zeros where the network has nothing.
+
+use std::path::Path;
+
+use crate::checkpoint::config::Dtype;
+use crate::checkpoint::export::cut::{Cut, cut_and_fill, plain_dtype};
+use crate::checkpoint::names::{LayerTensor, TensorName};
+use crate::checkpoint::{Checkpoint, hf};
+use crate::error::{Error, Result};
+use crate::space::{Gene, Genome};
+
+/// Writes the directory `out`. Dropped layers are gone; everywhere else rows of q, k, v, gate and up and columns of
+/// o and down are zeros behind the kept ones. Heads are kept by whole groups from the first on, so that every kept
+/// head stays beside the keys it had.
+pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>, out: &Path) -> Result<()> {
+    let own = parent.config().subnet(genome)?;
+    let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
+    let parent_shape = &parent.config().shape;
+    let full = Gene::new(parent_shape.heads as u32, parent_shape.mlp as u32);
+    let padded = own.with_plain_genome(Genome::uniform(kept.len(), full));
+    let dtype = plain_dtype(parent, genome, dtype);
+    let shape_of = |config: &crate::checkpoint::LlamaConfig, name| {
+        let unknown = || Error::invalid("tensor to export", format!("{name:?}"), "one of the network's");
+        config.tensor_shape(name).ok_or_else(unknown)
+    };
+    let tensor = |name| {
+        let (in_parent, there) = match name {
+            TensorName::Layer(layer, tensor) => {
+                let gene = own.gene(layer);
+                let there = if LayerTensor::MLP.contains(&tensor) { gene.mlp > 0 } else { gene.heads > 0 };
+                (TensorName::Layer(kept[layer], tensor), there)
+            }
+            outside => (outside, true),
+        };
+        let own_shape = shape_of(&own, name)?;
+        let cut = Cut { name: in_parent, shape: &own_shape, bits: own.stored(name), kind: dtype.kind() };
+        cut_and_fill(parent, cut, there, &shape_of(&padded, name)?)
+    };
+    hf::write(out, &padded, &tensor, &parent.tokenizer_files()?, dtype)
+}

@@ -1,0 +1,202 @@
+//! Hugging Face's tokenizer files as the `tokenizer.*` pairs of a GGUF file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::checkpoint::chat_template::ChatTemplate;
+use crate::checkpoint::config::LlamaConfig;
+use crate::checkpoint::gguf::metadata::Entry;
+use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
+use crate::checkpoint::gguf::tokenizer::{BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED};
+use crate::checkpoint::hf::TokenizerFiles;
+use crate::checkpoint::tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerConfig};
+use crate::error::{Error, Result};
+
+/// The part of `tokenizer.json` that GGUF keeps.
+#[derive(Deserialize)]
+struct TokenizerJson {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    vocab: BTreeMap<String, u32>,
+    #[serde(default)]
+    merges: Vec<Merge>,
+    byte_fallback: Option<bool>,
+    unk_token: Option<String>,
+}
+
+/// Newer files keep a pair, older ones a text with a space between.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(String, String),
+    Joined(String),
+}
+
+impl Merge {
+    fn joined(&self) -> String {
+        match self {
+            Merge::Pair(left, right) => format!("{left} {right}"),
+            Merge::Joined(text) => text.clone(),
+        }
+    }
+}
+
+/// The `tokenizer.*` pairs of a GGUF file from Hugging Face's files.
+///
+/// # Errors
+/// `Invalid` when llama.cpp has no name for this tokenizer's way of cutting text.
+pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConfig) -> Result<Vec<(String, Entry)>> {
+    let tokenizer = Tokenizer::new(path, files, config)?;
+    let settings = TokenizerConfig::of(path, files)?;
+    let bytes = files.0.get(TOKENIZER_FILE).map(Vec::as_slice).unwrap_or_default();
+    let parsed: TokenizerJson =
+        serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
+    let sentencepiece = parsed.model.byte_fallback == Some(true);
+    let unknown = |what: &str, found: &Option<Value>| {
+        let expected = "one that llama.cpp has a name for (export as hf instead)";
+        Error::invalid(format!("{} of {TOKENIZER_FILE}", what), json!(found), expected)
+    };
+    if parsed.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
+        return Err(unknown("model", &parsed.model.kind.map(Value::from)));
+    }
+
+    let mut tokens: Vec<String> = (0..config.shape.vocab).map(|id| format!("[PAD{id}]")).collect();
+    let mut types = vec![UNUSED as i32; tokens.len()];
+    let unk = settings.unk_token.as_ref().map(|token| token.text()).or(parsed.model.unk_token.as_deref());
+    let vocabulary = parsed.model.vocab.iter().map(|(token, &id)| {
+        let ty = match token {
+            _ if sentencepiece && is_byte_token(token) => BYTE,
+            _ if sentencepiece && Some(token.as_str()) == unk => UNKNOWN,
+            _ => NORMAL,
+        };
+        (id, token, ty)
+    });
+    let added = parsed.added_tokens.iter().map(|token| {
+        let ty = match token.special {
+            _ if sentencepiece && Some(token.content.as_str()) == unk => UNKNOWN,
+            true => CONTROL,
+            false => USER_DEFINED,
+        };
+        (token.id, &token.content, ty)
+    });
+    for (id, token, ty) in vocabulary.chain(added) {
+        // A tokenizer may know tokens that the model has no row for; they cannot be encoded either.
+        if let (Some(slot), Some(slot_type)) = (tokens.get_mut(id as usize), types.get_mut(id as usize)) {
+            slot.clone_from(token);
+            *slot_type = ty as i32;
+        }
+    }
+
+    let merges: Vec<String> = parsed.model.merges.iter().map(Merge::joined).collect();
+    let mut pairs: Vec<(&str, Entry)> = vec![];
+    if sentencepiece {
+        let normalizer = parsed.normalizer.as_ref().map(Value::to_string).unwrap_or_default();
+        let metaspace = parsed.pre_tokenizer.as_ref().map(Value::to_string).unwrap_or_default();
+        if !normalizer.contains(SPACE) && !metaspace.contains(SPACE) {
+            return Err(unknown("normalizer", &parsed.normalizer));
+        }
+        let adds_space = normalizer.contains("Prepend")
+            || (metaspace.contains("Metaspace") && !metaspace.contains(r#""prepend_scheme":"never""#));
+        pairs.push(("model", Entry::string("llama")));
+        pairs.push(("pre", Entry::string("default")));
+        pairs.push(("scores", Entry::f32s(&scores_of_merges(&tokens, &merges))));
+        pairs.push(("add_space_prefix", Entry::bool(adds_space)));
+    } else {
+        let name = parsed.pre_tokenizer.as_ref().and_then(PreTokenizer::name_of);
+        let name = name.ok_or_else(|| unknown("pre_tokenizer", &parsed.pre_tokenizer))?;
+        if parsed.normalizer.as_ref().is_some_and(|normalizer| !normalizer.is_null()) {
+            return Err(unknown("normalizer", &parsed.normalizer));
+        }
+        pairs.push(("model", Entry::string("gpt2")));
+        pairs.push(("pre", Entry::string(name)));
+        pairs.push(("merges", Entry::strings(&merges)));
+    }
+    pairs.push(("tokens", Entry::strings(&tokens)));
+    pairs.push(("token_type", Entry::i32s(&types)));
+    pairs.push(("add_bos_token", Entry::bool(tokenizer.adds_bos())));
+    let id =
+        |text: Option<&str>| text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32);
+    let pad = id(settings.pad_token.as_ref().map(|token| token.text()));
+    let specials = [("bos", tokenizer.bos()), ("eos", tokenizer.eos()), ("unknown", id(unk)), ("padding", pad)];
+    let specials = specials.map(|(name, id)| Some((format!("tokenizer.ggml.{name}_token_id"), Entry::u32(id?))));
+    let chat_template = ChatTemplate::find(path, files)?;
+    let chat_template =
+        chat_template.map(|found| ("tokenizer.chat_template".to_string(), Entry::string(&found.source)));
+    let pairs = pairs.into_iter().map(|(name, entry)| (format!("tokenizer.ggml.{name}"), entry));
+    Ok(pairs.chain(specials.into_iter().flatten()).chain(chat_template).collect())
+}
+
+fn is_byte_token(token: &str) -> bool {
+    token.len() == 6 && token.starts_with("<0x") && token.ends_with('>')
+}
+
+/// What SentencePiece would have scored: a piece scores by the first merge that makes it.
+fn scores_of_merges(tokens: &[String], merges: &[String]) -> Vec<f32> {
+    let mut ranks: HashMap<String, usize> = HashMap::new();
+    for (rank, merge) in merges.iter().enumerate() {
+        ranks.entry(merge.replacen(' ', "", 1)).or_insert(rank);
+    }
+    tokens.iter().map(|token| -(ranks.get(token).copied().unwrap_or(merges.len()) as f32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::config::tests::small;
+    use crate::checkpoint::gguf::metadata::Metadata;
+    use crate::checkpoint::gguf::tokenizer::tests::{byte_level, metadata, sentencepiece, tokenizer};
+    use crate::checkpoint::gguf::tokenizer::to_files;
+
+    #[test]
+    fn writes_back_what_it_read() {
+        let cases =
+            [("gpt-2", byte_level("gpt-2")), ("smollm", byte_level("smollm")), ("llama-bpe", byte_level("llama3"))];
+        let cases = cases.into_iter().chain([("default", sentencepiece())]);
+        for (pre, pairs) in cases {
+            let read = metadata(pairs);
+            let mut written = Metadata::new(Path::new("m.gguf"));
+            for (key, entry) in from_files(Path::new("m"), &to_files(&read, &small()).unwrap(), &small()).unwrap() {
+                assert!(written.insert(key, entry));
+            }
+            assert_eq!(written.text("tokenizer.ggml.pre").unwrap().as_deref(), Some(pre));
+            assert_eq!(written.texts("tokenizer.ggml.merges").unwrap(), read.texts("tokenizer.ggml.merges").unwrap());
+            let (before, after) = (tokenizer(&read), tokenizer(&written));
+            assert_eq!(after.adds_bos(), before.adds_bos());
+            for text in ["12 1", "abc bc", "'S é", "a<|end|>1", "<|user|>ab"] {
+                assert_eq!(after.encode(text).ok(), before.encode(text).ok(), "{pre}: {text}");
+            }
+            let count = written.texts("tokenizer.ggml.tokens").unwrap().map(|tokens| tokens.len());
+            assert_eq!(count, Some(small().shape.vocab), "padded to the model's vocabulary");
+        }
+    }
+
+    #[test]
+    fn rejects_tokenizers_that_llama_cpp_has_no_name_for() {
+        let mut files = to_files(&metadata(byte_level("gpt-2")), &small()).unwrap();
+        let mut tokenizer: Value = serde_json::from_slice(&files.0[TOKENIZER_FILE]).unwrap();
+        tokenizer["pre_tokenizer"] = json!({ "type": "Whitespace" });
+        files.0.insert(TOKENIZER_FILE.into(), tokenizer.to_string().into_bytes());
+        let error = from_files(Path::new("m"), &files, &small()).unwrap_err().to_string();
+        assert!(error.contains("pre_tokenizer of tokenizer.json: found") && error.contains("Whitespace"), "{error}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Many networks on one chunk: what they have in common from the first layer on is computed once.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::evaluator::{ItemScore, Outcome};
+use super::packing::Chunk;
+use super::trie::{HalfLayers, Kept};
+use super::{ChunkId, trie};
+use crate::error::Result;
+use crate::model::{Llama, Reference, Stream, TreeBatch};
+use crate::space::{Bits, Ends, Genome, HalfGene};
+
+/// Where a walk finds hidden states of earlier populations, and leaves its own.
+pub type KeptStates<'a> = Kept<'a, Place, Stream>;
+
+/// What a hidden state belongs to: a chunk, and how its embedding is stored.
+pub type Place = (ChunkId, Bits);
+
+/// Scores `genomes` (each once) on one chunk. Networks that begin alike share hidden states, as [`trie::walk`] says,
+/// also with those of earlier populations that are `kept`: a score is bit for bit the same without. With `parent`,
+/// scores say how far each network is from it. `on_leaf` gets a network's place in `genomes` and its outcome, and says
+/// whether to go on.
+///
+/// # Errors
+/// When a genome does not fit the model or a chunk its positions.
+pub fn walk(
+    model: &Llama,
+    chunk: &Chunk,
+    parent: Option<&Reference>,
+    genomes: &[Genome],
+    kept: Option<&KeptStates>,
+    on_leaf: &mut dyn FnMut(usize, Outcome) -> bool,
+) -> Result<()> {
+    genomes.iter().try_for_each(|genome| model.prepare(genome))?;
+    let mut by_ends: BTreeMap<Ends, Vec<usize>> = BTreeMap::new();
+    for (place, genome) in genomes.iter().enumerate() {
+        by_ends.entry(genome.ends()).or_default().push(place);
+    }
+    for (ends, members) in by_ends {
+        let model = &model.with_ends(ends)?;
+        let forward = Forward { model, chunk, parent, batch: model.batch(&chunk.tree)? };
+        let mut go_on = true;
+        let mut score = |places: &[usize], stream: &Stream| {
+            let outcome = forward.score(stream.hidden());
+            go_on = places.iter().all(|&place| on_leaf(members[place], outcome.clone()));
+            go_on
+        };
+        let alike: Vec<Genome> = members.iter().map(|&place| genomes[place].clone()).collect();
+        let kept = kept.map(|kept| Kept { place: (kept.place.0, ends.embedding), ..*kept });
+        tch::no_grad(|| trie::walk(&forward, &alike, kept.as_ref(), &mut score));
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What the whole model predicts on a chunk, for [`walk`] to compare networks with.
+pub fn reference(model: &Llama, chunk: &Chunk) -> Result<Reference> {
+    let batch = model.batch(&chunk.tree)?;
+    let genome = model.config().genome.clone();
+    Ok(tch::no_grad(|| model.reference(&model.hidden(&genome, &batch), &chunk.targets)))
+}
+
+/// A model on a chunk.
+struct Forward<'a> {
+    model: &'a Llama,
+    chunk: &'a Chunk,
+    parent: Option<&'a Reference>,
+    batch: TreeBatch,
+}
+
+impl HalfLayers for Forward<'_> {
+    type State = Stream;
+
+    fn first(&self) -> Stream {
+        Stream::new(self.model.embed(&self.batch))
+    }
+
+    fn after(&self, level: usize, half: HalfGene, before: &Stream) -> Stream {
+        match level.is_multiple_of(2) {
+            true => self.model.attend(level / 2, half, before, &self.batch),
+            false => self.model.feed(level / 2, half, before),
+        }
+    }
+}
+
+impl Forward<'_> {
+    fn score(&self, hidden: &Tensor) -> Outcome {
+        let predictions = self.model.predict(hidden, &self.chunk.targets, self.parent);
+        if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
+            let (row, token) = self.chunk.targets.pairs[place];
+            return Outcome::Failed(format!(
+                "log-probability of token {token} in row {row} is {}",
+                predictions.log_probs[place]
+            ));
+        }
+        let log_likelihood =
+            |pairs: &Vec<u32>| pairs.iter().map(|&pair| f64::from(predictions.log_probs[pair as usize])).sum();
+        let divergence = |requests: &Vec<Vec<u32>>| -> f64 {
+            let row = |&pair: &u32| self.chunk.targets.pairs[pair as usize].0 as usize;
+            requests.iter().flatten().map(|pair| f64::from(predictions.divergences[row(pair)])).sum()
+        };
+        let score = |requests: &Vec<Vec<u32>>| ItemScore {
+            divergence: self.parent.map(|_| divergence(requests)),
+            log_likelihoods: requests.iter().map(log_likelihood).collect(),
+            greedy: self.chunk.targets.greedy
+                && requests.iter().flatten().all(|&pair| predictions.greedy[pair as usize]),
+        };
+        Outcome::Scored(self.chunk.requests.iter().map(score).collect())
+    }
+}

@@ -1,0 +1,294 @@
+//! What a run leaves behind, as plain values: here the content of `front.json`, in [`crate::run::evaluations`] the rows of
+//! `evaluations.csv`. Numbers are written with as few digits as give the same bits when read again.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::csv_file::{read, write_csv};
+use crate::atomic_file;
+use crate::error::{Error, Result};
+use crate::pareto::knee;
+use crate::space::{Genome, ModelShape};
+
+/// An objective as a column: its name, unit and direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The name the user gave, such as `choice_nll:arc_easy`.
+    pub name: String,
+    /// Its unit, such as `nats per item`.
+    pub unit: String,
+    /// Whether larger values are better.
+    pub maximize: bool,
+}
+
+impl Column {
+    /// `value` as smaller-is-better, the only direction that the search and its measures know.
+    pub fn loss(&self, value: f64) -> f64 {
+        if self.maximize { -value } else { value }
+    }
+}
+
+/// A score on held-out items beside the parent's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldOut {
+    /// The metric and task, such as `accuracy:arc_easy`.
+    pub name: String,
+    /// Items it is the mean of.
+    pub items: usize,
+    /// The score.
+    pub value: f64,
+    /// Its standard error.
+    pub stderr: f64,
+    /// Paired difference to the parent on the same items.
+    pub delta: f64,
+    /// Standard error of that difference.
+    pub delta_stderr: f64,
+}
+
+/// One network of the front.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrontPoint {
+    /// Its row in `evaluations.csv`.
+    pub id: usize,
+    /// The network.
+    pub genome: Genome,
+    /// One value an objective, on the search split.
+    pub objectives: Vec<f64>,
+    /// Parameters of the mathematical network.
+    pub params: u64,
+    /// Bytes of the GGUF it exports to, fillers included.
+    pub weight_bytes: u64,
+    /// Prefill throughput in tokens per second, where a table was measured.
+    pub prefill_tps: Option<f64>,
+    /// Decode throughput in tokens per second, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_tps: Option<f64>,
+    /// Scores on the held-out split: accuracy of each task first, then the objectives' own metrics.
+    pub held_out: Vec<HeldOut>,
+    /// Whether another point of the front dominates it on the held-out scores.
+    pub dominated_on_held_out: bool,
+}
+
+/// The content of `front.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Front {
+    /// Parent's sizes.
+    pub shape: ModelShape,
+    /// The model's name as the user gave it.
+    pub model: String,
+    /// What was optimised.
+    pub objectives: Vec<Column>,
+    /// The parent, measured like every point.
+    pub parent: FrontPoint,
+    /// Non-dominated networks of the search split, by the first size-like objective ascending.
+    pub points: Vec<FrontPoint>,
+    /// Accuracy of guessing, one value a task, in the order of `held_out`'s accuracies.
+    pub chance: Vec<f64>,
+    /// Normalised hypervolume of the held-out scores (reference: accuracy = chance, size = 1.05 x parent).
+    pub hypervolume: f64,
+    /// Networks evaluated.
+    pub evaluations: usize,
+}
+
+/// What comes before a score's name in a column of `front.csv`: an objective may have the same name.
+const HELD_OUT: &str = "held_out:";
+
+impl Front {
+    /// Accuracy of each task on held-out items, one a task, for the parent or a point of this front.
+    pub fn accuracies<'a>(&self, point: &'a FrontPoint) -> &'a [HeldOut] {
+        &point.held_out[..self.chance.len()]
+    }
+
+    /// The points' objectives as smaller-is-better, one row a point.
+    pub fn losses(&self) -> Vec<Vec<f64>> {
+        let losses =
+            |point: &FrontPoint| self.objectives.iter().zip(&point.objectives).map(|(c, v)| c.loss(*v)).collect();
+        self.points.iter().map(losses).collect()
+    }
+
+    /// The point from which any gain in one objective costs most in another, as [`crate::pareto::knee()`] has it;
+    /// fewer than three points have none.
+    pub fn knee(&self) -> Option<usize> {
+        if self.points.len() < 3 { None } else { knee(&self.losses()) }
+    }
+
+    /// Writes `front.json`, atomically. A front that could not be read again is an error, not a file.
+    pub fn write_json(&self, path: &Path) -> Result<()> {
+        self.check(path)?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
+        text.push(b'\n');
+        atomic_file::write(path, text)
+    }
+
+    /// Reads what [`Front::write_json`] wrote.
+    pub fn read_json(path: &Path) -> Result<Front> {
+        let text = read(path, "front.json")?;
+        let front: Front =
+            serde_json::from_slice(&text).map_err(|error| Error::format(path, "front.json", error.to_string()))?;
+        front.check(path)?;
+        Ok(front)
+    }
+
+    /// Writes `front.csv`, atomically: `id`, `genome`, one column an objective (search split), `params`,
+    /// `weight_bytes`, `prefill_tps` and `decode_tps` where they were measured (each once, though it be an objective), then for each
+    /// held-out score `held_out:NAME`, and the same with `_stderr`, `_delta` and `_delta_stderr`, and
+    /// `dominated_on_held_out`.
+    pub fn write_csv(&self, path: &Path) -> Result<()> {
+        self.check(path)?;
+        let objectives: Vec<&str> = self.objectives.iter().map(|column| column.name.as_str()).collect();
+        let measured = |of: fn(&FrontPoint) -> Option<f64>| {
+            self.points.iter().chain([&self.parent]).any(|point| of(point).is_some())
+        };
+        let sizes: Vec<&str> = [
+            ("params", true),
+            ("weight_bytes", true),
+            ("prefill_tps", measured(|point| point.prefill_tps)),
+            ("decode_tps", measured(|point| point.decode_tps)),
+        ]
+        .into_iter()
+        .filter_map(|(name, there)| (there && !objectives.contains(&name)).then_some(name))
+        .collect();
+        let mut names = vec!["id".to_string(), "genome".to_string()];
+        names.extend(objectives.iter().chain(&sizes).map(|name| name.to_string()));
+        for HeldOut { name, .. } in &self.parent.held_out {
+            names.extend(["", "_stderr", "_delta", "_delta_stderr"].map(|what| format!("{HELD_OUT}{name}{what}")));
+        }
+        names.push("dominated_on_held_out".into());
+        let cells = |point: &FrontPoint| {
+            let mut cells = vec![point.id.to_string(), point.genome.to_string()];
+            cells.extend(point.objectives.iter().map(f64::to_string));
+            cells.extend(sizes.iter().map(|name| match *name {
+                "params" => point.params.to_string(),
+                "weight_bytes" => point.weight_bytes.to_string(),
+                "prefill_tps" => point.prefill_tps.map_or(String::new(), |tps| tps.to_string()),
+                _ => point.decode_tps.map_or(String::new(), |tps| tps.to_string()),
+            }));
+            for score in &point.held_out {
+                cells.extend([score.value, score.stderr, score.delta, score.delta_stderr].map(|x| x.to_string()));
+            }
+            cells.push(point.dominated_on_held_out.to_string());
+            cells
+        };
+        let rows: Vec<Vec<String>> = self.points.iter().map(cells).collect();
+        write_csv(path, &names, &rows)
+    }
+
+    /// Holds what every reader of a front relies on; all contradictions are listed.
+    fn check(&self, path: &Path) -> Result<()> {
+        let mut problems = Vec::new();
+        if self.chance.len() > self.parent.held_out.len() {
+            problems.push(format!("{} tasks, {} held-out scores", self.chance.len(), self.parent.held_out.len()));
+        }
+        if !self.chance.iter().chain([&self.hypervolume]).all(|value| value.is_finite()) {
+            problems.push("chance or hypervolume is not a finite number".into());
+        }
+        let names: Vec<&String> = self.parent.held_out.iter().map(|score| &score.name).collect();
+        if names.iter().collect::<HashSet<_>>().len() < names.len() {
+            problems.push(format!("two held-out scores of one name in {names:?}"));
+        }
+        for point in std::iter::once(&self.parent).chain(&self.points) {
+            let mut wrong = |what: String| problems.push(format!("network {}: {what}", point.id));
+            if point.objectives.len() != self.objectives.len() {
+                wrong(format!("{} objectives, expected {}", point.objectives.len(), self.objectives.len()));
+            }
+            if point.genome.genes().len() != self.shape.layers {
+                wrong(format!("{} layers, expected {}", point.genome.genes().len(), self.shape.layers));
+            }
+            if !point.held_out.iter().map(|score| &score.name).eq(names.iter().copied()) {
+                wrong(format!("held-out scores are not the parent's {names:?}"));
+            }
+            let scores = point.held_out.iter().flat_map(|s| [s.value, s.stderr, s.delta, s.delta_stderr]);
+            if !scores
+                .chain(point.objectives.iter().copied())
+                .chain(point.prefill_tps)
+                .chain(point.decode_tps)
+                .all(f64::is_finite)
+            {
+                wrong("a score is not a finite number".into());
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Mismatch { path: path.to_path_buf(), what: "the front contradicts itself".into(), problems })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn front() -> Front {
+        let point = |id, value: f64| FrontPoint {
+            id,
+            genome: "3x64*4".parse().unwrap(),
+            objectives: vec![value, 1000.0],
+            params: 1000,
+            weight_bytes: u64::MAX,
+            prefill_tps: Some(2.0 / 3.0),
+            decode_tps: (id == 2).then_some(5.5),
+            held_out: vec![
+                HeldOut { name: "accuracy:t".into(), items: 7, value, stderr: 0.1, delta: 0.0, delta_stderr: 0.0 },
+                HeldOut { name: "choice_nll:t".into(), items: 7, value, stderr: 0.1, delta: -0.2, delta_stderr: 1e-9 },
+            ],
+            dominated_on_held_out: id == 2,
+        };
+        let column = |name: &str| Column { name: name.into(), unit: "".into(), maximize: false };
+        let shape =
+            ModelShape { layers: 4, hidden: 8, heads: 3, kv_heads: 3, head_dim: 4, mlp: 64, vocab: 9, tied: true };
+        Front {
+            shape,
+            model: "tiny".into(),
+            objectives: vec![column("choice_nll:t"), column("params")],
+            parent: point(0, 0.1),
+            points: vec![point(1, 0.7), point(2, 1.0 / 3.0)],
+            chance: vec![0.25],
+            hypervolume: 0.123,
+            evaluations: 64,
+        }
+    }
+
+    #[test]
+    fn a_front_comes_back_bit_equal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("front.json");
+        front().write_json(&path).unwrap();
+        assert_eq!(Front::read_json(&path).unwrap(), front());
+    }
+
+    #[test]
+    fn front_csv_has_each_column_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("front.csv");
+        front().write_csv(&path).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "id,genome,choice_nll:t,params,weight_bytes,prefill_tps,decode_tps,\
+             held_out:accuracy:t,held_out:accuracy:t_stderr,held_out:accuracy:t_delta,held_out:accuracy:t_delta_stderr,\
+             held_out:choice_nll:t,held_out:choice_nll:t_stderr,held_out:choice_nll:t_delta,\
+             held_out:choice_nll:t_delta_stderr,dominated_on_held_out\n\
+             1,3x64*4,0.7,1000,18446744073709551615,0.6666666666666666,,\
+             0.7,0.1,0,0,0.7,0.1,-0.2,0.000000001,false\n\
+             2,3x64*4,0.3333333333333333,1000,18446744073709551615,0.6666666666666666,5.5,\
+             0.3333333333333333,0.1,0,0,0.3333333333333333,0.1,-0.2,0.000000001,true\n"
+        );
+    }
+
+    #[test]
+    fn refuses_to_write_what_it_could_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("front.json");
+        let mut broken = front();
+        broken.points[1].held_out[0].value = f64::NAN;
+        broken.points[0].objectives.pop();
+        let error = broken.write_json(&path).unwrap_err().to_string();
+        assert!(error.contains("network 1: 1 objectives, expected 2"), "{error}");
+        assert!(error.contains("network 2: a score is not a finite number"), "{error}");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,154 @@
+//! Choosing one network of a front: by search scores, so that its held-out scores stay honest.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::front::{Column, Front, FrontPoint};
+use crate::error::{Error, Result};
+use crate::space::Constraint;
+
+/// How to choose.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pick {
+    /// The network with this id.
+    Id(usize),
+    /// The point where any gain in one objective costs most in another.
+    Knee,
+    /// The best network, by the first objective that the limit is not about, among those within the limit.
+    Within(Constraint),
+}
+
+impl FromStr for Pick {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Pick> {
+        match (text.trim(), text.trim().parse()) {
+            ("knee", _) => Ok(Pick::Knee),
+            (_, Ok(id)) => Ok(Pick::Id(id)),
+            (limit, Err(_)) => limit.parse().map(Pick::Within).map_err(|_| {
+                Error::invalid(
+                    "pick",
+                    format!("`{text}`"),
+                    "an id of the front, `knee`, or a limit such as `params<=100M`",
+                )
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pick::Id(id) => write!(f, "{id}"),
+            Pick::Knee => f.write_str("knee"),
+            Pick::Within(limit) => write!(f, "{limit}"),
+        }
+    }
+}
+
+impl Pick {
+    /// The chosen point.
+    ///
+    /// # Errors
+    /// When no point fits; the message lists what there is.
+    pub fn choose<'a>(&self, front: &'a Front) -> Result<&'a FrontPoint> {
+        let none = |expected: String| Error::invalid("pick", format!("`{self}`"), expected);
+        match self {
+            Pick::Id(id) => front.points.iter().find(|point| point.id == *id).ok_or_else(|| {
+                let ids: Vec<String> = front.points.iter().map(|point| point.id.to_string()).collect();
+                none(format!("an id of the front: {}", ids.join(", ")))
+            }),
+            Pick::Knee => front.knee().map(|place| &front.points[place]).ok_or_else(|| {
+                none(format!("a front of three points or more for a knee; this one has {}", front.points.len()))
+            }),
+            Pick::Within(limit) => {
+                let values: Vec<f64> =
+                    front.points.iter().map(|point| value(front, point, &limit.objective)).collect::<Result<_>>()?;
+                let within = (0..values.len()).filter(|&place| limit.violation(values[place]) == 0.0);
+                let (place, column) = judge(front, &limit.objective);
+                let loss = |at: &usize| column.loss(front.points[*at].objectives[place]);
+                within.min_by(|a, b| loss(a).total_cmp(&loss(b))).map(|at| &front.points[at]).ok_or_else(|| {
+                    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+                    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    none(format!("a limit that a point meets; {} runs from {least} to {most}", limit.objective))
+                })
+            }
+        }
+    }
+}
+
+/// The first objective that is not the limit's own.
+fn judge<'a>(front: &'a Front, limited: &str) -> (usize, &'a Column) {
+    let other = front.objectives.iter().enumerate().find(|(_, column)| column.name != limited);
+    other.unwrap_or((0, &front.objectives[0]))
+}
+
+fn value(front: &Front, point: &FrontPoint, name: &str) -> Result<f64> {
+    if let Some(place) = front.objectives.iter().position(|column| column.name == name) {
+        return Ok(point.objectives[place]);
+    }
+    match (name, point.prefill_tps) {
+        ("params", _) => Ok(point.params as f64),
+        ("weight_bytes", _) => Ok(point.weight_bytes as f64),
+        ("prefill_tps", Some(tps)) => Ok(tps),
+        _ => {
+            let known = front.objectives.iter().map(|column| column.name.as_str()).chain(["params", "weight_bytes"]);
+            Err(Error::unknown("column of the front", name, known))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::ModelShape;
+
+    fn front() -> Front {
+        let shape =
+            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 1, head_dim: 4, mlp: 8, vocab: 9, tied: true };
+        let point = |id: usize, nll: f64, params: u64| FrontPoint {
+            id,
+            genome: "2x8".parse().unwrap(),
+            objectives: vec![nll, params as f64],
+            params,
+            weight_bytes: 2 * params,
+            prefill_tps: None,
+            decode_tps: None,
+            held_out: vec![],
+            dominated_on_held_out: false,
+        };
+        let column = |name: &str| Column { name: name.into(), unit: String::new(), maximize: false };
+        Front {
+            shape,
+            model: "m".into(),
+            objectives: vec![column("choice_nll:t"), column("params")],
+            parent: point(9, 1.0, 1000),
+            points: vec![point(4, 9.0, 100), point(2, 2.0, 200), point(7, 1.9, 900)],
+            chance: vec![0.25],
+            hypervolume: 0.0,
+            evaluations: 10,
+        }
+    }
+
+    fn chosen(text: &str) -> Result<usize> {
+        text.parse::<Pick>()?.choose(&front()).map(|point| point.id)
+    }
+
+    #[test]
+    fn picks_by_id_knee_and_limit() {
+        assert_eq!(chosen("7").unwrap(), 7);
+        assert_eq!(chosen("knee").unwrap(), 2);
+        assert_eq!(chosen("params<=0.5k").unwrap(), 2);
+        assert_eq!(chosen("weight_bytes <= 300").unwrap(), 4);
+        assert_eq!(chosen("choice_nll:t<=5").unwrap(), 2, "the smallest of those good enough");
+    }
+
+    #[test]
+    fn says_what_there_is_when_nothing_fits() {
+        let error = |text: &str| chosen(text).unwrap_err().to_string();
+        assert!(error("3").contains("4, 2, 7"), "{}", error("3"));
+        assert!(error("params<=50").contains("runs from 100 to 900"));
+        assert!(error("speed<=50").contains("unknown column of the front `speed`"));
+        assert!(error("best").contains("`knee`"));
+    }
+}

@@ -1,0 +1,143 @@
+//! `run.json`: everything that is needed to repeat a run.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::racing::Racing;
+use crate::differences::differences;
+use crate::error::{Error, Result};
+use crate::eval::{Measured, Metric, Objective, PackingOptions};
+use crate::search::{ClosedForm, Exact};
+use crate::space::{Constraint, Genome, SearchSpace};
+use crate::throughput::ThroughputTable;
+
+/// The version of the files of a run directory.
+const FORMAT: u32 = 3;
+
+/// A task of a run. Its eval sets are `NAME/search` and `NAME/held_out`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunTask {
+    /// The name in objectives.
+    pub name: String,
+    /// BLAKE3 of the packed search split.
+    pub search_digest: String,
+    /// Its items.
+    pub search_items: usize,
+    /// BLAKE3 of the packed held-out split.
+    pub held_out_digest: String,
+    /// Its items.
+    pub held_out_items: usize,
+    /// Accuracy of guessing.
+    pub chance: f64,
+}
+
+/// What is measured or chosen once, before the first evaluation, and read back on resume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// How items became chunks.
+    pub packing: PackingOptions,
+    /// Worker threads.
+    pub workers: usize,
+    /// libtorch threads of each worker.
+    pub threads: usize,
+    /// The throughput table, where one was asked for.
+    pub throughput: Option<ThroughputTable>,
+}
+
+/// Everything that is needed to repeat a run: the content of `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// The version of the files.
+    pub format: u32,
+    /// Versions of criadero and libtorch.
+    pub versions: BTreeMap<String, String>,
+    /// The model as the user named it; only its digest decides whether a run is the same.
+    pub model: String,
+    /// BLAKE3 of the model.
+    pub model_digest: String,
+    /// The resolved space.
+    pub space: SearchSpace,
+    /// What is optimised.
+    pub objectives: Vec<String>,
+    /// Hard constraints: the space's and the user's.
+    pub constraints: Vec<Constraint>,
+    /// The tasks of all objectives and constraints.
+    pub tasks: Vec<RunTask>,
+    /// How networks are scored: `local`, or the mock's name.
+    pub evaluator: String,
+    /// Device and kind of the weights.
+    pub device: String,
+    /// The algorithm's name and settings.
+    pub algorithm: Value,
+    /// How networks race, if they do.
+    pub racing: Option<Racing>,
+    /// Networks to evaluate.
+    pub evals: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The given part of the first population.
+    pub first_networks: Vec<Genome>,
+    /// Measured once.
+    pub frozen: Frozen,
+}
+
+impl RunSettings {
+    /// The version that this program writes.
+    pub const FORMAT: u32 = FORMAT;
+
+    /// Reads the settings of a run directory; `None` where there is no run yet.
+    pub fn read(dir: &Path) -> Result<Option<RunSettings>> {
+        let path = dir.join("run.json");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let wrong = |error: serde_json::Error| Error::format(&path, "run.json", error.to_string());
+                let mut value: Value = serde_json::from_str(&text).map_err(wrong)?;
+                // Tables of older runs know no phases; what the networks are does not depend on them.
+                if value["format"].as_u64().is_some_and(|format| format < u64::from(FORMAT))
+                    && let Some(throughput) = value.pointer_mut("/frozen/throughput")
+                {
+                    *throughput = Value::Null;
+                }
+                serde_json::from_value(value).map(Some).map_err(wrong)
+            }
+            // A path below a file, such as a GGUF's, is no run either.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    /// What is known of a genome before it is measured: the objectives and constraints that need no task's scores.
+    ///
+    /// # Errors
+    /// Unknown objectives.
+    pub fn closed_form(&self) -> Result<ClosedForm> {
+        let parse = |text: &String| Objective::parse(text);
+        let objectives = self.objectives.iter().map(parse).collect::<Result<Vec<_>>>()?;
+        let limits = self.constraints.iter().map(|limit| Ok((parse(&limit.objective)?, limit.clone())));
+        let limits = limits.collect::<Result<Vec<_>>>()?;
+        let (space, throughput) = (self.space.clone(), self.frozen.throughput.clone());
+        Ok(Arc::new(move |genome| {
+            let task = |_: Metric, task: &str| Err(Error::invalid("closed form", task, "no task"));
+            let measured = Measured { shape: space.shape(), genome, throughput: throughput.as_ref(), task: &task };
+            let value =
+                |objective: &Objective| objective.value(&measured).ok().filter(|_| objective.metric().is_none());
+            let loss = |objective: &Objective| value(objective).map(|v| if objective.maximize() { -v } else { v });
+            let violation = |(objective, limit): &(Objective, Constraint)| value(objective).map(|v| limit.violation(v));
+            Exact {
+                losses: objectives.iter().map(loss).collect(),
+                violation: limits.iter().filter_map(violation).sum(),
+            }
+        }))
+    }
+
+    /// One line a setting in which `other` differs; where a model lies does not count.
+    pub(super) fn differences(&self, other: &RunSettings) -> Vec<String> {
+        let placeless = |settings: &RunSettings| RunSettings { model: String::new(), ..settings.clone() };
+        differences(&placeless(self), &placeless(other))
+    }
+}

@@ -1,0 +1,377 @@
+//! Measured throughput: what reading a prompt and writing a token take, for every network of a space.
+//!
+//! Whole networks are timed ([`crate::throughput::timing`]), block times are fitted to them ([`crate::throughput::block_times`]), and other whole
+//! networks, spread evenly from the smallest to the largest, say how good the fit is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::block_times::BlockTimes;
+use super::timing::{Phase, time_networks};
+use crate::atomic_file;
+use crate::differences::differences;
+use crate::error::{Error, Result};
+use crate::kendall::kendall_tau;
+use crate::model::Llama;
+use crate::space::{Cost, Gene, Genome, SearchSpace};
+
+/// The version of a table's file.
+const FORMAT: u32 = 1;
+/// Tokens that a request of [`ThroughputTable::latency_ms`] writes behind its prompt.
+pub const WRITTEN: usize = 128;
+
+/// What is timed and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencyOptions {
+    /// What a network does while it is timed.
+    pub phases: Vec<Phase>,
+    /// Random networks beside the systematic ones.
+    pub random_networks: usize,
+    /// Networks, evenly spread by size, that the table is checked against.
+    pub check_networks: usize,
+    /// Times each network runs; the median counts.
+    pub rounds: usize,
+}
+
+impl Default for LatencyOptions {
+    fn default() -> Self {
+        let phases = vec![Phase::Prefill { tokens: 256 }];
+        LatencyOptions { phases, random_networks: 8, check_networks: 8, rounds: 5 }
+    }
+}
+
+/// What a table is good for: times elsewhere are other times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableKey {
+    /// Device and kind of the weights, such as `cpu float`.
+    pub device: String,
+    /// The card's own name, or the processor's.
+    pub hardware: String,
+    /// libtorch threads.
+    pub threads: usize,
+    /// BLAKE3 of the model.
+    pub model_digest: String,
+    /// BLAKE3 of the widths and depths that were timed: others would be guesses.
+    pub space_digest: String,
+    /// Whether steps are replayed as CUDA graphs: not yet, so never.
+    pub graphs: bool,
+    /// Whether our kernels run, or plain operations.
+    #[serde(default)]
+    pub kernels: bool,
+    /// Versions of criadero and libtorch.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// A network that was predicted and measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyCheck {
+    /// The network.
+    pub genome: Genome,
+    /// What the table says, milliseconds.
+    pub predicted_ms: f64,
+    /// Median of its timings, milliseconds.
+    pub measured_ms: f64,
+}
+
+/// Block times of one phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseTable {
+    /// What was timed.
+    pub phase: Phase,
+    /// What half layers take.
+    pub times: BlockTimes,
+    /// Networks that the fit has not seen.
+    pub checks: Vec<LatencyCheck>,
+}
+
+impl PhaseTable {
+    /// Tokens per second.
+    pub fn tps(&self, genome: &Genome) -> f64 {
+        self.phase.tokens() as f64 * 1e3 / self.times.of(genome)
+    }
+
+    /// Mean of |predicted − measured| / measured over the checked networks.
+    pub fn mean_error(&self) -> f64 {
+        let error = |check: &LatencyCheck| (check.predicted_ms - check.measured_ms).abs() / check.measured_ms;
+        self.checks.iter().map(error).sum::<f64>() / self.checks.len().max(1) as f64
+    }
+
+    /// Kendall's τ between predicted and measured times of the checked networks.
+    pub fn kendall_tau(&self) -> f64 {
+        let (predicted, measured): (Vec<f64>, Vec<f64>) =
+            self.checks.iter().map(|check| (check.predicted_ms, check.measured_ms)).unzip();
+        kendall_tau(&predicted, &measured)
+    }
+}
+
+/// Throughput of every network of a space on one device and model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThroughputTable {
+    /// The version of the file.
+    pub format: u32,
+    /// What it is good for.
+    pub key: TableKey,
+    /// How it was measured.
+    pub options: LatencyOptions,
+    /// One a phase, in the order of the options.
+    pub phases: Vec<PhaseTable>,
+}
+
+impl ThroughputTable {
+    /// Times whole networks of the space on the model's device and fits the table. `on_network` gets how many timings of
+    /// how many are done.
+    ///
+    /// # Errors
+    /// When a phase is longer than the model's positions.
+    pub fn measure(
+        model: &Llama,
+        space: &SearchSpace,
+        options: LatencyOptions,
+        key: TableKey,
+        on_network: &mut dyn FnMut(usize, usize),
+    ) -> Result<ThroughputTable> {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        // Products are the same whatever the bits, so networks that differ in them alone are one.
+        let checks: Vec<Genome> =
+            even_sizes(space, options.check_networks, &mut rng).iter().map(Genome::unquantized).collect();
+        let fit: Vec<Genome> = systematic(space)
+            .into_iter()
+            .chain((0..options.random_networks).map(|_| space.sample(&mut rng)))
+            .map(|genome| genome.unquantized())
+            .filter(|genome| !checks.contains(genome))
+            .collect();
+        if fit.is_empty() {
+            let found = format!("{} networks, all of them to check with", checks.len());
+            return Err(Error::invalid("throughput table", found, "networks to fit; ask for fewer --checks"));
+        }
+        let all: Vec<Genome> = fit.iter().chain(&checks).cloned().collect();
+        tch::set_num_threads(key.threads as i32);
+        let total = options.phases.len() * options.rounds * all.len();
+        let mut done = 0;
+        let mut step = || {
+            done += 1;
+            on_network(done, total);
+        };
+        let mut phases = Vec::new();
+        for &phase in &options.phases {
+            let measured = time_networks(model, &all, phase, options.rounds, &mut step)?;
+            let times = BlockTimes::fit(space, &fit, &measured[..fit.len()]);
+            let check = |(genome, &measured_ms): (&Genome, &f64)| LatencyCheck {
+                genome: genome.clone(),
+                predicted_ms: times.of(genome),
+                measured_ms,
+            };
+            let checks = checks.iter().zip(&measured[fit.len()..]).map(check).collect();
+            phases.push(PhaseTable { phase, times, checks });
+        }
+        Ok(ThroughputTable { format: FORMAT, key, options, phases })
+    }
+
+    /// Predicted prefill throughput of the first prompt length measured, tokens per second.
+    pub fn prefill_tps(&self, genome: &Genome) -> Option<f64> {
+        Some(self.prefill()?.tps(genome))
+    }
+
+    /// Predicted decode throughput of the first context and batch measured, tokens per second of all sequences together.
+    pub fn decode_tps(&self, genome: &Genome) -> Option<f64> {
+        Some(self.decode(None)?.tps(genome))
+    }
+
+    /// Predicted milliseconds of a request: its prompt, of the first length measured, and 128 tokens behind it, one
+    /// sequence alone.
+    pub fn latency_ms(&self, genome: &Genome) -> Option<f64> {
+        Some(self.prefill()?.times.of(genome) + WRITTEN as f64 * self.decode(Some(1))?.times.of(genome))
+    }
+
+    fn prefill(&self) -> Option<&PhaseTable> {
+        self.phases.iter().find(|table| matches!(table.phase, Phase::Prefill { .. }))
+    }
+
+    fn decode(&self, wanted: Option<usize>) -> Option<&PhaseTable> {
+        let fits = |table: &&PhaseTable| match table.phase {
+            Phase::Decode { sequences, .. } => wanted.is_none_or(|wanted| wanted == sequences),
+            Phase::Prefill { .. } => false,
+        };
+        self.phases.iter().find(fits)
+    }
+
+    /// Refuses the table where it was measured for another device, model or version.
+    ///
+    /// # Errors
+    /// `Mismatch` with every difference.
+    pub fn check(&self, path: &Path, key: &TableKey) -> Result<()> {
+        let problems = differences(&self.key, key);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => {
+                let what =
+                    "the throughput table was measured for something else; measure again with --remeasure".into();
+                Err(Error::Mismatch { path: path.into(), what, problems })
+            }
+        }
+    }
+
+    /// Writes the table as JSON, atomically.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
+        text.push(b'\n');
+        atomic_file::write(path, text)
+    }
+
+    /// Reads what [`ThroughputTable::write`] wrote.
+    ///
+    /// # Errors
+    /// `Io`, and `Format` for what is no table, or one of another version.
+    pub fn read(path: &Path) -> Result<ThroughputTable> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let wrong = |reason: String| Error::format(path, "throughput table", reason);
+        let table: ThroughputTable = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        match table.format {
+            FORMAT => Ok(table),
+            other => Err(wrong(format!("format {other}, expected {FORMAT}"))),
+        }
+    }
+}
+
+/// What decides which half layers a table of this space must know.
+pub fn space_digest(space: &SearchSpace) -> String {
+    let widths: Vec<_> = space.layers().iter().map(|layer| (&layer.heads, &layer.mlp)).collect();
+    let text = serde_json::to_vec(&(space.shape(), space.depths(), widths)).expect("numbers are JSON");
+    blake3::hash(&text).to_hex().to_string()
+}
+
+/// What this machine's processor calls itself, where it says so.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
+}
+
+/// The extremes, and each width of a half layer taken by all layers at once while the rest is largest.
+fn systematic(space: &SearchSpace) -> Vec<Genome> {
+    let (largest, smallest) = (space.largest(), space.smallest());
+    let narrowed = |at: &dyn Fn(usize, Gene) -> Gene| {
+        Genome::new(largest.genes().iter().enumerate().map(|(layer, gene)| at(layer, *gene)))
+    };
+    let widths = |of: fn(&crate::space::LayerChoices) -> &Vec<u32>| {
+        let mut all: Vec<u32> = space.layers().iter().flat_map(|layer| of(layer).iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let mut networks = vec![largest.clone(), smallest];
+    for heads in widths(|layer| &layer.heads) {
+        networks.push(narrowed(&|layer, gene| {
+            if space.layer(layer).heads.contains(&heads) { Gene { heads, ..gene } } else { gene }
+        }));
+    }
+    for mlp in widths(|layer| &layer.mlp) {
+        networks.push(narrowed(&|layer, gene| {
+            if space.layer(layer).mlp.contains(&mlp) { Gene { mlp, ..gene } } else { gene }
+        }));
+    }
+    for &depth in space.depths() {
+        networks.push(space.express(depth, largest.ends(), |layer| space.layer(layer).largest()));
+    }
+    networks.retain(|genome| genome.depth() > 0);
+    networks.sort();
+    networks.dedup();
+    networks
+}
+
+/// Networks whose sizes are spread evenly from the smallest to the largest.
+fn even_sizes(space: &SearchSpace, count: usize, rng: &mut ChaCha8Rng) -> Vec<Genome> {
+    let size = |genome: &Genome| Cost::of(space.shape(), genome).params;
+    let mut pool: Vec<Genome> =
+        (0..64 * count).map(|_| space.sample(rng)).filter(|genome| genome.depth() > 0).collect();
+    // Mixtures with the extremes reach the sizes that a uniform draw hardly ever has.
+    for (place, end) in [space.largest(), space.smallest()].iter().enumerate() {
+        for step in 0..32 * count {
+            let other = &pool[(step * 2 + place) % pool.len()];
+            let cut = step * end.genes().len() / (32 * count);
+            let depth = space.depth_of(end);
+            pool.push(space.express(depth, end.ends(), |layer| {
+                let gene = if layer < cut { other.genes()[layer] } else { end.genes()[layer] };
+                if gene.is_dropped() { end.genes()[layer] } else { gene }
+            }));
+        }
+    }
+    let (low, high) = (size(&space.smallest()) as f64, size(&space.largest()) as f64);
+    let mut chosen: Vec<Genome> = (0..count)
+        .filter_map(|step| {
+            let target = low + (high - low) * step as f64 / (count - 1).max(1) as f64;
+            pool.iter()
+                .min_by(|a, b| (size(a) as f64 - target).abs().total_cmp(&(size(b) as f64 - target).abs()))
+                .cloned()
+        })
+        .collect();
+    chosen.dedup();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> TableKey {
+        TableKey {
+            device: "cpu float".into(),
+            hardware: "a processor".into(),
+            threads: 2,
+            model_digest: "abc".into(),
+            space_digest: "def".into(),
+            graphs: false,
+            kernels: false,
+            versions: BTreeMap::new(),
+        }
+    }
+
+    fn table() -> ThroughputTable {
+        let times = |constant_ms, head, channel| BlockTimes {
+            constant_ms,
+            heads_ms: BTreeMap::from([(4, head)]),
+            mlp_ms: BTreeMap::from([(128, channel)]),
+        };
+        let phase = |phase, times| PhaseTable { phase, times, checks: vec![] };
+        ThroughputTable {
+            format: FORMAT,
+            key: key(),
+            options: LatencyOptions::default(),
+            phases: vec![
+                phase(Phase::Prefill { tokens: 100 }, times(10.0, 5.0, 5.0)),
+                phase(Phase::Decode { context: 64, sequences: 8 }, times(4.0, 1.0, 1.0)),
+                phase(Phase::Decode { context: 64, sequences: 1 }, times(2.0, 0.5, 0.5)),
+            ],
+        }
+    }
+
+    #[test]
+    fn sums_blocks_to_throughputs() {
+        let genome: Genome = "4x128*2:-*2".parse().unwrap();
+        let table = table();
+        assert_eq!(table.prefill_tps(&genome), Some(100.0 * 1e3 / 30.0));
+        assert_eq!(table.decode_tps(&genome), Some(8.0 * 1e3 / 8.0));
+        assert_eq!(table.latency_ms(&genome), Some(30.0 + 128.0 * 4.0), "one sequence alone");
+        let prefill_only = ThroughputTable { phases: table.phases[..1].to_vec(), ..table };
+        assert_eq!((prefill_only.decode_tps(&genome), prefill_only.latency_ms(&genome)), (None, None));
+    }
+
+    #[test]
+    fn is_read_where_it_was_measured_and_refused_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.json");
+        table().write(&path).unwrap();
+        assert_eq!(ThroughputTable::read(&path).unwrap(), table());
+        table().check(&path, &key()).unwrap();
+        let elsewhere = TableKey { hardware: "another".into(), threads: 4, ..key() };
+        let error = table().check(&path, &elsewhere).unwrap_err().to_string();
+        assert!(error.contains("hardware") && error.contains("threads") && error.contains("--remeasure"), "{error}");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(ThroughputTable::read(&path).is_err());
+    }
+}
