@@ -582,6 +582,9 @@ impl Search {
         let run = Run::open(&self.out, settings)?;
         let bar = Bar::new("searching", 0);
         let mut on_progress = |progress: Progress| match progress {
+            Progress::Note(note) => bar.line(&format!("note: {note}")),
+            Progress::Chosen(line) => bar.line(&line),
+            Progress::Timed { done, total } => bar.set(done, total),
             Progress::Resumed { evaluations } => bar.line(&format!("resuming: {evaluations} networks are measured")),
             Progress::Scored { done, total } => bar.set(done, total),
             Progress::Population { evaluations, of } => bar.line(&format!("{evaluations} of {of} networks measured")),

@@ -6,67 +6,54 @@ use std::time::Instant;
 
 use super::evaluations::Evaluation;
 use super::front::{Front, FrontPoint, HeldOut};
-use super::journal::Journal;
-use super::race::Dropped;
-use super::run::{Progress, Run, State};
-use super::scoring::{Part, Scores};
+use super::goals::Goals;
+use super::progress::Progress;
+use super::scoring::{Dropped, Scores};
+use super::session::{Part, Session};
+use super::settings::RunSettings;
+use super::state::State;
+use super::timings;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluator, Metric, Objective};
+use crate::eval::{Metric, Objective};
 use crate::pareto::{hypervolume, non_dominated};
 use crate::space::{Cost, Genome};
+use crate::task::Split;
 
-impl Run {
-    /// The search split's non-dominated networks, measured on held-out items next to the parent.
-    pub(super) fn front(
-        &self,
-        state: &State,
-        evaluator: &mut dyn Evaluator,
-        journal: &mut Journal,
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<Front> {
-        let scored: Vec<&Evaluation> =
-            state.evaluations.iter().filter(|row| self.is_whole(row) && row.violation == 0.0).collect();
-        if scored.is_empty() {
-            let reasons: BTreeSet<&str> = state.evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
-            let reasons: Vec<&str> = reasons.into_iter().collect();
-            let found = format!(
-                "{} evaluated networks, none of them feasible ({})",
-                state.evaluations.len(),
-                reasons.join("; ")
-            );
-            return Err(Error::invalid("front", found, "a network that meets the constraints"));
-        }
-        let columns = self.columns();
-        let all: Vec<Vec<f64>> = scored.iter().map(|row| self.losses(row)).collect();
-        let mut rows: Vec<&Evaluation> = non_dominated(&all).into_iter().map(|place| scored[place]).collect();
-        let shape = *self.settings.space.shape();
-        rows.sort_by_key(|row| (self.settings.space.size(&row.genome), row.id));
+/// What the end of a run is made of.
+pub(super) struct Finish<'a> {
+    pub dir: &'a Path,
+    pub settings: &'a RunSettings,
+    pub goals: &'a Goals,
+}
+
+impl Finish<'_> {
+    /// The search split's non-dominated networks, measured on held-out items next to the parent, and written down.
+    pub(super) fn front(&self, state: &State, session: &mut Session) -> Result<Front> {
+        let rows = self.best(&state.evaluations)?;
         let parent = self.settings.space.largest();
         let mut networks: Vec<Genome> = rows.iter().map(|row| row.genome.clone()).collect();
         if !networks.contains(&parent) {
             networks.push(parent.clone());
         }
-        on_progress(Progress::HeldOut { networks: networks.len() });
+        session.tell(Progress::HeldOut { networks: networks.len() });
         let start = Instant::now();
-        let scores = Scores { run: self, sets: &evaluator.sets().clone(), journal };
-        let (search, held_out) = (scores.split("search"), scores.split("held_out"));
-        self.score(evaluator, journal, &held_out, &networks, on_progress)?;
-        self.score(evaluator, journal, &search, std::slice::from_ref(&parent), on_progress)?;
-        journal.sync()?;
-        self.log_time(state.populations, networks.len(), start)?;
-        let scores = Scores { run: self, sets: evaluator.sets(), journal };
+        session.score(&session.parts(Split::HeldOut), &networks)?;
+        session.score(&session.parts(Split::Search), std::slice::from_ref(&parent))?;
+        session.sync()?;
+        timings::append(self.dir, state.populations, networks.len(), start.elapsed())?;
+        let scores = Scores { settings: self.settings, goals: self.goals, session };
         let known = state.evaluations.iter().find(|row| row.genome == parent);
         let (id, population) =
             known.map_or((state.evaluations.len(), state.populations), |row| (row.id, row.population));
         let parent_row = scores.row(id, population, &parent, &Dropped::new())?;
-        let point = |row: &Evaluation| self.front_point(row, &parent, &scores);
-        let parent_point = point(&parent_row)?;
-        let mut points: Vec<FrontPoint> = rows.iter().map(|row| point(row)).collect::<Result<_>>()?;
+        let parent_point = self.front_point(&parent_row, &parent, &scores)?;
+        let point = |row: &&Evaluation| self.front_point(row, &parent, &scores);
+        let mut points: Vec<FrontPoint> = rows.iter().map(point).collect::<Result<_>>()?;
         self.mark_dominated(&mut points);
         let front = Front {
-            shape,
+            shape: *self.settings.space.shape(),
             model: self.model_name(),
-            objectives: columns,
+            objectives: self.goals.columns().to_vec(),
             chance: self.settings.tasks.iter().map(|task| task.chance).collect(),
             hypervolume: self.held_out_hypervolume(&points, &parent_point),
             parent: parent_point,
@@ -76,6 +63,22 @@ impl Run {
         front.write_csv(&self.dir.join("front.csv"))?;
         front.write_json(&self.dir.join("front.json"))?;
         Ok(front)
+    }
+
+    /// The non-dominated networks of the search split, the smallest first.
+    fn best<'a>(&self, evaluations: &'a [Evaluation]) -> Result<Vec<&'a Evaluation>> {
+        let scored = self.goals.eligible(evaluations);
+        if scored.is_empty() {
+            let reasons: BTreeSet<&str> = evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
+            let reasons: Vec<&str> = reasons.into_iter().collect();
+            let found =
+                format!("{} evaluated networks, none of them feasible ({})", evaluations.len(), reasons.join("; "));
+            return Err(Error::invalid("front", found, "a network that meets the constraints"));
+        }
+        let losses: Vec<Vec<f64>> = scored.iter().map(|row| self.goals.losses(&row.objectives)).collect();
+        let mut rows: Vec<&Evaluation> = non_dominated(&losses).into_iter().map(|place| scored[place]).collect();
+        rows.sort_by_key(|row| (self.settings.space.size(&row.genome), row.id));
+        Ok(rows)
     }
 
     /// The last part of the model's path, without `.gguf`: what pictures call it.
@@ -88,18 +91,18 @@ impl Run {
     fn front_point(&self, row: &Evaluation, parent: &Genome, scores: &Scores) -> Result<FrontPoint> {
         let cost = Cost::of(self.settings.space.shape(), &row.genome);
         let mut held_out = Vec::new();
-        let parts = scores.split("held_out");
+        let parts = scores.session.parts(Split::HeldOut);
         let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&parts) {
-            let metric = Metric::headline(scores.sets[part.set].scoring);
+            let metric = Metric::headline(scores.session.set(part.set).scoring);
             metrics.push((format!("{}:{}", Objective::name_of(metric), task.name), metric, part));
         }
-        for objective in &self.objectives {
+        for objective in self.goals.objectives() {
             let Some(metric) = objective.metric() else { continue };
             for task in objective.tasks() {
                 let name = objective.on(task);
                 if !metrics.iter().any(|(known, ..)| *known == name) {
-                    metrics.push((name, metric, parts[self.task_place(task)]));
+                    metrics.push((name, metric, parts[self.goals.task_place(task)]));
                 }
             }
         }
@@ -135,7 +138,7 @@ impl Run {
 
     /// Marks points that another one beats when the objectives' own metrics are taken on held-out items.
     fn mark_dominated(&self, points: &mut [FrontPoint]) {
-        let columns = self.columns();
+        let columns = self.goals.columns();
         let losses: Vec<Vec<f64>> = points
             .iter()
             .map(|point| {
@@ -152,7 +155,7 @@ impl Run {
                     };
                     columns[place].loss(value)
                 };
-                self.objectives.iter().enumerate().map(loss).collect()
+                self.goals.objectives().iter().enumerate().map(loss).collect()
             })
             .collect();
         let best: BTreeSet<usize> = non_dominated(&losses).into_iter().collect();

@@ -1,20 +1,27 @@
 //! A population races over the chunks of the search split: what surely is not on the front is dropped on the way.
 
-use std::collections::HashMap;
-
 use super::evaluations::Evaluation;
-use super::journal::Journal;
+use super::goals::Goals;
 use super::racing::{Excess, LEAST_ITEMS, Racing, surely_dominated};
-use super::run::{Progress, Run, State};
-use super::scoring::{Part, Scores};
+use super::scoring::{Dropped, Scores};
+use super::session::{Part, Session};
+use super::settings::RunSettings;
 use crate::error::Result;
-use crate::eval::{ChunkId, Contribution, EvalSet, Evaluator, Metric, Objective, Work};
+use crate::eval::{Contribution, Metric, Objective};
 use crate::pareto::non_dominated;
 use crate::search::ClosedForm;
 use crate::space::{Bound, Genome};
+use crate::task::Split;
 
-/// The networks that lost their race: what each was scored on, and which network surely dominates it.
-pub(super) type Dropped = HashMap<Genome, (Vec<Part>, Genome)>;
+/// A population's race against the front so far.
+pub(super) struct Race<'a> {
+    settings: &'a RunSettings,
+    goals: &'a Goals,
+    closed_form: ClosedForm,
+    /// The front so far, which newcomers must not be surely worse than.
+    champions: Vec<&'a Evaluation>,
+    quantities: Vec<Quantity<'a>>,
+}
 
 /// A measured quantity that rivals are compared in: an objective, or the objective of a constraint.
 struct Quantity<'a> {
@@ -24,96 +31,55 @@ struct Quantity<'a> {
     sign: f64,
 }
 
-impl Run {
-    /// Scores a population, each network as far as it races, and makes its rows.
-    pub(super) fn evaluate(
-        &self,
-        evaluator: &mut dyn Evaluator,
-        journal: &mut Journal,
-        state: &State,
-        genomes: &[Genome],
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Evaluation>> {
-        let dropped = self.race(evaluator, journal, genomes, &self.champions(state), on_progress)?;
-        let scores = Scores { run: self, sets: evaluator.sets(), journal };
-        let row = |(place, genome)| scores.row(state.evaluations.len() + place, state.populations, genome, &dropped);
-        genomes.iter().enumerate().map(row).collect()
+/// How far a race has come: what is scored by now.
+struct Standing<'a, 's> {
+    scores: Scores<'a, 's>,
+    parts: &'a [Part],
+    /// The share of each task's items that the parts leave out.
+    unseen: Vec<f64>,
+}
+
+impl<'a> Race<'a> {
+    /// A race against the front of what was evaluated before.
+    pub(super) fn new(settings: &'a RunSettings, goals: &'a Goals, before: &'a [Evaluation]) -> Result<Race<'a>> {
+        let whole = goals.eligible(before);
+        let losses: Vec<Vec<f64>> = whole.iter().map(|row| goals.losses(&row.objectives)).collect();
+        let champions = non_dominated(&losses).into_iter().map(|place| whole[place]).collect();
+        let objectives = goals.objectives().iter().map(|objective| (objective, objective.maximize()));
+        let limits = goals.limits().iter().map(|(objective, limit)| (objective, limit.bound == Bound::AtLeast));
+        let quantity = |(objective, maximize): (&'a Objective, bool)| {
+            let sign = if maximize { -1.0 } else { 1.0 };
+            objective.metric().map(|metric| Quantity { objective, metric, sign })
+        };
+        let quantities = objectives.chain(limits).filter_map(quantity).collect();
+        Ok(Race { settings, goals, closed_form: settings.closed_form()?, champions, quantities })
     }
 
-    /// Scores what the journal does not hold yet.
-    pub(super) fn score(
-        &self,
-        evaluator: &mut dyn Evaluator,
-        journal: &mut Journal,
-        parts: &[Part],
-        genomes: &[Genome],
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<()> {
-        let sets = evaluator.sets().clone();
-        let (mut total, mut missing) = (0, 0);
-        let mut work = Vec::new();
-        for part in parts {
-            for chunk in 0..part.chunks {
-                let chunk = ChunkId { set: part.set, chunk };
-                let unknown: Vec<Genome> =
-                    genomes.iter().filter(|genome| journal.outcome(chunk, genome).is_none()).cloned().collect();
-                total += genomes.len();
-                missing += unknown.len();
-                if !unknown.is_empty() {
-                    work.push(Work { chunk, genomes: unknown });
-                }
-            }
-        }
-        let mut done = total - missing;
-        evaluator.evaluate(work, &mut |partial| {
-            journal.append(&sets, partial)?;
-            done += 1;
-            on_progress(Progress::Scored { done, total });
-            Ok(())
-        })
-    }
-
-    /// The front so far, which newcomers must not be surely worse than.
-    fn champions<'a>(&self, state: &'a State) -> Vec<&'a Evaluation> {
-        let whole: Vec<&Evaluation> =
-            state.evaluations.iter().filter(|row| self.is_whole(row) && row.violation == 0.0).collect();
-        let losses: Vec<Vec<f64>> = whole.iter().map(|row| self.losses(row)).collect();
-        non_dominated(&losses).into_iter().map(|place| whole[place]).collect()
-    }
-
-    fn race(
-        &self,
-        evaluator: &mut dyn Evaluator,
-        journal: &mut Journal,
-        genomes: &[Genome],
-        champions: &[&Evaluation],
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<Dropped> {
-        let sets = evaluator.sets().clone();
-        let split = Scores { run: self, sets: &sets, journal }.split("search");
-        let chunks: Vec<usize> = split.iter().map(|part| part.chunks).collect();
+    /// Scores the genomes, each as far as it races, and says which were dropped on the way.
+    pub(super) fn run(&self, session: &mut Session, genomes: &[Genome]) -> Result<Dropped> {
+        let split = session.parts(Split::Search);
         let Some(racing) = self.settings.racing else {
-            self.score(evaluator, journal, &split, genomes, on_progress)?;
+            session.score(&split, genomes)?;
             return Ok(Dropped::new());
         };
-        let closed_form = self.settings.closed_form()?;
-        let stages = Racing::stages(&chunks);
-        let looks = self.looks(&sets, &split, &stages);
+        let chunks: Vec<usize> = split.iter().map(|part| part.chunks).collect();
+        let stages: Vec<Vec<Part>> = Racing::stages(&chunks).iter().map(|stage| first_chunks(&split, stage)).collect();
+        let looks = looks(session, &stages);
         let mut dropped = Dropped::new();
-        for stage in &stages {
-            let parts = first_chunks(&split, stage);
+        for parts in &stages {
             let left: Vec<Genome> = genomes.iter().filter(|genome| !dropped.contains_key(genome)).cloned().collect();
-            self.score(evaluator, journal, &parts, &left, on_progress)?;
-            let unseen = unseen(&sets, &parts);
+            session.score(parts, &left)?;
+            let unseen: Vec<f64> = parts.iter().map(|&part| unseen(session, part)).collect();
             if unseen.iter().all(|&share| share == 0.0) {
                 break;
             }
-            let scores = Scores { run: self, sets: &sets, journal };
-            for genome in &left {
-                let rivals = self.rivals(genome, champions, &closed_form);
+            let scores = Scores { settings: self.settings, goals: self.goals, session };
+            let standing = Standing { scores, parts, unseen };
+            for genome in left {
+                let rivals = self.rivals(&genome);
                 let level = racing.level(rivals.len(), looks);
                 let beaten = |rival: &&&Genome| {
-                    let excess = self.excesses(genome, rival, &scores, &parts, &unseen, &closed_form);
+                    let excess = self.excesses(&genome, rival, &standing);
                     excess.is_some_and(|excess| surely_dominated(&excess, level))
                 };
                 if let Some(rival) = rivals.iter().find(beaten) {
@@ -126,24 +92,45 @@ impl Run {
 
     /// Of the front so far, for each measured objective the best network of those that no exact loss speaks against. What
     /// they are was settled on all items, so it does not depend on which items came first.
-    fn rivals<'a>(&self, genome: &Genome, champions: &[&'a Evaluation], closed_form: &ClosedForm) -> Vec<&'a Genome> {
-        let ours = exact_losses(closed_form, genome);
+    fn rivals(&self, genome: &Genome) -> Vec<&'a Genome> {
+        let ours = self.exact_losses(genome);
         let no_worse = |row: &&&Evaluation| {
-            row.genome != *genome && exact_losses(closed_form, &row.genome).iter().zip(&ours).all(|(a, b)| a <= b)
+            row.genome != *genome && self.exact_losses(&row.genome).iter().zip(&ours).all(|(a, b)| a <= b)
         };
-        let rivals: Vec<&&Evaluation> = champions.iter().filter(no_worse).collect();
-        let measured = (0..self.objectives.len()).filter(|&place| self.objectives[place].metric().is_some());
+        let rivals: Vec<(&&Evaluation, Vec<f64>)> =
+            self.champions.iter().filter(no_worse).map(|row| (row, self.goals.losses(&row.objectives))).collect();
+        let objectives = self.goals.objectives().iter().enumerate();
+        let measured = objectives.filter(|(_, objective)| objective.metric().is_some()).map(|(place, _)| place);
         let best = |place: usize| {
-            let loss = |row: &Evaluation| self.losses(row)[place];
-            rivals.iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).map(|row| &row.genome)
+            rivals.iter().min_by(|(_, a), (_, b)| a[place].total_cmp(&b[place])).map(|(row, _)| &row.genome)
         };
         let mut best: Vec<&Genome> = measured.filter_map(best).collect();
         best.dedup();
         best
     }
 
+    /// The losses that need no scoring, and the violation of such constraints.
+    fn exact_losses(&self, genome: &Genome) -> Vec<f64> {
+        let known = (self.closed_form)(genome);
+        known.losses.into_iter().flatten().chain([known.violation]).collect()
+    }
+
+    /// By how much a network's losses exceed a rival's on the items of both; nothing where one failed.
+    fn excesses(&self, genome: &Genome, rival: &Genome, standing: &Standing) -> Option<Vec<Excess>> {
+        let (ours, theirs) = (self.exact_losses(genome), self.exact_losses(rival));
+        let mut excess: Vec<Excess> = ours.iter().zip(&theirs).map(|(a, b)| Excess::Exact(a - b)).collect();
+        for quantity in &self.quantities {
+            let of = |genome: &Genome| {
+                let part = |task: &String| standing.parts[self.goals.task_place(task)];
+                let task = |task: &String| standing.scores.contributions(genome, part(task), quantity.metric);
+                quantity.objective.tasks().iter().map(task).collect::<Result<Vec<_>, String>>().ok()
+            };
+            excess.push(self.excess(quantity, &of(genome)?, &of(rival)?, &standing.unseen));
+        }
+        Some(excess)
+    }
+
     /// By how much a network's loss exceeds a rival's in one quantity: the mean over its tasks of paired differences.
-    /// `unseen` is the share of each task's items that neither was scored on.
     fn excess(
         &self,
         quantity: &Quantity,
@@ -154,7 +141,7 @@ impl Run {
         let tasks = ours.len() as f64;
         let (mut mean, mut variance, mut items) = (0.0, 0.0, None);
         for ((ours, theirs), task) in ours.iter().zip(theirs).zip(quantity.objective.tasks()) {
-            let unseen = unseen[self.task_place(task)];
+            let unseen = unseen[self.goals.task_place(task)];
             let difference = quantity.metric.difference(ours, theirs);
             mean += quantity.sign * difference.value / tasks;
             variance += unseen * (difference.stderr / tasks).powi(2);
@@ -167,55 +154,13 @@ impl Run {
             None => Excess::Exact(mean),
         }
     }
-
-    fn quantities(&self) -> Vec<Quantity<'_>> {
-        let objectives = self.objectives.iter().map(|objective| (objective, objective.maximize()));
-        let limits = self.limits.iter().map(|(objective, limit)| (objective, limit.bound == Bound::AtLeast));
-        let measured = |(objective, maximize): (_, bool)| {
-            let objective: &Objective = objective;
-            let sign = if maximize { -1.0 } else { 1.0 };
-            objective.metric().map(|metric| Quantity { objective, metric, sign })
-        };
-        objectives.chain(limits).filter_map(measured).collect()
-    }
-
-    /// By how much a network's losses exceed a rival's on the items of both; nothing where one failed.
-    fn excesses(
-        &self,
-        genome: &Genome,
-        rival: &Genome,
-        scores: &Scores,
-        parts: &[Part],
-        unseen: &[f64],
-        closed_form: &ClosedForm,
-    ) -> Option<Vec<Excess>> {
-        let (ours, theirs) = (exact_losses(closed_form, genome), exact_losses(closed_form, rival));
-        let mut excess: Vec<Excess> = ours.iter().zip(&theirs).map(|(a, b)| Excess::Exact(a - b)).collect();
-        for quantity in self.quantities() {
-            let of = |genome: &Genome| {
-                let task = |task: &String| scores.contributions(genome, parts[self.task_place(task)], quantity.metric);
-                quantity.objective.tasks().iter().map(task).collect::<Result<Vec<_>, String>>().ok()
-            };
-            excess.push(self.excess(&quantity, &of(genome)?, &of(rival)?, unseen));
-        }
-        Some(excess)
-    }
-
-    /// After how many stages networks may be dropped: not the last, and not before every task has items enough.
-    fn looks(&self, sets: &[EvalSet], split: &[Part], stages: &[Vec<usize>]) -> usize {
-        let before_the_end = &stages[..stages.len().saturating_sub(1)];
-        let enough = |stage: &&Vec<usize>| {
-            let parts = first_chunks(split, stage);
-            parts.iter().all(|part| sets[part.set].chunks[part.chunks - 1].items.end >= LEAST_ITEMS)
-        };
-        before_the_end.iter().filter(enough).count()
-    }
 }
 
-/// The losses that need no scoring, and the violation of such constraints.
-fn exact_losses(closed_form: &ClosedForm, genome: &Genome) -> Vec<f64> {
-    let known = closed_form(genome);
-    known.losses.into_iter().flatten().chain([known.violation]).collect()
+/// After how many stages networks may be dropped: not the last, and not before every task has items enough.
+fn looks(session: &Session, stages: &[Vec<Part>]) -> usize {
+    let before_the_end = &stages[..stages.len().saturating_sub(1)];
+    let enough = |stage: &&Vec<Part>| stage.iter().all(|&part| items_in(session, part) >= LEAST_ITEMS);
+    before_the_end.iter().filter(enough).count()
 }
 
 /// The first chunks of each part, as many as a stage has.
@@ -223,11 +168,12 @@ fn first_chunks(split: &[Part], stage: &[usize]) -> Vec<Part> {
     split.iter().zip(stage).map(|(part, &chunks)| Part { chunks, ..*part }).collect()
 }
 
-/// The share of each task's items that these parts leave out.
-fn unseen(sets: &[EvalSet], parts: &[Part]) -> Vec<f64> {
-    let share = |part: &Part| {
-        let set = &sets[part.set];
-        1.0 - set.chunks[part.chunks - 1].items.end as f64 / set.items.len() as f64
-    };
-    parts.iter().map(share).collect()
+/// How many items of its eval set a part has.
+fn items_in(session: &Session, part: Part) -> usize {
+    session.set(part.set).chunks[part.chunks - 1].items.end
+}
+
+/// The share of its eval set's items that a part leaves out.
+fn unseen(session: &Session, part: Part) -> f64 {
+    1.0 - items_in(session, part) as f64 / session.set(part.set).items.len() as f64
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Measured, Metric, Objective, PackingOptions};
 use crate::search::{ClosedForm, Exact};
 use crate::space::{Constraint, Genome, SearchSpace};
+use crate::task::Split;
 use crate::throughput::ThroughputTable;
 
 /// The version of the files of a run directory.
@@ -34,6 +35,21 @@ pub struct RunTask {
     pub held_out_items: usize,
     /// Accuracy of guessing.
     pub chance: f64,
+}
+
+impl RunTask {
+    /// What the eval set of one side is called.
+    pub fn set_name(&self, split: Split) -> String {
+        format!("{}/{split}", self.name)
+    }
+
+    /// The digest that the eval set of one side must have.
+    pub fn digest(&self, split: Split) -> &str {
+        match split {
+            Split::Search => &self.search_digest,
+            Split::HeldOut => &self.held_out_digest,
+        }
+    }
 }
 
 /// What is measured or chosen once, before the first evaluation, and read back on resume.

@@ -1,5 +1,7 @@
 //! A question as the evaluator sees it: requests, the true ones among them, and the side of the split it is on.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// One log-likelihood to compute: of `continuation` after `context`.
@@ -81,6 +83,15 @@ pub enum Split {
     Search,
     /// What the front is measured on afterwards.
     HeldOut,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Split::Search => "search",
+            Split::HeldOut => "held_out",
+        })
+    }
 }
 
 /// The side an item is on: the first half of the hash space is the search's. Equal texts have equal keys, so

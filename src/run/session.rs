@@ -1,0 +1,124 @@
+//! A run under way: who scores, what is scored already, and who is told.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::journal::Journal;
+use super::progress::Progress;
+use super::settings::RunTask;
+use crate::error::{Error, Result};
+use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Outcome, Work};
+use crate::space::Genome;
+use crate::task::Split;
+
+/// An eval set and how many of its chunks, from the first on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Part {
+    pub set: usize,
+    pub chunks: usize,
+}
+
+/// An evaluator, the journal of its partial scores, and the listener.
+pub(super) struct Session<'a> {
+    evaluator: &'a mut dyn Evaluator,
+    sets: Arc<Vec<EvalSet>>,
+    /// Of each task the places of its two eval sets.
+    places: Vec<[usize; 2]>,
+    journal: Journal,
+    on_progress: &'a mut dyn FnMut(Progress),
+}
+
+impl<'a> Session<'a> {
+    /// Opens the journal of a directory for an evaluator whose eval sets are those of the run.
+    ///
+    /// # Errors
+    /// `Invalid` where an eval set is another, and what [`Journal::open`] refuses.
+    pub(super) fn open(
+        dir: &Path,
+        tasks: &[RunTask],
+        evaluator: &'a mut dyn Evaluator,
+        on_progress: &'a mut dyn FnMut(Progress),
+    ) -> Result<Session<'a>> {
+        let sets = evaluator.sets().clone();
+        let place = |task: &RunTask, split: Split| {
+            let (name, digest) = (task.set_name(split), task.digest(split));
+            match sets.iter().position(|set| set.name == name) {
+                Some(place) if sets[place].digest == digest => Ok(place),
+                other => {
+                    let found = other.map_or("no such eval set".to_string(), |place| sets[place].digest.clone());
+                    Err(Error::invalid(format!("eval set `{name}`"), found, format!("digest {digest}")))
+                }
+            }
+        };
+        let places = tasks.iter().map(|task| Ok([place(task, Split::Search)?, place(task, Split::HeldOut)?]));
+        let places = places.collect::<Result<_>>()?;
+        let journal = Journal::open(&dir.join("chunks.log"), &sets)?;
+        Ok(Session { evaluator, sets, places, journal, on_progress })
+    }
+
+    /// An eval set by its place.
+    pub(super) fn set(&self, place: usize) -> &EvalSet {
+        &self.sets[place]
+    }
+
+    /// All of a split, one part a task.
+    pub(super) fn parts(&self, split: Split) -> Vec<Part> {
+        let part = |set: usize| Part { set, chunks: self.sets[set].chunks.len() };
+        self.places.iter().map(|places| part(places[split as usize])).collect()
+    }
+
+    /// Whether nothing was scored yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.journal.is_empty()
+    }
+
+    /// Tells the listener.
+    pub(super) fn tell(&mut self, progress: Progress) {
+        (self.on_progress)(progress);
+    }
+
+    /// Hands everything scored so far to the disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.journal.sync()
+    }
+
+    /// Scores what the journal does not hold yet.
+    pub(super) fn score(&mut self, parts: &[Part], genomes: &[Genome]) -> Result<()> {
+        let Session { evaluator, sets, journal, on_progress, .. } = self;
+        let (mut total, mut missing) = (0, 0);
+        let mut work = Vec::new();
+        for part in parts {
+            for chunk in 0..part.chunks {
+                let chunk = ChunkId { set: part.set, chunk };
+                let unknown: Vec<Genome> =
+                    genomes.iter().filter(|genome| journal.outcome(chunk, genome).is_none()).cloned().collect();
+                total += genomes.len();
+                missing += unknown.len();
+                if !unknown.is_empty() {
+                    work.push(Work { chunk, genomes: unknown });
+                }
+            }
+        }
+        let mut done = total - missing;
+        evaluator.evaluate(work, &mut |partial| {
+            journal.append(sets, partial)?;
+            done += 1;
+            on_progress(Progress::Scored { done, total });
+            Ok(())
+        })
+    }
+
+    /// The items' scores of a network, or why it has none.
+    pub(super) fn items(&self, genome: &Genome, part: Part) -> Result<Vec<ItemScore>, String> {
+        let set = self.set(part.set);
+        let mut scores = Vec::with_capacity(set.items.len());
+        for chunk in 0..part.chunks {
+            match self.journal.outcome(ChunkId { set: part.set, chunk }, genome) {
+                Some(Outcome::Scored(items)) => scores.extend_from_slice(items),
+                Some(Outcome::Failed(reason)) => return Err(reason.clone()),
+                None => return Err(format!("chunk {chunk} of {} was not scored", set.name)),
+            }
+        }
+        Ok(scores)
+    }
+}
