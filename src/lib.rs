@@ -30,6 +30,7 @@ pub mod cache_dir;
 pub mod differences;
 pub mod error;
 pub mod kendall;
+pub mod versions;
 
 pub mod pareto;
 pub mod space;

@@ -156,9 +156,11 @@ fn the_last_device_that_fails_ends_the_evaluation() {
 
 #[test]
 fn devices_that_are_not_there_are_named() {
-    for (devices, expected) in
-        [("cuda:9", "no device `cuda:9`; there are: cpu"), ("cpu,cpu", "stands twice"), ("cpu,tpu", "no device `tpu`")]
-    {
+    for (devices, expected) in [
+        ("cuda:9", "unknown device `cuda:9`; known: cpu"),
+        ("cpu,cpu", "`cpu` twice"),
+        ("cpu,tpu", "unknown device `tpu`"),
+    ] {
         let arguments = ["eval", TINY, "--task", "arc_easy", "--limit", "1", "--devices", devices];
         let output = Command::new(env!("CARGO_BIN_EXE_criadero")).args(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);

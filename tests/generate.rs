@@ -141,7 +141,7 @@ fn bad_input_is_named() {
         (vec!["--prompt", "a", "--temperature=-1"], "temperature"),
         (vec!["--prompt", "a", "--top-p", "0"], "top-p"),
         (vec!["--prompt", "a", "--genome", "6x128*4"], "6x128"),
-        (vec!["--prompt", "a", "--device", "cuda:7"], "no device"),
+        (vec!["--prompt", "a", "--device", "cuda:7"], "unknown device"),
     ] {
         let (code, _, said) = generate(&arguments);
         assert!(code == Some(1) && said.contains(expected), "{arguments:?}: {said}");

@@ -43,5 +43,7 @@ fn what_is_missing_is_said() {
     fs::write(&wrong, "{}").unwrap();
     let wrong = wrong.display().to_string();
     assert!(fail(criadero(&["gpu-check", "--chunks", &wrong])).contains("no packed chunks"));
-    assert!(fail(criadero(&["gpu-check", "--chunks", &wrong, "--device", "cuda:7"])).contains("no device `cuda:7`"));
+    assert!(
+        fail(criadero(&["gpu-check", "--chunks", &wrong, "--device", "cuda:7"])).contains("unknown device `cuda:7`")
+    );
 }

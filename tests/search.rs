@@ -181,7 +181,7 @@ fn linas_resumes_with_the_same_bytes_and_says_how_well_it_predicts() {
     let error = fail(search(dir.path(), &["--algorithm", "linas", "--predictor", "svr"]), 1);
     assert!(error.contains("algorithm.predictor is \"ridge\" there, \"svr\" here"), "{error}");
     let error = fail(search(dir.path(), &["--predictor", "ridge"]), 1);
-    assert!(error.contains("--predictor is for `--algorithm linas`"), "{error}");
+    assert!(error.contains("expected `--algorithm linas`"), "{error}");
 }
 
 #[test]

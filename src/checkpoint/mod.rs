@@ -17,6 +17,7 @@ mod ggml;
 mod gguf;
 pub mod hf;
 pub mod names;
+mod packaged;
 pub mod peft;
 pub mod quantize;
 mod raw_tensor;
@@ -29,6 +30,7 @@ pub use config::{Dtype, Llama3Scaling, LlamaConfig};
 pub use export::{ExportFormat, export};
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
+pub use packaged::open_model;
 pub use peft::{Adapters, LowRank};
 pub use tokenizer::Tokenizer;
 

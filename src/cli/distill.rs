@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::bail;
 use criadero::checkpoint::{Checkpoint, ExportFormat, export};
 use criadero::plan::evaluation;
-use criadero::run::Pick;
+use criadero::run::{Pick, searched_model};
 use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;
-use super::picked::{picked, searched};
+use super::picked::picked;
 use super::train::{Course, Lessons, TrainArgs, not_onto};
 
 /// The network as the search left it, inside the output directory.
@@ -31,7 +31,7 @@ pub struct Distill {
 impl Distill {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let Some(parent) = searched(&self.run)? else { bail!("{} is no run", self.run.display()) };
+        let Some(parent) = searched_model(&self.run)? else { bail!("{} is no run", self.run.display()) };
         let genome = picked(&self.run, &self.pick)?;
         if genome.is_quantized() {
             eprintln!("note: its weights are trained unquantized; quantize the result with `criadero export --bits`");

@@ -1,6 +1,6 @@
 //! `criadero eval`: one network or several on one task, item by item if asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,18 @@ use std::time::Instant;
 
 use anyhow::bail;
 use criadero::Error;
+use criadero::checkpoint::open_model;
 use criadero::eval::{
-    ChunkId, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, PackingOptions, Work, Workers,
+    EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, score,
 };
+use criadero::run::cores;
 use criadero::space::Genome;
-use criadero::task::{Item, Scoring, Split, Task, TextSize, split_items};
+use criadero::task::{Scoring, Selection, Split, Task};
 use serde_json::json;
 
-use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost, open_checkpoint};
+use super::arguments::read_genomes;
+use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost};
 use super::progress::Bar;
-use super::search::read_genomes;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
 #[derive(clap::Args)]
@@ -74,11 +76,15 @@ impl Eval {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let task = self.data.task(&self.task)?;
-        let (items, sizes) = self.items(&task)?;
+        let selection = match self.split {
+            None => Selection::in_order(&task, self.limit)?,
+            Some(Side::Search) => Selection::side(&task, Split::Search, self.limit)?,
+            Some(Side::HeldOut) => Selection::side(&task, Split::HeldOut, self.limit)?,
+        };
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let mut per_item =
             self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
-        let checkpoint = open_checkpoint(&self.model)?;
+        let checkpoint = open_model(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
@@ -94,16 +100,14 @@ impl Eval {
         let positions = model.config().max_position_embeddings;
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
-        let items: Vec<&Item> = items.iter().collect();
-        let mut set = EvalSet::pack(task.name(), task.scoring(), &items, &tokenizer, packing)?;
-        set.count_as(&sizes);
+        let set = EvalSet::of(task.name(), &task, &selection, &tokenizer, packing)?;
         if set.truncated > 0 {
             eprintln!(
                 "note: {} requests were longer than {max_length} tokens and lost their first tokens",
                 set.truncated
             );
         }
-        let threads = self.threads.unwrap_or_else(default_threads);
+        let threads = self.threads.unwrap_or_else(cores);
         let mut evaluator = LocalEvaluator::start(&models, vec![set], Workers { count: 1, threads }, 0, Arc::default());
         let set = evaluator.sets()[0].clone();
         let bar = Bar::new("scoring", set.chunks.len() * genomes.len());
@@ -111,7 +115,7 @@ impl Eval {
         let mut networks = Vec::with_capacity(genomes.len());
         for genomes in genomes.chunks(company) {
             let start = Instant::now();
-            let scores = score(&mut evaluator, genomes, &bar)?;
+            let scores = score(&mut evaluator, 0, genomes, &mut || bar.step())?;
             let seconds = start.elapsed().as_secs_f64();
             networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
         }
@@ -125,7 +129,7 @@ impl Eval {
         &self,
         task: &Task,
         set: &EvalSet,
-        networks: impl Iterator<Item = (&'a Genome, &'a (Scored, f64))>,
+        networks: impl Iterator<Item = (&'a Genome, &'a (NetworkScores, f64))>,
         mut per_item: Option<&mut File>,
     ) -> anyhow::Result<()> {
         for (genome, (scores, seconds)) in networks {
@@ -149,50 +153,6 @@ impl Eval {
         }
         Ok(())
     }
-
-    /// The items to score, and the sizes of their documents where the task counts words and bytes of its own.
-    fn items(&self, task: &Task) -> anyhow::Result<(Vec<Item>, Vec<TextSize>)> {
-        let Some(side) = self.split else { return Ok((task.items(self.limit)?, task.text_sizes(self.limit)?)) };
-        let side = if side == Side::Search { Split::Search } else { Split::HeldOut };
-        let items = task.divisible_items()?;
-        let sizes = task.text_sizes(None)?;
-        let chosen: Vec<&Item> = split_items(&items, side).into_iter().take(self.limit.unwrap_or(usize::MAX)).collect();
-        // A text that was cut into passages has one size for all of them, which is none of theirs.
-        let of = |item: &&Item| sizes.get(item.index).copied();
-        let sizes = if sizes.len() == items.len() { chosen.iter().filter_map(of).collect() } else { Vec::new() };
-        Ok((chosen.into_iter().cloned().collect(), sizes))
-    }
-}
-
-/// libtorch threads when the user says nothing.
-pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get())
-}
-
-/// All items' scores in the set's order, or why there are none.
-pub(super) type Scored = Result<Vec<ItemScore>, String>;
-
-/// Scores the genomes as one population: each chunk is walked once for all of them. One entry a genome.
-pub(super) fn score(evaluator: &mut LocalEvaluator, genomes: &[Genome], bar: &Bar) -> anyhow::Result<Vec<Scored>> {
-    let mut chunks: Vec<HashMap<Genome, Outcome>> = vec![HashMap::new(); evaluator.sets()[0].chunks.len()];
-    let work = (0..chunks.len()).map(|chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: genomes.to_vec() });
-    let work = work.collect();
-    evaluator.evaluate(work, &mut |partial| {
-        chunks[partial.chunk.chunk].insert(partial.genome, partial.outcome);
-        bar.step();
-        Ok(())
-    })?;
-    let of = |genome: &Genome| {
-        let mut scores = Vec::new();
-        for chunk in &mut chunks {
-            match chunk.remove(genome).expect("every chunk was scored") {
-                Outcome::Scored(items) => scores.extend(items),
-                Outcome::Failed(reason) => return Err(reason),
-            }
-        }
-        Ok(scores)
-    };
-    Ok(genomes.iter().map(of).collect())
 }
 
 /// One row an item; `genome` names the network where there are several.

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export};
-use criadero::run::Pick;
+use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export, open_model};
+use criadero::run::{Pick, searched_model};
 use criadero::space::{Bits, Cost, Genome};
 
-use super::model::{ends_in, note_fallback, note_quantized_twice, open_checkpoint};
-use super::picked::{picked, searched};
+use super::model::{ends_in, note_fallback, note_quantized_twice};
+use super::picked::picked;
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub struct Export {
 impl Export {
     /// Writes the network and says what was written.
     pub fn run(self) -> anyhow::Result<()> {
-        let searched = searched(&self.from)?;
+        let searched = searched_model(&self.from)?;
         let genome = match (&self.pick, self.genome, &searched) {
             (Some(pick), None, Some(_)) => picked(&self.from, pick)?,
             (None, Some(genome), _) => genome,
@@ -49,7 +49,7 @@ impl Export {
         };
         let parent = match searched {
             Some(parent) => parent,
-            None => open_checkpoint(&self.from)?,
+            None => open_model(&self.from)?,
         };
         let shape = &parent.config().shape;
         let genome = match self.bits {

@@ -4,12 +4,12 @@ use std::io::{Write, stdout};
 use std::time::Instant;
 
 use criadero::model::generation::{Generation, Sampler, Sampling};
+use criadero::run::cores;
 use criadero::space::Genome;
 use criadero::tune::template::Template;
 use minijinja::context;
 use serde_json::json;
 
-use super::eval::default_threads;
 use super::model::{DeviceArgs, load_for};
 use super::picked::model_or_pick;
 
@@ -75,7 +75,7 @@ impl Generate {
         };
         let prompt = tokenizer.encode(&text)?;
         let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
-        tch::set_num_threads(self.threads.unwrap_or_else(default_threads) as i32);
+        tch::set_num_threads(self.threads.unwrap_or_else(cores) as i32);
         let ends: Vec<u32> = match self.ignore_eos {
             true => Vec::new(),
             false => checkpoint.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),

@@ -7,23 +7,25 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use criadero::atomic_file;
-use criadero::checkpoint::{Dtype, LlamaConfig, synthetic};
+use criadero::checkpoint::{Dtype, LlamaConfig, open_model, synthetic};
 use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers};
 use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
 use criadero::model::Llama;
+use criadero::model::device::free_memory;
 use criadero::plan::evaluation::{CARD_WORD, Scoring, footprint};
+use criadero::run::{cores, measure_with_progress};
 use criadero::space::{Bits, BlockWeights, Cost, Genome, ModelShape, SearchSpace};
 use criadero::task::Item;
-use criadero::throughput::{LatencyOptions, Phase};
+use criadero::throughput::{LatencyOptions, Phase, hardware, key_here};
+use criadero::versions::versions;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::eval::default_threads;
-use super::measure::{hardware_of, measure_table, table_key};
-use super::model::{DataArgs, DeviceArgs, free_memory, open_checkpoint, versions};
+use super::model::{DataArgs, DeviceArgs};
+use super::progress::Listener;
 
 /// Networks that are scored together.
 const POPULATION: usize = 8;
@@ -232,7 +234,7 @@ impl GpuCheck {
     }
 
     fn pack(&self, file: &Path) -> anyhow::Result<()> {
-        let checkpoint = open_checkpoint("smollm2-135m".as_ref())?;
+        let checkpoint = open_model("smollm2-135m".as_ref())?;
         let task = self.data.task(&self.task)?;
         let items = task.items(self.limit)?;
         let items: Vec<&Item> = items.iter().collect();
@@ -285,7 +287,7 @@ impl Subject {
 }
 
 fn machine(device: Device, kernels: &Kernels, note: Option<&str>) -> Vec<(String, String)> {
-    let mut facts = vec![("hardware".to_string(), hardware_of(device))];
+    let mut facts = vec![("hardware".to_string(), hardware(device))];
     if let Device::Cuda(card) = device
         && let Some(memory) = card_memory(card)
     {
@@ -323,7 +325,7 @@ fn kernels_against_plain(report: &mut Report, subject: &Subject, kernels: &Kerne
 
 /// Log-likelihoods by request, and the seconds that all chunks took behind a warm-up.
 fn score(model: &Llama, set: &EvalSet, genomes: &[Genome]) -> anyhow::Result<(f64, Vec<f64>)> {
-    let workers = Workers { count: 1, threads: default_threads() };
+    let workers = Workers { count: 1, threads: cores() };
     let models = std::slice::from_ref(model);
     let mut evaluator = LocalEvaluator::start(models, vec![set.clone()], workers, 0, Arc::default());
     let work = |chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: genomes.to_vec() };
@@ -372,8 +374,11 @@ fn table(report: &mut Report, subject: &Subject, scale: &Scale) -> anyhow::Resul
     let Subject { name, space, model, .. } = subject;
     let options =
         LatencyOptions { phases: scale.phases.to_vec(), check_networks: scale.checks, ..LatencyOptions::default() };
-    let key = table_key("seeded".into(), model, space, default_threads());
-    for phase in &measure_table(model, space, options, key)?.phases {
+    let key = key_here(model, "seeded".into(), space, cores());
+    let listener = Listener::new("throughput");
+    let table = measure_with_progress(model, space, options, key, &mut |progress| listener.hear(progress))?;
+    listener.finish();
+    for phase in &table.phases {
         let (error, tau) = (100.0 * phase.mean_error(), phase.kendall_tau());
         let what = format!("throughput table, {name}, {}", phase.phase);
         report.add(format!("{what}: mean error"), error, "%", scale.speed(Goal::AtMost(5.0)));

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use criadero::checkpoint::open_model;
 use criadero::model::supernet::SupernetCard;
 use criadero::space::{Cost, DropRule, EndChoices, Ends, Genome, LayerChoices, ModelShape, SearchSpace};
 use serde::Serialize;
-
-use super::model::open_checkpoint;
 
 /// Print a search space: its genes, how many networks it holds, the smallest and the largest.
 #[derive(clap::Args)]
@@ -27,7 +26,7 @@ impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
         let mut space = SearchSpace::open(&self.space).with_context(|| self.space.clone())?;
         if let Some(model) = &self.model {
-            let checkpoint = open_checkpoint(model)?;
+            let checkpoint = open_model(model)?;
             space.check_fits(&checkpoint.config().shape).with_context(|| self.space.clone())?;
             if let Some(card) = SupernetCard::read(checkpoint.path())? {
                 space = space.with_drop_order(&card.order.drop)?;

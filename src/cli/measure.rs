@@ -2,16 +2,13 @@
 
 use std::path::PathBuf;
 
-use criadero::kernels::card_name;
-use criadero::model::Llama;
-use criadero::space::SearchSpace;
-use criadero::throughput::{LatencyOptions, Phase, PhaseTable, TableKey, ThroughputTable, processor, space_digest};
-use tch::Device;
+use criadero::checkpoint::open_model;
+use criadero::run::{cores, measure_with_progress};
+use criadero::throughput::{LatencyOptions, Phase, PhaseTable, key_here};
 
-use super::eval::default_threads;
-use super::model::{DeviceArgs, device_of, load, open_checkpoint, open_space, versions};
-use super::progress::Bar;
-use super::search::positive;
+use super::arguments::positive;
+use super::model::{DeviceArgs, load, open_space};
+use super::progress::Listener;
 
 /// Measure what reading prompts and writing tokens takes, for every network of a space
 #[derive(clap::Args)]
@@ -47,17 +44,19 @@ pub struct Measure {
 impl Measure {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let checkpoint = open_checkpoint(&self.model)?;
+        let checkpoint = open_model(&self.model)?;
         let (space, _) = open_space(&self.space, &checkpoint)?;
         let model = load(&checkpoint, &self.device)?;
-        let key = table_key(checkpoint.digest()?, &model, &space, self.threads.unwrap_or_else(default_threads));
+        let key = key_here(&model, checkpoint.digest()?, &space, self.threads.unwrap_or_else(cores));
         let options = LatencyOptions {
             phases: self.phases.clone(),
             random_networks: self.random,
             check_networks: self.checks,
             rounds: self.rounds,
         };
-        let table = measure_table(&model, &space, options, key)?;
+        let listener = Listener::new("throughput");
+        let table = measure_with_progress(&model, &space, options, key, &mut |progress| listener.hear(progress))?;
+        listener.finish();
         table.write(&self.out)?;
         for phase in &table.phases {
             print(phase);
@@ -65,57 +64,6 @@ impl Measure {
         println!("written: {}", self.out.display());
         Ok(())
     }
-}
-
-/// What does a device's work: the card by its name, or the processor.
-pub fn hardware_of(device: Device) -> String {
-    match device {
-        Device::Cuda(card) => card_name(card).unwrap_or_else(|| format!("card {card}")),
-        _ => processor(),
-    }
-}
-
-/// What a table measured here and now is good for.
-pub fn table_key(model_digest: String, model: &Llama, space: &SearchSpace, threads: usize) -> TableKey {
-    TableKey {
-        device: device_of(model),
-        hardware: hardware_of(model.device()),
-        threads,
-        model_digest,
-        space_digest: space_digest(space),
-        graphs: false,
-        kernels: model.kernels().are_there(),
-        versions: versions(),
-    }
-}
-
-/// Measures a table under a bar, and says how good it is.
-pub fn measure_table(
-    model: &Llama,
-    space: &SearchSpace,
-    options: LatencyOptions,
-    key: TableKey,
-) -> anyhow::Result<ThroughputTable> {
-    if space.quantizes() {
-        let products = match model.kernels().are_there() {
-            true => "bfloat16 products on values that are kept, for Q8_0 made before each product, which is not timed",
-            false => "products on values that are kept in the kind of the weights, as fast as unquantized ones",
-        };
-        eprintln!("note: quantized networks are timed as unquantized ones: {products}");
-    }
-    let bar = Bar::new("throughput", 0);
-    let table = ThroughputTable::measure(model, space, options, key, &mut |done, total| bar.set(done, total))?;
-    bar.finish();
-    for phase in &table.phases {
-        eprintln!(
-            "{}: mean error {:.1} % and Kendall tau {:.2} on {} networks it was not fitted to",
-            phase.phase,
-            100.0 * phase.mean_error(),
-            phase.kendall_tau(),
-            phase.checks.len()
-        );
-    }
-    Ok(table)
 }
 
 fn print(table: &PhaseTable) {

@@ -2,12 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
+mod arguments;
 mod distill;
 mod eval;
 mod export;
 mod generate;
 mod gpu_check;
 mod inspect;
+mod interrupt;
 mod measure;
 mod merge;
 mod model;

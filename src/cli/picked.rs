@@ -2,23 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use criadero::checkpoint::Checkpoint;
-use criadero::run::{Front, Pick, RunSettings};
+use anyhow::bail;
+use criadero::checkpoint::{Checkpoint, open_model};
+use criadero::run::{Front, Pick, searched_model};
 use criadero::space::Genome;
-
-use super::model::open_checkpoint;
-
-/// The model that a run searched, unchanged since; `None` where `from` is no run.
-pub fn searched(from: &Path) -> anyhow::Result<Option<Checkpoint>> {
-    let Some(settings) = RunSettings::read(from)? else { return Ok(None) };
-    let parent = open_checkpoint(Path::new(&settings.model))
-        .with_context(|| format!("the model that {} searched", from.display()))?;
-    match parent.digest()? == settings.model_digest {
-        true => Ok(Some(parent)),
-        false => bail!("{} has changed since {} was searched on it", settings.model, from.display()),
-    }
-}
 
 /// The network of a run's front that `pick` means, said aloud.
 pub fn picked(run: &Path, pick: &Pick) -> anyhow::Result<Genome> {
@@ -33,11 +20,11 @@ pub fn model_or_pick(text: &str) -> anyhow::Result<(Checkpoint, Genome)> {
         && !Path::new(text).exists()
     {
         let run = Path::new(run);
-        let Some(parent) = searched(run)? else { bail!("{} is no run", run.display()) };
+        let Some(parent) = searched_model(run)? else { bail!("{} is no run", run.display()) };
         let (_, genome) = chosen(run, &pick.parse()?)?;
         return Ok((parent, genome));
     }
-    let checkpoint = open_checkpoint(Path::new(text))?;
+    let checkpoint = open_model(Path::new(text))?;
     let genome = checkpoint.config().genome.clone();
     Ok((checkpoint, genome))
 }

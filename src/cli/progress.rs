@@ -1,9 +1,10 @@
 //! Progress of long work: a bar with rate and time left on a terminal, plain lines otherwise.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use criadero::run::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Plain lines come at most this often.
@@ -69,5 +70,58 @@ impl Bar {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Says what a run tells.
+pub struct Listener {
+    name: &'static str,
+    /// For what is timed before the networks are scored.
+    timing: OnceCell<Bar>,
+    scoring: OnceCell<Bar>,
+}
+
+impl Listener {
+    /// `name` is what scoring networks is called.
+    pub fn new(name: &'static str) -> Listener {
+        Listener { name, timing: OnceCell::new(), scoring: OnceCell::new() }
+    }
+
+    /// Shows it.
+    pub fn hear(&self, progress: Progress) {
+        match progress {
+            Progress::Note(note) => self.line(&format!("note: {note}")),
+            Progress::Chosen(line) => self.line(&line),
+            Progress::Timed { done, total } => {
+                let bar = self.timing.get_or_init(|| Bar::new("measuring", total));
+                bar.set(done, total);
+                if done == total {
+                    bar.finish();
+                }
+            }
+            Progress::Scored { done, total } => self.scoring().set(done, total),
+            Progress::Resumed { evaluations } => self.line(&format!("resuming: {evaluations} networks are measured")),
+            Progress::Population { evaluations, of } => self.line(&format!("{evaluations} of {of} networks measured")),
+            Progress::HeldOut { networks } => self.line(&format!("measuring {networks} networks on held-out items")),
+        }
+    }
+
+    fn scoring(&self) -> &Bar {
+        if let Some(timing) = self.timing.get() {
+            timing.finish();
+        }
+        self.scoring.get_or_init(|| Bar::new(self.name, 0))
+    }
+
+    fn line(&self, text: &str) {
+        match self.scoring.get().or(self.timing.get()) {
+            Some(bar) => bar.line(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Takes the bars away.
+    pub fn finish(&self) {
+        self.timing.get().into_iter().chain(self.scoring.get()).for_each(Bar::finish);
     }
 }

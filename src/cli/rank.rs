@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use criadero::Error;
-use criadero::checkpoint::{Checkpoint, TensorName};
+use criadero::checkpoint::{Checkpoint, TensorName, open_model};
 use criadero::model::ranking::{self, Order};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
+use criadero::run::cores;
 
-use super::eval::default_threads;
-use super::model::{DeviceArgs, assets, load, open_checkpoint};
+use super::model::{DeviceArgs, assets, load};
 use super::progress::Bar;
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
@@ -46,7 +46,7 @@ impl Rank {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
-        let checkpoint = open_checkpoint(&self.model)?;
+        let checkpoint = open_model(&self.model)?;
         let shape = checkpoint.config().shape;
         if checkpoint.config().genome != shape.parent() {
             anyhow::bail!(
@@ -56,7 +56,7 @@ impl Rank {
             );
         }
         let (windows, text_digest) = self.windows(&checkpoint)?;
-        tch::set_num_threads(default_threads() as i32);
+        tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
         let before = probe(&model, &windows)?;
         let (order, scores, calibration) = match &self.order {

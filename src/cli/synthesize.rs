@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 use criadero::checkpoint::hf::TokenizerFiles;
 use criadero::checkpoint::synthetic::{self, BYTE_TOKENS};
-use criadero::checkpoint::{Checkpoint, Dtype, hf};
+use criadero::checkpoint::{Checkpoint, Dtype, hf, open_model};
 use criadero::space::{Cost, SearchSpace};
 use tch::{Device, Kind};
-
-use super::model::open_checkpoint;
 
 /// Write a checkpoint of seeded random weights: a model's size and speed, without its knowledge
 #[derive(clap::Args)]
@@ -38,7 +36,7 @@ impl Synthesize {
         let mut config = synthetic::config(shape, self.dtype);
         let tokenizer = match &self.tokenizer {
             Some(model) => {
-                let theirs = open_checkpoint(model)?;
+                let theirs = open_model(model)?;
                 config.bos_token_id = theirs.config().bos_token_id;
                 config.eos_token_ids = theirs.config().eos_token_ids.clone();
                 tokenizer_of(&theirs, shape.vocab)?

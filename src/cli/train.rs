@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Checkpoint;
 use criadero::model::Llama;
+use criadero::model::device::device_name;
 use criadero::plan::activations::Trained;
 use criadero::plan::{Footprint, available, training};
 use criadero::report::curve::{Curve, curves};
@@ -19,10 +20,12 @@ use criadero::tune::run::{Progress, TuneRun};
 use criadero::tune::schedule::Schedule;
 use criadero::tune::settings::{Batching, Trainable, TuneSettings};
 use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
+use criadero::versions::versions;
 
-use super::model::{DeviceArgs, device_of, versions};
+use super::arguments::positive;
+use super::interrupt::stop_on_ctrl_c;
+use super::model::DeviceArgs;
 use super::progress::Bar;
-use super::search::{positive, stop_on_ctrl_c};
 
 /// Wall times of a fine-tuning's steps, apart from what is the same in every run.
 const TIMINGS: &str = "timings.csv";
@@ -160,7 +163,7 @@ impl TrainArgs {
     /// Trains, and writes the result as a checkpoint.
     pub fn run(&self, lessons: Lessons) -> anyhow::Result<()> {
         let Lessons { base, name, model, teacher, curriculum } = lessons;
-        let threads = self.threads.unwrap_or_else(super::eval::default_threads);
+        let threads = self.threads.unwrap_or_else(criadero::run::cores);
         tch::set_num_threads(threads as i32);
         let corpus = self.corpus(base)?;
         let settings = TuneSettings {
@@ -184,7 +187,7 @@ impl TrainArgs {
             measure_every: self.measure_every,
             recompute: self.recompute,
             seed: self.seed,
-            device: device_of(&model),
+            device: device_name(&model),
             threads,
         };
         let networks = settings.curriculum.pupils(settings.seed, 0).len();

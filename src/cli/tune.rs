@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use criadero::checkpoint::open_model;
 use criadero::tune::curriculum::Curriculum;
 
-use super::model::{load, open_checkpoint, open_space};
+use super::model::{load, open_space};
 use super::train::{Course, Lessons, TrainArgs};
 
 /// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
@@ -36,7 +37,7 @@ enum Scheme {
 impl Tune {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let base = open_checkpoint(&self.supernet)?;
+        let base = open_model(&self.supernet)?;
         let (space, _) = open_space(&self.space, &base)?;
         let curriculum = match self.scheme {
             Scheme::Sandwich => Curriculum::Sandwich { space, balance: !self.no_balancing },

@@ -1,5 +1,6 @@
 //! The seam between a search and whatever scores networks.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,22 @@ pub struct Partial {
     pub outcome: Outcome,
 }
 
+/// A device that failed while it was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostDevice {
+    /// Which one, such as `cuda:1, worker 2`.
+    pub device: String,
+    /// What it said last.
+    pub reason: String,
+}
+
+impl fmt::Display for LostDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LostDevice { device, reason } = self;
+        write!(f, "{device} failed, and what it had left went to those that were there: {reason}")
+    }
+}
+
 /// Scores networks on chunks. A partial score depends on its chunk and genome alone: not on what else is
 /// asked for, nor on the order.
 pub trait Evaluator {
@@ -73,4 +90,9 @@ pub trait Evaluator {
     /// [`Error::Interrupted`](crate::Error::Interrupted) once the user asked to stop, and whatever `sink` returns; all work
     /// handed over before stays valid.
     fn evaluate(&mut self, work: Vec<Work>, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()>;
+
+    /// Devices that failed so far; others took over their work.
+    fn lost(&self) -> &[LostDevice] {
+        &[]
+    }
 }

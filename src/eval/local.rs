@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
-use super::evaluator::{Evaluator, Partial, Work};
+use super::evaluator::{Evaluator, LostDevice, Partial, Work};
 use super::packing::EvalSet;
 use super::prefix_cache::{PrefixCache, half_layers};
-use super::worker::{Faults, LostDevice, Reply, Task, Worker};
+use super::worker::{Faults, Reply, Task, Worker};
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::space::Genome;
@@ -117,11 +117,6 @@ impl LocalEvaluator {
             alive,
             lost,
         }
-    }
-
-    /// Devices that failed so far; others took over their work.
-    pub fn lost(&self) -> &[LostDevice] {
-        &self.lost
     }
 
     /// How densely the states of this work are kept: evenly, and so that those of a population take half of the cache
@@ -242,6 +237,10 @@ impl Evaluator for LocalEvaluator {
             None if self.stop.load(Ordering::Relaxed) => Err(Error::Interrupted),
             None => Ok(()),
         }
+    }
+
+    fn lost(&self) -> &[LostDevice] {
+        &self.lost
     }
 }
 

@@ -8,14 +8,16 @@ pub mod mock;
 pub mod objective;
 pub mod packing;
 pub mod prefix_cache;
+mod scores;
 pub mod trie;
 pub mod walk;
 pub mod worker;
 
-pub use evaluator::{ChunkId, Evaluator, ItemScore, Outcome, Partial, Work};
+pub use evaluator::{ChunkId, Evaluator, ItemScore, LostDevice, Outcome, Partial, Work};
 pub use local::{LocalEvaluator, Workers};
 pub use metrics::{Contribution, Estimate, Metric};
 pub use mock::MockEvaluator;
 pub use objective::{Measured, Objective};
 pub use packing::{EvalSet, PackedItem, PackingOptions};
-pub use worker::{Fault, Faults, LostDevice};
+pub use scores::{NetworkScores, score};
+pub use worker::{Fault, Faults};

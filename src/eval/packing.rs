@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Targets, TokenTree, TreeBuilder};
-use crate::task::{Item, Scoring, TextSize};
+use crate::task::{Item, Scoring, Selection, Task, TextSize};
 
 /// How requests become tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,25 @@ struct Encoded {
 }
 
 impl EvalSet {
+    /// Tokenizes and packs a selection of a task's items, and counts words and bytes as the task does.
+    ///
+    /// # Errors
+    /// As [`EvalSet::pack`].
+    pub fn of(
+        name: &str,
+        task: &Task,
+        selection: &Selection,
+        tokenizer: &Tokenizer,
+        options: PackingOptions,
+    ) -> Result<EvalSet> {
+        let items: Vec<&Item> = selection.items.iter().collect();
+        let mut set = EvalSet::pack(name, task.scoring(), &items, tokenizer, options)?;
+        for (item, size) in set.items.iter_mut().zip(&selection.sizes) {
+            (item.words, item.bytes) = (size.words, size.bytes);
+        }
+        Ok(set)
+    }
+
     /// Tokenizes and packs items in the order given.
     ///
     /// # Errors
@@ -138,13 +157,6 @@ impl EvalSet {
         }
         self.digest = self.compute_digest();
         self
-    }
-
-    /// Counts words and bytes as the task does: of a document as it was written, not as it is scored.
-    pub fn count_as(&mut self, sizes: &[TextSize]) {
-        for (item, size) in self.items.iter_mut().zip(sizes) {
-            (item.words, item.bytes) = (size.words, size.bytes);
-        }
     }
 
     fn close(&mut self, open: OpenChunk, end: usize) {

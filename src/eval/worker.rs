@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::Sender;
 
-use super::evaluator::{ChunkId, Outcome, Partial, Work};
+use super::evaluator::{ChunkId, LostDevice, Outcome, Partial, Work};
 use super::packing::EvalSet;
 use super::prefix_cache::PrefixCache;
 use super::walk;
@@ -46,15 +46,6 @@ pub(super) enum Reply {
         task: Task,
         lost: LostDevice,
     },
-}
-
-/// A device that failed while it was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostDevice {
-    /// Which one, such as `cuda:1, worker 2`.
-    pub device: String,
-    /// What it said last.
-    pub reason: String,
 }
 
 /// How a device can fail.

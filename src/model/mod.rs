@@ -1,5 +1,6 @@
 //! The elastic LLaMA: forward, ranking, subnets.
 
+pub mod device;
 pub mod generation;
 pub mod kv_cache;
 pub mod llama;

@@ -17,7 +17,7 @@ use super::radix::{ascending, key};
 /// infinitely good, or the reference infinitely bad.
 ///
 /// ```
-/// use crate::pareto::hypervolume;
+/// use criadero::pareto::hypervolume;
 /// assert_eq!(hypervolume(&[[0.0, 2.0], [1.0, 0.0]], &[3.0, 3.0]), 7.0);
 /// ```
 pub fn hypervolume<P: AsRef<[f64]>>(points: &[P], reference: &[f64]) -> f64 {

@@ -14,7 +14,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table of `len` points from one column of [keys](crate::pareto::radix::key) an objective.
+    /// A table of `len` points from one column of [keys](super::radix::key) an objective.
     pub(super) fn new(len: usize, columns: &[Vec<u64>]) -> Table {
         let mut order = columns.first().map_or_else(|| (0..len as u32).collect(), |first| ascending(first));
         if let Some((first, others)) = columns.split_first() {

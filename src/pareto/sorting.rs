@@ -43,7 +43,7 @@ impl Fronts {
 /// Whether `a` is nowhere worse than `b` and somewhere better.
 ///
 /// ```
-/// use crate::pareto::sorting::dominates;
+/// use criadero::pareto::dominates;
 /// assert!(dominates(&[1.0, 2.0], &[1.0, 3.0]));
 /// assert!(!dominates(&[1.0, 2.0], &[1.0, 2.0]));
 /// assert!(!dominates(&[1.0, 2.0], &[2.0, 1.0]));

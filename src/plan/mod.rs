@@ -6,7 +6,9 @@ pub mod activations;
 pub mod budget;
 pub mod evaluation;
 pub mod footprint;
+mod room;
 pub mod training;
 
 pub use budget::{available, total};
 pub use footprint::{Footprint, Part};
+pub use room::load;

@@ -1,30 +1,48 @@
 //! A run of an experiment: frozen, journaled, raced, measured again, picked from.
 
+mod algorithms;
 mod csv_file;
 mod evaluations;
+mod experiment;
 mod finish;
 mod front;
 mod goals;
 mod journal;
+mod mixed_bits;
+mod mock;
+mod parent;
 mod pick;
 mod predictions;
+mod prepare;
 mod progress;
 mod quantized;
 mod race;
 mod racing;
+mod requantize;
 mod run;
+mod scorer;
 mod scoring;
 mod session;
 mod settings;
 mod state;
+mod throughput_table;
 mod timings;
 
+pub use algorithms::{AlgorithmKind, AlgorithmOptions, Start};
 pub use evaluations::{Evaluation, Evaluations};
+pub use experiment::Experiment;
 pub use front::{Column, Front, FrontPoint, HeldOut};
 pub use journal::Journal;
+pub use mixed_bits::MixedBits;
+pub use mock::mock_scorer;
+pub use parent::searched_model;
 pub use pick::Pick;
+pub use prepare::{CHUNK_TOKENS, Local, MAX_LENGTH, cores, never_ranked, quantized_twice, space_of};
 pub use progress::Progress;
 pub use quantized::{Change, QuantizedFront, QuantizedPoint};
 pub use racing::Racing;
+pub use requantize::{Place, Requantization};
 pub use run::Run;
+pub use scorer::Scorer;
 pub use settings::{Frozen, RunSettings, RunTask};
+pub use throughput_table::{Tables, measure_with_progress};

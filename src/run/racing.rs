@@ -53,6 +53,12 @@ pub enum Excess {
     },
 }
 
+impl Default for Racing {
+    fn default() -> Racing {
+        Racing { error: 0.05 }
+    }
+}
+
 impl Racing {
     /// Races with this error.
     ///

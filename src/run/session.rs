@@ -40,18 +40,18 @@ impl<'a> Session<'a> {
         on_progress: &'a mut dyn FnMut(Progress),
     ) -> Result<Session<'a>> {
         let sets = evaluator.sets().clone();
-        let place = |task: &RunTask, split: Split| {
-            let (name, digest) = (task.set_name(split), task.digest(split));
-            match sets.iter().position(|set| set.name == name) {
-                Some(place) if sets[place].digest == digest => Ok(place),
-                other => {
-                    let found = other.map_or("no such eval set".to_string(), |place| sets[place].digest.clone());
-                    Err(Error::invalid(format!("eval set `{name}`"), found, format!("digest {digest}")))
-                }
+        let place = |name: String, digest: &str| match sets.iter().position(|set| set.name == name) {
+            Some(place) if sets[place].digest == digest => Ok(place),
+            other => {
+                let found = other.map_or("no such eval set".to_string(), |place| sets[place].digest.clone());
+                Err(Error::invalid(format!("eval set `{name}`"), found, format!("digest {digest}")))
             }
         };
-        let places = tasks.iter().map(|task| Ok([place(task, Split::Search)?, place(task, Split::HeldOut)?]));
-        let places = places.collect::<Result<_>>()?;
+        let places = |task: &RunTask| {
+            let [search, held_out] = RunTask::set_names(&task.name);
+            Ok([place(search, task.digest(Split::Search))?, place(held_out, task.digest(Split::HeldOut))?])
+        };
+        let places = tasks.iter().map(places).collect::<Result<_>>()?;
         let journal = Journal::open(&dir.join("chunks.log"), &sets)?;
         Ok(Session { evaluator, sets, places, journal, on_progress })
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::racing::Racing;
 use crate::differences::differences;
 use crate::error::{Error, Result};
-use crate::eval::{Measured, Metric, Objective, PackingOptions};
+use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
 use crate::search::{ClosedForm, Exact};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::task::Split;
@@ -38,9 +38,21 @@ pub struct RunTask {
 }
 
 impl RunTask {
-    /// What the eval set of one side is called.
-    pub fn set_name(&self, split: Split) -> String {
-        format!("{}/{split}", self.name)
+    /// What a run keeps of a task: of its eval sets for searching and for what is held out.
+    pub fn new(name: &str, [search, held_out]: [&EvalSet; 2], chance: f64) -> RunTask {
+        RunTask {
+            name: name.to_string(),
+            search_digest: search.digest.clone(),
+            search_items: search.items.len(),
+            held_out_digest: held_out.digest.clone(),
+            held_out_items: held_out.items.len(),
+            chance,
+        }
+    }
+
+    /// What the eval sets of a task are called: for searching, and for what is held out.
+    pub fn set_names(task: &str) -> [String; 2] {
+        [Split::Search, Split::HeldOut].map(|split| format!("{task}/{split}"))
     }
 
     /// The digest that the eval set of one side must have.

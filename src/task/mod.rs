@@ -3,6 +3,7 @@
 mod dataset;
 mod item;
 mod question;
+mod selection;
 mod shipped;
 mod task;
 mod task_file;
@@ -10,6 +11,7 @@ mod template;
 
 pub use dataset::{Dataset, Row, default_data_dir};
 pub use item::{Item, Request, Scoring, Split, split, split_items};
+pub use selection::Selection;
 pub(crate) use task::read_text;
 pub use task::{Task, TextSize};
 pub(crate) use template::reason;

@@ -186,7 +186,7 @@ impl Task {
         Ok(items)
     }
 
-    /// All items, ready for [`split_items`]: a single text is cut into its passages, so that both sides have some.
+    /// All items, ready for [`Selection`](super::Selection): a single text is cut into its passages, so that both sides have some.
     pub fn divisible_items(&self) -> Result<Vec<Item>> {
         let items = self.items(None)?;
         match (self.scoring(), items.as_slice()) {

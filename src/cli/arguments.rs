@@ -1,0 +1,26 @@
+//! What several subcommands read of their arguments alike.
+
+use std::path::Path;
+
+use anyhow::Context;
+use criadero::Error;
+use criadero::run::Front;
+use criadero::space::Genome;
+
+/// A number from 1 on.
+pub fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a number from 1 on".to_string())
+}
+
+/// Genomes of a text file, one a line, or of a finished run's front.
+pub fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
+    if path.is_dir() {
+        let front = Front::read_json(&path.join("front.json"))?;
+        return Ok(front.points.into_iter().map(|point| point.genome).collect());
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(number, line)| line.parse().with_context(|| format!("{}, line {}", path.display(), number + 1)))
+        .collect()
+}

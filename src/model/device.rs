@@ -1,0 +1,80 @@
+//! Devices by name: `cpu`, `cuda`, `cuda:1`, lists of them, or `all` cards.
+
+use tch::{Cuda, Device, Kind};
+
+use super::Llama;
+use crate::error::{Error, Result};
+use crate::kernels::card_memory;
+
+/// A device and the kind of the weights on it.
+pub type DeviceKind = (Device, Kind);
+
+/// A device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
+///
+/// # Errors
+/// `Unknown`, with the devices that there are.
+pub fn open_device(name: &str) -> Result<DeviceKind> {
+    let index = match name {
+        "cpu" => return Ok((Device::Cpu, Kind::Float)),
+        "cuda" => Some(0),
+        other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+    };
+    match index {
+        Some(index) if index < cards() => Ok((Device::Cuda(index), Kind::BFloat16)),
+        _ => Err(unknown(name)),
+    }
+}
+
+/// The devices of a list such as `cuda:0,cuda:1`, or of `all` cards.
+///
+/// # Errors
+/// `Unknown` for a device that is not there, `Invalid` for one that stands twice and for the CPU beside cards.
+pub fn open_devices(list: &str) -> Result<Vec<DeviceKind>> {
+    let names = device_names(list)?;
+    let devices: Vec<DeviceKind> = names.iter().map(|name| open_device(name)).collect::<Result<_>>()?;
+    if let Some(place) = (0..devices.len()).find(|&place| devices[..place].contains(&devices[place])) {
+        return Err(Error::invalid("devices", format!("`{}` twice in `{list}`", names[place]), "each device once"));
+    }
+    if devices.len() > 1 && devices.iter().any(|(device, _)| *device == Device::Cpu) {
+        let expected = "cards alone or the CPU alone: the CPU's scores are not a card's";
+        return Err(Error::invalid("devices", format!("`{list}`"), expected));
+    }
+    Ok(devices)
+}
+
+/// Bytes that are free on the card of a list that has the fewest; `None` without cards.
+pub fn least_free_memory(list: &str) -> Option<u64> {
+    let free = |name: &String| free_memory(open_device(name).ok()?.0);
+    device_names(list).ok()?.iter().filter_map(free).min()
+}
+
+/// Bytes that are free on a card; `None` for the CPU.
+pub fn free_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(card) => card_memory(card).map(|memory| memory.free),
+        _ => None,
+    }
+}
+
+/// Device and kind of a model's weights, as results name them.
+pub fn device_name(model: &Llama) -> String {
+    format!("{:?} {:?}", model.device(), model.kind()).to_lowercase()
+}
+
+fn device_names(list: &str) -> Result<Vec<String>> {
+    match list {
+        "all" if cards() == 0 => Err(unknown(list)),
+        "all" => Ok((0..cards()).map(|card| format!("cuda:{card}")).collect()),
+        list => Ok(list.split(',').map(|name| name.trim().to_string()).collect()),
+    }
+}
+
+/// CUDA cards that libtorch finds.
+fn cards() -> usize {
+    if Cuda::is_available() { Cuda::device_count() as usize } else { 0 }
+}
+
+fn unknown(name: &str) -> Error {
+    let known = std::iter::once("cpu".to_string()).chain((0..cards()).map(|card| format!("cuda:{card}")));
+    Error::unknown("device", name, known)
+}

@@ -1,0 +1,127 @@
+//! Whether a model fits where it is to run, before it is read.
+
+use tch::Device;
+
+use super::budget::{available, total};
+use super::evaluation::{CARD_WORD, Scoring, footprint};
+use crate::checkpoint::{Checkpoint, LlamaConfig};
+use crate::error::{Error, Result};
+use crate::kernels::{CardMemory, Kernels, card_memory};
+use crate::model::Llama;
+use crate::model::device::DeviceKind;
+use crate::space::BlockWeights;
+
+/// Loads a model, and beside it so many weights in blocks, with the kernels of its device. Where there are none also why, the
+/// first time that a card is asked.
+///
+/// # Errors
+/// `Invalid` where it is too large for the device; nothing is read then.
+pub fn load(
+    checkpoint: &Checkpoint,
+    (device, kind): DeviceKind,
+    blocks: BlockWeights,
+) -> Result<(Llama, Option<String>)> {
+    if let Some(room) = Room::of(device) {
+        room.check(checkpoint, blocks)?;
+    }
+    let mut model = Llama::load(checkpoint, device, kind)?;
+    let (kernels, note) = Kernels::on(device, kind);
+    model.set_kernels(kernels);
+    Ok((model, note))
+}
+
+/// What a model must fit into.
+struct Room {
+    word: u64,
+    bytes: u64,
+    /// Who has so many bytes, such as `cuda:0 has 12.0 GB, 11.5 GB of them free`.
+    said: String,
+    /// What to take instead, beside a smaller checkpoint.
+    remedy: &'static str,
+}
+
+impl Room {
+    /// What a device has; `None` where it does not tell.
+    fn of(device: Device) -> Option<Room> {
+        match device {
+            Device::Cuda(card) => card_memory(card).map(|memory| Room::of_card(card, memory)),
+            _ => Some(Room::of_machine(available()?, total()?)),
+        }
+    }
+
+    fn of_card(card: usize, CardMemory { free, total }: CardMemory) -> Room {
+        // Not what is free: libtorch keeps what it once took.
+        let said = format!("cuda:{card} has {}, {} of them free", gigabytes(total), gigabytes(free));
+        Room { word: CARD_WORD, bytes: total, said, remedy: "a card with more memory, `--device cpu`" }
+    }
+
+    fn of_machine(free: u64, total: u64) -> Room {
+        // Not what is free: others may end, and swap is slow and not impossible.
+        let said = format!("this machine has {}, {} of them free", gigabytes(total), gigabytes(free));
+        let remedy = "a machine with more memory, `--device cuda`, where weights take half of it";
+        Room { word: 4, bytes: total, said, remedy }
+    }
+
+    fn check(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> Result<()> {
+        match self.too_large(checkpoint.config(), blocks) {
+            None => Ok(()),
+            Some((found, expected)) => {
+                Err(Error::invalid(format!("{} does not fit", checkpoint.path().display()), found, expected))
+            }
+        }
+    }
+
+    /// Why a model cannot be scored there, and what to do.
+    fn too_large(&self, config: &LlamaConfig, blocks: BlockWeights) -> Option<(String, String)> {
+        let least = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, word: self.word };
+        let needed = footprint(config, least);
+        let parts: Vec<String> =
+            needed.parts.iter().map(|part| format!("{} {}", gigabytes(part.bytes), part.name)).collect();
+        (needed.peak() > self.bytes).then(|| {
+            let found = format!("one token takes {} ({})", gigabytes(needed.peak()), parts.join(", "));
+            let expected = format!(
+                "less: {}; take {}, or a smaller checkpoint, such as a network of it that `criadero export` wrote; \
+                 `criadero plan` says what each kind of work needs",
+                self.said, self.remedy
+            );
+            (found, expected)
+        })
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Dtype, synthetic};
+    use crate::space::SearchSpace;
+
+    #[test]
+    fn a_checkpoint_larger_than_the_memory_is_refused_with_numbers() {
+        let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
+        let none = BlockWeights::default();
+        let said = |(found, expected): (String, String)| format!("{found}, {expected}");
+        let card = |free, total| Room::of_card(0, CardMemory { free, total }).too_large(&config, none).map(said);
+        let problem = card(11_500_000_000, 12_000_000_000).unwrap();
+        assert!(
+            problem.contains("13.5 GB weights") && problem.contains("cuda:0 has 12.0 GB, 11.5 GB of them free"),
+            "{problem}"
+        );
+        assert!(problem.contains("--device cpu"), "{problem}");
+        assert_eq!(card(1_000_000_000, 24_000_000_000), None, "libtorch keeps what it once took");
+        let machine = |free, total, blocks| Room::of_machine(free, total).too_large(&config, blocks).map(said);
+        let problem = machine(20_000_000_000, 24_000_000_000, none).unwrap();
+        assert!(
+            problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB, 20.0 GB of them free"),
+            "{problem}"
+        );
+        assert!(problem.contains("--device cuda"), "{problem}");
+        assert_eq!(machine(1_000_000_000, 32_000_000_000, none), None);
+        let quantized = BlockWeights { layers_q8_0: 0, others: 6_000_000_000 };
+        let problem = machine(30_000_000_000, 32_000_000_000, quantized).unwrap();
+        assert!(problem.contains("24.0 GB quantized copies"), "{problem}");
+    }
+}

@@ -1,0 +1,174 @@
+//! What is to be searched, as plain values with defaults.
+
+use std::path::Path;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::algorithms::{AlgorithmOptions, Start};
+use super::front::Front;
+use super::progress::Progress;
+use super::racing::Racing;
+use super::run::Run;
+use super::scorer::Scorer;
+use super::settings::RunSettings;
+use crate::error::{Error, Result};
+use crate::eval::{Metric, Objective};
+use crate::search::{Algorithm, first_population, seeds};
+use crate::space::{Constraint, Genome, SearchSpace};
+use crate::versions::versions;
+
+/// A search to be made: what a user says of it, whatever scores the networks.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// The model as the user names it: a checkpoint directory, a GGUF file, or `smollm2-135m`.
+    pub model: String,
+    /// The space.
+    pub space: SearchSpace,
+    /// What is optimised, two or more: `choice_nll:TASK`, `params`, ...
+    pub objectives: Vec<String>,
+    /// Hard constraints besides the space's own.
+    pub constraints: Vec<Constraint>,
+    /// Networks to evaluate.
+    pub evals: usize,
+    /// Networks of a population.
+    pub population: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Networks to evaluate first.
+    pub seed_genomes: Vec<Genome>,
+    /// The algorithm and its options.
+    pub algorithm: AlgorithmOptions,
+    /// How networks race, if they do.
+    pub racing: Option<Racing>,
+}
+
+impl Experiment {
+    /// 250 networks of a space in populations of 50 by NSGA-II, racing with an error of 0.05, from seed 1.
+    pub fn new<S: ToString>(
+        model: impl ToString,
+        space: SearchSpace,
+        objectives: impl IntoIterator<Item = S>,
+    ) -> Experiment {
+        Experiment {
+            model: model.to_string(),
+            space,
+            objectives: objectives.into_iter().map(|objective| objective.to_string()).collect(),
+            constraints: Vec::new(),
+            evals: 250,
+            population: 50,
+            seed: 1,
+            seed_genomes: Vec::new(),
+            algorithm: AlgorithmOptions::default(),
+            racing: Some(Racing::default()),
+        }
+    }
+
+    /// Refuses what is wrong whatever scores the networks, before anything long begins.
+    ///
+    /// # Errors
+    /// Unknown objectives, none that scores a task, options that the algorithm does not take.
+    pub fn check(&self) -> Result<()> {
+        self.tasks()?;
+        self.algorithm.check()
+    }
+
+    /// Everything that a network is asked for: the objectives, then what constraints are about, the space's first.
+    ///
+    /// # Errors
+    /// Unknown objectives.
+    pub fn quantities(&self) -> Result<Vec<Objective>> {
+        let limits = self.all_constraints().map(|limit| &limit.objective);
+        self.objectives.iter().chain(limits).map(|text| Objective::parse(text)).collect()
+    }
+
+    /// The tasks of all objectives and constraints with the metrics asked of them, in the order they are named.
+    ///
+    /// # Errors
+    /// Unknown objectives, and none that scores a task.
+    pub fn tasks(&self) -> Result<Vec<(String, Vec<Metric>)>> {
+        let mut tasks: Vec<(String, Vec<Metric>)> = Vec::new();
+        for quantity in self.quantities()? {
+            for name in quantity.tasks() {
+                match tasks.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, metrics)) => metrics.extend(quantity.metric()),
+                    None => tasks.push((name.clone(), quantity.metric().into_iter().collect())),
+                }
+            }
+        }
+        if tasks.is_empty() {
+            let expected = "one that scores a task, such as `choice_nll:arc_easy`";
+            return Err(Error::invalid("objectives", self.objectives.join(", "), expected));
+        }
+        Ok(tasks)
+    }
+
+    fn all_constraints(&self) -> impl Iterator<Item = &Constraint> {
+        self.space.constraints().iter().chain(&self.constraints)
+    }
+
+    /// Everything that is needed to repeat the search.
+    fn settings(&self, scorer: &Scorer) -> RunSettings {
+        let space = &scorer.space;
+        RunSettings {
+            format: RunSettings::FORMAT,
+            versions: versions(),
+            model: self.model.clone(),
+            model_digest: scorer.model_digest.clone(),
+            space: space.clone(),
+            objectives: self.objectives.clone(),
+            constraints: self.all_constraints().cloned().collect(),
+            tasks: scorer.tasks.clone(),
+            evaluator: scorer.name.clone(),
+            device: scorer.device.clone(),
+            algorithm: self.algorithm.frozen(self.population),
+            racing: self.racing,
+            evals: self.evals,
+            seed: self.seed,
+            first_networks: self.first_networks(scorer),
+            frozen: scorer.frozen.clone(),
+        }
+    }
+
+    /// The given part of the first population.
+    fn first_networks(&self, scorer: &Scorer) -> Vec<Genome> {
+        let space = &scorer.space;
+        match self.algorithm.start {
+            Start::Ladders => {
+                let kept = scorer.importance.as_deref();
+                let greedy = kept.map_or_else(Vec::new, |kept| seeds::greedy_ladder(space, kept));
+                let ladders = [greedy, seeds::uniform_ladder(space, kept)];
+                seeds::first_networks(space, &self.seed_genomes, ladders, (self.population / 2).max(2))
+            }
+            Start::Sensitivities => seeds::sensitivities(space, &self.seed_genomes, self.population),
+        }
+    }
+
+    fn begin(&self, settings: &RunSettings) -> Result<Box<dyn Algorithm>> {
+        let space = &settings.space;
+        let size = |genome: &Genome| space.size(genome);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let first = first_population(space, &settings.first_networks, self.population, &mut rng, size);
+        self.algorithm.begin(space, &settings.closed_form()?, self.population, first, self.seed)
+    }
+
+    /// Searches in a directory, which it makes or, where it holds this search, goes on with; to the end, and measures the
+    /// front on held-out items.
+    ///
+    /// # Errors
+    /// What [`Experiment::check`] refuses, seed genomes of another space, [`Error::OtherRun`] where the directory holds another search,
+    /// [`Error::Interrupted`] when the user stopped the evaluator: the same call again goes on.
+    pub fn run(&self, mut scorer: Scorer, dir: &Path, on_progress: &mut dyn FnMut(Progress)) -> Result<Front> {
+        self.check()?;
+        if let Some(stranger) = self.seed_genomes.iter().find(|genome| !scorer.space.contains(genome)) {
+            return Err(Error::invalid("seed genome", stranger, "a network of the space"));
+        }
+        let settings = self.settings(&scorer);
+        let algorithm = self.begin(&settings)?;
+        let searched = Run::open(dir, settings)?.search(algorithm, &mut *scorer.evaluator, on_progress);
+        for lost in scorer.evaluator.lost() {
+            on_progress(Progress::Note(lost.to_string()));
+        }
+        searched
+    }
+}

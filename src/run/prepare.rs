@@ -1,0 +1,327 @@
+//! How a model on this machine scores the networks of an experiment: everything that is settled before the first one is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tch::Device;
+
+use super::experiment::Experiment;
+use super::progress::Progress;
+use super::scorer::Scorer;
+use super::settings::{Frozen, RunSettings, RunTask};
+use super::throughput_table::Tables;
+use crate::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
+use crate::error::{Error, Result};
+use crate::eval::division::{self, Division};
+use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers};
+use crate::model::Llama;
+use crate::model::device::{device_name, least_free_memory, open_devices};
+use crate::model::supernet::SupernetCard;
+use crate::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
+use crate::plan::load;
+use crate::space::SearchSpace;
+use crate::task::{Selection, Split, Task};
+
+/// Longest sequence when the model does not say less: longer windows of a text would make chunks of minutes.
+pub const MAX_LENGTH: usize = 2048;
+/// Tokens of a chunk when nothing says otherwise.
+pub const CHUNK_TOKENS: usize = 1024;
+/// Chunk sizes that a new run on the CPU chooses from.
+const CHUNK_SIZES: [usize; 3] = [512, CHUNK_TOKENS, 2048];
+/// Items that the choice is measured on.
+const SAMPLE_ITEMS: usize = 200;
+
+/// What is said of a machine, and of the items; the rest is measured or as it was when the run began.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// Directory of the tasks' data.
+    pub data: PathBuf,
+    /// The first items of each task's search split, in hash order; by default all.
+    pub limit: Option<usize>,
+    /// The first items of each task's held-out split; by default all.
+    pub held_out: Option<usize>,
+    /// Tokens that share a forward pass.
+    pub chunk_tokens: Option<usize>,
+    /// Worker threads that take chunks.
+    pub workers: Option<usize>,
+    /// libtorch threads of each worker.
+    pub threads: Option<usize>,
+    /// Bytes for hidden states that children share with their parents. Scores do not depend on it.
+    pub cache_bytes: u64,
+    /// Devices that share the work, as [`open_devices`] reads them.
+    pub devices: String,
+    /// Throughput.
+    pub tables: Tables,
+}
+
+impl Default for Local {
+    fn default() -> Local {
+        Local {
+            data: crate::task::default_data_dir(),
+            limit: None,
+            held_out: None,
+            chunk_tokens: None,
+            workers: None,
+            threads: None,
+            cache_bytes: 2 << 30,
+            devices: "cpu".to_string(),
+            tables: Tables::default(),
+        }
+    }
+}
+
+/// The two eval sets of a task, and what the run keeps of it.
+struct PreparedTask {
+    record: RunTask,
+    sets: [EvalSet; 2],
+}
+
+/// One preparation under way.
+struct Preparation<'a> {
+    local: &'a Local,
+    experiment: &'a Experiment,
+    /// What was settled when the run began.
+    stored: Option<Frozen>,
+    stop: &'a Arc<AtomicBool>,
+    on_progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Local {
+    /// Loads the model, packs the tasks, and measures what a new run freezes; a run that `dir` holds keeps what it froze.
+    /// `stop` is looked at while networks are scored.
+    ///
+    /// # Errors
+    /// What does not fit together: space and model, metrics and tasks, model and memory.
+    pub fn prepare(
+        &self,
+        experiment: &Experiment,
+        dir: &Path,
+        stop: &Arc<AtomicBool>,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Scorer> {
+        experiment.check()?;
+        let stored = RunSettings::read(dir)?.map(|settings| settings.frozen);
+        Preparation { local: self, experiment, stored, stop, on_progress }.scorer()
+    }
+}
+
+impl Preparation<'_> {
+    fn note(&mut self, note: String) {
+        (self.on_progress)(Progress::Note(note));
+    }
+
+    fn scorer(mut self) -> Result<Scorer> {
+        let checkpoint = open_model(Path::new(&self.experiment.model))?;
+        let (space, card) = self.space(&checkpoint)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let mut packing = self.packing(checkpoint.config());
+        let mut workers = self.workers();
+        let mut prepared = self.tasks(&tokenizer, packing)?;
+        // What a card has free before the weights are on it is what they and a chunk have to share.
+        let room = least_free_memory(&self.local.devices);
+        let models = self.load(&checkpoint, &space)?;
+        let model = &models[0];
+        let Local { chunk_tokens, workers: count, threads, .. } = self.local;
+        let given = chunk_tokens.or(*count).or(*threads).is_some();
+        if self.stored.is_none() && !given && model.device() == Device::Cpu {
+            let division = self.measure_division(model, &tokenizer, packing)?;
+            packing.chunk_tokens = division.chunk_tokens;
+            workers = division.workers;
+            prepared = self.tasks(&tokenizer, packing)?;
+        }
+        if let (None, None, Some(room)) = (&self.stored, chunk_tokens, room) {
+            packing.chunk_tokens = self.chunk_for(model, &space, workers.count, room)?;
+            prepared = self.tasks(&tokenizer, packing)?;
+        }
+        let model_digest = checkpoint.digest()?;
+        let throughput = match self.stored.take() {
+            Some(frozen) => frozen.throughput,
+            None => {
+                let threads = workers.count * workers.threads;
+                let quantities = self.experiment.quantities()?;
+                self.local.tables.table(&model_digest, model, &space, threads, &quantities, self.on_progress)?
+            }
+        };
+        let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
+            prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
+        let sets = sets.into_iter().flatten().collect();
+        let cache = self.local.cache_bytes;
+        let evaluator = LocalEvaluator::start(&models, sets, workers, cache, self.stop.clone());
+        Ok(Scorer {
+            name: "local".to_string(),
+            evaluator: Box::new(evaluator),
+            model_digest,
+            device: device_name(model),
+            tasks,
+            frozen: Frozen { packing, workers: workers.count, threads: workers.threads, throughput },
+            importance: card.and_then(|card| importance(card, &space)),
+            space,
+        })
+    }
+
+    /// The experiment's space for the networks of a model, and what its ranking says of them.
+    fn space(&mut self, checkpoint: &Checkpoint) -> Result<(SearchSpace, Option<SupernetCard>)> {
+        let (space, card) = space_of(self.experiment.space.clone(), checkpoint)?;
+        if card.is_none() {
+            self.note(never_ranked(checkpoint));
+        }
+        if space.quantizes()
+            && let Some(note) = quantized_twice(checkpoint)
+        {
+            self.note(note);
+        }
+        Ok((space, card))
+    }
+
+    fn packing(&self, config: &LlamaConfig) -> PackingOptions {
+        let new =
+            PackingOptions { chunk_tokens: CHUNK_TOKENS, max_length: config.max_position_embeddings.min(MAX_LENGTH) };
+        let packing = self.stored.as_ref().map_or(new, |frozen| frozen.packing);
+        PackingOptions { chunk_tokens: self.local.chunk_tokens.unwrap_or(packing.chunk_tokens), ..packing }
+    }
+
+    fn workers(&self) -> Workers {
+        let stored = self.stored.as_ref();
+        let count = self.local.workers.or(stored.map(|frozen| frozen.workers)).unwrap_or(1);
+        let threads = self.local.threads.or(stored.map(|frozen| frozen.threads));
+        Workers { count, threads: threads.unwrap_or_else(|| (cores() / count).max(1)) }
+    }
+
+    fn tasks(&mut self, tokenizer: &Tokenizer, packing: PackingOptions) -> Result<Vec<PreparedTask>> {
+        let tasks = self.experiment.tasks()?;
+        tasks.iter().map(|(name, metrics)| self.task(name, metrics, tokenizer, packing)).collect()
+    }
+
+    fn task(
+        &mut self,
+        name: &str,
+        metrics: &[Metric],
+        tokenizer: &Tokenizer,
+        packing: PackingOptions,
+    ) -> Result<PreparedTask> {
+        let task = Task::open(name, Some(&self.local.data))?;
+        if let Some(metric) = metrics.iter().find(|metric| !metric.applies_to(task.scoring())) {
+            let found = format!("{metric:?}, which means nothing for it");
+            return Err(Error::invalid(format!("metric of `{name}`"), found, format!("one for {:?}", task.scoring())));
+        }
+        let limits = [self.local.limit, self.local.held_out];
+        let sides = [Split::Search, Split::HeldOut];
+        let selections = Selection::sides(&task, [(sides[0], limits[0]), (sides[1], limits[1])])?;
+        for ((selection, side), limit) in selections.iter().zip(sides).zip(limits) {
+            if let Some(limit) = limit.filter(|&limit| limit > selection.available) {
+                self.note(format!("{name}/{side} has {} items, not {limit}", selection.available));
+            }
+        }
+        let [search, held_out] = RunTask::set_names(name);
+        let pack = |name: &str, selection| {
+            let mut set = EvalSet::of(name, &task, selection, tokenizer, packing)?;
+            set.divergence = metrics.contains(&Metric::Kl);
+            Ok::<_, Error>(set)
+        };
+        let sets = [pack(&search, &selections[0])?, pack(&held_out, &selections[1])?];
+        let truncated: usize = sets.iter().map(|set| set.truncated).sum();
+        if truncated > 0 {
+            self.note(format!(
+                "{name}: {truncated} requests were longer than {} tokens and lost their first tokens",
+                packing.max_length
+            ));
+        }
+        let record = RunTask::new(name, [&sets[0], &sets[1]], task.chance(&selections[1].items));
+        Ok(PreparedTask { record, sets })
+    }
+
+    /// The model on each device, and beside it the weights that the space may want in blocks.
+    fn load(&mut self, checkpoint: &Checkpoint, space: &SearchSpace) -> Result<Vec<Llama>> {
+        let mut models = Vec::new();
+        for device in open_devices(&self.local.devices)? {
+            let (model, note) = load(checkpoint, device, space.block_weights())?;
+            models.push(model);
+            if let Some(note) = note {
+                self.note(note);
+            }
+        }
+        Ok(models)
+    }
+
+    /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights, a
+    /// tenth left free.
+    fn chunk_for(&mut self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> Result<usize> {
+        let (networks, cache) = (self.experiment.population.max(2), self.local.cache_bytes);
+        let blocks = space.block_weights();
+        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, word: CARD_WORD };
+        let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
+        if tokens == 0 {
+            let expected = "more; a smaller --cache leaves room for a chunk beside the weights, `criadero plan` says what is needed";
+            return Err(Error::invalid("memory", format!("{:.1} GB", room as f64 / 1e9), expected));
+        }
+        (self.on_progress)(Progress::Chosen(format!("chunks of {tokens} tokens fill the card")));
+        Ok(tokens)
+    }
+
+    /// Which chunk size and division of the cores is fastest, measured on the first task's items.
+    fn measure_division(&mut self, model: &Llama, tokenizer: &Tokenizer, packing: PackingOptions) -> Result<Division> {
+        let tasks = self.experiment.tasks()?;
+        let task = Task::open(&tasks[0].0, Some(&self.local.data))?;
+        let sample = Selection::side(&task, Split::Search, Some(SAMPLE_ITEMS))?;
+        let pack = |chunk_tokens| {
+            let packing = PackingOptions { chunk_tokens, ..packing };
+            Ok((chunk_tokens, EvalSet::of(task.name(), &task, &sample, tokenizer, packing)?))
+        };
+        let packings: Vec<(usize, EvalSet)> = CHUNK_SIZES.into_iter().map(pack).collect::<Result<_>>()?;
+        let candidates = division::candidates(cores());
+        let on_progress = &mut *self.on_progress;
+        let timed = &mut |done, total| on_progress(Progress::Timed { done, total });
+        let divisions = division::measure(model, &packings, &candidates, self.stop, timed)?;
+        let chosen = division::choose(&divisions).expect("a candidate was measured");
+        let name =
+            |one: &Division| format!("{}x{} on chunks of {}", one.workers.count, one.workers.threads, one.chunk_tokens);
+        let of_all: Vec<String> =
+            divisions.iter().map(|one| format!("{} {:.0}", name(one), one.tokens_per_second)).collect();
+        (self.on_progress)(Progress::Chosen(format!(
+            "workers x threads: {}; tokens a second through two layers and the head: {}",
+            name(&chosen),
+            of_all.join(", ")
+        )));
+        Ok(chosen)
+    }
+}
+
+/// A space whose networks are those of a model, its layers dropped in the order of the ranking, and the card that says that
+/// order; `None` where the model was never ranked.
+///
+/// # Errors
+/// A space of another model.
+pub fn space_of(space: SearchSpace, checkpoint: &Checkpoint) -> Result<(SearchSpace, Option<SupernetCard>)> {
+    space.check_fits(&checkpoint.config().shape)?;
+    match SupernetCard::read(checkpoint.path())? {
+        Some(card) => Ok((space.with_drop_order(&card.order.drop)?, Some(card))),
+        None => Ok((space, None)),
+    }
+}
+
+/// What to say of a model that was never ranked.
+pub fn never_ranked(checkpoint: &Checkpoint) -> String {
+    let path = checkpoint.path().display();
+    format!("{path} was never ranked; narrow networks keep its first heads and channels, whatever they do")
+}
+
+/// What to say of a model that is about to be quantized again.
+pub fn quantized_twice(parent: &Checkpoint) -> Option<String> {
+    parent.config().quantized.then(|| {
+        format!(
+            "{} is quantized itself, or was once; what is quantized here are its weights as read, and 16 bits mean those",
+            parent.path().display()
+        )
+    })
+}
+
+/// Cores of this machine: libtorch threads when the user says nothing.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get())
+}
+
+fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<crate::search::seeds::Kept<'static>>> {
+    let shape = *space.shape();
+    card.scores.is_some().then(|| Box::new(move |layer, gene| card.kept_importance(&shape, layer, gene)) as Box<_>)
+}
