@@ -11,9 +11,7 @@ use std::sync::Mutex;
 
 use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::trie::{HalfLayers, Kept, walk};
-use criadero::search::nsga2::{Nsga2, Nsga2Settings};
-use criadero::search::operators::{Crossover, Mutation, MutationCount};
-use criadero::search::{Algorithm, Told};
+use criadero::search::{Algorithm, Crossover, Mutation, MutationCount, Nsga2, Nsga2Settings, Told};
 use criadero::space::{Cost, Genome, HalfGene, SearchSpace};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

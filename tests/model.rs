@@ -10,7 +10,7 @@ use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::walk::{KeptStates, walk};
 use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers};
 use criadero::model::{Llama, Stream, Targets, TokenTree, TreeBuilder};
-use criadero::search::operators::{Crossover, Mutation, crossover, mutate};
+use criadero::search::{Crossover, Mutation, crossover, mutate};
 use criadero::space::{Bits, Gene, Genome, SearchSpace};
 use criadero::task::{Item, Task, default_data_dir};
 use proptest::prelude::*;

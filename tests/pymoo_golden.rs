@@ -1,7 +1,7 @@
 //! The search engine against pymoo and moocore: `tests/goldens/pymoo/make.py` made the numbers.
 
 use criadero::pareto::{crowding_distance, hypervolume, non_dominated_sort};
-use criadero::search::nsga2::select;
+use criadero::search::rank_and_crowding;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,7 @@ fn survivors_are_pymoos_up_to_ties() {
         let standing = |point: usize| (case.ranks[point], format!("{:.9}", crowding[point]));
         for (&count, theirs) in &case.survivors {
             let ours: BTreeSet<usize> =
-                select(&case.points, &vec![0.0; case.points.len()], count).into_iter().collect();
+                rank_and_crowding(&case.points, &vec![0.0; case.points.len()], count).into_iter().collect();
             assert_eq!(ours.len(), count, "{}", case.name);
             let only = |a: &BTreeSet<usize>, b: &BTreeSet<usize>| {
                 let mut standings: Vec<_> = a.difference(b).map(|&point| standing(point)).collect();
@@ -102,7 +102,7 @@ fn survivors_under_constraints_are_pymoos_up_to_ties() {
         let feasible = case.violations.iter().filter(|&&violation| violation == 0.0).count();
         assert!((20..40).contains(&feasible), "{}: both kinds occur", case.name);
         for (&count, theirs) in &case.constrained_survivors {
-            let ours: BTreeSet<usize> = select(&case.points, &case.violations, count).into_iter().collect();
+            let ours: BTreeSet<usize> = rank_and_crowding(&case.points, &case.violations, count).into_iter().collect();
             assert_eq!(ours.len(), count);
             let infeasible = |survivors: &BTreeSet<usize>| -> Vec<usize> {
                 survivors.iter().copied().filter(|&point| case.violations[point] > 0.0).collect()

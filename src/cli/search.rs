@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use criadero::run::{
-    AlgorithmKind, AlgorithmOptions, Experiment, Front, Local, Progress, Racing, Scorer, Start, Tables, mock_scorer,
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use criadero::run::{Experiment, Front, Local, Progress, Racing, Scorer, Tables, mock_scorer};
+use criadero::search::{
+    ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
 };
-use criadero::search::PredictorKind;
-use criadero::search::operators::{Crossover, Mutation, MutationCount};
 use criadero::space::{Constraint, SearchSpace};
 
 use super::arguments::{positive, read_genomes};
@@ -60,8 +60,8 @@ pub struct Search {
     #[arg(long, value_name = "NAME", default_value = "local")]
     evaluator: EvaluatorKind,
     /// `nsga2`; `linas`, which breeds on predictions in between; or `random` as the baseline
-    #[arg(long, value_enum, default_value_t = AlgorithmArg::Nsga2)]
-    algorithm: AlgorithmArg,
+    #[arg(long, value_name = "NAME", default_value = ALGORITHMS[0].name, value_parser = algorithms())]
+    algorithm: AlgorithmKind,
     /// What predicts the scores of LINAS; by default `ridge`
     #[arg(long, value_enum)]
     predictor: Option<PredictorArg>,
@@ -110,13 +110,6 @@ pub struct Search {
     cache: u64,
     #[command(flatten)]
     devices: DevicesArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum AlgorithmArg {
-    Nsga2,
-    Linas,
-    Random,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -181,29 +174,25 @@ impl Search {
             population: self.population,
             seed: self.seed,
             seed_genomes: self.seed_genomes.as_deref().map(read_genomes).transpose()?.unwrap_or_default(),
-            algorithm: self.algorithm(),
+            algorithm: self.algorithm,
+            options: self.options(),
             racing: if self.no_racing { None } else { Some(Racing::new(self.racing_error)?) },
             ..Experiment::new(self.model.display(), space, &self.objectives)
         })
     }
 
-    fn algorithm(&self) -> AlgorithmOptions {
+    fn options(&self) -> Options {
         let bred = self.mutation.is_some() || self.mutation_later != 0.0;
         let count = self.mutation.unwrap_or(Mutation::default().count);
-        AlgorithmOptions {
-            kind: match self.algorithm {
-                AlgorithmArg::Nsga2 => AlgorithmKind::Nsga2,
-                AlgorithmArg::Linas => AlgorithmKind::Linas,
-                AlgorithmArg::Random => AlgorithmKind::Random,
+        Options {
+            start: match self.start {
+                StartArg::Ladders => Start::Ladders,
+                StartArg::Sensitivities => Start::Sensitivities,
             },
             predictor: self.predictor.map(|predictor| match predictor {
                 PredictorArg::Ridge => PredictorKind::Ridge,
                 PredictorArg::Svr => PredictorKind::Svr,
             }),
-            start: match self.start {
-                StartArg::Ladders => Start::Ladders,
-                StartArg::Sensitivities => Start::Sensitivities,
-            },
             crossover: self.crossover.map(|crossover| match crossover {
                 CrossoverArg::OnePoint => Crossover::OnePoint,
                 CrossoverArg::Uniform => Crossover::Uniform,
@@ -246,6 +235,12 @@ fn run(
     listener.finish();
     print_front(&front, out);
     Ok(())
+}
+
+/// The algorithms by name.
+fn algorithms() -> impl TypedValueParser<Value = AlgorithmKind> {
+    let names = ALGORITHMS.iter().map(|kind| PossibleValue::new(kind.name).help(kind.about));
+    PossibleValuesParser::new(names).try_map(|name| algorithm_named(&name))
 }
 
 fn parse_mutation(text: &str) -> Result<MutationCount, String> {

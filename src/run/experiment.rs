@@ -5,7 +5,6 @@ use std::path::Path;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::algorithms::{AlgorithmOptions, Start};
 use super::front::Front;
 use super::progress::Progress;
 use super::racing::Racing;
@@ -14,7 +13,7 @@ use super::scorer::Scorer;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::{Metric, Objective};
-use crate::search::{Algorithm, first_population, seeds};
+use crate::search::{ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Options, first_population, given_networks};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::versions::versions;
 
@@ -37,8 +36,10 @@ pub struct Experiment {
     pub seed: u64,
     /// Networks to evaluate first.
     pub seed_genomes: Vec<Genome>,
-    /// The algorithm and its options.
-    pub algorithm: AlgorithmOptions,
+    /// The algorithm.
+    pub algorithm: AlgorithmKind,
+    /// What is not left to it.
+    pub options: Options,
     /// How networks race, if they do.
     pub racing: Option<Racing>,
 }
@@ -59,7 +60,8 @@ impl Experiment {
             population: 50,
             seed: 1,
             seed_genomes: Vec::new(),
-            algorithm: AlgorithmOptions::default(),
+            algorithm: ALGORITHMS[0],
+            options: Options::default(),
             racing: Some(Racing::default()),
         }
     }
@@ -70,7 +72,7 @@ impl Experiment {
     /// Unknown objectives, none that scores a task, options that the algorithm does not take.
     pub fn check(&self) -> Result<()> {
         self.tasks()?;
-        self.algorithm.check()
+        (self.algorithm.frozen)(self.population, &self.options).map(drop)
     }
 
     /// Everything that a network is asked for: the objectives, then what constraints are about, the space's first.
@@ -108,9 +110,10 @@ impl Experiment {
     }
 
     /// Everything that is needed to repeat the search.
-    fn settings(&self, scorer: &Scorer) -> RunSettings {
+    fn settings(&self, scorer: &Scorer) -> Result<RunSettings> {
         let space = &scorer.space;
-        RunSettings {
+        let (start, importance) = (self.options.start, scorer.importance.as_deref());
+        Ok(RunSettings {
             format: RunSettings::FORMAT,
             versions: versions(),
             model: self.model.clone(),
@@ -121,27 +124,13 @@ impl Experiment {
             tasks: scorer.tasks.clone(),
             evaluator: scorer.name.clone(),
             device: scorer.device.clone(),
-            algorithm: self.algorithm.frozen(self.population),
+            algorithm: (self.algorithm.frozen)(self.population, &self.options)?,
             racing: self.racing,
             evals: self.evals,
             seed: self.seed,
-            first_networks: self.first_networks(scorer),
+            first_networks: given_networks(space, start, &self.seed_genomes, importance, self.population),
             frozen: scorer.frozen.clone(),
-        }
-    }
-
-    /// The given part of the first population.
-    fn first_networks(&self, scorer: &Scorer) -> Vec<Genome> {
-        let space = &scorer.space;
-        match self.algorithm.start {
-            Start::Ladders => {
-                let kept = scorer.importance.as_deref();
-                let greedy = kept.map_or_else(Vec::new, |kept| seeds::greedy_ladder(space, kept));
-                let ladders = [greedy, seeds::uniform_ladder(space, kept)];
-                seeds::first_networks(space, &self.seed_genomes, ladders, (self.population / 2).max(2))
-            }
-            Start::Sensitivities => seeds::sensitivities(space, &self.seed_genomes, self.population),
-        }
+        })
     }
 
     fn begin(&self, settings: &RunSettings) -> Result<Box<dyn Algorithm>> {
@@ -149,7 +138,9 @@ impl Experiment {
         let size = |genome: &Genome| space.size(genome);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let first = first_population(space, &settings.first_networks, self.population, &mut rng, size);
-        self.algorithm.begin(space, &settings.closed_form()?, self.population, first, self.seed)
+        let closed_form = &settings.closed_form()?;
+        let beginning = Beginning { space, closed_form, population: self.population, first, seed: self.seed };
+        (self.algorithm.begin)(&self.options, beginning)
     }
 
     /// Searches in a directory, which it makes or, where it holds this search, goes on with; to the end, and measures the
@@ -163,9 +154,9 @@ impl Experiment {
         if let Some(stranger) = self.seed_genomes.iter().find(|genome| !scorer.space.contains(genome)) {
             return Err(Error::invalid("seed genome", stranger, "a network of the space"));
         }
-        let settings = self.settings(&scorer);
-        let algorithm = self.begin(&settings)?;
-        let searched = Run::open(dir, settings)?.search(algorithm, &mut *scorer.evaluator, on_progress);
+        let settings = self.settings(&scorer)?;
+        let mut algorithm = self.begin(&settings)?;
+        let searched = Run::open(dir, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
         for lost in scorer.evaluator.lost() {
             on_progress(Progress::Note(lost.to_string()));
         }

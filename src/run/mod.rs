@@ -1,6 +1,5 @@
 //! A run of an experiment: frozen, journaled, raced, measured again, picked from.
 
-mod algorithms;
 mod csv_file;
 mod evaluations;
 mod experiment;
@@ -28,7 +27,6 @@ mod state;
 mod throughput_table;
 mod timings;
 
-pub use algorithms::{AlgorithmKind, AlgorithmOptions, Start};
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
 pub use front::{Column, Front, FrontPoint, HeldOut};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::csv_file::write_csv;
 use crate::error::Result;
-use crate::search::surrogate::Prediction;
+use crate::search::Prediction;
 
 /// Writes `predictors.csv`, atomically: one row a population and objective.
 pub(super) fn write(predictions: &[Prediction], objectives: &[String], path: &Path) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::model::device::{device_name, least_free_memory, open_devices};
 use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
 use crate::plan::load;
+use crate::search::Kept;
 use crate::space::SearchSpace;
 use crate::task::{Selection, Split, Task};
 
@@ -321,7 +322,7 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<crate::search::seeds::Kept<'static>>> {
+fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<Kept<'static>>> {
     let shape = *space.shape();
     card.scores.is_some().then(|| Box::new(move |layer, gene| card.kept_importance(&shape, layer, gene)) as Box<_>)
 }

@@ -60,29 +60,29 @@ impl Run {
         Ok(Run { dir: dir.to_path_buf(), settings, goals })
     }
 
-    /// Searches to the end and measures the front on held-out items. `algorithm` is used when there is no
-    /// state to go on with.
+    /// Searches to the end and measures the front on held-out items. `algorithm` is at
+    /// its beginning; where the directory has a state of it, it is brought to that first.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when the user stopped the evaluator; the same call again goes on.
     pub fn search(
         &self,
-        mut algorithm: Box<dyn Algorithm>,
+        algorithm: &mut dyn Algorithm,
         evaluator: &mut dyn Evaluator,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Front> {
         let mut session = Session::open(&self.dir, &self.settings.tasks, evaluator, on_progress)?;
         let mut state = match State::read(&self.dir)? {
             Some(state) => {
-                algorithm = state.algorithm.clone().resume(&self.settings.space, &self.settings.closed_form()?)?;
+                state.restore(algorithm)?;
                 state
             }
-            None => State { algorithm: algorithm.state(), evaluations: Vec::new(), populations: 0 },
+            None => State::new(algorithm),
         };
         if !state.evaluations.is_empty() || !session.is_fresh() {
             session.tell(Progress::Resumed { evaluations: state.evaluations.len() });
         }
-        self.write_tables(&state, &*algorithm)?;
+        self.write_tables(&state, algorithm)?;
         while state.evaluations.len() < self.settings.evals {
             let start = Instant::now();
             let mut genomes = algorithm.ask();
@@ -93,11 +93,11 @@ impl Run {
             let rows = self.evaluate(&mut session, &state, &genomes)?;
             let told: Vec<Told> = rows.iter().map(|row| self.told(row)).collect();
             algorithm.tell(&genomes, &told);
-            state.algorithm = algorithm.state();
+            state.keep(algorithm);
             state.evaluations.extend(rows);
             state.populations += 1;
             session.sync()?;
-            self.write_tables(&state, &*algorithm)?;
+            self.write_tables(&state, algorithm)?;
             state.write(&self.dir)?;
             timings::append(&self.dir, state.populations - 1, genomes.len(), start.elapsed())?;
             session.tell(Progress::Population { evaluations: state.evaluations.len(), of: self.settings.evals });

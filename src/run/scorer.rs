@@ -2,7 +2,7 @@
 
 use super::settings::{Frozen, RunTask};
 use crate::eval::Evaluator;
-use crate::search::seeds::Kept;
+use crate::search::Kept;
 use crate::space::SearchSpace;
 
 /// An evaluator whose eval sets are `TASK/search` and `TASK/held_out` of every task of the run.

@@ -4,21 +4,50 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::evaluations::Evaluation;
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::search::AlgorithmState;
+use crate::search::Algorithm;
 
 /// What `state.json` holds.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
-    pub(super) algorithm: AlgorithmState,
+    /// One entry: the algorithm's name, and its own state.
+    algorithm: Map<String, Value>,
     pub(super) evaluations: Vec<Evaluation>,
     pub(super) populations: usize,
 }
 
 impl State {
+    /// Nothing evaluated yet.
+    pub(super) fn new(algorithm: &dyn Algorithm) -> State {
+        let mut state = State { algorithm: Map::new(), evaluations: Vec::new(), populations: 0 };
+        state.keep(algorithm);
+        state
+    }
+
+    /// Takes over where an algorithm stands.
+    pub(super) fn keep(&mut self, algorithm: &dyn Algorithm) {
+        self.algorithm = Map::from_iter([(algorithm.name().to_string(), algorithm.state())]);
+    }
+
+    /// Brings an algorithm to where it stood.
+    ///
+    /// # Errors
+    /// A state of another algorithm, or one that it cannot have been in.
+    pub(super) fn restore(&self, algorithm: &mut dyn Algorithm) -> Result<()> {
+        let name = algorithm.name().to_string();
+        match self.algorithm.get(&name) {
+            Some(state) => algorithm.restore(state.clone()),
+            None => {
+                let found = self.algorithm.keys().cloned().collect::<Vec<_>>().join(", ");
+                Err(Error::invalid("algorithm of state.json", format!("`{found}`"), format!("`{name}`")))
+            }
+        }
+    }
+
     /// The state of a run directory; `None` before the first population is complete.
     pub(super) fn read(dir: &Path) -> Result<Option<State>> {
         let path = dir.join("state.json");

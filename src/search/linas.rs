@@ -6,15 +6,40 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, AlgorithmState, Asked, ClosedForm, Told};
-use super::nsga2::{Nsga2, Nsga2Settings, select};
-use super::random::draw;
-use super::surrogate::one_hot::{OneHot, Row};
-use super::surrogate::prediction::Prediction;
-use super::surrogate::predictor::{Predictor, PredictorKind};
+use super::algorithm::{Algorithm, ClosedForm, Told};
+use super::asked::Asked;
+use super::kind::{AlgorithmKind, Beginning, Options, restored};
+use super::nsga2::{Nsga2, Nsga2Settings};
+use super::scored::Scored;
+use super::surrogate::{OneHot, Prediction, Predictor, PredictorKind, Row};
+use super::survival::rank_and_crowding;
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
+
+/// LINAS by name.
+pub const LINAS: AlgorithmKind = AlgorithmKind {
+    name: "linas",
+    about: "LINAS: learns to predict scores, and breeds on predictions in between",
+    frozen: |population, options| {
+        let LinasSettings { predictor, generations, explore, inner, .. } = LinasSettings::of(population, options)?;
+        Ok(json!({
+            "name": "linas",
+            "population": population,
+            "predictor": predictor,
+            "inner_generations": generations,
+            "inner_population": inner.population,
+            "explore": explore,
+            "crossover": inner.crossover,
+            "mutation": inner.mutation,
+            "start": options.start,
+        }))
+    },
+    begin: |options, Beginning { space, closed_form, population, first, seed }| {
+        Ok(Box::new(Linas::new(space, closed_form, LinasSettings::of(population, options)?, first, seed)?))
+    },
+};
 
 /// How [`Linas`] searches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +67,16 @@ impl LinasSettings {
             explore: 0.1,
             inner: Nsga2Settings::new(population.max(50)),
         }
+    }
+
+    /// The settings that a user's options ask for.
+    ///
+    /// # Errors
+    /// A mutation rate that is no probability.
+    pub fn of(population: usize, options: &Options) -> Result<LinasSettings> {
+        let defaults = LinasSettings::new(population);
+        let predictor = options.predictor.unwrap_or(defaults.predictor);
+        Ok(LinasSettings { predictor, inner: defaults.inner.clone().bred_by(options)?, ..defaults })
     }
 
     fn check(&self) -> Result<()> {
@@ -72,15 +107,6 @@ pub struct LinasState {
     /// What was predicted of the population that was asked for last.
     forecast: Vec<Scored>,
     predictions: Vec<Prediction>,
-}
-
-/// A genome with its objectives, measured or predicted: finite all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scored {
-    genome: Genome,
-    objectives: Vec<f64>,
-    violation: f64,
 }
 
 /// LINAS: NSGA-II on predictions between populations that are measured.
@@ -208,7 +234,7 @@ impl Algorithm for Linas {
         let bred = surrogate.as_ref().map_or(Vec::new(), |surrogate| self.breed(surrogate, seed, count - explored));
         let predictors = surrogate.map(|surrogate| surrogate.predictors);
         self.state.asked.take_new(&mut population, bred, count);
-        draw(&self.space, &mut self.state.rng, &mut self.state.asked, &mut population, count);
+        self.state.asked.draw(&self.space, &mut self.state.rng, &mut population, count);
         if let Some(predictors) = predictors {
             let surrogate = Surrogate { search: self, predictors };
             self.state.forecast = population.iter().map(|genome| surrogate.score(genome)).collect();
@@ -219,22 +245,27 @@ impl Algorithm for Linas {
     fn tell(&mut self, genomes: &[Genome], results: &[Told]) {
         self.judge(genomes, results);
         let LinasState { asked, measured, forecast, told: populations, .. } = &mut self.state;
-        for (genome, told) in genomes.iter().zip(results) {
+        for (genome, _) in genomes.iter().zip(results) {
             asked.note(genome);
-            // What is told last counts.
-            measured.retain(|point| point.genome != *genome);
-            measured.extend(told.score().map(|objectives| Scored {
-                genome: genome.clone(),
-                objectives: objectives.to_vec(),
-                violation: told.violation.max(0.0),
-            }));
         }
+        Scored::learn(measured, genomes, results);
         forecast.clear();
         *populations += 1;
     }
 
-    fn state(&self) -> AlgorithmState {
-        AlgorithmState::Linas(self.state.clone())
+    fn name(&self) -> &str {
+        LINAS.name
+    }
+
+    fn state(&self) -> Value {
+        json!(self.state)
+    }
+
+    fn restore(&mut self, state: Value) -> Result<()> {
+        let state: LinasState = restored(self.name(), state)?;
+        state.settings.check()?;
+        self.state = state;
+        Ok(())
     }
 
     fn predictions(&self) -> &[Prediction] {
@@ -263,17 +294,10 @@ impl Surrogate<'_> {
     }
 }
 
-impl Scored {
-    fn told(&self) -> Told {
-        Told { violation: self.violation, ..Told::feasible(self.objectives.clone()) }
-    }
-}
-
 /// Places of the `count` that survive among these, as in NSGA-II.
 fn best_of(scored: &[Scored], count: usize) -> Vec<usize> {
-    let (points, violations): (Vec<&[f64]>, Vec<f64>) =
-        scored.iter().map(|scored| (&scored.objectives[..], scored.violation)).unzip();
-    select(&points, &violations, count)
+    let (points, violations) = Scored::columns(scored);
+    rank_and_crowding(&points, &violations, count)
 }
 
 #[cfg(test)]
@@ -403,8 +427,9 @@ mod tests {
         let mut stopped = new();
         run(&mut stopped, &space, 20);
         let json = serde_json::to_string(&stopped.state()).unwrap();
-        let mut resumed = serde_json::from_str::<AlgorithmState>(&json).unwrap().resume(&space, &closed_form).unwrap();
-        run(&mut *resumed, &space, 20);
+        let mut resumed = new();
+        resumed.restore(serde_json::from_str(&json).unwrap()).unwrap();
+        run(&mut resumed, &space, 20);
         assert_eq!(resumed.state(), whole.state());
         assert!(whole.predictions().iter().all(|row| row.predictor == PredictorKind::Svr));
     }

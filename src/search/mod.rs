@@ -1,18 +1,27 @@
 //! Search algorithms: ask and tell over genomes and numbers. Every objective is minimised.
 
-pub mod algorithm;
-pub mod first_population;
-pub mod linas;
-pub mod nsga2;
-pub mod operators;
-pub mod random;
-pub mod seeds;
-pub mod surrogate;
+mod algorithm;
+mod asked;
+mod first_population;
+mod kind;
+mod linas;
+mod nsga2;
+mod operators;
+mod random;
+mod registry;
+mod scored;
+mod surrogate;
+mod survival;
 
-pub use algorithm::{Algorithm, AlgorithmState, ClosedForm, Exact, Told};
-pub use first_population::{first_population, stratified};
+pub use algorithm::{Algorithm, ClosedForm, Exact, Told};
+pub use asked::Asked;
+pub use first_population::{Kept, Start, first_population, given_networks, stratified};
+pub use kind::{AlgorithmKind, Beginning, Options};
 pub use linas::{Linas, LinasSettings};
 pub use nsga2::{Nsga2, Nsga2Settings};
-pub use operators::Crossover;
+pub use operators::{Crossover, Mutation, MutationCount, Operators, crossover, mutate};
 pub use random::RandomSearch;
-pub use surrogate::PredictorKind;
+pub use registry::{ALGORITHMS, algorithm_named};
+pub use scored::Scored;
+pub use surrogate::{Prediction, PredictorKind};
+pub use survival::rank_and_crowding;

@@ -4,13 +4,29 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, AlgorithmState, Asked, Told};
-use super::operators::{Crossover, Mutation, crossover, mutate};
-use super::random::{ROUNDS, draw};
+use super::algorithm::{Algorithm, Told};
+use super::asked::{Asked, ROUNDS};
+use super::kind::{AlgorithmKind, Beginning, Options, restored};
+use super::operators::{Crossover, Mutation, Operators};
+use super::scored::Scored;
+use super::survival::{Standing, standings};
 use crate::error::{Error, Result};
-use crate::pareto::{constrained_sort, crowding_distance};
 use crate::space::{Genome, SearchSpace};
+
+/// NSGA-II by name.
+pub const NSGA2: AlgorithmKind = AlgorithmKind {
+    name: "nsga2",
+    about: "NSGA-II: tournaments, crossover and mutation, survival by rank and crowding",
+    frozen: |population, options| {
+        let Nsga2Settings { crossover, mutation, .. } = Nsga2Settings::of(population, options)?;
+        Ok(json!({ "name": "nsga2", "population": population, "crossover": crossover, "mutation": mutation }))
+    },
+    begin: |options, Beginning { space, population, first, seed, .. }| {
+        Ok(Box::new(Nsga2::new(space, Nsga2Settings::of(population, options)?, first, seed)?))
+    },
+};
 
 /// How [`Nsga2`] breeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +53,29 @@ impl Nsga2Settings {
         }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// The settings that a user's options ask for.
+    ///
+    /// # Errors
+    /// A predictor: nothing is predicted.
+    pub fn of(population: usize, options: &Options) -> Result<Nsga2Settings> {
+        options.refuse_predictor("nsga2")?;
+        Nsga2Settings::new(population).bred_by(options)
+    }
+
+    /// The same with the operators that a user's options ask for.
+    ///
+    /// # Errors
+    /// A rate that is no probability.
+    pub fn bred_by(self, options: &Options) -> Result<Nsga2Settings> {
+        let crossover = options.crossover.unwrap_or(self.crossover);
+        let settings = Nsga2Settings { crossover, mutation: options.mutation.unwrap_or(self.mutation), ..self };
+        settings.mutation.check()?;
+        Ok(settings)
+    }
+
+    /// # Errors
+    /// A population of 0, a rate that is no probability.
+    pub fn check(&self) -> Result<()> {
         if self.population == 0 {
             return Err(Error::invalid("population size", 0, "at least 1"));
         }
@@ -55,25 +93,17 @@ pub struct Nsga2State {
     settings: Nsga2Settings,
     rng: ChaCha8Rng,
     asked: Asked,
-    survivors: Vec<Survivor>,
-}
-
-/// A scored genome of the current population.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Survivor {
-    genome: Genome,
-    objectives: Vec<f64>,
-    violation: f64,
+    survivors: Vec<Scored>,
 }
 
 /// NSGA-II: binary tournaments on constraint violation, rank and crowding; crossover and mutation; survival of the
 /// best of parents and children.
 ///
 /// No genome is asked for twice in a run. Failed genomes never survive: there is nothing to breed towards in them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Nsga2 {
     space: SearchSpace,
+    operators: Operators,
     state: Nsga2State,
 }
 
@@ -95,7 +125,13 @@ impl Nsga2 {
     /// A population of 0, a rate that is no probability.
     pub fn resume(space: &SearchSpace, state: Nsga2State) -> Result<Nsga2> {
         state.settings.check()?;
-        Ok(Nsga2 { space: space.clone(), state })
+        let operators = Operators::new(state.settings.crossover, state.settings.mutation);
+        Ok(Nsga2 { space: space.clone(), operators, state })
+    }
+
+    /// The same search with operators of the caller's own. They are no part of its state.
+    pub fn with_operators(self, operators: Operators) -> Nsga2 {
+        Nsga2 { operators, ..self }
     }
 
     /// The current population, best fronts first.
@@ -110,11 +146,11 @@ impl Nsga2 {
         let first = self.winner(standings, rng);
         let child = if rng.random_bool(self.state.settings.crossover_rate) {
             let second = self.winner(standings, rng);
-            crossover(&self.space, self.state.settings.crossover, first, second, rng)
+            (self.operators.crossover)(&self.space, first, second, rng)
         } else {
             first.clone()
         };
-        mutate(&self.space, &child, self.state.settings.mutation, rng)
+        (self.operators.mutation)(&self.space, &child, rng)
     }
 
     /// The better of two random survivors; the first drawn of equals.
@@ -132,7 +168,8 @@ impl Algorithm for Nsga2 {
         }
         let count = self.state.settings.population;
         let mut population = Vec::with_capacity(count);
-        let standings = standings(&self.state.survivors);
+        let (points, violations) = Scored::columns(&self.state.survivors);
+        let standings = standings(&points, &violations);
         let rounds = if standings.is_empty() { 0 } else { ROUNDS };
         for _ in 0..rounds {
             if population.len() == count {
@@ -142,85 +179,35 @@ impl Algorithm for Nsga2 {
             let children = seeds.into_par_iter().map(|seed| self.breed(&standings, seed)).collect();
             self.state.asked.take_new(&mut population, children, count);
         }
-        draw(&self.space, &mut self.state.rng, &mut self.state.asked, &mut population, count);
+        self.state.asked.draw(&self.space, &mut self.state.rng, &mut population, count);
         population
     }
 
     fn tell(&mut self, genomes: &[Genome], results: &[Told]) {
         let Nsga2State { settings, asked, survivors, .. } = &mut self.state;
-        for (genome, told) in genomes.iter().zip(results) {
+        for (genome, _) in genomes.iter().zip(results) {
             asked.note(genome);
-            // What is told last counts.
-            survivors.retain(|survivor| survivor.genome != *genome);
-            survivors.extend(told.score().map(|objectives| Survivor {
-                genome: genome.clone(),
-                objectives: objectives.to_vec(),
-                violation: told.violation.max(0.0),
-            }));
         }
-        let (points, violations) = columns(survivors);
-        let best = select(&points, &violations, settings.population);
+        Scored::learn(survivors, genomes, results);
+        let (points, violations) = Scored::columns(survivors);
+        let best = (self.operators.survival)(&points, &violations, settings.population);
         *survivors = best.into_iter().map(|survivor| survivors[survivor].clone()).collect();
     }
 
-    fn state(&self) -> AlgorithmState {
-        AlgorithmState::Nsga2(self.state.clone())
+    fn name(&self) -> &str {
+        NSGA2.name
     }
-}
 
-/// The `count` points that survive, by index: whole fronts under constraint domination, best first, and of the front
-/// that does not fit those with the largest crowding distance, ties to the first.
-pub fn select<P: AsRef<[f64]>>(points: &[P], violations: &[f64], count: usize) -> Vec<usize> {
-    let mut survivors = Vec::with_capacity(count.min(points.len()));
-    for front in constrained_sort(points, violations).fronts() {
-        let room = count - survivors.len();
-        if front.len() <= room {
-            survivors.extend(front);
-            continue;
-        }
-        let distances = crowding_of(points, front);
-        let mut order: Vec<usize> = (0..front.len()).collect();
-        order.sort_by(|&a, &b| distances[b].total_cmp(&distances[a]));
-        survivors.extend(order[..room].iter().map(|&place| front[place]));
-        break;
+    fn state(&self) -> Value {
+        json!(self.state)
     }
-    survivors
-}
 
-/// What a tournament compares.
-struct Standing {
-    /// Front under constraint domination, so that violations come first.
-    rank: usize,
-    crowding: f64,
-}
-
-impl Standing {
-    fn beats(&self, other: &Standing) -> bool {
-        self.rank < other.rank || self.rank == other.rank && self.crowding > other.crowding
+    fn restore(&mut self, state: Value) -> Result<()> {
+        let state: Nsga2State = restored(self.name(), state)?;
+        state.settings.check()?;
+        self.state = state;
+        Ok(())
     }
-}
-
-/// Computed from the survivors whenever they breed, rather than kept from the selection that made them survivors:
-/// the room around a point is then what the cut has left of it, and the state holds no derived values.
-fn standings(survivors: &[Survivor]) -> Vec<Standing> {
-    let (points, violations) = columns(survivors);
-    let sorted = constrained_sort(&points, &violations);
-    let mut standings: Vec<Standing> = sorted.ranks().iter().map(|&rank| Standing { rank, crowding: 0.0 }).collect();
-    for front in sorted.fronts() {
-        for (&point, crowding) in front.iter().zip(crowding_of(&points, front)) {
-            standings[point].crowding = crowding;
-        }
-    }
-    standings
-}
-
-fn columns(survivors: &[Survivor]) -> (Vec<&[f64]>, Vec<f64>) {
-    survivors.iter().map(|survivor| (&survivor.objectives[..], survivor.violation)).unzip()
-}
-
-fn crowding_of<P: AsRef<[f64]>>(points: &[P], front: &[usize]) -> Vec<f64> {
-    let members: Vec<&[f64]> = front.iter().map(|&point| points[point].as_ref()).collect();
-    crowding_distance(&members)
 }
 
 #[cfg(test)]
@@ -241,18 +228,6 @@ mod tests {
 
     fn width(genome: &Genome) -> f64 {
         genome.genes().iter().map(|gene| f64::from(gene.mlp)).sum()
-    }
-
-    #[test]
-    fn selects_whole_fronts_and_then_the_roomiest() {
-        // Three fronts: 0..=4 on a line, then 5, then 6.
-        let points = [[0.0, 8.0], [1.0, 7.0], [2.0, 6.0], [5.0, 3.0], [8.0, 0.0], [8.0, 8.0], [9.0, 9.0]];
-        assert_eq!(select(&points, &[0.0; 7], 6), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(select(&points, &[0.0; 7], 4), [0, 4, 3, 2]);
-        assert_eq!(select(&points, &[0.0; 7], 99).len(), 7);
-        assert!(select(&points, &[0.0; 7], 0).is_empty());
-        // Feasible points first, then the lowest violation, whatever the objectives.
-        assert_eq!(select(&points, &[1.0, 1.0, 1.0, 0.2, 1.0, 1.0, 0.0], 2), [6, 3]);
     }
 
     #[test]

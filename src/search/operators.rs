@@ -5,11 +5,14 @@
 //! Layers that the depth drops have no genes: they are erased, and get new ones when a larger depth revives them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::survival::{Survival, rank_and_crowding};
 use crate::error::{Error, Result};
 use crate::space::search_space::LayerChoices;
 use crate::space::{Bits, Ends, Gene, Genome, SearchSpace};
@@ -136,6 +139,33 @@ impl Default for Mutation {
     }
 }
 
+/// Makes a child of two parents.
+pub type CrossoverOperator = dyn Fn(&SearchSpace, &Genome, &Genome, &mut ChaCha8Rng) -> Genome + Send + Sync;
+/// Changes a genome.
+pub type MutationOperator = dyn Fn(&SearchSpace, &Genome, &mut ChaCha8Rng) -> Genome + Send + Sync;
+
+/// The operators of an algorithm that breeds. Children are bred on several threads, each with a generator of its own.
+#[derive(Clone)]
+pub struct Operators {
+    /// Of two parents.
+    pub crossover: Arc<CrossoverOperator>,
+    /// Of a child.
+    pub mutation: Arc<MutationOperator>,
+    /// Of a population.
+    pub survival: Survival,
+}
+
+impl Operators {
+    /// The operators of this file, and survival by rank and crowding.
+    pub fn new(kind: Crossover, mutation: Mutation) -> Operators {
+        Operators {
+            crossover: Arc::new(move |space, first, second, rng| crossover(space, kind, first, second, rng)),
+            mutation: Arc::new(move |space, genome, rng| mutate(space, genome, mutation, rng)),
+            survival: |points, violations, count| rank_and_crowding(points, violations, count),
+        }
+    }
+}
+
 /// More than this is the last layer alone.
 const MOST_BIAS: f64 = 1000.0;
 
@@ -188,11 +218,6 @@ pub fn mutate(space: &SearchSpace, genome: &Genome, mutation: Mutation, rng: &mu
             None => sample(choices, rng),
         }
     })
-}
-
-/// How many genes of the space have a choice; at least 1. One over it is the customary mutation rate.
-pub fn variable_genes(space: &SearchSpace) -> usize {
-    variable_places(space).count().max(1)
 }
 
 /// A parent seen as genes of the space.
@@ -349,7 +374,7 @@ layers:
         let space =
             SearchSpace::from_yaml(&format!("{{ shape: {shape}, depth: [100], heads: [2, 4], mlp: [32, 64, 128] }}"))
                 .unwrap();
-        assert_eq!(variable_genes(&space), 200);
+        assert_eq!(variable_places(&space).count(), 200);
         let genome = space.largest();
         let everywhere = mutate(&space, &genome, Mutation::each(1.0), &mut rng(1));
         assert!(everywhere.genes().iter().all(|gene| gene.heads != 4 && gene.mlp != 128), "a change is a change");

@@ -3,13 +3,27 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, AlgorithmState, Asked, Told};
+use super::algorithm::{Algorithm, Told};
+use super::asked::Asked;
+use super::kind::{AlgorithmKind, Beginning, restored};
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
 
-/// Rounds of drawing after which a population stays as it is.
-pub(super) const ROUNDS: usize = 64;
+/// Random search by name.
+pub const RANDOM: AlgorithmKind = AlgorithmKind {
+    name: "random",
+    about: "random search, the baseline",
+    frozen: |population, options| {
+        options.refuse_predictor("random")?;
+        options.refuse_breeding("random")?;
+        Ok(json!({ "name": "random", "population": population }))
+    },
+    begin: |_, Beginning { space, population, first, seed, .. }| {
+        Ok(Box::new(RandomSearch::new(space, population, first, seed)?))
+    },
+};
 
 /// The state of a [`RandomSearch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +56,17 @@ impl RandomSearch {
     /// # Errors
     /// A population of 0.
     pub fn resume(space: &SearchSpace, state: RandomState) -> Result<RandomSearch> {
-        if state.population == 0 {
-            return Err(Error::invalid("population size", 0, "at least 1"));
-        }
+        state.check()?;
         Ok(RandomSearch { space: space.clone(), state })
+    }
+}
+
+impl RandomState {
+    fn check(&self) -> Result<()> {
+        match self.population {
+            0 => Err(Error::invalid("population size", 0, "at least 1")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -54,7 +75,7 @@ impl Algorithm for RandomSearch {
         let RandomState { population: count, rng, asked } = &mut self.state;
         asked.take_first().unwrap_or_else(|| {
             let mut population = Vec::new();
-            draw(&self.space, rng, asked, &mut population, *count);
+            asked.draw(&self.space, rng, &mut population, *count);
             population
         })
     }
@@ -65,25 +86,18 @@ impl Algorithm for RandomSearch {
         }
     }
 
-    fn state(&self) -> AlgorithmState {
-        AlgorithmState::Random(self.state.clone())
+    fn name(&self) -> &str {
+        RANDOM.name
     }
-}
 
-/// Tops a population up to `count` with genomes that were not asked before, as far as a bounded number of draws
-/// finds them.
-pub(super) fn draw(
-    space: &SearchSpace,
-    rng: &mut ChaCha8Rng,
-    asked: &mut Asked,
-    population: &mut Vec<Genome>,
-    count: usize,
-) {
-    for _ in 0..ROUNDS {
-        if population.len() >= count {
-            break;
-        }
-        let drawn = (population.len()..count).map(|_| space.sample(rng)).collect();
-        asked.take_new(population, drawn, count);
+    fn state(&self) -> Value {
+        json!(self.state)
+    }
+
+    fn restore(&mut self, state: Value) -> Result<()> {
+        let state: RandomState = restored(self.name(), state)?;
+        state.check()?;
+        self.state = state;
+        Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! What a network will score, learnt from those that were measured.
 
-pub(crate) mod one_hot;
-pub mod prediction;
-pub mod predictor;
-pub(crate) mod ridge;
-pub(crate) mod svr;
+mod one_hot;
+mod prediction;
+mod predictor;
+mod ridge;
+mod svr;
 
+pub(super) use one_hot::{OneHot, Row};
 pub use prediction::Prediction;
+pub(super) use predictor::Predictor;
 pub use predictor::PredictorKind;

@@ -1,4 +1,4 @@
-//! The first population: what the caller knows, and a sample that covers the range of sizes.
+//! A sample that covers the range of sizes, around networks that are given.
 
 use std::collections::HashSet;
 

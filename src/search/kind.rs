@@ -1,0 +1,89 @@
+//! A search algorithm by name, and what may be said of it when it is begun.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::algorithm::{Algorithm, ClosedForm};
+use super::first_population::Start;
+use super::operators::{Crossover, Mutation};
+use super::surrogate::PredictorKind;
+use crate::error::{Error, Result};
+use crate::space::{Genome, SearchSpace};
+
+/// A search algorithm by name: a row of [`ALGORITHMS`](super::ALGORITHMS), or a user's own.
+#[derive(Clone, Copy, Debug)]
+pub struct AlgorithmKind {
+    /// What it is called on the command line, in `run.json` and in `state.json`.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its settings for a population of this size as `run.json` keeps them: whatever decides what it asks for.
+    ///
+    /// # Errors
+    /// Options that it does not take.
+    pub frozen: fn(usize, &Options) -> Result<Value>,
+    /// The algorithm at its beginning.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    pub begin: fn(&Options, Beginning) -> Result<Box<dyn Algorithm>>,
+}
+
+/// What a user may say of a search; whatever is not said is the algorithm's own affair.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// First population beside the extremes.
+    pub start: Start,
+    /// What predicts scores.
+    pub predictor: Option<PredictorKind>,
+    /// How a child's layers are divided between its parents.
+    pub crossover: Option<Crossover>,
+    /// Which genes of a child change.
+    pub mutation: Option<Mutation>,
+}
+
+/// What an algorithm begins with.
+pub struct Beginning<'a> {
+    /// The space.
+    pub space: &'a SearchSpace,
+    /// What is known of genomes without measuring them.
+    pub closed_form: &'a ClosedForm,
+    /// Genomes that are asked for at a time.
+    pub population: usize,
+    /// What is asked for first; a random population where it is empty.
+    pub first: Vec<Genome>,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+impl Options {
+    /// # Errors
+    /// A predictor, for an algorithm that predicts nothing.
+    pub fn refuse_predictor(&self, algorithm: &str) -> Result<()> {
+        match self.predictor {
+            Some(predictor) => {
+                let found = format!("`{predictor}` for `{algorithm}`, which predicts nothing");
+                Err(Error::invalid("--predictor", found, "`--algorithm linas`"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// Crossover or mutation, for an algorithm that does not breed.
+    pub fn refuse_breeding(&self, algorithm: &str) -> Result<()> {
+        if self.crossover.is_none() && self.mutation.is_none() {
+            return Ok(());
+        }
+        let found = format!("one of them for `{algorithm}`, which only draws");
+        Err(Error::invalid("--crossover and --mutation", found, "an algorithm that breeds"))
+    }
+}
+
+/// A state of an algorithm's own type.
+///
+/// # Errors
+/// What is no such state.
+pub fn restored<S: DeserializeOwned>(algorithm: &str, state: Value) -> Result<S> {
+    serde_json::from_value(state).map_err(|error| Error::invalid("state", error, format!("a state of `{algorithm}`")))
+}
