@@ -206,7 +206,10 @@ fn a_finished_front_is_scored_again_in_fewer_bits() {
         let whole = before.points.iter().find(|whole| whole.id == point.id).unwrap();
         assert_eq!(point.changes[0].before, whole.held_out[0].value, "the front's own held-out score");
         assert_eq!(point.genome.unquantized(), whole.genome);
-        assert_eq!((point.bytes_before, point.bytes < point.bytes_before), (whole.weight_bytes, true));
+        assert_eq!(
+            (point.bytes_before, point.bytes < point.bytes_before),
+            (whole.value("weight_bytes").unwrap() as u64, true)
+        );
         // What `eval` says of the quantized network on the same items.
         let mut eval = criadero(&["eval", TINY, "--task", &task, "--split", "held-out", "--json", "--threads", "1"]);
         eval.args(["--genome", &point.genome.to_string()]);
@@ -243,7 +246,7 @@ fn bits_of_one_network_are_searched_within_a_budget() {
     assert!(!front.points.is_empty());
     for point in &front.points {
         assert_eq!(point.genome.unquantized().to_string(), "4x128*4", "bits are all that differs");
-        assert!(point.weight_bytes <= 300_000);
+        assert!(point.value("weight_bytes").unwrap() <= 300_000.0);
         assert_eq!(point.genome.ends().embedding, Bits::Q8_0);
     }
     // The same search from a run, on one of its networks.

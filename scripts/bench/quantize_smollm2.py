@@ -69,7 +69,7 @@ def scored_again(options, bits, run_dir, front):
     out = options.work / f"again-{bits}"
     file = out / "quantized.json"
     read = lambda: json.loads(file.read_text(encoding="utf-8"))
-    networks = sorted((point["id"], point["weight_bytes"]) for point in front["points"])
+    networks = sorted((point["id"], point["values"]["weight_bytes"]) for point in front["points"])
     fits = lambda again: (again["mean"][0]["items"] == options.again
                           and sorted((point["id"], point["bytes_before"]) for point in again["points"]) == networks)
     if not (file.is_file() and fits(read())):
@@ -86,8 +86,8 @@ def front_rows(bits, seed, front):
     rows = []
     for point in front["points"]:
         accuracy, nll = score(point, "accuracy:"), score(point, "choice_nll:")
-        rows.append({"bits": bits, "seed": seed, "id": point["id"], "network": point["genome"], "weight_bytes": point["weight_bytes"],
-                     "params": point["params"], "search_nll": point["objectives"][0], "held_out_nll": nll["value"],
+        rows.append({"bits": bits, "seed": seed, "id": point["id"], "network": point["genome"], "weight_bytes": point["values"]["weight_bytes"],
+                     "params": point["values"]["params"], "search_nll": point["values"][nll["name"]], "held_out_nll": nll["value"],
                      "nll_stderr": nll["stderr"], "held_out_accuracy": accuracy["value"], "stderr": accuracy["stderr"]})
     return rows
 
@@ -125,7 +125,7 @@ def files(options, runs):
             file = options.work / f"file-{bits}-{point['id']}.gguf"
             said = run(options, "export", out, "--pick", point["id"], "--format", "gguf", "--out", file)
             tensors = int(re.search(r"(\d+) bytes of tensors", said)[1])
-            rows.append({"bits": bits, "id": point["id"], "weight_bytes": point["weight_bytes"], "tensor_bytes": tensors,
+            rows.append({"bits": bits, "id": point["id"], "weight_bytes": point["values"]["weight_bytes"], "tensor_bytes": tensors,
                          "file_bytes": file.stat().st_size})
             file.unlink()
     return rows
@@ -143,7 +143,7 @@ def draw(options, rows, parent):
         axes.errorbar([row["weight_bytes"] / 1e6 for row in chosen], [row["held_out_accuracy"] for row in chosen],
                       yerr=[row["stderr"] for row in chosen], fmt="o", color=COLORS[bits], ecolor=COLORS[bits], alpha=0.8, markersize=4,
                       elinewidth=0.6, label=NAMES[bits])
-    axes.errorbar([parent["weight_bytes"] / 1e6], [score(parent, "accuracy:")["value"]], fmt="D", color="black", markersize=6,
+    axes.errorbar([parent["values"]["weight_bytes"] / 1e6], [score(parent, "accuracy:")["value"]], fmt="D", color="black", markersize=6,
                   label="parent, 16 bits")
     axes.set_xlabel("bytes of the weights, MB (GGUF)")
     axes.set_ylabel(f"held-out accuracy on {options.task}, with standard error")
@@ -186,7 +186,7 @@ def main():
     rows = [row for (bits, seed), (_, front) in runs.items() for row in front_rows(bits, seed, front)]
     write_csv(options.out / "fronts.csv", rows)
     whole = runs["16", options.seeds[0]][1]
-    reference, chance = REFERENCE_SHARE * whole["parent"]["weight_bytes"], whole["chance"][0]
+    reference, chance = REFERENCE_SHARE * whole["parent"]["values"]["weight_bytes"], whole["chance"][0]
     draw(options, rows, whole["parent"])
     lines += ["", f"Held-out hypervolume of accuracy and bytes, reference chance and 1.05 x the 16-bit parent: seeds {options.seeds}"]
     for bits in [*FORMATS, MIXED]:

@@ -125,7 +125,7 @@ def front_rows(name, seed, front):
     for point in front["points"]:
         held = point["held_out"][0]
         assert held["name"].startswith("accuracy:"), held
-        rows.append({"supernet": name, "seed": seed, "network": point["genome"], "params": point["params"],
+        rows.append({"supernet": name, "seed": seed, "network": point["genome"], "params": point["values"]["params"],
                      "held_out_accuracy": held["value"], "stderr": held["stderr"]})
     return rows
 

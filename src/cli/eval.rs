@@ -170,8 +170,8 @@ fn rows<'a>(
         let mut row = json!({
             "index": set.items[place].index,
             "log_likelihoods": scores[place].log_likelihoods,
-            "correct": value(Metric::Accuracy, place).map(whole),
-            "correct_norm": value(Metric::AccNorm, place).map(whole),
+            "correct": value(Metric::ACCURACY, place).map(whole),
+            "correct_norm": value(Metric::ACC_NORM, place).map(whole),
         });
         if let Some(genome) = genome {
             row["genome"] = json!(genome);
@@ -182,17 +182,9 @@ fn rows<'a>(
 
 fn summary(task: &str, set: &EvalSet, scores: &[ItemScore], seconds: f64) -> serde_json::Value {
     let mut summary = json!({ "task": task, "items": set.items.len() });
-    let names = [
-        ("acc", Metric::Accuracy),
-        ("acc_norm", Metric::AccNorm),
-        ("choice_nll", Metric::ChoiceNll),
-        ("choice_nll_norm", Metric::ChoiceNllNorm),
-        ("perplexity", Metric::Perplexity),
-        ("word_perplexity", Metric::WordPerplexity),
-        ("byte_perplexity", Metric::BytePerplexity),
-    ];
-    for (name, metric) in names.into_iter().filter(|(_, metric)| metric.applies_to(set.scoring)) {
-        let estimate = metric.estimate(&metric.contributions(set, scores));
+    // What compares with the whole model is not known here.
+    for metric in Metric::all().filter(|metric| metric.applies_to(set.scoring) && !metric.compares()) {
+        let (name, estimate) = (metric.eval_name(), metric.estimate(&metric.contributions(set, scores)));
         summary[name] = json!(estimate.value);
         summary[format!("{name}_stderr")] = json!(estimate.stderr);
     }

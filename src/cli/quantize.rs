@@ -196,7 +196,7 @@ impl Quantize {
         let mut objectives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for task in &self.tasks {
             let metric = Metric::smooth(self.data.task(task)?.scoring());
-            objectives.entry(Objective::name_of(metric)).or_default().push(task);
+            objectives.entry(metric.name()).or_default().push(task);
         }
         Ok(objectives.into_iter().map(|(name, tasks)| format!("{name}:{}", tasks.join("+"))).collect())
     }

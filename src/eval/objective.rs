@@ -1,72 +1,17 @@
-//! Objectives: what a search may optimise or constrain, in one table.
+//! Objectives: what a search may optimise or constrain, each a row of the table of quantities.
 
 use std::fmt;
 
 use super::metrics::Metric;
+use super::quantity::{Quantity, Source, TABLE};
 use crate::error::{Error, Result};
 use crate::space::{Cost, Genome, ModelShape};
 use crate::throughput::ThroughputTable;
 
-/// Where an objective's number comes from.
-#[derive(Clone, Copy)]
-enum Source {
-    /// Scores of a task's items.
-    Task(Metric),
-    /// The genome alone.
-    Cost(fn(&Cost) -> u64),
-    /// The run's throughput table.
-    Throughput(fn(&ThroughputTable, &Genome) -> Option<f64>),
-}
-
-/// A row of the table. A name with a task is written `NAME:TASK`.
-struct Row {
-    name: &'static str,
-    unit: &'static str,
-    maximize: bool,
-    source: Source,
-}
-
-/// All objectives. Adding one is adding a row.
-const TABLE: &[Row] = &[
-    Row { name: "accuracy", unit: "fraction of items", maximize: true, source: Source::Task(Metric::Accuracy) },
-    Row { name: "acc_norm", unit: "fraction of items", maximize: true, source: Source::Task(Metric::AccNorm) },
-    Row { name: "choice_nll", unit: "nats per item", maximize: false, source: Source::Task(Metric::ChoiceNll) },
-    Row {
-        name: "choice_nll_norm",
-        unit: "nats per item",
-        maximize: false,
-        source: Source::Task(Metric::ChoiceNllNorm),
-    },
-    Row { name: "perplexity", unit: "per token", maximize: false, source: Source::Task(Metric::Perplexity) },
-    Row { name: "kl", unit: "nats per token", maximize: false, source: Source::Task(Metric::Kl) },
-    Row { name: "params", unit: "parameters", maximize: false, source: Source::Cost(|cost| cost.params) },
-    Row { name: "weight_bytes", unit: "bytes", maximize: false, source: Source::Cost(|cost| cost.weight_bytes) },
-    Row { name: "macs", unit: "MACs per token", maximize: false, source: Source::Cost(|cost| cost.macs) },
-    Row { name: "kv_bytes", unit: "bytes per token", maximize: false, source: Source::Cost(|cost| cost.kv_bytes) },
-    Row {
-        name: "prefill_tps",
-        unit: "tokens per second",
-        maximize: true,
-        source: Source::Throughput(ThroughputTable::prefill_tps),
-    },
-    Row {
-        name: "decode_tps",
-        unit: "tokens per second",
-        maximize: true,
-        source: Source::Throughput(ThroughputTable::decode_tps),
-    },
-    Row {
-        name: "latency_ms",
-        unit: "milliseconds",
-        maximize: false,
-        source: Source::Throughput(ThroughputTable::latency_ms),
-    },
-];
-
-/// One objective of a run, as the user named it.
+/// One objective of a run, as the user named it. A name with a task is written `NAME:TASK`.
 #[derive(Clone)]
 pub struct Objective {
-    row: &'static Row,
+    quantity: &'static Quantity,
     tasks: Vec<String>,
 }
 
@@ -92,32 +37,33 @@ impl Objective {
             Some((name, tasks)) => (name, Some(tasks)),
             None => (text, None),
         };
-        let row = TABLE
-            .iter()
-            .find(|row| row.name == name)
-            .ok_or_else(|| Error::unknown("objective", text, TABLE.iter().map(Row::usage)))?;
-        let takes_task = matches!(row.source, Source::Task(_));
+        let quantity = TABLE.iter().find(|row| row.name == name);
+        let quantity = quantity.ok_or_else(|| Error::unknown("objective", text, TABLE.iter().map(usage)))?;
+        let takes_task = matches!(quantity.source, Source::Items(_));
         let tasks: Vec<String> = tasks.map_or(Vec::new(), |tasks| tasks.split('+').map(str::to_string).collect());
         if takes_task == tasks.is_empty() || tasks.iter().any(String::is_empty) {
-            return Err(Error::invalid("objective", format!("`{text}`"), format!("`{}`", row.usage())));
+            return Err(Error::invalid("objective", format!("`{text}`"), format!("`{}`", usage(quantity))));
         }
-        Ok(Objective { row, tasks })
+        Ok(Objective { quantity, tasks })
     }
 
-    /// What a metric is called in objectives.
-    pub fn name_of(metric: Metric) -> &'static str {
-        let is = |row: &&Row| matches!(row.source, Source::Task(of) if of == metric);
-        TABLE.iter().find(is).map_or("score", |row| row.name)
+    /// What every front says of its networks where it is known, in this order.
+    pub fn reported() -> impl Iterator<Item = Objective> {
+        let reported = |row: &&Quantity| match row.source {
+            Source::Items(_) => false,
+            Source::Size { reported, .. } | Source::Speed { reported, .. } => reported,
+        };
+        TABLE.iter().filter(reported).map(|quantity| Objective { quantity, tasks: Vec::new() })
     }
 
     /// The unit of its values.
     pub fn unit(&self) -> &'static str {
-        self.row.unit
+        self.quantity.unit
     }
 
     /// Whether larger values are better.
     pub fn maximize(&self) -> bool {
-        self.row.maximize
+        self.quantity.maximize
     }
 
     /// The tasks it is a mean over; none for sizes and throughput.
@@ -127,61 +73,58 @@ impl Objective {
 
     /// What its value on one of its tasks is called: the objective of that task alone.
     pub fn on(&self, task: &str) -> String {
-        format!("{}:{task}", self.row.name)
+        format!("{}:{task}", self.quantity.name)
     }
 
     /// The metric of its tasks.
     pub fn metric(&self) -> Option<Metric> {
-        match self.row.source {
-            Source::Task(metric) => Some(metric),
-            _ => None,
-        }
+        Metric::of(self.quantity)
     }
 
     /// Whether it needs a throughput table.
     pub fn needs_throughput(&self) -> bool {
-        matches!(self.row.source, Source::Throughput(_))
+        matches!(self.quantity.source, Source::Speed { .. })
     }
 
     /// Whether that table must say what a token that is written takes.
     pub fn needs_decoding(&self) -> bool {
-        self.needs_throughput() && self.row.name != "prefill_tps"
+        matches!(self.quantity.source, Source::Speed { decoding: true, .. })
     }
 
     /// Its value in its own unit and direction; several tasks are the unweighted mean.
+    ///
+    /// # Errors
+    /// `Invalid` where the throughput table does not know it, and what `measured.task` refuses.
     pub fn value(&self, measured: &Measured) -> Result<f64> {
-        match self.row.source {
-            Source::Task(metric) => {
+        match &self.quantity.source {
+            Source::Items(_) => {
+                let metric = Metric::of(self.quantity).expect("its source is items");
                 let values: Result<Vec<f64>> = self.tasks.iter().map(|task| (measured.task)(metric, task)).collect();
                 Ok(values?.iter().sum::<f64>() / self.tasks.len() as f64)
             }
-            Source::Cost(of) => Ok(of(&Cost::of(measured.shape, measured.genome)) as f64),
-            Source::Throughput(of) => {
+            Source::Size { of, .. } => Ok(of(&Cost::of(measured.shape, measured.genome)) as f64),
+            Source::Speed { of, .. } => {
                 let value = measured.throughput.and_then(|table| of(table, measured.genome));
                 value.ok_or_else(|| {
-                    Error::invalid(
-                        self.to_string(),
-                        "no table of that",
-                        "one measured on this device; see `criadero measure`",
-                    )
+                    let expected = "one measured on this device; see `criadero measure`";
+                    Error::invalid(self.to_string(), "no table of that", expected)
                 })
             }
         }
     }
 }
 
-impl Row {
-    fn usage(&self) -> String {
-        match self.source {
-            Source::Task(_) => format!("{}:TASK", self.name),
-            _ => self.name.to_string(),
-        }
+/// How a row is written as an objective.
+fn usage(quantity: &Quantity) -> String {
+    match quantity.source {
+        Source::Items(_) => format!("{}:TASK", quantity.name),
+        _ => quantity.name.to_string(),
     }
 }
 
 impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.row.name)?;
+        f.write_str(self.quantity.name)?;
         if !self.tasks.is_empty() {
             write!(f, ":{}", self.tasks.join("+"))?;
         }
@@ -198,6 +141,7 @@ impl fmt::Debug for Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Scoring;
 
     #[test]
     fn reads_its_own_text() {
@@ -229,5 +173,30 @@ mod tests {
         let measured = Measured { shape: &shape, genome: &genome, throughput: None, task: &task };
         assert_eq!(Objective::parse("accuracy:a+b").unwrap().value(&measured).unwrap(), 0.5);
         assert!(Objective::parse("prefill_tps").unwrap().value(&measured).is_err());
+    }
+
+    #[test]
+    fn a_row_is_all_that_a_quantity_needs() {
+        let shape =
+            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 1, head_dim: 4, mlp: 8, vocab: 9, tied: true };
+        let genome: Genome = "2x8".parse().unwrap();
+        let task = |_: Metric, _: &str| Ok(0.5);
+        let measured = Measured { shape: &shape, genome: &genome, throughput: None, task: &task };
+        let scorings = [Scoring::Choices, Scoring::Contexts, Scoring::Mc1, Scoring::Mc2, Scoring::LastWord];
+        for row in &TABLE {
+            let objective = Objective::parse(&usage(row)).unwrap();
+            assert_eq!((objective.to_string(), objective.unit().is_empty()), (usage(row), false));
+            match (objective.metric(), objective.needs_throughput()) {
+                (Some(metric), false) => {
+                    assert!(scorings.into_iter().chain([Scoring::Rolling]).any(|scoring| metric.applies_to(scoring)));
+                    assert_eq!((metric.name(), objective.value(&measured).unwrap()), (row.name, 0.5));
+                    assert_eq!(Metric::all().filter(|other| other.eval_name() == metric.eval_name()).count(), 1);
+                }
+                (None, false) => assert!(objective.value(&measured).unwrap() > 0.0, "{objective}"),
+                (_, needs) => assert!(needs && objective.value(&measured).is_err(), "{objective}"),
+            }
+        }
+        let reported: Vec<String> = Objective::reported().map(|objective| objective.to_string()).collect();
+        assert_eq!(reported, ["params", "weight_bytes", "prefill_tps", "decode_tps"]);
     }
 }

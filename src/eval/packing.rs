@@ -67,7 +67,7 @@ pub struct EvalSet {
     pub naive_tokens: usize,
     /// Requests that were longer than `max_length` and lost their first tokens.
     pub truncated: usize,
-    /// Whether networks are also compared with the whole model token by token: [`Metric::Kl`](super::Metric::Kl) needs it.
+    /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.
     pub divergence: bool,
 }
 

@@ -88,7 +88,8 @@ mod tests {
         for (layers, points) in [(30, 12), (4, 1), (80, 60), (1, 2)] {
             let (mut front, evaluations) = fixture::run(layers, points);
             for point in front.points.iter_mut().chain([&mut front.parent]) {
-                point.decode_tps = point.prefill_tps.map(|tps| tps / 20.0);
+                let tps = point.value("prefill_tps").unwrap();
+                point.values.set("decode_tps", tps / 20.0);
             }
             let run = Run { name: "run", evaluations: &evaluations };
             let album = Album::new(&front, run, &[run]).unwrap();
@@ -113,7 +114,7 @@ mod tests {
         let (mut front, evaluations) = fixture::run(4, 3);
         front.chance = vec![0.25, 0.5];
         for point in front.points.iter_mut().chain([&mut front.parent]) {
-            point.prefill_tps = None;
+            point.values.remove("prefill_tps");
             point.held_out[1].name = "accuracy:a/b".into();
         }
         let album = Album::new(&front, Run { name: "run", evaluations: &evaluations }, &[]).unwrap();
@@ -124,13 +125,13 @@ mod tests {
     #[test]
     fn hostile_numbers_do_not_panic() {
         let (mut front, mut evaluations) = fixture::run(4, 3);
-        front.parent.params = 0;
-        front.parent.objectives = vec![0.0, 0.0];
+        front.parent.values.set("params", 0.0);
+        front.parent.values.set("choice_nll:arc_easy", 0.0);
         front.chance = vec![0.0];
-        front.points[0].params = u64::MAX;
+        front.points[0].values.set("params", u64::MAX as f64);
         front.points[1].held_out[0].value = f64::MAX;
         front.points[2].held_out[0].stderr = -1.0;
-        front.points[2].prefill_tps = Some(0.0);
+        front.points[2].values.set("prefill_tps", 0.0);
         evaluations.rows[1].objectives = vec![f64::NAN, f64::INFINITY];
         evaluations.rows[2].search_accuracy = vec![f64::NAN];
         // It may draw nonsense or refuse; it may not crash.

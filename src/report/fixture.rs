@@ -23,15 +23,18 @@ pub fn run(layers: usize, points: usize) -> (Front, Evaluations) {
             delta_stderr: if delta == 0.0 { 0.0 } else { 0.015 },
         };
         let lost = 0.25 * (1.0 - share) * (2.0 - share);
-        let params = (134.5e6 * share) as u64;
+        let params = (134.5e6 * share).trunc();
         FrontPoint {
             id,
             genome: Genome::new((0..layers).map(gene)),
-            objectives: vec![1.1 + lost, params as f64],
-            params,
-            weight_bytes: 2 * params,
-            prefill_tps: Some(812.0 / share),
-            decode_tps: None,
+            values: [
+                ("choice_nll:arc_easy", 1.1 + lost),
+                ("params", params),
+                ("weight_bytes", 2.0 * params),
+                ("prefill_tps", 812.0 / share),
+            ]
+            .into_iter()
+            .collect(),
             held_out: vec![
                 held_out("accuracy:arc_easy", 0.51 - lost, 0.0 - lost),
                 held_out("choice_nll:arc_easy", 1.12 + lost, lost),
@@ -47,7 +50,7 @@ pub fn run(layers: usize, points: usize) -> (Front, Evaluations) {
         population: id / 16,
         genome: like.genome.clone(),
         items: 200,
-        objectives: vec![like.objectives[0] + worse, like.objectives[1]],
+        objectives: vec![like.value("choice_nll:arc_easy").unwrap() + worse, like.value("params").unwrap()],
         violation: 0.0,
         search_accuracy: vec![0.5 - worse],
         failed: None,

@@ -33,7 +33,8 @@ impl Against {
 
     /// A point's size as a whole number: its bytes, or else its parameters.
     pub fn whole(self, point: &FrontPoint) -> u64 {
-        if self == Against::Bytes { point.weight_bytes } else { point.params }
+        let name = if self == Against::Bytes { "weight_bytes" } else { "params" };
+        point.value(name).unwrap_or(0.0) as u64
     }
 
     /// That size as people read it.
@@ -42,23 +43,24 @@ impl Against {
         if self == Against::Bytes { units::bytes(size) } else { units::count(size) }
     }
 
-    /// The objective that it is, where there is one.
+    /// The objective whose evaluated networks are shown behind the front, where there is one.
     fn objective(self) -> Option<&'static str> {
+        matches!(self, Against::Params | Against::Bytes).then(|| self.column())
+    }
+
+    /// The name of its values.
+    fn column(self) -> &'static str {
         match self {
-            Against::Params => Some("params"),
-            Against::Bytes => Some("weight_bytes"),
-            Against::Throughput | Against::Decode => None,
+            Against::Params => "params",
+            Against::Bytes => "weight_bytes",
+            Against::Throughput => "prefill_tps",
+            Against::Decode => "decode_tps",
         }
     }
 
     /// A point's value; `None` where it was not measured.
     pub fn of(self, point: &FrontPoint) -> Option<f64> {
-        match self {
-            Against::Params => Some(point.params as f64),
-            Against::Bytes => Some(point.weight_bytes as f64),
-            Against::Throughput => point.prefill_tps,
-            Against::Decode => point.decode_tps,
-        }
+        point.value(self.column())
     }
 
     fn axis(self) -> &'static str {

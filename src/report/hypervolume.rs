@@ -8,7 +8,7 @@ use super::style::{self, HEADING, MARGIN, PALETTE};
 use super::units;
 use crate::error::{Error, Result};
 use crate::pareto::{dominates, hypervolume};
-use crate::run::{Evaluations, Front};
+use crate::run::{Column, Evaluations, Front};
 use crate::space::Cost;
 
 /// One run's curve.
@@ -43,6 +43,7 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
         .take(front.chance.len())
         .map(|score| score.name.split_once(':').map_or(score.name.as_str(), |(_, task)| task))
         .collect();
+    let parent_loss = |column: &Column| column.loss(front.parent.value(&column.name).unwrap_or(f64::NAN));
     let columns = front.objectives.iter().enumerate();
     columns
         .map(|(index, column)| {
@@ -65,7 +66,7 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
                 ("choice_nll" | "choice_nll_norm", chances) => {
                     let guess = chances.map(|chances| mean(chances.into_iter().map(|chance| -chance.ln()).collect()));
                     // An overconfident parent can lose more than a guess does: then nothing would count.
-                    let beaten = |guess: &f64| column.loss(front.parent.objectives[index]) < *guess;
+                    let beaten = |guess: &f64| parent_loss(column) < *guess;
                     match guess.filter(|guess| guess.is_finite()).filter(beaten) {
                         Some(reference) => Bounds { ideal: 0.0, reference, why: "uniform guess" },
                         None => Bounds { ideal: 0.0, reference: worst, why: "worst measured" },
@@ -75,7 +76,7 @@ fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
                     // Of the unquantized parent, so that searches in other bits have the same.
                     let whole = || Cost::of(&front.shape, &front.parent.genome.unquantized()).weight_bytes as f64;
                     let quantized = metric == "weight_bytes" && front.parent.genome.is_quantized();
-                    let parent = if quantized { whole() } else { column.loss(front.parent.objectives[index]) };
+                    let parent = if quantized { whole() } else { parent_loss(column) };
                     Bounds { ideal: 0.0, reference: 1.05 * parent, why: "1.05 x parent" }
                 }
                 _ if column.maximize && best < 0.0 => Bounds { ideal: best, reference: 0.0, why: "none" },
@@ -220,7 +221,7 @@ mod tests {
     fn grows_by_hand_computed_boxes() {
         let (mut front, mut evaluations) = fixture::run(4, 3);
         front.chance = vec![0.5];
-        front.parent.objectives = vec![0.9, 100.0];
+        front.parent.values = [("accuracy:arc_easy", 0.9), ("params", 100.0)].into_iter().collect();
         front.objectives[0].name = "accuracy:arc_easy".into();
         front.objectives[0].maximize = true;
         evaluations.objectives = vec!["accuracy:arc_easy".into(), "params".into()];

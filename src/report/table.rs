@@ -2,7 +2,7 @@
 
 use super::front::Against;
 use super::units;
-use crate::run::{Front, FrontPoint, HeldOut};
+use crate::run::{Column, Front, FrontPoint, HeldOut};
 
 /// Columns and rows in human units; the last row is the parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +16,8 @@ pub struct Table {
 /// Objectives that the table always shows, in columns of their own.
 const SHOWN: [&str; 4] = ["params", "weight_bytes", "prefill_tps", "decode_tps"];
 
-/// A measured speed of a network, where there is one.
-type Speed = fn(&FrontPoint) -> Option<f64>;
-
 /// What is shown of speed where it was measured, with its column.
-const SPEEDS: [(&str, Speed); 2] =
-    [("prefill tok/s", |point| point.prefill_tps), ("decode tok/s", |point| point.decode_tps)];
+const SPEEDS: [(&str, &str); 2] = [("prefill tok/s", "prefill_tps"), ("decode tok/s", "decode_tps")];
 
 /// The held-out scores to show: the tasks' accuracies, or all where there is no task.
 fn scores<'a>(front: &Front, point: &'a FrontPoint) -> &'a [HeldOut] {
@@ -31,15 +27,13 @@ fn scores<'a>(front: &Front, point: &'a FrontPoint) -> &'a [HeldOut] {
 impl Table {
     /// The front, then the parent. Held-out scores are the tasks' accuracies, or all scores where there is no task.
     pub fn new(front: &Front) -> Table {
-        let measured =
-            |(_, speed): &(&str, Speed)| front.points.iter().chain([&front.parent]).any(|point| speed(point).is_some());
-        let speeds: Vec<(&str, Speed)> = SPEEDS.into_iter().filter(measured).collect();
+        let known = front.columns();
+        let speeds: Vec<(&str, &str)> = SPEEDS.into_iter().filter(|(_, name)| known.contains(name)).collect();
         let mut header: Vec<String> = ["id", "params", "of parent", "weights"].map(String::from).to_vec();
         header.extend(speeds.iter().map(|(name, _)| name.to_string()));
-        let columns: Vec<usize> = (0..front.objectives.len())
-            .filter(|index| !SHOWN.contains(&front.objectives[*index].name.as_str()))
-            .collect();
-        header.extend(columns.iter().map(|index| format!("{} (search)", front.objectives[*index].name)));
+        let columns: Vec<&Column> =
+            front.objectives.iter().filter(|column| !SHOWN.contains(&column.name.as_str())).collect();
+        header.extend(columns.iter().map(|column| format!("{} (search)", column.name)));
         for HeldOut { name, .. } in scores(front, &front.parent) {
             header.push(format!("{name} (held-out)"));
             header.push("to parent".into());
@@ -50,12 +44,13 @@ impl Table {
         let row = |point: &FrontPoint, marks: String| {
             let mut cells = vec![
                 point.id.to_string(),
-                units::count(point.params as f64),
+                units::count(point.value("params").unwrap_or(f64::NAN)),
                 units::percent(size.whole(point) as f64 / size.whole(&front.parent).max(1) as f64),
-                units::bytes(point.weight_bytes as f64),
+                units::bytes(point.value("weight_bytes").unwrap_or(f64::NAN)),
             ];
-            cells.extend(speeds.iter().map(|(_, speed)| speed(point).map_or("-".into(), units::thousands)));
-            let objective = |index: &usize| units::measured(point.objectives[*index], &front.objectives[*index].unit);
+            cells.extend(speeds.iter().map(|(_, name)| point.value(name).map_or("-".into(), units::thousands)));
+            let objective =
+                |column: &&Column| units::measured(point.value(&column.name).unwrap_or(f64::NAN), &column.unit);
             cells.extend(columns.iter().map(objective));
             for score in scores(front, point) {
                 cells.push(units::with_error(score.value, score.stderr));
@@ -130,7 +125,7 @@ id  params  of parent   weights  prefill tok/s  choice_nll:arc_easy (search)  ac
         let (mut front, _) = fixture::run(4, 2);
         front.chance.clear();
         for point in front.points.iter_mut().chain([&mut front.parent]) {
-            point.prefill_tps = None;
+            point.values.remove("prefill_tps");
             point.held_out.remove(0);
         }
         let table = Table::new(&front);

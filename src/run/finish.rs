@@ -13,10 +13,11 @@ use super::session::{Part, Session};
 use super::settings::RunSettings;
 use super::state::State;
 use super::timings;
+use super::values::Values;
 use crate::error::{Error, Result};
-use crate::eval::{Metric, Objective};
+use crate::eval::{Measured, Metric, Objective};
 use crate::pareto::{hypervolume, non_dominated};
-use crate::space::{Cost, Genome};
+use crate::space::Genome;
 use crate::task::Split;
 
 /// What the end of a run is made of.
@@ -89,13 +90,12 @@ impl Finish<'_> {
     }
 
     fn front_point(&self, row: &Evaluation, parent: &Genome, scores: &Scores) -> Result<FrontPoint> {
-        let cost = Cost::of(self.settings.space.shape(), &row.genome);
         let mut held_out = Vec::new();
         let parts = scores.session.parts(Split::HeldOut);
         let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&parts) {
             let metric = Metric::headline(scores.session.set(part.set).scoring);
-            metrics.push((format!("{}:{}", Objective::name_of(metric), task.name), metric, part));
+            metrics.push((format!("{}:{}", metric.name(), task.name), metric, part));
         }
         for objective in self.goals.objectives() {
             let Some(metric) = objective.metric() else { continue };
@@ -122,18 +122,32 @@ impl Finish<'_> {
                 delta_stderr: delta.stderr,
             });
         }
-        let table = self.settings.frozen.throughput.as_ref();
         Ok(FrontPoint {
             id: row.id,
             genome: row.genome.clone(),
-            objectives: row.objectives.clone(),
-            params: cost.params,
-            weight_bytes: cost.weight_bytes,
-            prefill_tps: table.and_then(|table| table.prefill_tps(&row.genome)),
-            decode_tps: table.and_then(|table| table.decode_tps(&row.genome)),
+            values: self.values(row),
             held_out,
             dominated_on_held_out: false,
         })
+    }
+
+    /// The objectives of a network, and whatever else every front says where it is known.
+    fn values(&self, row: &Evaluation) -> Values {
+        let task = |_: Metric, task: &str| Err(Error::invalid("size or speed", task, "no task"));
+        let measured = Measured {
+            shape: self.settings.space.shape(),
+            genome: &row.genome,
+            throughput: self.settings.frozen.throughput.as_ref(),
+            task: &task,
+        };
+        let objectives = self.goals.columns().iter().zip(&row.objectives);
+        let mut values: Values = objectives.map(|(column, &value)| (&column.name, value)).collect();
+        for quantity in Objective::reported() {
+            if let Ok(value) = quantity.value(&measured) {
+                values.set(&quantity.to_string(), value);
+            }
+        }
+        values
     }
 
     /// Marks points that another one beats when the objectives' own metrics are taken on held-out items.
@@ -144,7 +158,7 @@ impl Finish<'_> {
             .map(|point| {
                 let loss = |(place, objective): (usize, &Objective)| {
                     let value = match objective.metric() {
-                        None => point.objectives[place],
+                        None => point.value(&columns[place].name).unwrap_or(f64::NAN),
                         Some(_) => {
                             let of = |task: &String| {
                                 let column = objective.on(task);

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::csv_file::{read, write_csv};
+use super::values::Values;
 use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::pareto::knee;
@@ -54,25 +55,24 @@ pub struct FrontPoint {
     pub id: usize,
     /// The network.
     pub genome: Genome,
-    /// One value an objective, on the search split.
-    pub objectives: Vec<f64>,
-    /// Parameters of the mathematical network.
-    pub params: u64,
-    /// Bytes of the GGUF it exports to, fillers included.
-    pub weight_bytes: u64,
-    /// Prefill throughput in tokens per second, where a table was measured.
-    pub prefill_tps: Option<f64>,
-    /// Decode throughput in tokens per second, where it was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decode_tps: Option<f64>,
+    /// The objectives on the search split, then sizes, and speeds where they were measured, each by its name.
+    pub values: Values,
     /// Scores on the held-out split: accuracy of each task first, then the objectives' own metrics.
     pub held_out: Vec<HeldOut>,
     /// Whether another point of the front dominates it on the held-out scores.
     pub dominated_on_held_out: bool,
 }
 
+impl FrontPoint {
+    /// A value by its name, such as `params`; `None` where it was not measured.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.values.get(name)
+    }
+}
+
 /// The content of `front.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawFront")]
 pub struct Front {
     /// Parent's sizes.
     pub shape: ModelShape,
@@ -103,9 +103,20 @@ impl Front {
 
     /// The points' objectives as smaller-is-better, one row a point.
     pub fn losses(&self) -> Vec<Vec<f64>> {
-        let losses =
-            |point: &FrontPoint| self.objectives.iter().zip(&point.objectives).map(|(c, v)| c.loss(*v)).collect();
+        let loss = |point: &FrontPoint, column: &Column| column.loss(point.value(&column.name).unwrap_or(f64::NAN));
+        let losses = |point| self.objectives.iter().map(|column| loss(point, column)).collect();
         self.points.iter().map(losses).collect()
+    }
+
+    /// Names of the values that points of this front have: objectives first, each once.
+    pub fn columns(&self) -> Vec<&str> {
+        let mut columns: Vec<&str> = self.objectives.iter().map(|column| column.name.as_str()).collect();
+        for (name, _) in self.points.iter().chain([&self.parent]).flat_map(|point| point.values.iter()) {
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        columns
     }
 
     /// The point from which any gain in one objective costs most in another, as [`crate::pareto::knee()`] has it;
@@ -132,40 +143,21 @@ impl Front {
         Ok(front)
     }
 
-    /// Writes `front.csv`, atomically: `id`, `genome`, one column an objective (search split), `params`,
-    /// `weight_bytes`, `prefill_tps` and `decode_tps` where they were measured (each once, though it be an objective), then for each
-    /// held-out score `held_out:NAME`, and the same with `_stderr`, `_delta` and `_delta_stderr`, and
-    /// `dominated_on_held_out`.
+    /// Writes `front.csv`, atomically: `id`, `genome`, one column a value (objectives on the search split, then sizes, and
+    /// speeds where they were measured), then for each held-out score `held_out:NAME`, and the same with `_stderr`, `_delta`
+    /// and `_delta_stderr`, and `dominated_on_held_out`.
     pub fn write_csv(&self, path: &Path) -> Result<()> {
         self.check(path)?;
-        let objectives: Vec<&str> = self.objectives.iter().map(|column| column.name.as_str()).collect();
-        let measured = |of: fn(&FrontPoint) -> Option<f64>| {
-            self.points.iter().chain([&self.parent]).any(|point| of(point).is_some())
-        };
-        let sizes: Vec<&str> = [
-            ("params", true),
-            ("weight_bytes", true),
-            ("prefill_tps", measured(|point| point.prefill_tps)),
-            ("decode_tps", measured(|point| point.decode_tps)),
-        ]
-        .into_iter()
-        .filter_map(|(name, there)| (there && !objectives.contains(&name)).then_some(name))
-        .collect();
+        let columns = self.columns();
         let mut names = vec!["id".to_string(), "genome".to_string()];
-        names.extend(objectives.iter().chain(&sizes).map(|name| name.to_string()));
+        names.extend(columns.iter().map(|name| name.to_string()));
         for HeldOut { name, .. } in &self.parent.held_out {
             names.extend(["", "_stderr", "_delta", "_delta_stderr"].map(|what| format!("{HELD_OUT}{name}{what}")));
         }
         names.push("dominated_on_held_out".into());
         let cells = |point: &FrontPoint| {
             let mut cells = vec![point.id.to_string(), point.genome.to_string()];
-            cells.extend(point.objectives.iter().map(f64::to_string));
-            cells.extend(sizes.iter().map(|name| match *name {
-                "params" => point.params.to_string(),
-                "weight_bytes" => point.weight_bytes.to_string(),
-                "prefill_tps" => point.prefill_tps.map_or(String::new(), |tps| tps.to_string()),
-                _ => point.decode_tps.map_or(String::new(), |tps| tps.to_string()),
-            }));
+            cells.extend(columns.iter().map(|name| point.value(name).map_or(String::new(), |value| value.to_string())));
             for score in &point.held_out {
                 cells.extend([score.value, score.stderr, score.delta, score.delta_stderr].map(|x| x.to_string()));
             }
@@ -191,8 +183,9 @@ impl Front {
         }
         for point in std::iter::once(&self.parent).chain(&self.points) {
             let mut wrong = |what: String| problems.push(format!("network {}: {what}", point.id));
-            if point.objectives.len() != self.objectives.len() {
-                wrong(format!("{} objectives, expected {}", point.objectives.len(), self.objectives.len()));
+            let lacking = self.objectives.iter().filter(|column| point.value(&column.name).is_none());
+            for Column { name, .. } in lacking {
+                wrong(format!("no value of the objective `{name}`"));
             }
             if point.genome.genes().len() != self.shape.layers {
                 wrong(format!("{} layers, expected {}", point.genome.genes().len(), self.shape.layers));
@@ -201,12 +194,7 @@ impl Front {
                 wrong(format!("held-out scores are not the parent's {names:?}"));
             }
             let scores = point.held_out.iter().flat_map(|s| [s.value, s.stderr, s.delta, s.delta_stderr]);
-            if !scores
-                .chain(point.objectives.iter().copied())
-                .chain(point.prefill_tps)
-                .chain(point.decode_tps)
-                .all(f64::is_finite)
-            {
+            if !scores.chain(point.values.iter().map(|(_, value)| value)).all(f64::is_finite) {
                 wrong("a score is not a finite number".into());
             }
         }
@@ -214,6 +202,65 @@ impl Front {
             return Ok(());
         }
         Err(Error::Mismatch { path: path.to_path_buf(), what: "the front contradicts itself".into(), problems })
+    }
+}
+
+/// `front.json` as it may be written: points of fronts from before values had names hold them in fields.
+#[derive(Deserialize)]
+struct RawFront {
+    shape: ModelShape,
+    model: String,
+    objectives: Vec<Column>,
+    parent: RawPoint,
+    points: Vec<RawPoint>,
+    chance: Vec<f64>,
+    hypervolume: f64,
+    evaluations: usize,
+}
+
+#[derive(Deserialize)]
+struct RawPoint {
+    id: usize,
+    genome: Genome,
+    values: Option<Values>,
+    objectives: Option<Vec<f64>>,
+    params: Option<f64>,
+    weight_bytes: Option<f64>,
+    prefill_tps: Option<f64>,
+    decode_tps: Option<f64>,
+    held_out: Vec<HeldOut>,
+    dominated_on_held_out: bool,
+}
+
+impl RawPoint {
+    fn point(self, columns: &[Column]) -> Result<FrontPoint, String> {
+        let RawPoint { id, genome, held_out, dominated_on_held_out, .. } = self;
+        let values = match (self.values, self.objectives) {
+            (Some(values), _) => values,
+            (None, Some(objectives)) if objectives.len() == columns.len() => {
+                let objectives = columns.iter().map(|column| column.name.as_str()).zip(objectives);
+                let sizes = [
+                    ("params", self.params),
+                    ("weight_bytes", self.weight_bytes),
+                    ("prefill_tps", self.prefill_tps),
+                    ("decode_tps", self.decode_tps),
+                ];
+                objectives.chain(sizes.into_iter().filter_map(|(name, value)| Some((name, value?)))).collect()
+            }
+            _ => return Err(format!("network {id} has no values for {} objectives", columns.len())),
+        };
+        Ok(FrontPoint { id, genome, values, held_out, dominated_on_held_out })
+    }
+}
+
+impl TryFrom<RawFront> for Front {
+    type Error = String;
+
+    fn try_from(raw: RawFront) -> Result<Front, String> {
+        let RawFront { shape, model, objectives, chance, hypervolume, evaluations, .. } = raw;
+        let parent = raw.parent.point(&objectives)?;
+        let points = raw.points.into_iter().map(|point| point.point(&objectives)).collect::<Result<_, _>>()?;
+        Ok(Front { shape, model, objectives, parent, points, chance, hypervolume, evaluations })
     }
 }
 
@@ -227,11 +274,16 @@ mod tests {
         let point = |id, value: f64| FrontPoint {
             id,
             genome: "3x64*4".parse().unwrap(),
-            objectives: vec![value, 1000.0],
-            params: 1000,
-            weight_bytes: u64::MAX,
-            prefill_tps: Some(2.0 / 3.0),
-            decode_tps: (id == 2).then_some(5.5),
+            values: [
+                ("choice_nll:t", Some(value)),
+                ("params", Some(1000.0)),
+                ("weight_bytes", Some(9_007_199_254_740_991.0)),
+                ("prefill_tps", Some(2.0 / 3.0)),
+                ("decode_tps", (id == 2).then_some(5.5)),
+            ]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
             held_out: vec![
                 HeldOut { name: "accuracy:t".into(), items: 7, value, stderr: 0.1, delta: 0.0, delta_stderr: 0.0 },
                 HeldOut { name: "choice_nll:t".into(), items: 7, value, stderr: 0.1, delta: -0.2, delta_stderr: 1e-9 },
@@ -272,9 +324,9 @@ mod tests {
              held_out:accuracy:t,held_out:accuracy:t_stderr,held_out:accuracy:t_delta,held_out:accuracy:t_delta_stderr,\
              held_out:choice_nll:t,held_out:choice_nll:t_stderr,held_out:choice_nll:t_delta,\
              held_out:choice_nll:t_delta_stderr,dominated_on_held_out\n\
-             1,3x64*4,0.7,1000,18446744073709551615,0.6666666666666666,,\
+             1,3x64*4,0.7,1000,9007199254740991,0.6666666666666666,,\
              0.7,0.1,0,0,0.7,0.1,-0.2,0.000000001,false\n\
-             2,3x64*4,0.3333333333333333,1000,18446744073709551615,0.6666666666666666,5.5,\
+             2,3x64*4,0.3333333333333333,1000,9007199254740991,0.6666666666666666,5.5,\
              0.3333333333333333,0.1,0,0,0.3333333333333333,0.1,-0.2,0.000000001,true\n"
         );
     }
@@ -285,10 +337,33 @@ mod tests {
         let path = dir.path().join("front.json");
         let mut broken = front();
         broken.points[1].held_out[0].value = f64::NAN;
-        broken.points[0].objectives.pop();
+        broken.points[0].values.remove("params");
         let error = broken.write_json(&path).unwrap_err().to_string();
-        assert!(error.contains("network 1: 1 objectives, expected 2"), "{error}");
+        assert!(error.contains("network 1: no value of the objective `params`"), "{error}");
         assert!(error.contains("network 2: a score is not a finite number"), "{error}");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn reads_fronts_from_before_values_had_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("front.json");
+        front().write_json(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let fields = |point: &mut serde_json::Value| {
+            let values = point.as_object_mut().unwrap().remove("values").unwrap();
+            point["objectives"] = serde_json::json!([values["choice_nll:t"], values["params"]]);
+            for name in ["params", "weight_bytes", "prefill_tps", "decode_tps"] {
+                point[name] = values.get(name).cloned().unwrap_or_default();
+            }
+        };
+        fields(&mut json["parent"]);
+        json["points"].as_array_mut().unwrap().iter_mut().for_each(fields);
+        fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(Front::read_json(&path).unwrap(), front());
+        json["points"][0]["objectives"] = serde_json::json!([1.0]);
+        fs::write(&path, json.to_string()).unwrap();
+        let error = Front::read_json(&path).unwrap_err().to_string();
+        assert!(error.contains("network 1 has no values for 2 objectives"), "{error}");
     }
 }

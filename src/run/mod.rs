@@ -26,6 +26,7 @@ mod settings;
 mod state;
 mod throughput_table;
 mod timings;
+mod values;
 
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
@@ -44,3 +45,4 @@ pub use run::Run;
 pub use scorer::Scorer;
 pub use settings::{Frozen, RunSettings, RunTask};
 pub use throughput_table::{Tables, measure_with_progress};
+pub use values::Values;

@@ -62,11 +62,10 @@ impl Pick {
                 none(format!("a front of three points or more for a knee; this one has {}", front.points.len()))
             }),
             Pick::Within(limit) => {
-                let values: Vec<f64> =
-                    front.points.iter().map(|point| value(front, point, &limit.objective)).collect::<Result<_>>()?;
+                let values = values(front, &limit.objective)?;
                 let within = (0..values.len()).filter(|&place| limit.violation(values[place]) == 0.0);
-                let (place, column) = judge(front, &limit.objective);
-                let loss = |at: &usize| column.loss(front.points[*at].objectives[place]);
+                let column = judge(front, &limit.objective);
+                let loss = |at: &usize| column.loss(front.points[*at].value(&column.name).unwrap_or(f64::NAN));
                 within.min_by(|a, b| loss(a).total_cmp(&loss(b))).map(|at| &front.points[at]).ok_or_else(|| {
                     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
                     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -78,24 +77,14 @@ impl Pick {
 }
 
 /// The first objective that is not the limit's own.
-fn judge<'a>(front: &'a Front, limited: &str) -> (usize, &'a Column) {
-    let other = front.objectives.iter().enumerate().find(|(_, column)| column.name != limited);
-    other.unwrap_or((0, &front.objectives[0]))
+fn judge<'a>(front: &'a Front, limited: &str) -> &'a Column {
+    front.objectives.iter().find(|column| column.name != limited).unwrap_or(&front.objectives[0])
 }
 
-fn value(front: &Front, point: &FrontPoint, name: &str) -> Result<f64> {
-    if let Some(place) = front.objectives.iter().position(|column| column.name == name) {
-        return Ok(point.objectives[place]);
-    }
-    match (name, point.prefill_tps) {
-        ("params", _) => Ok(point.params as f64),
-        ("weight_bytes", _) => Ok(point.weight_bytes as f64),
-        ("prefill_tps", Some(tps)) => Ok(tps),
-        _ => {
-            let known = front.objectives.iter().map(|column| column.name.as_str()).chain(["params", "weight_bytes"]);
-            Err(Error::unknown("column of the front", name, known))
-        }
-    }
+/// A column of the front: one value a point.
+fn values(front: &Front, name: &str) -> Result<Vec<f64>> {
+    let values: Option<Vec<f64>> = front.points.iter().map(|point| point.value(name)).collect();
+    values.ok_or_else(|| Error::unknown("column of the front", name, front.columns()))
 }
 
 #[cfg(test)]
@@ -109,11 +98,14 @@ mod tests {
         let point = |id: usize, nll: f64, params: u64| FrontPoint {
             id,
             genome: "2x8".parse().unwrap(),
-            objectives: vec![nll, params as f64],
-            params,
-            weight_bytes: 2 * params,
-            prefill_tps: None,
-            decode_tps: None,
+            values: [
+                ("choice_nll:t", nll),
+                ("params", params as f64),
+                ("weight_bytes", 2.0 * params as f64),
+                ("decode_tps", 1e4 / params as f64),
+            ]
+            .into_iter()
+            .collect(),
             held_out: vec![],
             dominated_on_held_out: false,
         };
@@ -140,6 +132,7 @@ mod tests {
         assert_eq!(chosen("knee").unwrap(), 2);
         assert_eq!(chosen("params<=0.5k").unwrap(), 2);
         assert_eq!(chosen("weight_bytes <= 300").unwrap(), 4);
+        assert_eq!(chosen("decode_tps>=20").unwrap(), 2, "a column like any other");
         assert_eq!(chosen("choice_nll:t<=5").unwrap(), 2, "the smallest of those good enough");
     }
 
@@ -148,7 +141,8 @@ mod tests {
         let error = |text: &str| chosen(text).unwrap_err().to_string();
         assert!(error("3").contains("4, 2, 7"), "{}", error("3"));
         assert!(error("params<=50").contains("runs from 100 to 900"));
-        assert!(error("speed<=50").contains("unknown column of the front `speed`"));
+        let expected = "unknown column of the front `speed`; known: choice_nll:t, params, weight_bytes, decode_tps";
+        assert_eq!(error("speed<=50"), expected);
         assert!(error("best").contains("`knee`"));
     }
 }

@@ -217,7 +217,7 @@ impl Preparation<'_> {
         let [search, held_out] = RunTask::set_names(name);
         let pack = |name: &str, selection| {
             let mut set = EvalSet::of(name, &task, selection, tokenizer, packing)?;
-            set.divergence = metrics.contains(&Metric::Kl);
+            set.divergence = metrics.iter().any(|metric| metric.compares());
             Ok::<_, Error>(set)
         };
         let sets = [pack(&search, &selections[0])?, pack(&held_out, &selections[1])?];

@@ -11,9 +11,7 @@ use super::quantized::{Change, QuantizedFront, QuantizedPoint};
 use super::settings::RunSettings;
 use crate::checkpoint::{Checkpoint, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::{
-    Contribution, EvalSet, LocalEvaluator, Metric, NetworkScores, Objective, PackingOptions, Workers, score,
-};
+use crate::eval::{Contribution, EvalSet, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, score};
 use crate::model::Llama;
 use crate::model::device::open_device;
 use crate::plan::load;
@@ -231,7 +229,7 @@ fn task_scores(
         Err(reason) => Err(Error::invalid(format!("score of {genome}"), reason, "a finite score")),
     };
     let networks = networks.iter().zip(scored).map(of).collect::<Result<_>>()?;
-    Ok(TaskScores { name: format!("{}:{task}", Objective::name_of(metric)), metric, networks })
+    Ok(TaskScores { name: format!("{}:{task}", metric.name()), metric, networks })
 }
 
 impl TaskScores {
