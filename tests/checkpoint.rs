@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use criadero::Result;
+use criadero::checkpoint::export::{Gguf, Hf, HfPadded};
 use criadero::checkpoint::{
-    Checkpoint, Dtype, ExportFormat, LayerTensor, Llama3Scaling, LlamaConfig, TensorName, export, hf,
+    Checkpoint, Dtype, EXPORTERS, Exporter, LayerTensor, Llama3Scaling, LlamaConfig, TensorName, export, hf,
 };
 use criadero::space::{Cost, Genome};
 use tch::{Kind, Tensor};
@@ -84,7 +85,7 @@ fn exports_the_prefixes_of_the_kept_layers() {
     let dir = tempfile::tempdir().unwrap();
     let genome: Genome = "2x64:-:0x96:4x0".parse().unwrap();
     let parent = tiny();
-    let written = export(&parent, &genome, ExportFormat::Hf, None, &dir.path().join("hf")).unwrap();
+    let written = export(&parent, &genome, &Hf, None, &dir.path().join("hf")).unwrap();
     let child = Checkpoint::open(&written).unwrap();
     assert_eq!(child.config().genome.to_string(), "2x64:0x96:4x0");
     assert_eq!(child.config().dtype, Dtype::BF16, "the parent's");
@@ -99,7 +100,7 @@ fn exports_the_prefixes_of_the_kept_layers() {
     assert_eq!(fs::read(written.join("tokenizer.json")).unwrap(), parents, "byte for byte");
 
     // A child is a parent as good as any: cut it again.
-    let twice = export(&child, &"2x32:0x96:-".parse().unwrap(), ExportFormat::Hf, None, &dir.path().join("2")).unwrap();
+    let twice = export(&child, &"2x32:0x96:-".parse().unwrap(), &Hf, None, &dir.path().join("2")).unwrap();
     let twice = Checkpoint::open(twice).unwrap();
     assert_eq!(twice.config().genome.to_string(), "2x32:0x96");
     assert_eq!(whole(&twice, 0, LayerTensor::Up), whole(&parent, 0, LayerTensor::Up).narrow(0, 0, 32));
@@ -108,8 +109,7 @@ fn exports_the_prefixes_of_the_kept_layers() {
 #[test]
 fn exports_uniform_networks_as_plain_llama() {
     let dir = tempfile::tempdir().unwrap();
-    let written =
-        export(&tiny(), &"4x64*2:-:4x64".parse().unwrap(), ExportFormat::Hf, None, &dir.path().join("o")).unwrap();
+    let written = export(&tiny(), &"4x64*2:-:4x64".parse().unwrap(), &Hf, None, &dir.path().join("o")).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&fs::read(written.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["model_type"], "llama");
     assert_eq!((&config["num_hidden_layers"], &config["intermediate_size"]), (&3.into(), &64.into()));
@@ -121,7 +121,7 @@ fn pads_with_zeros_behind_what_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let parent = tiny();
     let genome: Genome = "2x64:-:0x96:4x0".parse().unwrap();
-    let written = export(&parent, &genome, ExportFormat::HfPadded, Some(Dtype::F32), &dir.path().join("o")).unwrap();
+    let written = export(&parent, &genome, &HfPadded, Some(Dtype::F32), &dir.path().join("o")).unwrap();
     let child = Checkpoint::open(written).unwrap();
     assert_eq!(child.config().genome.to_string(), "4x128*3");
     let o = whole(&child, 0, LayerTensor::O);
@@ -136,7 +136,7 @@ fn fills_what_llama_cpp_needs_with_zeros() {
     let dir = tempfile::tempdir().unwrap();
     let parent = tiny();
     let genome: Genome = "0x64:-:2x0:0x96".parse().unwrap();
-    let written = export(&parent, &genome, ExportFormat::Gguf, Some(Dtype::F32), dir.path()).unwrap();
+    let written = export(&parent, &genome, &Gguf, Some(Dtype::F32), dir.path()).unwrap();
     assert_eq!(written, dir.path().join("model.gguf"));
     let child = Checkpoint::open(&written).unwrap();
     assert_eq!(child.config().genome.to_string(), "2x64:2x32:0x96");
@@ -164,8 +164,7 @@ fn writes_query_rows_in_llama_cpps_order() {
     // W_gguf[h * hd + 2i + s] = W_hf[h * hd + s * hd/2 + i], read from the bytes of the file.
     let dir = tempfile::tempdir().unwrap();
     let parent = tiny();
-    let written =
-        export(&parent, &"4x128:-*3".parse().unwrap(), ExportFormat::Gguf, Some(Dtype::F32), dir.path()).unwrap();
+    let written = export(&parent, &"4x128:-*3".parse().unwrap(), &Gguf, Some(Dtype::F32), dir.path()).unwrap();
     let bytes = fs::read(written).unwrap();
     let q = whole(&parent, 0, LayerTensor::Q);
     let row = |index: i64| {
@@ -195,7 +194,7 @@ fn gguf_holds_as_many_bytes_as_the_cost_says() {
         "0x64@8:2x0@4:-:2x96@q5_0",
     ] {
         let genome: Genome = genome.parse().unwrap();
-        let written = export(&tiny(), &genome, ExportFormat::Gguf, None, dir.path()).unwrap();
+        let written = export(&tiny(), &genome, &Gguf, None, dir.path()).unwrap();
         let child = Checkpoint::open(&written).unwrap();
         let total = child.weight_bytes();
         assert_eq!(total, Cost::of(&tiny().config().shape, &genome).weight_bytes, "{genome}");
@@ -221,7 +220,7 @@ fn keeps_stretched_frequencies_through_gguf() -> Result<()> {
         )?;
         let parent = Checkpoint::open(&stretched)?;
         assert_eq!(parent.config().rope_scaling, Some(scaling));
-        let gguf = export(&parent, &config.genome, ExportFormat::Gguf, None, dir.path())?;
+        let gguf = export(&parent, &config.genome, &Gguf, None, dir.path())?;
         let child = Checkpoint::open(gguf)?;
         assert_eq!(child.config().rope_scaling, Some(scaling));
     }
@@ -232,11 +231,11 @@ fn keeps_stretched_frequencies_through_gguf() -> Result<()> {
 fn refuses_to_export_over_the_parent_or_what_does_not_fit() {
     let dir = tempfile::tempdir().unwrap();
     let parent = tiny();
-    for format in [ExportFormat::Hf, ExportFormat::HfPadded] {
+    for format in [&Hf as &dyn Exporter, &HfPadded] {
         let error = export(&parent, &parent.config().genome, format, None, parent.path()).unwrap_err().to_string();
         assert!(error.contains("another than the parent's own"), "{error}");
     }
-    for (_, format) in ExportFormat::ALL {
+    for format in EXPORTERS {
         for genome in ["3x64*4", "4x129*4", "4x128*3", "-*4", "4x100@8*4", "4x128@q2_k*4"] {
             let error = export(&parent, &genome.parse().unwrap(), format, None, &dir.path().join("o")).unwrap_err();
             assert!(error.to_string().contains("the genome does not fit the model"), "{error}");
@@ -266,7 +265,7 @@ fn reads_smollm2_from_gguf_and_writes_it_as_hf() -> Result<()> {
 
     let dir = tempfile::tempdir().unwrap();
     let two_layers: Genome = "9x1536*2:-*28".parse()?;
-    let written = export(&parent, &two_layers, ExportFormat::Hf, None, &dir.path().join("hf"))?;
+    let written = export(&parent, &two_layers, &Hf, None, &dir.path().join("hf"))?;
     let child = Checkpoint::open(&written)?;
     assert_eq!(child.config().dtype, Dtype::F32, "what was quantized is written in singles");
     for tensor in [LayerTensor::Q, LayerTensor::K, LayerTensor::Down] {
@@ -275,8 +274,8 @@ fn reads_smollm2_from_gguf_and_writes_it_as_hf() -> Result<()> {
     assert_eq!(child.tokenizer()?.digest(), parent.tokenizer()?.digest());
 
     // The tokenizer goes from GGUF to GGUF verbatim, and from the directory to an equal one.
-    let verbatim = Checkpoint::open(export(&parent, &two_layers, ExportFormat::Gguf, None, dir.path())?)?;
-    let rebuilt = export(&child, &"9x1536*2".parse()?, ExportFormat::Gguf, None, &dir.path().join("rebuilt.gguf"))?;
+    let verbatim = Checkpoint::open(export(&parent, &two_layers, &Gguf, None, dir.path())?)?;
+    let rebuilt = export(&child, &"9x1536*2".parse()?, &Gguf, None, &dir.path().join("rebuilt.gguf"))?;
     let rebuilt = Checkpoint::open(rebuilt)?;
     for text in ["The capital of France is 12345", "  naïve\n\tfaçade 東京 🦙 don't", "<|im_start|>user\nHi<|im_end|>"]
     {

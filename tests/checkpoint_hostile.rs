@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use criadero::checkpoint::{Checkpoint, ExportFormat, LayerTensor, TensorName, export};
+use criadero::checkpoint::export::Gguf;
+use criadero::checkpoint::{Checkpoint, LayerTensor, TensorName, export};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -136,7 +137,7 @@ fn gguf() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let parent = Checkpoint::open(tiny()).unwrap();
     let genome = "4x128:-*3".parse().unwrap();
-    fs::read(export(&parent, &genome, ExportFormat::Gguf, None, dir.path()).unwrap()).unwrap()
+    fs::read(export(&parent, &genome, &Gguf, None, dir.path()).unwrap()).unwrap()
 }
 
 fn refusal_of_gguf(bytes: &[u8]) -> String {

@@ -36,7 +36,7 @@ impl Golden {
     }
 
     fn adapters(&self) -> Adapters {
-        let places = (0..4).flat_map(|layer| LayerTensor::MATRICES.map(|tensor| (layer, tensor)));
+        let places = (0..4).flat_map(|layer| LayerTensor::matrices().map(move |tensor| (layer, tensor)));
         let matrices = places.map(|(layer, tensor)| {
             let side = |side: &str| self.0[&format!("lora.input.{}.lora_{side}", module(layer, tensor))].copy();
             ((layer, tensor), LowRank { a: side("A"), b: side("B") })

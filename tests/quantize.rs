@@ -5,8 +5,9 @@ mod command;
 use std::fs;
 use std::path::Path;
 
+use criadero::checkpoint::export::{Gguf, Hf, HfPadded};
 use criadero::checkpoint::quantize::rounded;
-use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, LayerTensor, TensorName, export, hf, synthetic};
+use criadero::checkpoint::{Checkpoint, Dtype, Exporter, LayerTensor, TensorName, export, hf, synthetic};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::{Front, FrontPoint, QuantizedFront, RunSettings};
 use criadero::space::{Bits, Cost, Genome, ModelShape};
@@ -47,7 +48,7 @@ fn scores_exactly_what_a_gguf_will_hold() {
     for text in NETWORKS {
         let genome: Genome = text.parse().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let file = Checkpoint::open(export(&tiny(), &genome, ExportFormat::Gguf, None, dir.path()).unwrap()).unwrap();
+        let file = Checkpoint::open(export(&tiny(), &genome, &Gguf, None, dir.path()).unwrap()).unwrap();
         let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
         for name in file.config().tensors() {
             let (TensorName::Layer(_, LayerTensor::InputNorm | LayerTensor::PostNorm) | TensorName::FinalNorm) = name
@@ -112,11 +113,10 @@ fn blocks_are_made_of_the_exact_weights() {
     };
     let genome: Genome = "E@8:4x512@4*2:2x256@q6_k".parse().unwrap();
     let plain = "4x512*2:2x256".parse().unwrap();
-    let values = export(&parent, &genome, ExportFormat::Hf, None, &dir.path().join("values")).unwrap();
+    let values = export(&parent, &genome, &Hf, None, &dir.path().join("values")).unwrap();
     let ours = of(&parent, &genome);
     assert_eq!(ours, of(&Checkpoint::open(values).unwrap(), &plain), "the values of the file's blocks");
-    let half =
-        export(&parent, &"4x512*3".parse().unwrap(), ExportFormat::Hf, Some(Dtype::BF16), &dir.path().join("half"));
+    let half = export(&parent, &"4x512*3".parse().unwrap(), &Hf, Some(Dtype::BF16), &dir.path().join("half"));
     assert_ne!(ours, of(&Checkpoint::open(half.unwrap()).unwrap(), &genome), "other blocks of rounded weights");
 }
 
@@ -129,7 +129,7 @@ fn k_quants_hold_rows_of_256() {
     for text in ["E@q6_k:4x512@q2_k:2x256@q3_k:4x512@q4_k", "E@q4_k:4x256@q5_k:4x384@q6_k:2x512@q6_k"] {
         let genome: Genome = text.parse().unwrap();
         let out = dir.path().join("out.gguf");
-        let file = Checkpoint::open(export(&parent, &genome, ExportFormat::Gguf, None, &out).unwrap()).unwrap();
+        let file = Checkpoint::open(export(&parent, &genome, &Gguf, None, &out).unwrap()).unwrap();
         assert_eq!(file.weight_bytes(), Cost::of(&SHAPE, &genome).weight_bytes, "{text}");
         let batch = |model: &Llama| model.batch(&TokenTree::chain(&[1, 5, 9, 200, 44, 7])).unwrap();
         ours.prepare(&genome).unwrap();
@@ -145,13 +145,13 @@ fn a_directory_holds_the_values_of_the_blocks() {
     let model = load(&tiny());
     for text in NETWORKS {
         let genome: Genome = text.parse().unwrap();
-        for format in [ExportFormat::Hf, ExportFormat::HfPadded] {
+        for format in [&Hf as &dyn Exporter, &HfPadded] {
             let dir = tempfile::tempdir().unwrap();
             let written = Checkpoint::open(export(&tiny(), &genome, format, None, dir.path()).unwrap()).unwrap();
             let theirs = logits(&load(&written), &written.config().genome);
             let difference = (logits(&model, &genome) - theirs).abs().max().double_value(&[]);
             // Padded rows are longer, so that sums are added in another order.
-            assert!(difference < if format == ExportFormat::Hf { 1e-6 } else { 1e-4 }, "{text}: {difference}");
+            assert!(difference < if format.name().0 == "hf" { 1e-6 } else { 1e-4 }, "{text}: {difference}");
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
-use crate::space::{Bits, Gene, Genome, ModelShape};
+use crate::space::shape::MAX_SIZE;
+use crate::space::{Bits, Gene, Genome, MAX_LAYERS, ModelShape, genome_problems, misfit};
 
 /// How a checkpoint stores its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -119,10 +120,8 @@ pub struct LlamaConfig {
     pub quantized: bool,
 }
 
-/// Caps on sizes read from files, far above any model's, so that no product of them overflows.
-const MAX_LAYERS: usize = 1 << 16;
-const MAX_WIDTH: usize = 1 << 24;
-const MAX_VOCAB: usize = 1 << 28;
+/// Positions, at most: far above any model's, so that no product of sizes overflows.
+const MAX_POSITIONS: usize = 1 << 28;
 
 impl LlamaConfig {
     /// One layer's sizes.
@@ -170,33 +169,11 @@ impl LlamaConfig {
     /// # Errors
     /// `Mismatch` that lists every layer whose gene does not fit.
     pub fn subnet(&self, genome: &Genome) -> Result<LlamaConfig> {
-        let group = self.shape.group() as u32;
-        let mut problems = Vec::new();
-        if genome.genes().len() != self.shape.layers {
-            problems.push(format!("{} genes, expected {} (one a layer)", genome.genes().len(), self.shape.layers));
-        } else if genome.depth() == 0 {
+        let mut problems = genome_problems(&self.shape, &self.genome, genome);
+        if problems.is_empty() && genome.depth() == 0 {
             problems.push("every layer is dropped, expected at least one".into());
         }
-        for ((layer, gene), whole) in genome.genes().iter().enumerate().zip(self.genome.genes()) {
-            if gene.heads > whole.heads || gene.heads % group != 0 {
-                problems.push(format!(
-                    "layer {layer}: {} heads, expected a multiple of {group} up to {}",
-                    gene.heads, whole.heads
-                ));
-            }
-            if gene.mlp > whole.mlp {
-                problems.push(format!("layer {layer}: mlp width {}, expected up to {}", gene.mlp, whole.mlp));
-            }
-            problems.extend(self.shape.blocks_problem(*gene).map(|problem| format!("layer {layer}: {problem}")));
-        }
-        problems.extend(self.shape.ends_problem(genome.ends()));
-        if !problems.is_empty() {
-            return Err(Error::Mismatch {
-                path: genome.to_string().into(),
-                what: "the genome does not fit the model".into(),
-                problems,
-            });
-        }
+        misfit(genome, problems)?;
         Ok(self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene)).with_ends(genome.ends())))
     }
 
@@ -222,13 +199,13 @@ impl LlamaConfig {
         let mut problems = Vec::new();
         let sizes = [
             ("layers", layers, MAX_LAYERS),
-            ("hidden size", hidden, MAX_WIDTH),
-            ("attention heads", heads, MAX_WIDTH),
-            ("key/value heads", kv_heads, MAX_WIDTH),
-            ("head size", head_dim, MAX_WIDTH),
-            ("mlp width", mlp, MAX_WIDTH),
-            ("vocabulary", vocab, MAX_VOCAB),
-            ("context", self.max_position_embeddings, MAX_VOCAB),
+            ("hidden size", hidden, MAX_SIZE),
+            ("attention heads", heads, MAX_SIZE),
+            ("key/value heads", kv_heads, MAX_SIZE),
+            ("head size", head_dim, MAX_SIZE),
+            ("mlp width", mlp, MAX_SIZE),
+            ("vocabulary", vocab, MAX_SIZE),
+            ("context", self.max_position_embeddings, MAX_POSITIONS),
         ];
         for (what, size, max) in sizes {
             let least = if what == "mlp width" { 0 } else { 1 };

@@ -27,7 +27,7 @@ pub mod tokenizer;
 
 pub use chat_template::ChatTemplate;
 pub use config::{Dtype, Llama3Scaling, LlamaConfig};
-pub use export::{ExportFormat, export};
+pub use export::{EXPORTERS, Exporter, export, exporter_named};
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
 pub use packaged::open_model;
@@ -93,7 +93,7 @@ impl Checkpoint {
         })?;
         let tensor = raw.read(kind)?;
         match name {
-            TensorName::Layer(_, LayerTensor::Q | LayerTensor::K) if self.metadata.is_some() => {
+            TensorName::Layer(_, part) if part.row().rotary && self.metadata.is_some() => {
                 gguf_file::halves_from_neighbours(&tensor, self.config.shape.head_dim)
             }
             _ => Ok(tensor),

@@ -122,10 +122,9 @@ impl Adapters {
         let mut matrices = BTreeMap::new();
         let mut problems = Vec::new();
         let layers = (0..).take_while(|&layer| {
-            shape_of(TensorName::Layer(layer, LayerTensor::Q)).is_some()
-                || shape_of(TensorName::Layer(layer, LayerTensor::Gate)).is_some()
+            LayerTensor::matrices().any(|tensor| shape_of(TensorName::Layer(layer, tensor)).is_some())
         });
-        for (layer, tensor) in layers.flat_map(|layer| LayerTensor::MATRICES.map(|tensor| (layer, tensor))) {
+        for (layer, tensor) in layers.flat_map(|layer| LayerTensor::matrices().map(move |tensor| (layer, tensor))) {
             let [a_name, b_name] = file_names(layer, tensor);
             strangers.remove(a_name.as_str());
             strangers.remove(b_name.as_str());

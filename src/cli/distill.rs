@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use criadero::checkpoint::{Checkpoint, ExportFormat, export};
+use criadero::checkpoint::export::Hf;
+use criadero::checkpoint::{Checkpoint, export};
 use criadero::plan::evaluation;
 use criadero::run::{Pick, searched_model};
 use criadero::tune::curriculum::Curriculum;
@@ -39,7 +40,7 @@ impl Distill {
         let genome = genome.unquantized();
         let start = self.train.out.join(START);
         not_onto(&self.train.out, &[parent.path(), self.run.as_path()])?;
-        export(&parent, &genome, ExportFormat::Hf, None, &start)?;
+        export(&parent, &genome, &Hf, None, &start)?;
         let base = Checkpoint::open(&start)?;
         let network = base.config().genome.clone();
         let curriculum = Curriculum::Distill { network };

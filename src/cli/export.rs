@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use criadero::checkpoint::{Checkpoint, Dtype, ExportFormat, export, open_model};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named, open_model};
 use criadero::run::{Pick, searched_model};
 use criadero::space::{Bits, Cost, Genome};
 
@@ -27,9 +27,11 @@ pub struct Export {
     #[arg(long)]
     bits: Option<Bits>,
     /// Own sizes (hf), zero-padded to the parent's (hf-padded), or for llama.cpp (gguf).
-    #[arg(long, value_parser = PossibleValuesParser::new(ExportFormat::ALL.map(|(name, _)| name))
-        .try_map(|name| name.parse::<ExportFormat>()))]
-    format: ExportFormat,
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(EXPORTERS.map(|exporter| {
+        let (name, about) = exporter.name();
+        PossibleValue::new(name).help(about)
+    })))]
+    format: String,
     /// Directory to write; with gguf also a file that ends in .gguf.
     #[arg(long)]
     out: PathBuf,
@@ -63,7 +65,7 @@ impl Export {
         if genome.is_quantized() {
             note_quantized_twice(&parent);
         }
-        let written = export(&parent, &genome, self.format, self.dtype, &self.out)?;
+        let written = export(&parent, &genome, exporter_named(&self.format)?, self.dtype, &self.out)?;
         let params = Cost::of(shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
         let tensors = Checkpoint::open(&written)?.weight_bytes();

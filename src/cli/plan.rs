@@ -117,7 +117,7 @@ impl Plan {
             let largest = largest_that_fits(budget, MOST_SEQUENCES, of);
             Row { name, footprint: of(self.batch), largest, unit: Unit::Sequences }
         };
-        let adapters = || Trained::Adapters(self.lora, LayerTensor::MATRICES.into());
+        let adapters = || Trained::Adapters(self.lora, LayerTensor::matrices().collect());
         let parent = evaluation::weights(config, word);
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
         let in_4_bits = blocks_of(config, [&whole]);

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Llama, Stream, TokenTree, TreeBatch, TreeBuilder};
-use crate::checkpoint::{LayerTensor, TensorName};
+use crate::checkpoint::TensorName;
 use crate::error::{Error, Result};
-use crate::space::{Genome, ModelShape};
+use crate::space::{Genome, ModelShape, Size};
 
 /// Windows that share a forward pass hold at most this many tokens together.
 const BATCH_TOKENS: usize = 2048;
@@ -269,15 +269,16 @@ impl Order {
         let TensorName::Layer(layer, kind) = name else { return tensor };
         let LayerOrder { heads, mlp } = &self.layers[layer];
         let kv_heads: Vec<u32> = heads.iter().step_by(shape.group()).map(|head| head / shape.group() as u32).collect();
-        let (dim, places) = match kind {
-            LayerTensor::InputNorm | LayerTensor::PostNorm => return tensor,
-            LayerTensor::Q => (0, spread(heads, shape.head_dim)),
-            LayerTensor::K | LayerTensor::V => (0, spread(&kv_heads, shape.head_dim)),
-            LayerTensor::O => (1, spread(heads, shape.head_dim)),
-            LayerTensor::Gate | LayerTensor::Up => (0, spread(mlp, 1)),
-            LayerTensor::Down => (1, spread(mlp, 1)),
+        let moved = |size: Size| match size {
+            Size::Hidden => None,
+            Size::Queries => Some(spread(heads, shape.head_dim)),
+            Size::Keys => Some(spread(&kv_heads, shape.head_dim)),
+            Size::Channels => Some(spread(mlp, 1)),
         };
-        tensor.index_select(dim, &Tensor::from_slice(&places))
+        let row = kind.row();
+        let sizes = std::iter::once(row.rows).chain(row.columns).enumerate();
+        let moved = sizes.filter_map(|(dim, size)| Some((dim as i64, moved(size)?)));
+        moved.fold(tensor, |tensor, (dim, places)| tensor.index_select(dim, &Tensor::from_slice(&places)))
     }
 }
 
@@ -295,6 +296,7 @@ fn is_permutation(places: &[u32], count: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::LayerTensor;
 
     const SHAPE: ModelShape =
         ModelShape { layers: 1, hidden: 8, heads: 4, kv_heads: 2, head_dim: 2, mlp: 3, vocab: 9, tied: true };

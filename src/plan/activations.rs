@@ -3,7 +3,7 @@
 //! Letters: as in `model/llama.rs`, and `q = h·e`.
 
 use crate::checkpoint::LayerTensor;
-use crate::space::{Gene, ModelShape};
+use crate::space::{Gene, Half, ModelShape};
 
 /// What of a layer is trained: decides which inputs its matrices keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,11 @@ impl Trained {
 
 /// Bytes a token that a layer keeps, its input included, with weights of `word` bytes.
 pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) -> u64 {
-    use LayerTensor::{Down, Gate, K, O, Q, Up, V};
+    let [attention, mlp] = [Half::Attention, Half::Mlp].map(LayerTensor::readers);
+    let of_half = |half| LayerTensor::matrices().filter(move |tensor| tensor.row().half == half).collect::<Vec<_>>();
+    let last = |readers: &[LayerTensor], half| {
+        of_half(half).into_iter().filter(|tensor| !readers.contains(tensor)).collect::<Vec<_>>()
+    };
     let (d, h, e) = (shape.hidden as u64, u64::from(gene.heads), shape.head_dim as u64);
     let (q, f) = (h * e, u64::from(gene.mlp));
     let k = shape.kv_heads_of(gene.heads as usize) as u64;
@@ -52,13 +56,13 @@ pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) 
         // With grouped queries, copies for every query head; else views of the rotated heads and of all three products.
         let heads = if k < h { 3 * q } else { 2 * q + 3 * q };
         // The documents' contexts, computed apart, are put together for the output projection.
-        let together = if trained.keeps_input_of(&[O]) { q } else { 0 };
-        let values = heads + q + together + trained.low_rank(&[Q, K, V, O]);
-        bytes += norm(&[Q, K, V]) + values * word + h * 4;
+        let together = if trained.keeps_input_of(&last(&attention, Half::Attention)) { q } else { 0 };
+        let values = heads + q + together + trained.low_rank(&of_half(Half::Attention));
+        bytes += norm(&attention) + values * word + h * 4;
     }
     if f > 0 {
-        let product = if trained.keeps_input_of(&[Down]) { f } else { 0 };
-        bytes += norm(&[Gate, Up]) + (3 * f + product + trained.low_rank(&[Gate, Up, Down])) * word;
+        let product = if trained.keeps_input_of(&last(&mlp, Half::Mlp)) { f } else { 0 };
+        bytes += norm(&mlp) + (3 * f + product + trained.low_rank(&of_half(Half::Mlp))) * word;
     }
     bytes
 }

@@ -15,7 +15,7 @@ use crate::eval::{Contribution, EvalSet, LocalEvaluator, Metric, NetworkScores, 
 use crate::model::Llama;
 use crate::model::device::open_device;
 use crate::plan::load;
-use crate::space::{Bits, BlockTypes, BlockWeights, Cost, Ends, Genome};
+use crate::space::{Bits, BlockTypes, BlockWeights, Cost, Ends, Genome, check_genome};
 use crate::task::{Selection, Split, Task};
 
 /// What is quantized, and what it is scored on.
@@ -123,7 +123,7 @@ impl Requantization {
                 return Err(Error::invalid("network to quantize", found, "16 bits"));
             }
             let after = genome.in_bits(bits).with_ends(ends);
-            self.parent.config().shape.check_genome(&after)?;
+            check_genome(&self.parent.config().shape, &self.parent.config().genome, &after)?;
             Ok(after)
         };
         self.networks.iter().map(quantized).collect()

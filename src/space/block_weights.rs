@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::matrix::Matrix;
 use super::{Bits, Ends, Gene, Genome, ModelShape};
 
 /// Weights of the parent's matrices that some networks have in blocks: whole matrices, each once for every type that it is
@@ -26,56 +27,16 @@ pub struct BlockTypes {
     pub ends: BTreeSet<Bits>,
 }
 
-/// A matrix of a layer, or one at the ends, as an evaluator keeps it: queries, keys and values are one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Matrix {
-    Embedding,
-    Head,
-    Qkv(usize),
-    O(usize),
-    GateUp(usize),
-    Down(usize),
-}
-
-impl Matrix {
-    fn is_end(self) -> bool {
-        matches!(self, Matrix::Embedding | Matrix::Head)
-    }
-
-    /// As wide as the parent has it, whose layers are those of `whole`.
-    fn weights(self, shape: &ModelShape, whole: &Genome) -> u64 {
-        let gene = |layer: usize| whole.genes().get(layer).copied().unwrap_or(Gene::DROPPED);
-        let queries = |layer| gene(layer).heads as usize * shape.head_dim;
-        let keys = |layer| shape.kv_heads_of(gene(layer).heads as usize) * shape.head_dim;
-        let weights = match self {
-            Matrix::Embedding | Matrix::Head => shape.vocab * shape.hidden,
-            Matrix::Qkv(layer) => (queries(layer) + 2 * keys(layer)) * shape.hidden,
-            Matrix::O(layer) => shape.hidden * queries(layer),
-            Matrix::GateUp(layer) => 2 * gene(layer).mlp as usize * shape.hidden,
-            Matrix::Down(layer) => shape.hidden * gene(layer).mlp as usize,
-        };
-        weights as u64
-    }
-}
-
 /// Every matrix of these genes and ends that is stored in blocks, and its type.
 fn in_blocks(
     shape: &ModelShape,
     genes: impl IntoIterator<Item = (usize, Gene)>,
     ends: impl IntoIterator<Item = Ends>,
 ) -> BTreeSet<(Matrix, Bits)> {
-    let hidden = shape.hidden as u64;
-    let of_gene = |(layer, Gene { heads, mlp, bits }): (usize, Gene)| {
-        let queries = u64::from(heads) * shape.head_dim as u64;
-        let attention = [(Matrix::Qkv(layer), bits.stored(hidden)), (Matrix::O(layer), bits.stored(queries))];
-        let channels = [(Matrix::GateUp(layer), bits.stored(hidden)), (Matrix::Down(layer), bits.stored(mlp.into()))];
-        let attention = attention.into_iter().filter(move |_| heads > 0);
-        attention.chain(channels.into_iter().filter(move |_| mlp > 0))
-    };
-    let of_ends =
-        |ends: Ends| [(Matrix::Embedding, ends.embedding.stored(hidden)), (Matrix::Head, ends.head.stored(hidden))];
-    let all = genes.into_iter().flat_map(of_gene).chain(ends.into_iter().flat_map(of_ends));
-    all.filter_map(|(matrix, bits)| Some((matrix, bits?))).filter(|(_, bits)| !bits.is_full()).collect()
+    let of_genes = genes.into_iter().flat_map(|(layer, gene)| Matrix::of_gene(shape, layer, gene));
+    let of_ends = ends.into_iter().flat_map(|ends| Matrix::of_ends(shape, ends));
+    let stored = of_genes.chain(of_ends).filter_map(|(matrix, bits)| Some((matrix, bits?)));
+    stored.filter(|(_, bits)| !bits.is_full()).collect()
 }
 
 impl BlockWeights {

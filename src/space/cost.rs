@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::layer_tensor::{LAYER, LayerRow, Size, TensorKind};
 use super::{Bits, Ends, Gene, Genome, ModelShape};
 
 /// Context length at which [`Cost::macs`] counts attention.
@@ -13,9 +14,8 @@ pub const FILLER_MLP: u32 = 32;
 
 /// Sizes of one network.
 ///
-/// A half that a layer does not have (no heads, or MLP width 0) has no norm either. Biases do not
-/// exist in LLaMAs. For a shape without a [`problem`](ModelShape::problem) no genome that
-/// [fits](ModelShape::check_genome) overflows, and on any other genome the sizes saturate.
+/// A half that a layer does not have (no heads, or MLP width 0) has no norm either. For a shape without a [`problem`](ModelShape::problem) no genome that
+/// [fits](super::genome_problems) overflows, and on any other genome the sizes saturate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Parameters of the mathematical network: embedding, layers, norms, and the output matrix
@@ -36,23 +36,30 @@ pub struct Cost {
 impl Cost {
     /// The sizes of the network that `genome` cuts from a parent of this shape.
     pub fn of(shape: &ModelShape, genome: &Genome) -> Cost {
+        Cost::of_rows(&LAYER, shape, genome)
+    }
+
+    /// The same of layers that have these tensors.
+    fn of_rows(rows: &[LayerRow], shape: &ModelShape, genome: &Genome) -> Cost {
         let [hidden, vocab] = [shape.hidden, shape.vocab].map(|size| size as u128);
-        let (mut norms, mut weights, mut kv_width, mut attention) = (hidden, 0, 0, 0);
+        let (mut values, mut weights, mut kv_width, mut attention) = (hidden, 0, 0, 0);
         for (_, gene) in genome.kept() {
-            for half in halves(shape, gene) {
-                norms += hidden;
-                weights += half.matrices().iter().map(Matrix::elements).sum::<u128>();
-                if let Half::Attention { queries, keys, .. } = half {
-                    kv_width += 2 * keys;
-                    attention += 2 * queries * u128::from(MACS_CONTEXT);
-                }
+            for row in rows.iter().filter(|row| row.half.is_in(gene)) {
+                let of_row = row.values(shape, gene);
+                values += of_row;
+                weights += if row.kind == TensorKind::Matrix { of_row } else { 0 };
+            }
+            if gene.heads > 0 {
+                let [queries, keys] = [Size::Queries, Size::Keys].map(|size| size.of(shape, gene) as u128);
+                kv_width += 2 * keys;
+                attention += 2 * queries * u128::from(MACS_CONTEXT);
             }
         }
         let embedding = hidden * vocab;
         let output = if shape.tied { 0 } else { embedding };
         Cost {
-            params: saturate(embedding + output + norms + weights),
-            weight_bytes: saturate(ends_bytes(shape, genome.ends()) + gguf_layer_bytes(shape, genome)),
+            params: saturate(embedding + output + values),
+            weight_bytes: saturate(ends_bytes(shape, genome.ends()) + gguf_layer_bytes(rows, shape, genome)),
             kv_bytes: saturate(2 * kv_width),
             macs: saturate(weights + attention + embedding),
         }
@@ -85,73 +92,19 @@ pub fn gguf_layers(shape: &ModelShape, genome: &Genome) -> Vec<(usize, Gene)> {
     layers
 }
 
-/// Bytes of the embedding, and of the output matrix where it is another.
+/// Bytes of the embedding, and of the output matrix where it is another. Rows without a type of blocks stay F16.
 fn ends_bytes(shape: &ModelShape, ends: Ends) -> u128 {
-    let matrix = Matrix { rows: shape.vocab as u128, columns: shape.hidden as u128 };
-    matrix.bytes(ends.embedding) + if shape.tied { 0 } else { matrix.bytes(ends.head) }
+    let values = shape.vocab as u128 * shape.hidden as u128;
+    let bytes = |bits: Bits| bits.stored(shape.hidden as u64).unwrap_or(Bits::F16).bytes(values);
+    bytes(ends.embedding) + if shape.tied { 0 } else { bytes(ends.head) }
 }
 
 /// Bytes of all tensors between the embedding and the output, the final norm included.
-fn gguf_layer_bytes(shape: &ModelShape, genome: &Genome) -> u128 {
-    let norm = 4 * shape.hidden as u128;
-    let half_bytes = |half: Half, bits| norm + half.matrices().iter().map(|matrix| matrix.bytes(bits)).sum::<u128>();
+fn gguf_layer_bytes(rows: &[LayerRow], shape: &ModelShape, genome: &Genome) -> u128 {
+    let of_layer =
+        |gene: Gene| rows.iter().filter(move |row| row.half.is_in(gene)).map(move |row| row.bytes(shape, gene));
     let layers = gguf_layers(shape, genome);
-    norm + layers
-        .iter()
-        .flat_map(|(_, gene)| halves(shape, *gene).map(|half| half_bytes(half, gene.bits)))
-        .sum::<u128>()
-}
-
-/// Half of a layer that is there: a norm and its matrices. Widths in elements.
-enum Half {
-    Attention { hidden: u128, queries: u128, keys: u128 },
-    Mlp { hidden: u128, width: u128 },
-}
-
-/// The halves a layer has.
-fn halves(shape: &ModelShape, gene: Gene) -> impl Iterator<Item = Half> {
-    let hidden = shape.hidden as u128;
-    let head_dim = shape.head_dim as u128;
-    let queries = u128::from(gene.heads) * head_dim;
-    let keys = shape.kv_heads_of(gene.heads as usize) as u128 * head_dim;
-    let attention = (gene.heads > 0).then_some(Half::Attention { hidden, queries, keys });
-    let mlp = (gene.mlp > 0).then_some(Half::Mlp { hidden, width: u128::from(gene.mlp) });
-    attention.into_iter().chain(mlp)
-}
-
-impl Half {
-    fn matrices(&self) -> Vec<Matrix> {
-        match *self {
-            Half::Attention { hidden, queries, keys } => vec![
-                Matrix { rows: queries, columns: hidden }, // q
-                Matrix { rows: keys, columns: hidden },    // k
-                Matrix { rows: keys, columns: hidden },    // v
-                Matrix { rows: hidden, columns: queries }, // o
-            ],
-            Half::Mlp { hidden, width } => vec![
-                Matrix { rows: width, columns: hidden }, // gate
-                Matrix { rows: width, columns: hidden }, // up
-                Matrix { rows: hidden, columns: width }, // down
-            ],
-        }
-    }
-}
-
-struct Matrix {
-    rows: u128,
-    columns: u128,
-}
-
-impl Matrix {
-    fn elements(&self) -> u128 {
-        self.rows * self.columns
-    }
-
-    /// ggml's blocks lie along a row. One that holds no whole blocks, which only a filler can have, stays F16.
-    fn bytes(&self, bits: Bits) -> u128 {
-        let row_len = u64::try_from(self.columns).unwrap_or(u64::MAX);
-        bits.stored(row_len).unwrap_or(Bits::F16).bytes(self.elements())
-    }
+    4 * shape.hidden as u128 + layers.into_iter().flat_map(|(_, gene)| of_layer(gene)).sum::<u128>()
 }
 
 fn saturate(size: u128) -> u64 {
@@ -160,6 +113,7 @@ fn saturate(size: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layer_tensor::Joint;
     use super::*;
     use crate::space::shape::tests::{LLAMA2_7B, SMOLLM2};
 
@@ -247,5 +201,18 @@ mod tests {
     fn saturates_on_absurd_genomes() {
         let absurd = Cost::of(&LLAMA2_7B, &Genome::uniform(65_536, Gene::new(u32::MAX, u32::MAX)));
         assert_eq!(absurd.params, u64::MAX);
+    }
+
+    #[test]
+    fn a_bias_is_a_row_of_the_table() {
+        let bias = |row: &LayerRow| LayerRow { kind: TensorKind::Bias, columns: None, joint: None, ..*row };
+        let qkv = LAYER.iter().filter(|row| row.joint == Some(Joint::Qkv));
+        let rows: Vec<LayerRow> = LAYER.iter().copied().chain(qkv.map(bias)).collect();
+        let genome: Genome = "4x8:2x8:0x8".parse().unwrap();
+        let (without, with) = (Cost::of(&SMALL, &genome), Cost::of_rows(&rows, &SMALL, &genome));
+        // Queries, keys and values of 4 heads are 8 + 4 + 4 wide, of 2 heads half of it; singles in the file.
+        assert_eq!(with.params - without.params, 16 + 8);
+        assert_eq!(with.weight_bytes - without.weight_bytes, 4 * (16 + 8));
+        assert_eq!((with.kv_bytes, with.macs), (without.kv_bytes, without.macs), "additions are no products");
     }
 }

@@ -179,8 +179,8 @@ const EMBEDDING: &str = "E@";
 /// Before the bits of the output matrix.
 const HEAD: &str = "H@";
 
-/// More layers than any model has: a guard against `1x1*4000000000`.
-const MAX_LAYERS: usize = 65_536;
+/// Layers that a model or a genome has, at most. With [`MAX_SIZE`] it keeps every closed form of [`super::Cost`] inside 64 bits.
+pub const MAX_LAYERS: usize = 1 << 12;
 
 impl FromStr for Genome {
     type Err = Error;
@@ -211,7 +211,7 @@ impl FromStr for Genome {
             }
             let (gene, count) = run.split_once('*').unwrap_or((run, "1"));
             let count: usize = count.parse().map_err(|_| wrong())?;
-            if count == 0 || genes.len() + count > MAX_LAYERS {
+            if count == 0 || count > MAX_LAYERS || genes.len() + count > MAX_LAYERS {
                 return Err(wrong());
             }
             let gene = match gene {

@@ -2,11 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ends, Gene, Genome};
-use crate::error::{Error, Result};
-
-/// Layers, at most. With [`MAX_SIZE`] it keeps every closed form of [`super::Cost`] inside 64 bits.
-pub const MAX_LAYERS: usize = 1 << 12;
+use super::{Ends, Gene, Genome, MAX_LAYERS};
 
 /// Any other size, and the width of all heads together, at most: eight times the widest LLaMA there is.
 pub const MAX_SIZE: usize = 1 << 22;
@@ -89,40 +85,6 @@ impl ModelShape {
         let width = self.heads * self.head_dim;
         (width > MAX_SIZE)
             .then(|| ("head_dim", format!("all heads together are {width} wide, expected {MAX_SIZE} at most")))
-    }
-
-    /// Whether `genome` can be cut from this parent: as many genes as layers, none wider than the
-    /// parent, heads in whole KV groups, bits that weights can have.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with the first layer that does not fit.
-    pub fn check_genome(&self, genome: &Genome) -> Result<()> {
-        let genes = genome.genes();
-        if genes.len() != self.layers {
-            return Err(Error::invalid(
-                "genome",
-                format!("{} layers", genes.len()),
-                format!("{}, one a layer of the parent", self.layers),
-            ));
-        }
-        for (layer, gene) in genome.kept() {
-            let (heads, mlp) = (gene.heads as usize, gene.mlp as usize);
-            let (what, found, expected) = if heads > self.heads || !heads.is_multiple_of(self.group()) {
-                ("heads", heads, format!("a multiple of {}, {} at most", self.group(), self.heads))
-            } else if mlp > self.mlp {
-                ("mlp width", mlp, format!("{} at most", self.mlp))
-            } else if let Some(problem) = self.blocks_problem(gene) {
-                let what = format!("genome, layer {layer}");
-                return Err(Error::invalid(what, problem, "whole blocks, or 16 bits"));
-            } else {
-                continue;
-            };
-            return Err(Error::invalid(format!("genome, layer {layer}, {what}"), found, expected));
-        }
-        match self.ends_problem(genome.ends()) {
-            Some(problem) => Err(Error::invalid("genome", problem, "whole blocks, or 16 bits")),
-            None => Ok(()),
-        }
     }
 
     /// Why a layer's matrices cannot be stored in the gene's bits: the first row length that is no whole number of blocks,
@@ -220,32 +182,6 @@ pub(super) mod tests {
         assert_eq!(field(ModelShape { kv_heads: 2, ..SMOLLM2 }), "kv_heads");
         assert_eq!(field(ModelShape { kv_heads: 18, ..SMOLLM2 }), "kv_heads");
         assert_eq!(field(ModelShape { heads: 9 << 10, head_dim: 1 << 12, ..SMOLLM2 }), "head_dim");
-    }
-
-    #[test]
-    fn takes_only_genomes_that_can_be_cut_from_the_parent() {
-        for text in ["9x1536*30", "9x1536*28:-:0x17", "3x0:6x1536@8*28:-", "E@8:9x1536@q4_k*30"] {
-            SMOLLM2.check_genome(&text.parse().unwrap()).unwrap();
-        }
-        for (text, complaint) in [
-            ("9x1536*29", "genome: found 29 layers, expected 30"),
-            ("9x1536*29:7x1536", "genome, layer 29, heads: found 7, expected a multiple of 3"),
-            ("12x1536*30", "genome, layer 0, heads: found 12"),
-            ("9x1537*30", "genome, layer 0, mlp width: found 1537, expected 1536 at most"),
-            (
-                "9x1536*29:9x1000@8",
-                "genome, layer 29: found mlp width 1000, for Q8_0, which stores rows of a multiple of 32; the nearest are 992 and 1024",
-            ),
-            (
-                "9x1536@q3_k*30",
-                "genome, layer 0: found hidden size 576, for Q3_K, which stores rows of a multiple of 256",
-            ),
-            ("9x1536*30:H@8", "genome: found 8 bits for the output matrix, which is the embedding"),
-            ("4294967295x4294967295*30", "genome, layer 0, heads: found 4294967295"),
-        ] {
-            let error = SMOLLM2.check_genome(&text.parse().unwrap()).unwrap_err().to_string();
-            assert!(error.starts_with(complaint), "{text}: {error}");
-        }
     }
 
     #[test]

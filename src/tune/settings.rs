@@ -44,9 +44,9 @@ impl Trainable {
             let found = format!("rank {rank}, alpha {alpha}, {} matrices", targets.len());
             return Err(Error::invalid("LoRA", found, "a rank from 1 on, an alpha above 0 and at least one matrix"));
         }
-        let known = LayerTensor::MATRICES;
-        let find = |name: &String| known.into_iter().find(|tensor| tensor.short_name() == name);
-        let unknown = |name: &String| Error::unknown("matrix", name, known.map(LayerTensor::short_name));
+        let find = |name: &String| LayerTensor::matrices().find(|tensor| tensor.short_name() == name);
+        let known = || LayerTensor::matrices().map(LayerTensor::short_name);
+        let unknown = |name: &String| Error::unknown("matrix", name, known());
         targets.iter().map(|name| find(name).ok_or_else(|| unknown(name))).collect()
     }
 }

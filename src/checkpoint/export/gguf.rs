@@ -5,18 +5,19 @@
 //! no such half, [`gguf_layers`] names a filler, which is written as zeros here.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::{Kind, Tensor};
 
+use super::cut::{Cut, cut_and_fill};
+use super::exporter::{Exporter, Network};
 use crate::atomic_file;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
-use crate::checkpoint::export::cut::{Cut, cut_and_fill};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::file::{ALIGNMENT, MAGIC, QUANTIZED, ROPE_FREQS, VERSION, neighbours_from_halves};
 use crate::checkpoint::gguf::metadata::{Entry, Metadata};
 use crate::checkpoint::gguf::tokenizer_writer;
-use crate::checkpoint::names::{LayerTensor, TensorName};
+use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::checkpoint::{Checkpoint, quantize};
 use crate::error::{Error, Result};
@@ -30,8 +31,26 @@ const QUANTIZATION_VERSION: u32 = 2;
 const KEPT: [&str; 6] =
     ["tokenizer.", "general.name", "general.basename", "general.organization", "general.license", "general.languages"];
 
-/// Writes the file `out`: blocks where the genome quantizes, else F16 unless `dtype` says otherwise; norms always F32.
-pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>, out: &Path) -> Result<()> {
+/// A GGUF file of architecture deci, for llama.cpp: blocks where the genome quantizes, else F16 unless the dtype says otherwise;
+/// norms always F32.
+pub struct Gguf;
+
+impl Exporter for Gguf {
+    fn name(&self) -> (&'static str, &'static str) {
+        ("gguf", "a GGUF file for llama.cpp")
+    }
+
+    /// A file that ends in `.gguf` is itself, any other place a directory for `model.gguf`.
+    fn target(&self, out: &Path) -> PathBuf {
+        if out.extension().is_some_and(|end| end == "gguf") { out.to_path_buf() } else { out.join("model.gguf") }
+    }
+
+    fn export(&self, network: Network, out: &Path) -> Result<()> {
+        write(network, out)
+    }
+}
+
+fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
     parent.config().subnet(genome)?; // refuses a genome that does not fit
     let layers = gguf_layers(&parent.config().shape, genome);
     let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
@@ -179,12 +198,9 @@ fn file_tensor(
     };
     let (layer, _) = layers[place];
     let own = genome.genes()[layer];
-    let there = if LayerTensor::MLP.contains(&tensor) { own.mlp > 0 } else { own.heads > 0 };
+    let there = tensor.row().half.is_in(own);
     let weights = cut_and_fill(parent, cut(TensorName::Layer(layer, tensor)), there, shape)?;
-    match tensor {
-        LayerTensor::Q | LayerTensor::K => neighbours_from_halves(&weights, config.shape.head_dim),
-        _ => Ok(weights),
-    }
+    if tensor.row().rotary { neighbours_from_halves(&weights, config.shape.head_dim) } else { Ok(weights) }
 }
 
 fn rope_divisors(config: &LlamaConfig) -> Result<Tensor> {

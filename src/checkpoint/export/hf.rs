@@ -2,15 +2,26 @@
 
 use std::path::Path;
 
-use crate::checkpoint::config::Dtype;
-use crate::checkpoint::export::cut::{Cut, plain_dtype};
+use super::cut::{Cut, plain_dtype};
+use super::exporter::{Exporter, Network};
+use crate::checkpoint::hf;
 use crate::checkpoint::names::TensorName;
-use crate::checkpoint::{Checkpoint, hf};
 use crate::error::{Error, Result};
-use crate::space::Genome;
 
-/// Writes the directory `out`: plain LLaMA where all layers are alike, our remote code where they differ.
-pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>, out: &Path) -> Result<()> {
+/// A Hugging Face directory: plain LLaMA where all layers are alike, our remote code where they differ.
+pub struct Hf;
+
+impl Exporter for Hf {
+    fn name(&self) -> (&'static str, &'static str) {
+        ("hf", "a Hugging Face directory at its own sizes")
+    }
+
+    fn export(&self, network: Network, out: &Path) -> Result<()> {
+        write(network, out)
+    }
+}
+
+fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
     let config = parent.config().subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let dtype = plain_dtype(parent, genome, dtype);

@@ -2,17 +2,30 @@
 
 use std::path::Path;
 
-use crate::checkpoint::config::Dtype;
-use crate::checkpoint::export::cut::{Cut, cut_and_fill, plain_dtype};
-use crate::checkpoint::names::{LayerTensor, TensorName};
-use crate::checkpoint::{Checkpoint, hf};
+use super::cut::{Cut, cut_and_fill, plain_dtype};
+use super::exporter::{Exporter, Network};
+use crate::checkpoint::hf;
+use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
 use crate::space::{Gene, Genome};
 
-/// Writes the directory `out`. Dropped layers are gone; everywhere else rows of q, k, v, gate and up and columns of
-/// o and down are zeros behind the kept ones. Heads are kept by whole groups from the first on, so that every kept
-/// head stays beside the keys it had.
-pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>, out: &Path) -> Result<()> {
+/// A Hugging Face directory of plain LLaMA, zero-padded to the parent's widths: runs wherever the parent does.
+///
+/// Dropped layers are gone; everywhere else rows of q, k, v, gate and up and columns of o and down are zeros behind the kept
+/// ones. Heads are kept by whole groups from the first on, so that every kept head stays beside the keys it had.
+pub struct HfPadded;
+
+impl Exporter for HfPadded {
+    fn name(&self) -> (&'static str, &'static str) {
+        ("hf-padded", "a Hugging Face directory zero-padded to the parent's sizes")
+    }
+
+    fn export(&self, network: Network, out: &Path) -> Result<()> {
+        write(network, out)
+    }
+}
+
+fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
     let own = parent.config().subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let parent_shape = &parent.config().shape;
@@ -27,7 +40,7 @@ pub(super) fn export(parent: &Checkpoint, genome: &Genome, dtype: Option<Dtype>,
         let (in_parent, there) = match name {
             TensorName::Layer(layer, tensor) => {
                 let gene = own.gene(layer);
-                let there = if LayerTensor::MLP.contains(&tensor) { gene.mlp > 0 } else { gene.heads > 0 };
+                let there = tensor.row().half.is_in(gene);
                 (TensorName::Layer(kept[layer], tensor), there)
             }
             outside => (outside, true),

@@ -1,8 +1,14 @@
 //! From a parent and a genome to files that other runtimes load.
 
 mod cut;
+mod exporter;
 mod gguf;
 mod hf;
 mod hf_padded;
+mod registry;
 
-pub use cut::{ExportFormat, export};
+pub use exporter::{Exporter, Network};
+pub use gguf::Gguf;
+pub use hf::Hf;
+pub use hf_padded::HfPadded;
+pub use registry::{EXPORTERS, export, exporter_named};

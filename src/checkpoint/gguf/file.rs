@@ -10,14 +10,13 @@ use tch::{Kind, Tensor};
 
 use crate::checkpoint::config::{Dtype, Llama3Scaling, LlamaConfig};
 use crate::checkpoint::ggml::GgmlType;
-use crate::checkpoint::gguf::metadata::{Cursor, Entry, Metadata, Reason};
+use crate::checkpoint::gguf::metadata::{Cursor, Entry, FORMAT, Metadata, Reason};
 use crate::checkpoint::hf::layer_genes;
 use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor, match_tensors};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
 
-pub(crate) const FORMAT: &str = "GGUF";
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(crate) const VERSION: u32 = 3;
 /// Where `general.alignment` says nothing else.

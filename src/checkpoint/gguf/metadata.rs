@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Codes of value types.
+/// What errors call the format.
+pub(crate) const FORMAT: &str = "GGUF";
+
 pub(crate) const U32: u32 = 4;
 pub(crate) const I32: u32 = 5;
 pub(crate) const F32: u32 = 6;
@@ -223,7 +226,7 @@ impl Metadata {
     }
 
     pub(crate) fn wrong(&self, key: &str, reason: impl std::fmt::Display) -> Error {
-        Error::format(&self.path, crate::checkpoint::gguf::file::FORMAT, format!("{key}: {reason}"))
+        Error::format(&self.path, FORMAT, format!("{key}: {reason}"))
     }
 
     fn all<T>(&self, key: &str, expected: &str, parse: impl Fn(u32, &[u8]) -> Option<T>) -> Result<Option<Vec<T>>> {

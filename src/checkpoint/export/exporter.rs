@@ -1,0 +1,36 @@
+//! What an exporter is.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::Dtype;
+use crate::error::Result;
+use crate::space::Genome;
+
+/// A network to be exported: what is cut from which parent.
+#[derive(Clone, Copy)]
+pub struct Network<'a> {
+    /// The parent.
+    pub parent: &'a Checkpoint,
+    /// The network.
+    pub genome: &'a Genome,
+    /// The type of its weights; by default the format's own choice.
+    pub dtype: Option<Dtype>,
+}
+
+/// Writes networks in one format.
+pub trait Exporter: Sync {
+    /// What it is called on the command line, and in a line what it writes.
+    fn name(&self) -> (&'static str, &'static str);
+
+    /// The file or directory that is written when the user says `out`.
+    fn target(&self, out: &Path) -> PathBuf {
+        out.to_path_buf()
+    }
+
+    /// Writes the network to a target, whole or not at all.
+    ///
+    /// # Errors
+    /// `Mismatch` when the genome does not fit, `Invalid` when a weight overflows the type, `Io`.
+    fn export(&self, network: Network, target: &Path) -> Result<()>;
+}
