@@ -4,7 +4,7 @@
 //! kernel, and is what tests hold the kernel to within the bound the file states. Kernels are for bfloat16 on a card; their
 //! sources are in `kernels/`, compiled with NVRTC when a card is first used and kept in the cache.
 //!
-//! Letters: as in `model/llama.rs`.
+//! Letters: as in `model/forward.rs`.
 
 mod card;
 pub mod check;

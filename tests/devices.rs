@@ -135,10 +135,10 @@ fn rows_in_tiles_are_the_same_function() {
     let bench = bench();
     let genome: Genome = "4x128:2x64:4x32:2x128".parse().unwrap();
     let batch = bench.model.batch(&bench.set.chunks[0].tree).unwrap();
-    let whole = bench.model.forward(&genome, &batch);
+    let whole = bench.model.network(&genome).unwrap().forward(&batch);
     let mut tiled = bench.model.share();
     tiled.set_row_tile(Some(7));
-    let difference = (tiled.forward(&genome, &batch) - whole).abs().max().double_value(&[]);
+    let difference = (tiled.network(&genome).unwrap().forward(&batch) - whole).abs().max().double_value(&[]);
     assert!(difference < 1e-5, "{difference}");
 }
 

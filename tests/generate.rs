@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use criadero::checkpoint::Checkpoint;
+use criadero::model::KvCache;
 use criadero::model::generation::{Generation, Sampler, Sampling};
-use criadero::model::kv_cache::KvCache;
 use criadero::model::{Llama, TokenTree};
 use criadero::space::Genome;
 use criadero::task::default_data_dir;
@@ -29,10 +29,9 @@ fn a_cache_gives_the_logits_of_the_whole_text() {
     let text: Vec<u32> = (0..40).map(|place| place * 37 % 512).collect();
     for genome in ["4x128*4", "2x64*2:-:4x128", "0x64:4x0:2x96:0x32", "E@8:4x128@8*2:2x64@4:4x128:H@8"] {
         let genome: Genome = genome.parse().unwrap();
-        model.prepare(&genome).unwrap();
         let whole = tch::no_grad(|| {
-            let model = model.with_ends(genome.ends()).unwrap();
-            model.forward(&genome, &model.batch(&TokenTree::chain(&text)).unwrap())
+            let batch = model.batch(&TokenTree::chain(&text)).unwrap();
+            model.network(&genome).unwrap().forward(&batch)
         });
         let mut generation = Generation::begin(&model, &genome, &text[..7], text.len() - 7).unwrap();
         for next in 7..=text.len() {
@@ -50,14 +49,14 @@ fn a_cache_gives_the_logits_of_the_whole_text() {
 #[test]
 fn several_sequences_share_a_step_and_nothing_else() {
     let model = load(&Checkpoint::open(TINY).unwrap());
-    let genome: Genome = "4x128:2x64*2:0x128".parse().unwrap();
+    let network = model.network(&"4x128:2x64*2:0x128".parse().unwrap()).unwrap();
     let texts: [[i64; 6]; 3] = [[1, 5, 9, 2, 4, 8], [7, 7, 7, 7, 7, 7], [500, 3, 20, 11, 0, 1]];
     let extend = |cache: &mut KvCache, tokens: &[&[i64]]| {
         let flat: Vec<i64> = tokens.concat();
         let tokens = Tensor::from_slice(&flat).view([tokens.len() as i64, -1]);
-        tch::no_grad(|| model.logits(&model.extend(&genome, &tokens, cache).unwrap()))
+        tch::no_grad(|| network.logits(&network.extend(&tokens, cache).unwrap()))
     };
-    let mut together = KvCache::new(&model, &genome, 3, 6).unwrap();
+    let mut together = network.cache(3, 6).unwrap();
     // Keys and values of 2, 1, 1 and 0 KV heads of width 16, 3 sequences of 6 tokens.
     assert_eq!(together.bytes(), 2 * 4 * (2 + 1 + 1) * 16 * 3 * 6);
     let first: Vec<&[i64]> = texts.iter().map(|text| &text[..4]).collect();
@@ -65,17 +64,15 @@ fn several_sequences_share_a_step_and_nothing_else() {
     let step: Vec<&[i64]> = texts.iter().map(|text| &text[4..5]).collect();
     let both = extend(&mut together, &step);
     for (place, text) in texts.iter().enumerate() {
-        let mut alone = KvCache::new(&model, &genome, 1, 6).unwrap();
+        let mut alone = network.cache(1, 6).unwrap();
         let _ = extend(&mut alone, &[&text[..4]]);
         let logits = extend(&mut alone, &[&text[4..5]]);
         let difference = (logits.get(0) - both.get(place as i64)).abs().max().double_value(&[]);
         assert!(difference < allowed(&both), "{place}: {difference}");
     }
-    let two = tch::no_grad(|| {
-        model.extend(&genome, &Tensor::from_slice(&[1_i64, 2, 3, 4, 5, 6]).view([3, 2]), &mut together)
-    });
+    let two = tch::no_grad(|| network.extend(&Tensor::from_slice(&[1_i64, 2, 3, 4, 5, 6]).view([3, 2]), &mut together));
     assert!(two.unwrap_err().to_string().contains("one a sequence"));
-    assert!(KvCache::new(&model, &genome, 1, 1 << 20).is_err());
+    assert!(network.cache(1, 1 << 20).is_err());
 }
 
 #[test]

@@ -118,15 +118,15 @@ fn gradients_of_weights_equal_pytorch() {
             let model = tiny();
             let batch = Batch::new(&model, &[&golden.sequence()]).unwrap();
             let teacher = no_grad(|| {
-                let hidden = model.hidden(&parent(), &batch.forest);
-                model.final_norm(&hidden.index_select(0, &batch.rows))
+                let hidden = model.network(&parent()).unwrap().hidden(&batch.forest);
+                model.head().final_norm(&hidden.index_select(0, &batch.rows))
             });
             let parameters = train_everything(&model);
             let lesson = match case {
-                "kl" => Lesson::Teacher { model: &model, normed: &teacher },
+                "kl" => Lesson::Teacher { head: model.head(), normed: &teacher },
                 _ => Lesson::Labels(&batch.labels),
             };
-            let Learned { loss, .. } = learn(&model, &genome, &batch, &lesson, &|_| 1.0, recompute);
+            let Learned { loss, .. } = learn(&model.network(&genome).unwrap(), &batch, &lesson, &|_| 1.0, recompute);
             let expected = loss_of(&golden, case);
             assert!((loss - expected).abs() < TOLERANCE, "{case}: {loss}, expected {expected}");
             let compared = compare(&golden, &format!("{case}.grad."), &gradients(&parameters));
@@ -146,7 +146,7 @@ fn gradients_of_adapters_equal_pytorch() {
         let parameters: Vec<Parameter> = named.into_iter().map(|(name, tensor)| Parameter::new(name, tensor)).collect();
         let genome: Genome = "2x128:4x32:4x128:2x96".parse().unwrap();
         let lesson = Lesson::Labels(&batch.labels);
-        let Learned { loss, .. } = learn(&model, &genome, &batch, &lesson, &|_| 1.0, recompute);
+        let Learned { loss, .. } = learn(&model.network(&genome).unwrap(), &batch, &lesson, &|_| 1.0, recompute);
         assert!((loss - loss_of(&golden, "lora")).abs() < TOLERANCE, "{loss}");
         let name =
             |one: &Parameter| one.name.trim_start_matches("base_model.model.").trim_end_matches(".weight").to_string();
@@ -162,7 +162,7 @@ fn gradients_add_up_and_weights_multiply_them() {
     let batch = Batch::new(&model, &[&golden.sequence()]).unwrap();
     let parameters = train_everything(&model);
     for weight in [0.25, 0.75] {
-        learn(&model, &parent(), &batch, &Lesson::Labels(&batch.labels), &|_| weight, false);
+        learn(&model.network(&parent()).unwrap(), &batch, &Lesson::Labels(&batch.labels), &|_| weight, false);
     }
     assert!(compare(&golden, "full.grad.", &gradients(&parameters)) > 20);
 }
@@ -175,21 +175,21 @@ fn the_loss_in_pieces_equals_autograd_in_one() {
         Tensor::randn([600, 64], (Kind::Float, Device::Cpu))
     };
     let (normed, teacher) = (rows(1).set_requires_grad(true), rows(2));
-    let head = model.head().set_requires_grad(true);
+    let head = model.head().matrix().set_requires_grad(true);
     let labels = Tensor::arange(600, (Kind::Int64, Device::Cpu)).remainder(512);
     let log_probs = |of: &Tensor| of.matmul(&head.tr()).log_softmax(1, Kind::Float);
     let by_labels = -log_probs(&normed).gather(1, &labels.unsqueeze(1), false).sum(Kind::Float);
     let theirs = no_grad(|| log_probs(&teacher));
     let by_teacher = (theirs.exp() * (&theirs - log_probs(&normed))).sum(Kind::Float);
-    let lessons = [Lesson::Labels(&labels), Lesson::Teacher { model: &model, normed: &teacher }];
+    let lessons = [Lesson::Labels(&labels), Lesson::Teacher { head: model.head(), normed: &teacher }];
     for (expected, lesson) in [by_labels, by_teacher].into_iter().zip(lessons) {
         let gradients = Tensor::run_backward(&[&expected], &[&normed, &head], true, false);
-        let found = HeadLoss::of(&model, &normed.detach(), &lesson, true);
+        let found = HeadLoss::of(model.head(), &normed.detach(), &lesson, true);
         let relative = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]);
         assert!((found.sum / expected.double_value(&[]) - 1.0).abs() < 1e-5);
         assert!(relative(&found.normed, &gradients[0]) < 1e-4);
         assert!(relative(&found.head.unwrap(), &gradients[1]) < 1e-4);
-        assert!(HeadLoss::of(&model, &normed.detach(), &lesson, false).head.is_none());
+        assert!(HeadLoss::of(model.head(), &normed.detach(), &lesson, false).head.is_none());
     }
 }
 
@@ -207,7 +207,7 @@ fn a_merged_model_computes_what_the_adapted_one_does() {
     let merged = Llama::load(&Checkpoint::open(dir.path()).unwrap(), Device::Cpu, Kind::Float).unwrap();
     let batch = Batch::new(&adapted, &[&golden.sequence()]).unwrap();
     for genome in [parent(), narrow()] {
-        let logits = |model: &Llama| model.forward(&genome, &batch.forest);
+        let logits = |model: &Llama| model.network(&genome).unwrap().forward(&batch.forest);
         let difference = (logits(&adapted) - logits(&merged)).abs().max().double_value(&[]);
         assert!(difference < 1e-4, "{genome}: {difference:e}");
         let without = (logits(&tiny()) - logits(&merged)).abs().max().double_value(&[]);

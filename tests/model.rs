@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use criadero::checkpoint::Checkpoint;
+use criadero::checkpoint::{Checkpoint, TensorName};
 use criadero::eval::packing::Chunk;
 use criadero::eval::prefix_cache::PrefixCache;
 use criadero::eval::walk::{KeptStates, walk};
 use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers};
 use criadero::model::{Llama, Stream, Targets, TokenTree, TreeBuilder};
 use criadero::search::{Crossover, Mutation, crossover, mutate};
-use criadero::space::{Bits, Gene, Genome, SearchSpace};
+use criadero::space::{Bits, Genome, SearchSpace};
 use criadero::task::{Item, Task, default_data_dir};
 use proptest::prelude::*;
 use rand::seq::SliceRandom;
@@ -39,7 +39,7 @@ fn logits_equal_transformers() {
     let expected = Tensor::from_slice2(&logits);
     let model = tiny();
     let batch = model.batch(&TokenTree::chain(&tokens)).unwrap();
-    let found = model.forward(&model.config().genome.clone(), &batch);
+    let found = model.whole().unwrap().forward(&batch);
     assert_eq!(found.size(), expected.size());
     let difference = largest_difference(&found, &expected);
     assert!(difference < 1e-4, "largest logit difference {difference:e}");
@@ -68,9 +68,10 @@ fn a_forest_computes_what_each_sequence_alone_does() {
     let (tree, place) = builder.finish();
     assert!(tree.len() < sequences().iter().map(Vec::len).sum::<usize>(), "something is shared");
     let genome: Genome = "4x128:2x64:0x96:4x0".parse().unwrap();
-    let forest = model.forward(&genome, &model.batch(&tree).unwrap());
+    let network = model.network(&genome).unwrap();
+    let forest = network.forward(&model.batch(&tree).unwrap());
     for (sequence, path) in sequences().iter().zip(paths) {
-        let alone = model.forward(&genome, &model.batch(&TokenTree::chain(sequence)).unwrap());
+        let alone = network.forward(&model.batch(&TokenTree::chain(sequence)).unwrap());
         let nodes: Vec<i64> = path.iter().map(|&node| i64::from(place[node as usize])).collect();
         let shared = forest.index_select(0, &Tensor::from_slice(&nodes));
         let (difference, largest) = (largest_difference(&shared, &alone), alone.abs().max().double_value(&[]));
@@ -251,16 +252,16 @@ fn refuses_genomes_that_are_no_prefixes() {
     let model = tiny();
     for (text, expected) in [
         ("4x128*3", "3 layers"),
-        ("4x128*3:6x128", "6x128"),
-        ("4x128*3:3x128", "in steps of 2"),
-        ("4x128*3:4x129", "4x129"),
+        ("4x128*3:6x128", "layer 3: 6 heads, expected a multiple of 2 up to 4"),
+        ("4x128*3:3x128", "layer 3: 3 heads, expected a multiple of 2 up to 4"),
+        ("4x128*3:4x129", "layer 3: mlp width 129, expected up to 128"),
         (
             "4x128*3:4x100@8",
             "mlp width 100, for Q8_0, which stores rows of a multiple of 32; the nearest are 96 and 128",
         ),
         ("4x128*3:4x128@q3_k", "hidden size 64, for Q3_K"),
     ] {
-        let error = model.check(&text.parse().unwrap()).unwrap_err().to_string();
+        let error = model.network(&text.parse().unwrap()).err().unwrap().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
     let long = vec![1; model.config().max_position_embeddings + 1];
@@ -272,8 +273,9 @@ fn refuses_genomes_that_are_no_prefixes() {
 fn a_dropped_layer_is_the_identity() {
     let model = tiny();
     let batch = model.batch(&TokenTree::chain(&[1, 2, 3])).unwrap();
-    let before = Stream::new(model.embed(&batch));
-    assert_eq!(model.layer(1, Gene::DROPPED, &before, &batch).hidden(), before.hidden());
+    let hidden = model.network(&"-*4".parse().unwrap()).unwrap().hidden(&batch);
+    let embedding = model.tensor(TensorName::Embedding).unwrap();
+    assert_eq!(hidden, embedding.index_select(0, &Tensor::from_slice(&[1_i64, 2, 3])));
 }
 
 #[test]

@@ -38,8 +38,7 @@ fn load(checkpoint: &Checkpoint) -> Llama {
 
 fn logits(model: &Llama, genome: &Genome) -> Tensor {
     let batch = model.batch(&TokenTree::chain(&[1, 5, 9, 300, 44, 7, 8, 2, 511, 0])).unwrap();
-    model.prepare(genome).unwrap();
-    tch::no_grad(|| model.with_ends(genome.ends()).unwrap().forward(genome, &batch))
+    tch::no_grad(|| model.network(genome).unwrap().forward(&batch))
 }
 
 #[test]
@@ -108,8 +107,7 @@ fn blocks_are_made_of_the_exact_weights() {
     let of = |checkpoint: &Checkpoint, genome: &Genome| {
         let model = Llama::load(checkpoint, Device::Cpu, Kind::BFloat16).unwrap();
         let batch = model.batch(&TokenTree::chain(&[1, 5, 9, 200, 44, 7])).unwrap();
-        model.prepare(genome).unwrap();
-        tch::no_grad(|| model.with_ends(genome.ends()).unwrap().forward(genome, &batch))
+        tch::no_grad(|| model.network(genome).unwrap().forward(&batch))
     };
     let genome: Genome = "E@8:4x512@4*2:2x256@q6_k".parse().unwrap();
     let plain = "4x512*2:2x256".parse().unwrap();
@@ -132,10 +130,9 @@ fn k_quants_hold_rows_of_256() {
         let file = Checkpoint::open(export(&parent, &genome, &Gguf, None, &out).unwrap()).unwrap();
         assert_eq!(file.weight_bytes(), Cost::of(&SHAPE, &genome).weight_bytes, "{text}");
         let batch = |model: &Llama| model.batch(&TokenTree::chain(&[1, 5, 9, 200, 44, 7])).unwrap();
-        ours.prepare(&genome).unwrap();
-        let here = tch::no_grad(|| ours.with_ends(genome.ends()).unwrap().forward(&genome, &batch(&ours)));
+        let here = tch::no_grad(|| ours.network(&genome).unwrap().forward(&batch(&ours)));
         let theirs = load(&file);
-        let there = tch::no_grad(|| theirs.forward(&file.config().genome, &batch(&theirs)));
+        let there = tch::no_grad(|| theirs.whole().unwrap().forward(&batch(&theirs)));
         assert_eq!((here - there).abs().max().double_value(&[]), 0.0, "{text}");
     }
 }

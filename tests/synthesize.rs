@@ -29,7 +29,7 @@ fn a_synthetic_model_is_searched_like_any_other() {
         assert_eq!(one, other, "{name}");
     }
     let tokens = TokenTree::chain(&[3, 100, 44, 258]);
-    let logits = read.forward(&checkpoint.config().genome, &read.batch(&tokens).unwrap());
+    let logits = read.whole().unwrap().forward(&read.batch(&tokens).unwrap());
     assert!(logits.isfinite().all().int64_value(&[]) == 1);
 
     let task = at("task.jsonl");

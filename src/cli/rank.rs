@@ -147,6 +147,6 @@ fn take_tokens(windows: &[Vec<u32>], tokens: usize) -> &[Vec<u32>] {
 
 /// Logits of the whole network on the first window, float32 on the CPU.
 fn probe(model: &Llama, windows: &[Vec<u32>]) -> anyhow::Result<tch::Tensor> {
-    let batch = model.batch(&TokenTree::chain(&windows[0]))?;
-    Ok(tch::no_grad(|| model.forward(&model.config().genome.clone(), &batch)).to_device(tch::Device::Cpu))
+    let (network, batch) = (model.whole()?, model.batch(&TokenTree::chain(&windows[0]))?);
+    Ok(tch::no_grad(|| network.forward(&batch)).to_device(tch::Device::Cpu))
 }

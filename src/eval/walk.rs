@@ -9,7 +9,7 @@ use super::packing::Chunk;
 use super::trie::{HalfLayers, Kept};
 use super::{ChunkId, trie};
 use crate::error::Result;
-use crate::model::{Llama, Reference, Stream, TreeBatch};
+use crate::model::{Forward, Llama, Reference, Stream, TreeBatch};
 use crate::space::{Bits, Ends, Genome, HalfGene};
 
 /// Where a walk finds hidden states of earlier populations, and leaves its own.
@@ -33,23 +33,22 @@ pub fn walk(
     kept: Option<&KeptStates>,
     on_leaf: &mut dyn FnMut(usize, Outcome) -> bool,
 ) -> Result<()> {
-    genomes.iter().try_for_each(|genome| model.prepare(genome))?;
     let mut by_ends: BTreeMap<Ends, Vec<usize>> = BTreeMap::new();
     for (place, genome) in genomes.iter().enumerate() {
         by_ends.entry(genome.ends()).or_default().push(place);
     }
     for (ends, members) in by_ends {
-        let model = &model.with_ends(ends)?;
-        let forward = Forward { model, chunk, parent, batch: model.batch(&chunk.tree)? };
+        let alike: Vec<Genome> = members.iter().map(|&place| genomes[place].clone()).collect();
+        let on_chunk =
+            OnChunk { forward: Forward::of(model, &alike)?, chunk, parent, batch: model.batch(&chunk.tree)? };
         let mut go_on = true;
         let mut score = |places: &[usize], stream: &Stream| {
-            let outcome = forward.score(stream.hidden());
+            let outcome = on_chunk.score(stream.hidden());
             go_on = places.iter().all(|&place| on_leaf(members[place], outcome.clone()));
             go_on
         };
-        let alike: Vec<Genome> = members.iter().map(|&place| genomes[place].clone()).collect();
         let kept = kept.map(|kept| Kept { place: (kept.place.0, ends.embedding), ..*kept });
-        tch::no_grad(|| trie::walk(&forward, &alike, kept.as_ref(), &mut score));
+        tch::no_grad(|| trie::walk(&on_chunk, &alike, kept.as_ref(), &mut score));
         if !go_on {
             break;
         }
@@ -59,37 +58,37 @@ pub fn walk(
 
 /// What the whole model predicts on a chunk, for [`walk`] to compare networks with.
 pub fn reference(model: &Llama, chunk: &Chunk) -> Result<Reference> {
-    let batch = model.batch(&chunk.tree)?;
-    let genome = model.config().genome.clone();
-    Ok(tch::no_grad(|| model.reference(&model.hidden(&genome, &batch), &chunk.targets)))
+    let (network, batch) = (model.whole()?, model.batch(&chunk.tree)?);
+    Ok(tch::no_grad(|| network.reference(&batch, &chunk.targets)))
 }
 
-/// A model on a chunk.
-struct Forward<'a> {
-    model: &'a Llama,
+/// Networks on a chunk.
+struct OnChunk<'a> {
+    forward: Forward,
     chunk: &'a Chunk,
     parent: Option<&'a Reference>,
     batch: TreeBatch,
 }
 
-impl HalfLayers for Forward<'_> {
+impl HalfLayers for OnChunk<'_> {
     type State = Stream;
 
     fn first(&self) -> Stream {
-        Stream::new(self.model.embed(&self.batch))
+        Stream::new(self.forward.embed(&self.batch))
     }
 
     fn after(&self, level: usize, half: HalfGene, before: &Stream) -> Stream {
-        match level.is_multiple_of(2) {
-            true => self.model.attend(level / 2, half, before, &self.batch),
-            false => self.model.feed(level / 2, half, before),
+        if level.is_multiple_of(2) {
+            self.forward.attend(level / 2, half, before, &self.batch)
+        } else {
+            self.forward.feed(level / 2, half, before)
         }
     }
 }
 
-impl Forward<'_> {
+impl OnChunk<'_> {
     fn score(&self, hidden: &Tensor) -> Outcome {
-        let predictions = self.model.predict(hidden, &self.chunk.targets, self.parent);
+        let predictions = self.forward.head().predict(hidden, &self.chunk.targets, self.parent);
         if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
             let (row, token) = self.chunk.targets.pairs[place];
             return Outcome::Failed(format!(

@@ -4,15 +4,15 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-use super::Llama;
 use super::kv_cache::KvCache;
+use super::network::Network;
+use super::weights::Llama;
 use crate::error::{Error, Result};
 use crate::space::Genome;
 
 /// A network in the middle of a text.
 pub struct Generation {
-    model: Llama,
-    genome: Genome,
+    network: Network,
     cache: KvCache,
     /// Of the token that comes next, float32, (v).
     logits: Tensor,
@@ -24,7 +24,7 @@ impl Generation {
     /// # Errors
     /// `Invalid` when the prompt is empty, the text would be longer than the model's positions, or the genome does not fit.
     pub fn begin(model: &Llama, genome: &Genome, prompt: &[u32], more: usize) -> Result<Generation> {
-        model.prepare(genome)?;
+        let network = model.network(genome)?;
         let most = model.config().max_position_embeddings;
         if prompt.is_empty() || prompt.len() + more > most {
             let found = format!("{} tokens and {more} behind them", prompt.len());
@@ -34,10 +34,8 @@ impl Generation {
         if let Some(token) = prompt.iter().find(|&&token| token as usize >= vocab) {
             return Err(Error::invalid("token", token, format!("less than the vocabulary's {vocab}")));
         }
-        let model = model.with_ends(genome.ends())?;
-        let cache = KvCache::new(&model, genome, 1, prompt.len() + more)?;
-        let logits = Tensor::new();
-        let mut generation = Generation { model, genome: genome.clone(), cache, logits };
+        let cache = network.cache(1, prompt.len() + more)?;
+        let mut generation = Generation { network, cache, logits: Tensor::new() };
         generation.read(prompt)?;
         Ok(generation)
     }
@@ -62,10 +60,10 @@ impl Generation {
 
     fn read(&mut self, tokens: &[u32]) -> Result<()> {
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-        let ids = Tensor::from_slice(&ids).to_device(self.model.device()).unsqueeze(0); // (1, n)
+        let ids = Tensor::from_slice(&ids).to_device(self.network.parts().model().device()).unsqueeze(0); // (1, n)
         self.logits = tch::no_grad(|| -> Result<Tensor> {
-            let hidden = self.model.extend(&self.genome, &ids, &mut self.cache)?; // (n, d)
-            Ok(self.model.logits(&hidden.narrow(0, hidden.size()[0] - 1, 1)).squeeze_dim(0)) // (v)
+            let hidden = self.network.extend(&ids, &mut self.cache)?; // (n, d)
+            Ok(self.network.logits(&hidden.narrow(0, hidden.size()[0] - 1, 1)).squeeze_dim(0)) // (v)
         })?;
         Ok(())
     }

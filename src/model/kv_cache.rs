@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::Llama;
+use crate::checkpoint::LlamaConfig;
 use crate::error::{Error, Result};
 use crate::space::Genome;
 
@@ -27,12 +27,16 @@ struct Layer {
 }
 
 impl KvCache {
-    /// Room for `sequences` of `capacity` tokens.
+    /// Room for so many sequences of so many tokens, in this kind on this device.
     ///
     /// # Errors
     /// `Invalid` when that is more than the model's positions; libtorch's, when there is not so much memory.
-    pub fn new(model: &Llama, genome: &Genome, sequences: usize, capacity: usize) -> Result<KvCache> {
-        let config = model.config();
+    pub fn new(
+        config: &LlamaConfig,
+        genome: &Genome,
+        [sequences, capacity]: [usize; 2],
+        options: (Kind, Device),
+    ) -> Result<KvCache> {
         if capacity > config.max_position_embeddings {
             let most = format!("{} tokens at most, the model's positions", config.max_position_embeddings);
             return Err(Error::invalid("context", format!("{capacity} tokens"), most));
@@ -40,7 +44,7 @@ impl KvCache {
         let (b, capacity, e) = (sequences as i64, capacity as i64, config.shape.head_dim as i64);
         let of = |(layer, heads): (usize, u32)| {
             let k = config.shape.kv_heads_of(heads as usize) as i64;
-            let room = || Tensor::f_zeros([b, k, capacity, e], (model.kind(), model.device()));
+            let room = || Tensor::f_zeros([b, k, capacity, e], options);
             Ok((layer, Layer { key: room()?, value: room()? }))
         };
         let attending = genome.kept().map(|(layer, gene)| (layer, gene.heads)).filter(|&(_, heads)| heads > 0);

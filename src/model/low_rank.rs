@@ -1,7 +1,7 @@
 //! Low-rank adapters beside the weights of a running model: W + s · B · A (Hu et al. 2021, equation 3), as elastic as the
 //! weights. A matrix that is narrowed by outputs takes the first rows of B, one narrowed by inputs the first columns of A.
 //!
-//! Letters: as in `llama.rs`, and `r` rank.
+//! Letters: as in `forward.rs`, and `r` rank.
 
 use tch::{Kind, Tensor};
 

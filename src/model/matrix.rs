@@ -2,39 +2,16 @@
 
 use tch::Tensor;
 
-use crate::checkpoint::{LayerTensor, TensorName};
+use crate::checkpoint::TensorName;
 use crate::error::Result;
+use crate::space::Matrix;
 
-/// A matrix of a model. Queries, keys and values of a layer are one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Matrix {
-    Embedding,
-    Head,
-    Qkv(usize),
-    O(usize),
-    Gate(usize),
-    Up(usize),
-    Down(usize),
-}
-
-impl Matrix {
-    /// What the checkpoint calls its parts.
-    pub(super) fn tensors(self) -> Vec<TensorName> {
-        let (layer, names) = match self {
-            Matrix::Embedding => return vec![TensorName::Embedding],
-            Matrix::Head => return vec![TensorName::Head],
-            Matrix::Qkv(layer) => (layer, &[LayerTensor::Q, LayerTensor::K, LayerTensor::V][..]),
-            Matrix::O(layer) => (layer, &[LayerTensor::O][..]),
-            Matrix::Gate(layer) => (layer, &[LayerTensor::Gate][..]),
-            Matrix::Up(layer) => (layer, &[LayerTensor::Up][..]),
-            Matrix::Down(layer) => (layer, &[LayerTensor::Down][..]),
-        };
-        names.iter().map(|&name| TensorName::Layer(layer, name)).collect()
-    }
-
-    /// Whether it belongs to a layer.
-    pub(super) fn is_in_layer(self) -> bool {
-        !matches!(self, Matrix::Embedding | Matrix::Head)
+/// What the checkpoint calls the parts of a matrix.
+pub(super) fn parts_of(matrix: Matrix) -> Vec<TensorName> {
+    match matrix {
+        Matrix::Embedding => vec![TensorName::Embedding],
+        Matrix::Head => vec![TensorName::Head],
+        Matrix::Layer(layer, joint) => joint.parts().map(|row| TensorName::Layer(layer, row.tensor)).collect(),
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-use super::matrix::{Matrix, by_group};
+use super::matrix::{by_group, parts_of};
 use crate::checkpoint::TensorName;
 use crate::checkpoint::quantize::{int8, rounded};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kernels::int8::Int8Matrix;
-use crate::space::Bits;
+use crate::space::{Bits, Matrix};
 
 /// Quantized matrices by type: as wide as the model's own, so that every narrower width is a prefix here too. A block never
 /// crosses the border of a width, which is a whole number of blocks.
@@ -51,10 +51,24 @@ impl QuantizedMatrices {
         Ok(())
     }
 
+    /// Handles of matrices that were made.
+    ///
+    /// # Panics
+    /// When one was not: whoever asks has just made them.
+    pub(super) fn prepared(&self, matrices: &[(Matrix, Bits)]) -> Prepared {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Prepared(matrices.iter().map(|of| (*of, made[of].share())).collect())
+    }
+}
+
+/// The quantized matrices of some networks, at hand without a lock.
+pub(super) struct Prepared(HashMap<(Matrix, Bits), Stored>);
+
+impl Prepared {
     /// The first `rows` by `columns` of a matrix with the values that blocks hold, in the kind of the model.
     ///
     /// # Panics
-    /// When it was not prepared.
+    /// When it is no matrix of these networks.
     pub(super) fn weight(
         &self,
         matrix: Matrix,
@@ -63,12 +77,9 @@ impl QuantizedMatrices {
         kind: Kind,
         kernels: &Kernels,
     ) -> Tensor {
-        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stored = made.get(&(matrix, bits)).map(Stored::share);
-        drop(made);
-        match stored.expect("a genome is prepared before it runs") {
+        match self.0.get(&(matrix, bits)).expect("made when the networks were checked") {
             Stored::Values(values) => values.narrow(0, 0, rows).narrow(1, 0, columns),
-            Stored::Int8(int8) => kernels.dequantized(&int8, rows, columns, kind),
+            Stored::Int8(int8) => kernels.dequantized(int8, rows, columns, kind),
         }
     }
 }
@@ -80,9 +91,9 @@ impl Source<'_> {
             let block = bits.block_len() as i64;
             Ok((name.hf(), whole.f_narrow(1, 0, whole.size()[1] / block * block)?))
         };
-        let parts = matrix.tensors().iter().map(part).collect::<Result<Vec<_>>>()?;
+        let parts = parts_of(matrix).iter().map(part).collect::<Result<Vec<_>>>()?;
         let join = |parts: &[Tensor]| Ok::<_, Error>(by_group(parts, self.groups)?.f_to_device(self.device)?);
-        if bits == Bits::Q8_0 && matrix.is_in_layer() && self.kernels.are_there() {
+        if bits == Bits::Q8_0 && !matrix.is_end() && self.kernels.are_there() {
             let parts = parts.iter().map(|(name, part)| int8(name, part)).collect::<Result<Vec<_>>>()?;
             let (quants, scales): (Vec<Tensor>, Vec<Tensor>) = parts.into_iter().unzip();
             return Ok(Stored::Int8(Int8Matrix { quants: join(&quants)?, scales: join(&scales)? }));
@@ -108,6 +119,9 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::LayerTensor;
+    use crate::space::Joint;
+
+    const O3: Matrix = Matrix::Layer(3, Joint::O);
 
     /// A model of matrices that `read` gives, on the CPU.
     fn source<'a>(read: &'a dyn Fn(TensorName) -> Result<Tensor>, kernels: &'a Kernels) -> Source<'a> {
@@ -126,11 +140,11 @@ mod tests {
         let matrices = QuantizedMatrices::default();
         let shared = matrices.clone();
         for (bits, columns) in [(Bits::Q6K, 256), (Bits::Q8_0, 288)] {
-            matrices.prepare(Matrix::O(3), bits, &source).unwrap();
-            shared.prepare(Matrix::O(3), bits, &source).unwrap();
-            let all = shared.weight(Matrix::O(3), bits, [4, columns], Kind::Float, &kernels);
+            matrices.prepare(O3, bits, &source).unwrap();
+            shared.prepare(O3, bits, &source).unwrap();
+            let all = shared.prepared(&[(O3, bits)]).weight(O3, bits, [4, columns], Kind::Float, &kernels);
             assert_eq!(all, rounded("o", &whole.narrow(1, 0, columns), bits).unwrap());
-            let part = matrices.weight(Matrix::O(3), bits, [2, 64], Kind::Float, &kernels);
+            let part = matrices.prepared(&[(O3, bits)]).weight(O3, bits, [2, 64], Kind::Float, &kernels);
             assert_eq!(part, all.narrow(0, 0, 2).narrow(1, 0, 64));
         }
         assert_eq!(reads.get(), 2, "once in either type");
@@ -143,7 +157,8 @@ mod tests {
             Ok(if name == TensorName::Layer(5, LayerTensor::K) { bad.shallow_clone() } else { bad.zeros_like() })
         };
         let kernels = Kernels::none();
-        let error = QuantizedMatrices::default().prepare(Matrix::Qkv(5), Bits::Q4_0, &source(&read, &kernels));
+        let error =
+            QuantizedMatrices::default().prepare(Matrix::Layer(5, Joint::Qkv), Bits::Q4_0, &source(&read, &kernels));
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("model.layers.5.self_attn.k_proj.weight: found the weight NaN"), "{error}");
     }

@@ -8,10 +8,16 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Llama, Stream, TokenTree, TreeBatch, TreeBuilder};
+use super::forward::Forward;
+use super::network::Network;
+use super::stream::Stream;
+use super::targets::Targets;
+use super::token_tree::{TokenTree, TreeBuilder};
+use super::tree_batch::TreeBatch;
+use super::weights::Llama;
 use crate::checkpoint::TensorName;
 use crate::error::{Error, Result};
-use crate::space::{Genome, ModelShape, Size};
+use crate::space::{ModelShape, Size};
 
 /// Windows that share a forward pass hold at most this many tokens together.
 const BATCH_TOKENS: usize = 2048;
@@ -67,7 +73,7 @@ pub fn measure(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnMut(us
     if windows.iter().all(Vec::is_empty) {
         return Err(Error::invalid("calibration text", "no tokens", "some text, a few thousand words or more"));
     }
-    let shape = model.config().shape;
+    let (shape, network) = (model.config().shape, model.whole()?);
     let zeros = |size: usize| Tensor::zeros([size as i64], (Kind::Double, model.device()));
     let mut sums = Sums {
         heads: (0..shape.layers).map(|_| zeros(shape.heads)).collect(),
@@ -77,7 +83,7 @@ pub fn measure(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnMut(us
     };
     for group in batches(windows) {
         let batch = model.batch(&forest(group))?;
-        tch::no_grad(|| accumulate(model, group, &batch, &mut sums));
+        tch::no_grad(|| accumulate(&network, group, &batch, &mut sums));
         on_tokens(sums.tokens);
     }
     let roots = |of: &[Tensor]| -> Vec<Vec<f32>> {
@@ -92,10 +98,10 @@ pub fn measure(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnMut(us
     }
 }
 
-fn accumulate(model: &Llama, windows: &[Vec<u32>], batch: &TreeBatch, sums: &mut Sums) {
-    let genome = model.config().genome.clone();
+fn accumulate(network: &Network, windows: &[Vec<u32>], batch: &TreeBatch, sums: &mut Sums) {
+    let model = network.parts();
     let mut hidden = Stream::new(model.embed(batch));
-    for (layer, gene) in genome.genes().iter().enumerate() {
+    for (layer, gene) in network.genome().genes().iter().enumerate() {
         let [heads, channels] = gene.halves();
         let attended = model.attend(layer, heads, &hidden, batch); // (t, d)
         let heads = model.head_contributions(layer, &hidden, batch); // (t, h)
@@ -123,18 +129,19 @@ fn accumulate(model: &Llama, windows: &[Vec<u32>], batch: &TreeBatch, sums: &mut
 /// How much the mean negative log-likelihood per token grows when each layer is left out. A layer's input is
 /// computed once, so all layers together cost half as many passes as there are layers.
 pub fn layer_losses(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnMut(usize)) -> Result<Vec<f64>> {
-    let genome = model.config().genome.clone();
+    let network = model.whole()?;
+    let (genome, forward) = (network.genome(), network.parts());
     let (mut whole, mut without) = (0.0, vec![0.0; genome.genes().len()]);
     let (mut scored, mut done) = (0, 0);
     for group in batches(windows) {
         let batch = model.batch(&forest(group))?;
         tch::no_grad(|| {
-            let mut hidden = Stream::new(model.embed(&batch));
+            let mut hidden = Stream::new(forward.embed(&batch));
             for (layer, gene) in genome.genes().iter().enumerate() {
-                without[layer] += total_nll(model, &continue_from(model, &genome, layer + 1, &hidden, &batch), group);
-                hidden = model.layer(layer, *gene, &hidden, &batch);
+                without[layer] += total_nll(forward, &continue_from(&network, layer + 1, &hidden, &batch), group);
+                hidden = forward.layer(layer, *gene, &hidden, &batch);
             }
-            whole += total_nll(model, hidden.hidden(), group);
+            whole += total_nll(forward, hidden.hidden(), group);
         });
         scored += group.iter().map(|window| window.len().saturating_sub(1)).sum::<usize>();
         done += group.iter().map(Vec::len).sum::<usize>();
@@ -143,13 +150,13 @@ pub fn layer_losses(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnM
     Ok(without.iter().map(|sum| (sum - whole) / scored.max(1) as f64).collect())
 }
 
-fn continue_from(model: &Llama, genome: &Genome, from: usize, before: &Stream, batch: &TreeBatch) -> Tensor {
-    let rest = genome.genes().iter().enumerate().skip(from);
-    rest.fold(before.clone(), |stream, (layer, gene)| model.layer(layer, *gene, &stream, batch)).into_hidden()
+fn continue_from(network: &Network, from: usize, before: &Stream, batch: &TreeBatch) -> Tensor {
+    let rest = network.genome().genes().iter().enumerate().skip(from);
+    rest.fold(before.clone(), |stream, (layer, gene)| network.parts().layer(layer, *gene, &stream, batch)).into_hidden()
 }
 
-fn total_nll(model: &Llama, hidden: &Tensor, windows: &[Vec<u32>]) -> f64 {
-    let mut targets = super::Targets::default();
+fn total_nll(forward: &Forward, hidden: &Tensor, windows: &[Vec<u32>]) -> f64 {
+    let mut targets = Targets::default();
     let mut first = 0;
     for window in windows {
         for (offset, &token) in window.iter().enumerate().skip(1) {
@@ -158,7 +165,7 @@ fn total_nll(model: &Llama, hidden: &Tensor, windows: &[Vec<u32>]) -> f64 {
         }
         first += window.len();
     }
-    -model.predict(hidden, &targets, None).log_probs.iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
+    -forward.head().predict(hidden, &targets, None).log_probs.iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
 }
 
 fn forest(windows: &[Vec<u32>]) -> TokenTree {

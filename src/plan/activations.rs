@@ -1,6 +1,6 @@
 //! What autograd keeps of a layer's forward pass until its gradients are due.
 //!
-//! Letters: as in `model/llama.rs`, and `q = h·e`.
+//! Letters: as in `model/forward.rs`, and `q = h·e`.
 
 use crate::checkpoint::LayerTensor;
 use crate::space::{Gene, Half, ModelShape};

@@ -1,11 +1,11 @@
 //! Peak memory of scoring networks.
 //!
-//! Letters: as in `model/llama.rs`, `t` tokens of a chunk.
+//! Letters: as in `model/forward.rs`, `t` tokens of a chunk.
 
 use super::Footprint;
 use super::footprint::largest_that_fits;
 use crate::checkpoint::LlamaConfig;
-use crate::model::llama::HEAD_ROWS;
+use crate::model::HEAD_ROWS;
 use crate::space::{Bits, BlockWeights, Cost};
 
 /// Float32 tensors of (rows, v) that are alive together: logits and what their logsumexp needs.

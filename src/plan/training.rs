@@ -1,12 +1,12 @@
 //! Peak memory of fine-tuning and distillation.
 //!
-//! Letters: as in `model/llama.rs`, `t` tokens of a batch.
+//! Letters: as in `model/forward.rs`, `t` tokens of a batch.
 
 use super::Footprint;
 use super::activations::{Trained, kept_bytes};
 use super::evaluation::rotary;
 use crate::checkpoint::{LayerTensor, LlamaConfig, TensorName};
-use crate::model::llama::HEAD_ROWS;
+use crate::model::HEAD_ROWS;
 use crate::space::{Cost, Genome};
 
 /// How a model is trained.

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::model::kv_cache::KvCache;
-use crate::model::{Llama, TokenTree};
+use crate::model::{Llama, Network, TokenTree, TreeBatch};
 use crate::space::Genome;
 
 /// Tokens that one timing writes, so that a clock's grain does not count.
@@ -110,8 +109,8 @@ pub fn time_networks(
     if rounds == 0 {
         return Err(Error::invalid("rounds of timings", 0, "at least 1"));
     }
-    let networks: Vec<Genome> = networks.iter().map(Genome::unquantized).collect();
-    networks.iter().try_for_each(|genome| model.check(genome))?;
+    let network = |genome: &Genome| model.network(&genome.unquantized());
+    let networks: Vec<Network> = networks.iter().map(network).collect::<Result<_>>()?;
     let most = model.config().max_position_embeddings;
     if phase.longest() > most {
         return Err(Error::invalid(
@@ -179,7 +178,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 struct Stopwatch<'a> {
     model: &'a Llama,
     phase: Phase,
-    prompt: Option<crate::model::TreeBatch>,
+    prompt: Option<TreeBatch>,
 }
 
 impl<'a> Stopwatch<'a> {
@@ -196,24 +195,24 @@ impl<'a> Stopwatch<'a> {
     }
 
     /// Milliseconds of one step, the logits of its last token included.
-    fn time(&self, genome: &Genome) -> Result<f64> {
+    fn time(&self, network: &Network) -> Result<f64> {
         // Reading a number back waits for the device.
-        let wait = |last: &Tensor| self.model.logits(last).sum(Kind::Float).double_value(&[]);
+        let wait = |last: &Tensor| network.logits(last).sum(Kind::Float).double_value(&[]);
         tch::no_grad(|| match (self.phase, &self.prompt) {
             (Phase::Decode { context, sequences }, _) => {
-                let mut cache = KvCache::new(self.model, genome, sequences, context + STEPS)?;
+                let mut cache = network.cache(sequences, context + STEPS)?;
                 cache.pretend(context);
                 let tokens = Tensor::ones([sequences as i64, 1], (Kind::Int64, self.model.device()));
                 let start = Instant::now();
                 for _ in 0..STEPS {
-                    wait(&self.model.extend(genome, &tokens, &mut cache)?);
+                    wait(&network.extend(&tokens, &mut cache)?);
                 }
                 Ok(start.elapsed().as_secs_f64() * 1e3 / STEPS as f64)
             }
             (Phase::Prefill { .. }, prompt) => {
                 let prompt = prompt.as_ref().expect("made for this phase");
                 let start = Instant::now();
-                wait(&self.model.hidden(genome, prompt).narrow(0, prompt.len() - 1, 1));
+                wait(&network.hidden(prompt).narrow(0, prompt.len() - 1, 1));
                 Ok(start.elapsed().as_secs_f64() * 1e3)
             }
         })

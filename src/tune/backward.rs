@@ -8,8 +8,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::batch::Batch;
 use super::head_loss::{HeadLoss, Lesson};
-use crate::model::{Llama, Stream};
-use crate::space::Genome;
+use crate::model::{Network, Stream};
 
 /// What one pass through a network gave, besides the gradients that the model's tensors gathered.
 pub struct Learned {
@@ -23,33 +22,33 @@ pub struct Learned {
 /// [`Parameter`](super::adamw::Parameter). `weight` says by what the
 /// mean loss is multiplied before, when it is known.
 pub fn learn(
-    model: &Llama,
-    genome: &Genome,
+    network: &Network,
     batch: &Batch,
     lesson: &Lesson,
     weight: &dyn Fn(f64) -> f64,
     recompute: bool,
 ) -> Learned {
-    let embedded = model.embed(&batch.forest); // (t, d)
+    let (forward, head) = (network.parts(), network.parts().head());
+    let embedded = forward.embed(&batch.forest); // (t, d)
     let mut inputs = Vec::new();
     let last = match recompute {
-        false => layers(model, genome, &embedded, batch, |_| {}),
-        true => no_grad(|| layers(model, genome, &embedded, batch, |input| inputs.push(input.detach()))),
+        false => layers(network, &embedded, batch, |_| {}),
+        true => no_grad(|| layers(network, &embedded, batch, |input| inputs.push(input.detach()))),
     };
     let top = last.detach().set_requires_grad(true); // (t, d)
-    let normed = model.final_norm(&top.index_select(0, &batch.rows)); // (r, d)
-    let loss = HeadLoss::of(model, &normed.detach(), lesson, model.head().requires_grad());
+    let normed = head.final_norm(&top.index_select(0, &batch.rows)); // (r, d)
+    let loss = HeadLoss::of(head, &normed.detach(), lesson, head.matrix().requires_grad());
     let mean = loss.sum / batch.targets as f64;
     let factor = weight(mean) / batch.targets as f64;
     push(&normed, &(loss.normed * factor));
-    if let Some(mut head) = loss.head {
-        let _ = no_grad(|| model.head().grad().g_add_(&head.g_mul_scalar_(factor)));
+    if let Some(mut gradient) = loss.head {
+        let _ = no_grad(|| head.matrix().grad().g_add_(&gradient.g_mul_scalar_(factor)));
     }
     let mut gradient = top.grad(); // (t, d)
     if recompute {
-        for ((layer, gene), input) in genome.kept().zip(inputs).collect::<Vec<_>>().into_iter().rev() {
+        for ((layer, gene), input) in network.genome().kept().zip(inputs).collect::<Vec<_>>().into_iter().rev() {
             let input = input.set_requires_grad(true);
-            let output = model.layer(layer, gene, &Stream::new(input.shallow_clone()), &batch.forest);
+            let output = forward.layer(layer, gene, &Stream::new(input.shallow_clone()), &batch.forest);
             push(output.hidden(), &gradient);
             gradient = input.grad();
         }
@@ -61,16 +60,10 @@ pub fn learn(
 }
 
 /// The last layer's output, (t, d); each layer's input is shown to `on_input`.
-fn layers(
-    model: &Llama,
-    genome: &Genome,
-    embedded: &Tensor,
-    batch: &Batch,
-    mut on_input: impl FnMut(&Tensor),
-) -> Tensor {
-    genome.kept().fold(embedded.shallow_clone(), |hidden, (layer, gene)| {
+fn layers(network: &Network, embedded: &Tensor, batch: &Batch, mut on_input: impl FnMut(&Tensor)) -> Tensor {
+    network.genome().kept().fold(embedded.shallow_clone(), |hidden, (layer, gene)| {
         on_input(&hidden);
-        model.layer(layer, gene, &Stream::new(hidden), &batch.forest).into_hidden()
+        network.parts().layer(layer, gene, &Stream::new(hidden), &batch.forest).into_hidden()
     })
 }
 

@@ -5,8 +5,7 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-use crate::model::Llama;
-use crate::model::llama::HEAD_ROWS;
+use crate::model::{HEAD_ROWS, Head};
 
 /// What the rows should predict.
 pub enum Lesson<'a> {
@@ -14,8 +13,8 @@ pub enum Lesson<'a> {
     Labels(&'a Tensor),
     /// What another network predicts at the same rows: forward divergence KL(teacher ‖ student) at temperature 1.
     Teacher {
-        /// Whose output matrix to use.
-        model: &'a Llama,
+        /// Its end.
+        head: &'a Head,
         /// What it takes, (r, d).
         normed: &'a Tensor,
     },
@@ -32,10 +31,10 @@ pub struct HeadLoss {
 }
 
 impl HeadLoss {
-    /// The loss of rows `normed` (r, d) of a network of `model`.
-    pub fn of(model: &Llama, normed: &Tensor, lesson: &Lesson, with_head: bool) -> HeadLoss {
+    /// The loss of rows `normed` (r, d) of a network with this end.
+    pub fn of(end: &Head, normed: &Tensor, lesson: &Lesson, with_head: bool) -> HeadLoss {
         no_grad(|| {
-            let (rows, head) = (normed.size()[0], model.head().detach());
+            let (rows, head) = (normed.size()[0], end.matrix().detach());
             let zeros = || Tensor::zeros(head.size(), (Kind::Float, head.device()));
             let mut by_head = with_head.then(zeros); // (v, d)
             let mut by_normed = Vec::new();
@@ -43,11 +42,11 @@ impl HeadLoss {
             for first in (0..rows).step_by(HEAD_ROWS as usize) {
                 let count = HEAD_ROWS.min(rows - first);
                 let part = normed.narrow(0, first, count); // (r, d)
-                let log_probs = model.logits_of_normed(&part).log_softmax(1, Kind::Float); // (r, v)
+                let log_probs = end.logits_of_normed(&part).log_softmax(1, Kind::Float); // (r, v)
                 let (loss, slope) = match lesson {
                     Lesson::Labels(labels) => by_labels(log_probs, &labels.narrow(0, first, count)),
-                    Lesson::Teacher { model, normed } => {
-                        let logits = model.logits_of_normed(&normed.narrow(0, first, count));
+                    Lesson::Teacher { head, normed } => {
+                        let logits = head.logits_of_normed(&normed.narrow(0, first, count));
                         by_teacher(log_probs, &logits.log_softmax(1, Kind::Float))
                     }
                 };

@@ -20,8 +20,7 @@ use super::state::{self, Place};
 use super::{Corpus, Sequence};
 use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
-use crate::model::Llama;
-use crate::space::Genome;
+use crate::model::{Llama, Network};
 
 /// Held-out loss of the first network may rise by this many nats per token over the first measurement; more is divergence.
 const DIVERGENCE: f64 = 1.0;
@@ -216,10 +215,10 @@ impl<'a> TuneRun<'a> {
         for pupil in &pupils {
             let parent;
             let lesson = match (pupil.source, &first, self.teacher) {
-                (Source::First, Some((_, normed)), _) => Lesson::Teacher { model: &self.model, normed },
+                (Source::First, Some((_, normed)), _) => Lesson::Teacher { head: self.model.head(), normed },
                 (Source::Parent, _, Some(teacher)) => {
-                    parent = no_grad(|| normed_rows(teacher, &teacher.config().genome, batch));
-                    Lesson::Teacher { model: teacher, normed: &parent }
+                    parent = normed_rows(&teacher.whole()?, batch);
+                    Lesson::Teacher { head: teacher.head(), normed: &parent }
                 }
                 _ => Lesson::Labels(&batch.labels),
             };
@@ -227,7 +226,8 @@ impl<'a> TuneRun<'a> {
                 let of_first = first.as_ref().map_or(loss, |(loss, _)| *loss);
                 each * curriculum.weight(pupil.source, loss, of_first)
             };
-            let learned = learn(&self.model, &pupil.genome, batch, &lesson, &weight, self.settings.recompute);
+            let network = self.model.network(&pupil.genome)?;
+            let learned = learn(&network, batch, &lesson, &weight, self.settings.recompute);
             if !learned.loss.is_finite() {
                 return Err(self.diverged(format!("loss {} of network {}", learned.loss, pupil.genome)));
             }
@@ -262,18 +262,16 @@ impl<'a> TuneRun<'a> {
         for sequence in self.corpus.held_out.iter().take(self.settings.held_out) {
             let batch = Batch::new(&self.model, &[sequence])?;
             targets += batch.targets;
-            no_grad(|| {
-                let parent =
-                    self.teacher.map(|teacher| (teacher, normed_rows(teacher, &teacher.config().genome, &batch)));
-                let lesson = match &parent {
-                    Some((model, normed)) => Lesson::Teacher { model, normed },
-                    None => Lesson::Labels(&batch.labels),
-                };
-                for ((_, genome), sum) in followed.iter().zip(&mut sums) {
-                    let normed = normed_rows(&self.model, genome, &batch);
-                    *sum += HeadLoss::of(&self.model, &normed, &lesson, false).sum;
-                }
-            });
+            let parent = |teacher: &'a Llama| Ok::<_, Error>((teacher.head(), normed_rows(&teacher.whole()?, &batch)));
+            let parent = self.teacher.map(parent).transpose()?;
+            let lesson = match &parent {
+                Some((head, normed)) => Lesson::Teacher { head, normed },
+                None => Lesson::Labels(&batch.labels),
+            };
+            for ((_, genome), sum) in followed.iter().zip(&mut sums) {
+                let normed = normed_rows(&self.model.network(genome)?, &batch);
+                *sum += HeadLoss::of(self.model.head(), &normed, &lesson, false).sum;
+            }
         }
         let losses: Vec<f64> = sums.iter().map(|sum| sum / targets as f64).collect();
         let step = self.place.step;
@@ -297,9 +295,9 @@ impl<'a> TuneRun<'a> {
     }
 }
 
-/// What the output matrix takes at the rows that predict something: (r, d).
-fn normed_rows(model: &Llama, genome: &Genome, batch: &Batch) -> Tensor {
-    model.final_norm(&model.hidden(genome, &batch.forest).index_select(0, &batch.rows))
+/// What the output matrix takes at the rows that predict something, without gradients: (r, d).
+fn normed_rows(network: &Network, batch: &Batch) -> Tensor {
+    no_grad(|| network.parts().head().final_norm(&network.hidden(&batch.forest).index_select(0, &batch.rows)))
 }
 
 /// A from the uniform distribution that `torch.nn.Linear` begins with (Kaiming with a = √5: ±1/√in), as peft does, B zero:

@@ -4,9 +4,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
-
-use crate::kernels::tree_attention::{self as attention, Sight};
 
 /// Subtrees are attended to in one block until they hold this many tokens. A block costs one small
 /// attention call; larger blocks compute more masked-out scores. Part of what makes a score
@@ -125,9 +122,9 @@ pub struct TokenTree {
 /// A range of tokens whose attention is computed in one call: they see `ancestors` and, inside the
 /// range, their own ancestors.
 #[derive(Debug, PartialEq, Eq)]
-struct Block {
-    queries: Range<usize>,
-    ancestors: Vec<usize>,
+pub(super) struct Block {
+    pub(super) queries: Range<usize>,
+    pub(super) ancestors: Vec<usize>,
 }
 
 impl TokenTree {
@@ -163,6 +160,16 @@ impl TokenTree {
         (self.parents[node] != ROOT).then(|| self.parents[node] as usize)
     }
 
+    /// How many tokens come before each one in its sequence.
+    pub(super) fn depths(&self) -> &[u32] {
+        &self.depths
+    }
+
+    /// One past the last descendant of each token.
+    pub(super) fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
     /// The longest sequence, in tokens.
     pub fn longest(&self) -> usize {
         self.depths.iter().max().map_or(0, |&depth| depth as usize + 1)
@@ -180,7 +187,7 @@ impl TokenTree {
 
     /// Cuts the forest into attention blocks: small subtrees side by side share one, a long stem is
     /// one of its own.
-    fn blocks(&self) -> Vec<Block> {
+    pub(super) fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::new();
         let mut pending = vec![(0..self.len(), Vec::new())];
         while let Some((range, ancestors)) = pending.pop() {
@@ -213,36 +220,8 @@ impl TokenTree {
         blocks
     }
 
-    /// The forest on a device, ready for a forward pass with heads of `head_dim` in groups of `group`.
-    pub fn batch(&self, rope: &RopeTable, group: usize, device: Device) -> TreeBatch {
-        let ids: Vec<i64> = self.tokens.iter().map(|&token| i64::from(token)).collect();
-        let positions: Vec<i64> = self.depths.iter().map(|&depth| i64::from(depth)).collect();
-        let positions = Tensor::from_slice(&positions).to_device(device);
-        let blocks = self
-            .blocks()
-            .into_iter()
-            .map(|block| {
-                let causal = block.ancestors.is_empty()
-                    && block.queries.clone().skip(1).all(|node| self.parents[node] as usize == node - 1);
-                let mask = (!causal).then(|| self.mask(&block, group).to_device(device));
-                let ancestors = (!block.ancestors.is_empty()).then(|| {
-                    let nodes: Vec<i64> = block.ancestors.iter().map(|&node| node as i64).collect();
-                    Tensor::from_slice(&nodes).to_device(device)
-                });
-                attention::Block { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
-            })
-            .collect();
-        let angles = rope.at(&positions);
-        let places = |of: &[u32]| {
-            let of: Vec<i32> = of.iter().map(|&place| place as i32).collect();
-            Tensor::from_slice(&of).to_device(device)
-        };
-        let sight = Sight { blocks, ends: places(&self.ends), roots: places(&self.roots()) };
-        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, sight }
-    }
-
     /// The first token of every token's tree.
-    fn roots(&self) -> Vec<u32> {
+    pub(super) fn roots(&self) -> Vec<u32> {
         let mut root = 0;
         let of = |(node, &parent): (usize, &u32)| {
             root = if parent == ROOT { node as u32 } else { root };
@@ -250,98 +229,14 @@ impl TokenTree {
         };
         self.parents.iter().enumerate().map(of).collect()
     }
-
-    /// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:
-    /// (group · queries, ancestors + queries), float32.
-    fn mask(&self, block: &Block, group: usize) -> Tensor {
-        let (stem, count) = (block.ancestors.len(), block.queries.len());
-        let mut seen = vec![f32::NEG_INFINITY; count * (stem + count)];
-        for query in 0..count {
-            let row = &mut seen[query * (stem + count)..(query + 1) * (stem + count)];
-            row[..stem].fill(0.0);
-            let mut node = Some(block.queries.start + query);
-            while let Some(key) = node.filter(|key| block.queries.contains(key)) {
-                row[stem + key - block.queries.start] = 0.0;
-                node = self.parent(key);
-            }
-        }
-        Tensor::from_slice(&seen).view([count as i64, (stem + count) as i64]).repeat([group as i64, 1])
-    }
-}
-
-/// Rotary angles for every position: cos and sin, (positions, e), float32.
-pub struct RopeTable {
-    /// Cosines, (positions, e).
-    pub cos: Tensor,
-    /// Sines, (positions, e).
-    pub sin: Tensor,
-}
-
-impl RopeTable {
-    /// The angles of positions (t), where the table is.
-    pub(super) fn at(&self, positions: &Tensor) -> Angles {
-        let of = |table: &Tensor| {
-            table.to_device(positions.device()).index_select(0, positions).view([-1, 1, 1, table.size()[1]])
-        };
-        let (cos, sin) = (of(&self.cos), of(&self.sin));
-        let _ = sin.narrow(3, 0, sin.size()[3] / 2).neg_();
-        Angles { cos, sin }
-    }
-}
-
-/// How far the heads of each token are rotated.
-pub(super) struct Angles {
-    /// (t, 1, 1, e)
-    pub cos: Tensor,
-    /// (t, 1, 1, e), the first half negated: what rotation adds of the other half.
-    pub sin: Tensor,
-}
-
-impl Angles {
-    pub(super) fn to_kind(&self, kind: Kind) -> Angles {
-        Angles { cos: self.cos.to_kind(kind), sin: self.sin.to_kind(kind) }
-    }
-}
-
-/// A forest on a device: `t` tokens, positions already turned into rotary angles.
-pub struct TreeBatch {
-    /// Token ids, (t).
-    pub(super) tokens: Tensor,
-    pub(super) angles: Angles,
-    pub(super) sight: Sight,
-}
-
-impl TreeBatch {
-    /// Tokens `t` of the batch.
-    pub fn len(&self) -> i64 {
-        self.tokens.size()[0]
-    }
-
-    /// Who sees whom.
-    pub fn sight(&self) -> &Sight {
-        &self.sight
-    }
-
-    /// Whether the batch holds no token.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The batch with rotary angles and masks of this kind.
-    pub fn to_kind(self, kind: Kind) -> TreeBatch {
-        let mask =
-            |block: attention::Block| attention::Block { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block };
-        let blocks = self.sight.blocks.into_iter().map(mask).collect();
-        TreeBatch { angles: self.angles.to_kind(kind), sight: Sight { blocks, ..self.sight }, ..self }
-    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Two questions with a common start: 1 2 (3 4 | 3 5 6) and 1 7.
-    fn forest() -> (TokenTree, Vec<Vec<u32>>) {
+    pub fn forest() -> (TokenTree, Vec<Vec<u32>>) {
         let mut builder = TreeBuilder::default();
         let paths: Vec<Vec<u32>> =
             [&[1, 2, 3, 4][..], &[1, 7], &[1, 2, 3, 5, 6]].iter().map(|path| builder.insert(path)).collect();
@@ -359,28 +254,6 @@ mod tests {
         assert_eq!(tree.depths, [0, 1, 2, 3, 3, 4, 1, 0, 1]);
         assert_eq!(tree.ends, [7, 6, 6, 4, 6, 6, 7, 9, 9]);
         assert_eq!(tree.longest(), 5);
-    }
-
-    #[test]
-    fn masks_everything_but_ancestors() {
-        let (tree, _) = forest();
-        let block = Block { queries: 0..9, ancestors: vec![] };
-        let mask = Vec::<Vec<f32>>::try_from(tree.mask(&block, 1)).unwrap();
-        let seen: Vec<Vec<usize>> = mask.iter().map(|row| (0..9).filter(|&key| row[key] == 0.0).collect()).collect();
-        assert_eq!(
-            seen,
-            [
-                vec![0],
-                vec![0, 1],
-                vec![0, 1, 2],
-                vec![0, 1, 2, 3],
-                vec![0, 1, 2, 4],
-                vec![0, 1, 2, 4, 5],
-                vec![0, 6],
-                vec![7],
-                vec![7, 8]
-            ]
-        );
     }
 
     #[test]

@@ -1,0 +1,290 @@
+//! The elastic LLaMA, top to bottom in reading order: every width of a forward pass is a prefix of the
+//! loaded weights, taken as a view.
+//!
+//! Letters: `t` tokens, `d` hidden, `h` query heads, `k` key/value heads, `g` query heads in a group
+//! (`h / k`), `e` head_dim, `f` MLP width, `v` vocabulary. Mathematics as in `modeling_llama.py` of
+//! transformers; norms, logits and log-probabilities are float32 whatever the weights are.
+
+use tch::{Kind, Tensor};
+
+use super::head::Head;
+use super::kv_cache::KvCache;
+use super::quantized::Prepared;
+use super::stream::Stream;
+use super::tree_batch::{Angles, TreeBatch};
+use super::weights::{Attention, Layer, Llama, Mlp};
+use crate::checkpoint::LayerTensor;
+use crate::error::{Error, Result};
+use crate::kernels::rotary::Heads;
+use crate::space::{Bits, Ends, Gene, Genome, HalfGene, Joint, Matrix, check_genome};
+
+/// Networks of a model whose ends have the same bits: checked, and everything that they multiply by is there. Handles of the
+/// model's tensors, no copies.
+pub struct Forward {
+    model: Llama,
+    quantized: Prepared,
+}
+
+impl Forward {
+    /// Checks the networks, and makes what of their matrices is stored in blocks.
+    ///
+    /// # Errors
+    /// `Mismatch` for a genome that is no set of prefixes of the model, `Invalid` for ends of different bits, for quantized
+    /// matrices with adapters beside them, and for a weight that blocks cannot hold.
+    pub(crate) fn of(model: &Llama, networks: &[Genome]) -> Result<Forward> {
+        let config = &model.config;
+        let ends = networks.first().map_or_else(Ends::default, Genome::ends);
+        for genome in networks {
+            check(model, genome)?;
+            if genome.ends() != ends {
+                return Err(Error::invalid("networks that run together", genome, "ends of the same bits"));
+            }
+        }
+        let genes = networks.iter().flat_map(Genome::kept);
+        let of_layers = genes.flat_map(|(layer, gene)| Matrix::of_gene(&config.shape, layer, gene));
+        let of_ends = Matrix::of_ends(&config.shape, ends).into_iter();
+        // A tied head is the embedding.
+        let own = |(matrix, _): &(Matrix, Option<Bits>)| *matrix != Matrix::Head || !config.shape.tied;
+        let stored = of_layers.chain(of_ends.filter(own)).filter_map(|(matrix, bits)| Some((matrix, bits?)));
+        let mut blocks: Vec<(Matrix, Bits)> = stored.filter(|(_, bits)| !bits.is_full()).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks.iter().try_for_each(|&(matrix, bits)| model.make(matrix, bits))?;
+        let quantized = model.quantized.prepared(&blocks);
+        let mut model = model.share();
+        let [embedding, head] =
+            Matrix::of_ends(&config.shape, ends).map(|(_, bits)| bits.filter(|bits| !bits.is_full()));
+        let whole = |of: &Tensor| [of.size()[0], of.size()[1]];
+        if let Some(bits) = embedding {
+            let size = whole(&model.embedding);
+            model.embedding = quantized.weight(Matrix::Embedding, bits, size, model.kind, &model.kernels);
+        }
+        if config.shape.tied {
+            model.head = model.head.with_matrix(model.embedding.shallow_clone());
+        } else if let Some(bits) = head {
+            let size = whole(&model.head.matrix);
+            model.head = model.head.with_matrix(quantized.weight(Matrix::Head, bits, size, model.kind, &model.kernels));
+        }
+        Ok(Forward { model, quantized })
+    }
+
+    /// The last norm and the output matrix, as these networks have it.
+    pub fn head(&self) -> &Head {
+        &self.model.head
+    }
+
+    /// The model, its ends as these networks have them.
+    pub fn model(&self) -> &Llama {
+        &self.model
+    }
+
+    /// The first `rows` by `columns` of a matrix with the values they have when they are stored in these bits.
+    fn weight(&self, matrix: Matrix, whole: &Tensor, bits: Bits, [rows, columns]: [i64; 2]) -> Tensor {
+        match bits.stored(columns as u64) {
+            Some(Bits::F16) | None => prefix(&prefix(whole, 0, rows), 1, columns),
+            Some(bits) => self.quantized.weight(matrix, bits, [rows, columns], self.model.kind, &self.model.kernels),
+        }
+    }
+
+    /// Token embeddings: (t, d).
+    pub(crate) fn embed(&self, batch: &TreeBatch) -> Tensor {
+        self.model.embedding.index_select(0, &batch.tokens) // (t, d)
+    }
+
+    /// The first half of a layer with its first query heads, residual included. No heads: the input itself.
+    pub(crate) fn attend(&self, layer: usize, half: HalfGene, before: &Stream, batch: &TreeBatch) -> Stream {
+        match (&self.model.layers[layer].attention, half.width) {
+            (None, _) | (_, 0) => before.clone(),
+            (Some(attention), _) => {
+                let context = self.attention_context(layer, attention, half, before, batch); // (t, h·e)
+                self.project_out(layer, attention, half, before, &context)
+            }
+        }
+    }
+
+    /// What the heads give, (t, h·e), added to the residual stream.
+    fn project_out(
+        &self,
+        layer: usize,
+        attention: &Attention,
+        half: HalfGene,
+        before: &Stream,
+        context: &Tensor,
+    ) -> Stream {
+        let size = [self.hidden_size(), context.size()[1]];
+        let o = self.weight(Matrix::Layer(layer, Joint::O), &attention.o, half.bits, size); // (d, h·e)
+        self.add_product(layer, LayerTensor::O, before, context, &o)
+    }
+
+    /// The residual stream and the product of a half layer's last matrix (d, n) with its inputs (t, n).
+    fn add_product(&self, layer: usize, name: LayerTensor, before: &Stream, input: &Tensor, weight: &Tensor) -> Stream {
+        let next = 2 * layer + if name == LayerTensor::O { 1 } else { 2 };
+        match self.norm_of(next).filter(|_| self.model.kernels.are_there() && self.model.adapters().is_none()) {
+            Some(norm) => {
+                let product = input.matmul(&weight.tr()); // (t, d)
+                let epsilon = self.model.config.rms_norm_eps;
+                let (hidden, normed) =
+                    self.model.kernels.add_rms_norm(before.hidden(), &product, norm, epsilon, self.model.kind);
+                Stream::with_normed(hidden, next, normed)
+            }
+            None => {
+                let hidden = before.hidden().addmm(input, &weight.tr()); // (t, d)
+                Stream::new(self.model.low_rank.add_inputs(layer, name, hidden, input))
+            }
+        }
+    }
+
+    /// The weight of the norm in front of a half layer, the attention of layer 0 being the first.
+    fn norm_of(&self, level: usize) -> Option<&Tensor> {
+        let Layer { attention, mlp } = self.model.layers.get(level / 2)?;
+        match level % 2 {
+            0 => attention.as_ref().map(|attention| &attention.norm),
+            _ => mlp.as_ref().map(|mlp| &mlp.norm),
+        }
+    }
+
+    /// The residual stream as half layer `level` takes it: (t, d).
+    fn normed(&self, level: usize, stream: &Stream, weight: &Tensor) -> Tensor {
+        stream.take_normed(level).unwrap_or_else(|| self.rms_norm(stream.hidden(), weight))
+    }
+
+    /// The second half of a layer with its first channels, residual included. No channels: the input itself.
+    pub(crate) fn feed(&self, layer: usize, half: HalfGene, before: &Stream) -> Stream {
+        let hidden = before.hidden();
+        if let Some(rows) = self.model.row_tile.filter(|&rows| rows < hidden.size()[0] && half.width > 0) {
+            let tile = |tile: Tensor| self.feed(layer, half, &Stream::new(tile)).into_hidden();
+            let tiles: Vec<Tensor> = hidden.split(rows, 0).into_iter().map(tile).collect();
+            return Stream::new(Tensor::cat(&tiles, 0));
+        }
+        match (&self.model.layers[layer].mlp, half.width) {
+            (None, _) | (_, 0) => before.clone(),
+            (Some(mlp), width) => {
+                let activation = self.mlp_activation(layer, mlp, half, before); // (t, f)
+                let size = [self.hidden_size(), i64::from(width)];
+                let down = self.weight(Matrix::Layer(layer, Joint::Down), &mlp.down, half.bits, size); // (d, f)
+                self.add_product(layer, LayerTensor::Down, before, &activation, &down)
+            }
+        }
+    }
+
+    /// Both halves of a layer.
+    pub(crate) fn layer(&self, layer: usize, gene: Gene, before: &Stream, batch: &TreeBatch) -> Stream {
+        let [attention, mlp] = gene.halves();
+        self.feed(layer, mlp, &self.attend(layer, attention, before, batch))
+    }
+
+    /// Each head's weighted values, before the output projection: (t, h·e).
+    fn attention_context(
+        &self,
+        layer: usize,
+        attention: &Attention,
+        half: HalfGene,
+        before: &Stream,
+        batch: &TreeBatch,
+    ) -> Tensor {
+        let heads = self.rotated_heads(layer, attention, half, before, &batch.angles);
+        self.model.kernels.tree_attention(&heads, &batch.sight)
+    }
+
+    /// Queries, keys and values of every token, positions applied.
+    fn rotated_heads(
+        &self,
+        layer: usize,
+        attention: &Attention,
+        half: HalfGene,
+        before: &Stream,
+        angles: &Angles,
+    ) -> Heads {
+        let (e, g) = (self.model.config.shape.head_dim as i64, self.model.config.shape.group() as i64);
+        let k = i64::from(half.width) / g;
+        let normed = self.normed(2 * layer, before, &attention.norm); // (t, d)
+        let size = [k * (g + 2) * e, self.hidden_size()];
+        let weight = self.weight(Matrix::Layer(layer, Joint::Qkv), &attention.qkv, half.bits, size);
+        let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
+        let qkv = self.model.low_rank.add_qkv(layer, qkv, &normed);
+        self.model.kernels.rotary(qkv, &angles.cos, &angles.sin)
+    }
+
+    /// SwiGLU before the down projection: (t, f).
+    fn mlp_activation(&self, layer: usize, mlp: &Mlp, half: HalfGene, before: &Stream) -> Tensor {
+        let normed = self.normed(2 * layer + 1, before, &mlp.norm); // (t, d)
+        let project = |matrix, weight: &Tensor, name| {
+            let weight = self.weight(matrix, weight, half.bits, [i64::from(half.width), self.hidden_size()]);
+            let out = normed.matmul(&weight.tr()); // (t, f)
+            self.model.low_rank.add_outputs(layer, name, out, &normed)
+        };
+        let gate = project(Matrix::Layer(layer, Joint::Gate), &mlp.gate, LayerTensor::Gate);
+        let up = project(Matrix::Layer(layer, Joint::Up), &mlp.up, LayerTensor::Up);
+        self.model.kernels.swiglu(gate, &up)
+    }
+
+    fn rms_norm(&self, hidden: &Tensor, weight: &Tensor) -> Tensor {
+        self.model.kernels.rms_norm(hidden, weight, self.model.config.rms_norm_eps, self.model.kind)
+    }
+
+    fn hidden_size(&self) -> i64 {
+        self.model.config.shape.hidden as i64
+    }
+
+    /// What each head adds to the residual stream, as the L2 norm over d: (t, h).
+    pub(super) fn head_contributions(&self, layer: usize, before: &Stream, batch: &TreeBatch) -> Option<Tensor> {
+        let attention = self.model.layers[layer].attention.as_ref()?;
+        let e = self.model.config.shape.head_dim as i64;
+        let [half, _] = self.model.config.genome.genes()[layer].halves();
+        let context = self.attention_context(layer, attention, half, before, batch); // (t, h·e)
+        let norms: Vec<Tensor> = (0..i64::from(half.width))
+            .map(|head| {
+                let added = context.narrow(1, head * e, e).matmul(&attention.o.narrow(1, head * e, e).tr()); // (t, d)
+                added.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [1_i64].as_slice(), false) // (t)
+            })
+            .collect();
+        Some(Tensor::stack(&norms, 1)) // (t, h)
+    }
+
+    /// What each MLP channel adds to the residual stream, |activation| · ‖its output column‖₂: (t, f).
+    pub(super) fn channel_contributions(&self, layer: usize, before: &Stream) -> Option<Tensor> {
+        let mlp = self.model.layers[layer].mlp.as_ref()?;
+        let [_, half] = self.model.config.genome.genes()[layer].halves();
+        let activation = self.mlp_activation(layer, mlp, half, before).to_kind(Kind::Float).abs(); // (t, f)
+        let columns = mlp.down.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [0_i64].as_slice(), false); // (f)
+        Some(activation * columns)
+    }
+
+    /// Goes on with `b` sequences whose beginning is in the cache: `tokens` (b, n) to the last layer's output (b·n, d). An
+    /// empty cache takes any number of tokens, one that is not empty one token a sequence. The genome is the cache's.
+    ///
+    /// # Errors
+    /// `Invalid` when the cache has no room, or for several tokens behind others.
+    pub(crate) fn extend(&self, genome: &Genome, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        let (b, n) = tokens.size2()?;
+        let positions = cache.positions(n)?;
+        let positions = Tensor::arange_start(positions.start, positions.end, (Kind::Int64, self.model.device));
+        let angles = self.model.rope.at(&positions.repeat([b])).to_kind(self.model.kind); // (b·n, 1, 1, e)
+        let mut stream = Stream::new(self.model.embedding.index_select(0, &tokens.view([-1]))); // (b·n, d)
+        for (layer, gene) in genome.kept() {
+            let [heads, channels] = gene.halves();
+            if let (Some(attention), true) = (&self.model.layers[layer].attention, heads.width > 0) {
+                let Heads { query, key, value, .. } = self.rotated_heads(layer, attention, heads, &stream, &angles);
+                let context = cache.attend(layer, &query, &key, &value);
+                stream = self.project_out(layer, attention, heads, &stream, &context);
+            }
+            stream = self.feed(layer, channels, &stream);
+        }
+        cache.advance(n);
+        Ok(stream.into_hidden())
+    }
+}
+
+/// Refuses a genome that is no set of prefixes of a model, or that it cannot run with its adapters.
+pub(crate) fn check(model: &Llama, genome: &Genome) -> Result<()> {
+    check_genome(&model.config.shape, &model.config.genome, genome)?;
+    if genome.is_quantized() && model.adapters().is_some() {
+        return Err(Error::invalid("genome", "quantized matrices with adapters beside them", "merged adapters"));
+    }
+    Ok(())
+}
+
+/// The first rows or columns of a weight. The whole one is itself: the gradient of a part is first made in a whole of zeros.
+fn prefix(weight: &Tensor, dim: i64, len: i64) -> Tensor {
+    if weight.size()[dim as usize] == len { weight.shallow_clone() } else { weight.narrow(dim, 0, len) }
+}

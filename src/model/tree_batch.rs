@@ -1,0 +1,170 @@
+//! A forest of tokens on a device: positions as angles, and who sees whom.
+
+use tch::{Device, Kind, Tensor};
+
+use super::token_tree::{Block, TokenTree};
+use crate::checkpoint::LlamaConfig;
+use crate::kernels::tree_attention::{self as attention, Sight};
+
+/// Rotary angles for every position: cos and sin, (positions, e), float32.
+pub struct RopeTable {
+    /// Cosines, (positions, e).
+    pub cos: Tensor,
+    /// Sines, (positions, e).
+    pub sin: Tensor,
+}
+
+impl RopeTable {
+    /// Angles of every position (Su et al. 2021), with LLaMA 3's frequency scaling where the checkpoint asks
+    /// for it (`_compute_llama3_parameters` of transformers' `modeling_rope_utils.py`).
+    pub fn new(config: &LlamaConfig, device: Device) -> RopeTable {
+        let e = config.shape.head_dim;
+        let mut frequencies: Vec<f64> =
+            (0..e / 2).map(|pair| config.rope_theta.powf(-(2.0 * pair as f64) / e as f64)).collect();
+        if let Some(scaling) = &config.rope_scaling {
+            for (frequency, divisor) in frequencies.iter_mut().zip(scaling.divisors(e, config.rope_theta)) {
+                *frequency /= divisor;
+            }
+        }
+        let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float); // (e/2)
+        let positions = Tensor::arange(config.max_position_embeddings as i64, (Kind::Float, Device::Cpu)); // (p)
+        let angles = positions.unsqueeze(1) * frequencies.unsqueeze(0); // (p, e/2)
+        let angles = Tensor::cat(&[&angles, &angles], 1); // (p, e)
+        RopeTable { cos: angles.cos().to_device(device), sin: angles.sin().to_device(device) }
+    }
+
+    /// Handles of the same tensors.
+    pub(super) fn share(&self) -> RopeTable {
+        RopeTable { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
+    }
+
+    /// The angles of positions (t), where the table is.
+    pub(super) fn at(&self, positions: &Tensor) -> Angles {
+        let of = |table: &Tensor| {
+            table.to_device(positions.device()).index_select(0, positions).view([-1, 1, 1, table.size()[1]])
+        };
+        let (cos, sin) = (of(&self.cos), of(&self.sin));
+        let _ = sin.narrow(3, 0, sin.size()[3] / 2).neg_();
+        Angles { cos, sin }
+    }
+}
+
+/// How far the heads of each token are rotated.
+pub(super) struct Angles {
+    /// (t, 1, 1, e)
+    pub cos: Tensor,
+    /// (t, 1, 1, e), the first half negated: what rotation adds of the other half.
+    pub sin: Tensor,
+}
+
+impl Angles {
+    pub(super) fn to_kind(&self, kind: Kind) -> Angles {
+        Angles { cos: self.cos.to_kind(kind), sin: self.sin.to_kind(kind) }
+    }
+}
+
+/// A forest on a device: `t` tokens, positions already turned into rotary angles.
+pub struct TreeBatch {
+    /// Token ids, (t).
+    pub(super) tokens: Tensor,
+    pub(super) angles: Angles,
+    pub(super) sight: Sight,
+}
+
+impl TreeBatch {
+    /// A forest on a device, ready for a forward pass with query heads in groups of `group`.
+    pub fn new(tree: &TokenTree, rope: &RopeTable, group: usize, device: Device) -> TreeBatch {
+        let ids: Vec<i64> = tree.tokens().iter().map(|&token| i64::from(token)).collect();
+        let positions: Vec<i64> = tree.depths().iter().map(|&depth| i64::from(depth)).collect();
+        let positions = Tensor::from_slice(&positions).to_device(device);
+        let blocks = tree
+            .blocks()
+            .into_iter()
+            .map(|block| {
+                let causal = block.ancestors.is_empty()
+                    && block.queries.clone().skip(1).all(|node| tree.parent(node) == Some(node - 1));
+                let mask = (!causal).then(|| mask(tree, &block, group).to_device(device));
+                let ancestors = (!block.ancestors.is_empty()).then(|| {
+                    let nodes: Vec<i64> = block.ancestors.iter().map(|&node| node as i64).collect();
+                    Tensor::from_slice(&nodes).to_device(device)
+                });
+                attention::Block { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
+            })
+            .collect();
+        let angles = rope.at(&positions);
+        let places = |of: &[u32]| {
+            let of: Vec<i32> = of.iter().map(|&place| place as i32).collect();
+            Tensor::from_slice(&of).to_device(device)
+        };
+        let sight = Sight { blocks, ends: places(tree.ends()), roots: places(&tree.roots()) };
+        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, sight }
+    }
+
+    /// Tokens `t` of the batch.
+    pub fn len(&self) -> i64 {
+        self.tokens.size()[0]
+    }
+
+    /// Who sees whom.
+    pub fn sight(&self) -> &Sight {
+        &self.sight
+    }
+
+    /// Whether the batch holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batch with rotary angles and masks of this kind.
+    pub fn to_kind(self, kind: Kind) -> TreeBatch {
+        let mask =
+            |block: attention::Block| attention::Block { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block };
+        let blocks = self.sight.blocks.into_iter().map(mask).collect();
+        TreeBatch { angles: self.angles.to_kind(kind), sight: Sight { blocks, ..self.sight }, ..self }
+    }
+}
+
+/// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:
+/// (group · queries, ancestors + queries), float32.
+fn mask(tree: &TokenTree, block: &Block, group: usize) -> Tensor {
+    let (stem, count) = (block.ancestors.len(), block.queries.len());
+    let mut seen = vec![f32::NEG_INFINITY; count * (stem + count)];
+    for query in 0..count {
+        let row = &mut seen[query * (stem + count)..(query + 1) * (stem + count)];
+        row[..stem].fill(0.0);
+        let mut node = Some(block.queries.start + query);
+        while let Some(key) = node.filter(|key| block.queries.contains(key)) {
+            row[stem + key - block.queries.start] = 0.0;
+            node = tree.parent(key);
+        }
+    }
+    Tensor::from_slice(&seen).view([count as i64, (stem + count) as i64]).repeat([group as i64, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token_tree::tests::forest;
+    use super::*;
+
+    #[test]
+    fn masks_everything_but_ancestors() {
+        let (tree, _) = forest();
+        let block = Block { queries: 0..9, ancestors: vec![] };
+        let mask = Vec::<Vec<f32>>::try_from(mask(&tree, &block, 1)).unwrap();
+        let seen: Vec<Vec<usize>> = mask.iter().map(|row| (0..9).filter(|&key| row[key] == 0.0).collect()).collect();
+        assert_eq!(
+            seen,
+            [
+                vec![0],
+                vec![0, 1],
+                vec![0, 1, 2],
+                vec![0, 1, 2, 3],
+                vec![0, 1, 2, 4],
+                vec![0, 1, 2, 4, 5],
+                vec![0, 6],
+                vec![7],
+                vec![7, 8]
+            ]
+        );
+    }
+}
