@@ -35,10 +35,7 @@ fn compare(name: &str, there: &Value, here: &Value, lines: &mut Vec<String>) {
 
 fn short(value: &Value) -> String {
     let text = value.to_string();
-    match text.chars().count() > SHOWN {
-        true => text.chars().take(SHOWN - 3).chain("...".chars()).collect(),
-        false => text,
-    }
+    if text.chars().count() > SHOWN { text.chars().take(SHOWN - 3).chain("...".chars()).collect() } else { text }
 }
 
 #[cfg(test)]

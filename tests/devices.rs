@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use criadero::checkpoint::Checkpoint;
-use criadero::error::Result;
 use criadero::eval::{
     ChunkId, EvalSet, Evaluator, Fault, Faults, LocalEvaluator, Outcome, PackingOptions, Work, Workers,
 };
 use criadero::model::Llama;
 use criadero::space::{Genome, SearchSpace};
 use criadero::task::{Item, Request, Scoring};
+use criadero::{Error, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind};
@@ -74,6 +74,30 @@ impl Bench {
         let models = [self.model.share()];
         self.scored(LocalEvaluator::start(&models, vec![self.set.clone()], workers, 0, Arc::default())).0.unwrap()
     }
+}
+
+#[test]
+fn a_sink_that_fails_stops_the_work_at_hand_and_nothing_else() {
+    let bench = bench();
+    let expected = bench.calm();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (models, workers) = ([bench.model.share()], Workers { count: 2, threads: 1 });
+    let mut evaluator = LocalEvaluator::start(&models, vec![bench.set.clone()], workers, 0, stop.clone());
+    let work = |chunk| Work { chunk: ChunkId { set: 0, chunk }, genomes: bench.genomes.clone() };
+    let mut handed_over = 0;
+    let failed = evaluator.evaluate((0..bench.set.chunks.len()).map(work).collect(), &mut |_| {
+        handed_over += 1;
+        Err(Error::invalid("disk", "full", "room"))
+    });
+    assert!(failed.unwrap_err().to_string().contains("disk: found full"));
+    assert!(handed_over < expected.len(), "the rest is not scored: {handed_over}");
+    assert!(!stop.load(Ordering::SeqCst), "the flag is the user's");
+    let (scores, evaluator) = bench.scored(evaluator);
+    assert!(scores.unwrap() == expected, "the same evaluator goes on");
+    drop(evaluator);
+    stop.store(true, Ordering::SeqCst);
+    let stopped = LocalEvaluator::start(&models, vec![bench.set.clone()], workers, 0, stop);
+    assert!(matches!(bench.scored(stopped).0, Err(Error::Interrupted)));
 }
 
 #[test]

@@ -146,10 +146,7 @@ impl Eval {
             if named.is_some() {
                 summary["genome"] = json!(genome);
             }
-            match self.json || named.is_some() {
-                true => println!("{summary}"),
-                false => print_summary(set, &summary),
-            }
+            if self.json || named.is_some() { println!("{summary}") } else { print_summary(set, &summary) }
         }
         Ok(())
     }

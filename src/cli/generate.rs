@@ -64,21 +64,21 @@ impl Generate {
         let (checkpoint, network) = model_or_pick(&self.model)?;
         let genome = self.genome.clone().unwrap_or(network);
         let tokenizer = checkpoint.tokenizer()?;
-        let text = match self.chat {
-            true => {
-                let template = Template::new(checkpoint.chat_template()?.as_ref(), &tokenizer)?;
-                template
-                    .render(&[context! { role => "user", content => self.prompt.as_str() }], &().into(), true)
-                    .map_err(anyhow::Error::msg)?
-            }
-            false => self.prompt.clone(),
+        let text = if self.chat {
+            let template = Template::new(checkpoint.chat_template()?.as_ref(), &tokenizer)?;
+            template
+                .render(&[context! { role => "user", content => self.prompt.as_str() }], &().into(), true)
+                .map_err(anyhow::Error::msg)?
+        } else {
+            self.prompt.clone()
         };
         let prompt = tokenizer.encode(&text)?;
         let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
         tch::set_num_threads(self.threads.unwrap_or_else(cores) as i32);
-        let ends: Vec<u32> = match self.ignore_eos {
-            true => Vec::new(),
-            false => checkpoint.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect(),
+        let ends: Vec<u32> = if self.ignore_eos {
+            Vec::new()
+        } else {
+            checkpoint.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect()
         };
         let start = Instant::now();
         let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;

@@ -132,21 +132,21 @@ impl Plan {
             training("tune, sandwich, LoRA, recompute", adapters(), true, true, 0),
             training("distill (the largest network)", Trained::Full, true, false, parent),
         ];
-        match self.json {
-            true => println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?),
-            false => self.print(&rows, budget),
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?)
+        } else {
+            self.print(&rows, budget)
         }
         Ok(())
     }
 
     /// How quantized matrices are multiplied.
     fn products(&self) -> &'static str {
-        match self.device.is_card() {
-            false => "kept as the values of their blocks, multiplied in float32",
-            true => {
-                "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of their \
+        if self.device.is_card() {
+            "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of their \
                  blocks; all multiplied in bfloat16"
-            }
+        } else {
+            "kept as the values of their blocks, multiplied in float32"
         }
     }
 

@@ -61,10 +61,7 @@ impl Bar {
 
     /// Prints a line above the bar.
     pub fn line(&self, text: &str) {
-        match self.plain {
-            true => eprintln!("{text}"),
-            false => self.bar.println(text),
-        }
+        if self.plain { eprintln!("{text}") } else { self.bar.println(text) }
     }
 
     /// Takes the bar away.

@@ -70,14 +70,17 @@ pub fn measure(
         })
         .collect();
     let total = ROUNDS * divisions.len();
+    // Every new thread that runs libtorch leaks memory, so the workers of the largest division serve all of them.
+    let most = candidates.iter().map(|workers| workers.count).max().unwrap_or(1);
+    let most = Workers { count: most, threads: 1 };
+    let mut evaluator = LocalEvaluator::start(std::slice::from_ref(model), sets.clone(), most, 0, stop.clone());
     let start = Instant::now();
     for round in 0..ROUNDS {
         if start.elapsed() > PATIENCE {
             break;
         }
         for (place, &workers) in candidates.iter().enumerate() {
-            let mut evaluator =
-                LocalEvaluator::start(std::slice::from_ref(model), sets.clone(), workers, 0, stop.clone());
+            evaluator.divide_into(workers);
             wake(&mut evaluator, workers, &genome)?;
             for set in 0..sets.len() {
                 let division = place * sets.len() + set;

@@ -34,7 +34,7 @@ pub enum Outcome {
 }
 
 /// A chunk of an eval set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChunkId {
     /// Place in [`Evaluator::sets`].
     pub set: usize,
@@ -43,7 +43,7 @@ pub struct ChunkId {
 }
 
 /// Networks to score on one chunk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     /// The chunk.
     pub chunk: ChunkId,
@@ -52,7 +52,7 @@ pub struct Work {
 }
 
 /// One network's outcome on one chunk.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
     /// The chunk.
     pub chunk: ChunkId,
@@ -94,5 +94,25 @@ pub trait Evaluator {
     /// Devices that failed so far; others took over their work.
     fn lost(&self) -> &[LostDevice] {
         &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_and_what_came_of_it_cross_a_wire_with_every_bit() {
+        let genomes = ["E@8:4x128@8*2:-:2x64", "4x128*4"].map(|text| text.parse().unwrap()).to_vec();
+        let work = Work { chunk: ChunkId { set: 1, chunk: 7 }, genomes };
+        let json = serde_json::to_string(&work).unwrap();
+        assert_eq!(serde_json::from_str::<Work>(&json).unwrap(), work, "{json}");
+        let log_likelihoods = vec![-0.1 - 1e-17, f64::MIN_POSITIVE, -1e300];
+        let scored = Outcome::Scored(vec![ItemScore { log_likelihoods, greedy: true, divergence: Some(1.0 / 3.0) }]);
+        for outcome in [scored, Outcome::Failed("log-probability is \"NaN\"".into())] {
+            let partial = Partial { chunk: work.chunk, genome: work.genomes[0].clone(), outcome };
+            let json = serde_json::to_string(&partial).unwrap();
+            assert_eq!(serde_json::from_str::<Partial>(&json).unwrap(), partial, "{json}");
+        }
     }
 }

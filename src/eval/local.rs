@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, unbounded};
 
 use super::evaluator::{Evaluator, LostDevice, Partial, Work};
 use super::packing::EvalSet;
 use super::prefix_cache::{PrefixCache, half_layers};
+use super::queue::Queue;
 use super::worker::{Faults, Reply, Task, Worker};
 use crate::error::{Error, Result};
 use crate::model::Llama;
@@ -21,12 +22,15 @@ use crate::space::Genome;
 /// inference (tch-rs issue 125), so workers live as long as the evaluator.
 pub struct LocalEvaluator {
     sets: Arc<Vec<EvalSet>>,
-    tasks: Option<Sender<Task>>,
-    /// Held so that tasks can be queued though every worker is gone.
-    _queue: Receiver<Task>,
+    queue: Arc<Queue<Task>>,
     replies: Receiver<Reply>,
     workers: Vec<JoinHandle<()>>,
+    /// libtorch threads of each worker.
+    threads: usize,
+    /// The user's.
     stop: Arc<AtomicBool>,
+    /// Ours: the work at hand is given up.
+    halt: Arc<AtomicBool>,
     /// Bytes of hidden states that a device keeps.
     cache_bytes: u64,
     /// Bytes of a hidden state, a token.
@@ -78,7 +82,8 @@ impl LocalEvaluator {
         let (config, kind) = (models[0].config(), models[0].kind());
         let token_bytes = (config.shape.hidden * kind.elt_size_in_bytes()) as u64;
         let levels = 2 * config.shape.layers;
-        let (tasks, queue) = unbounded::<Task>();
+        let halt = Arc::new(AtomicBool::new(false));
+        let queue = Arc::new(Queue::new(models.len() * workers.count.max(1)));
         let (send, replies) = unbounded();
         let mut handles = Vec::new();
         for model in models {
@@ -90,33 +95,38 @@ impl LocalEvaluator {
                     sets: sets.clone(),
                     parents: HashMap::new(),
                     stop: stop.clone(),
+                    halt: halt.clone(),
                     send: send.clone(),
                     cache: cache.clone(),
                     token_bytes,
                     faults: faults.clone(),
                 };
                 let queue = queue.clone();
-                handles.push(std::thread::spawn(move || {
-                    limit_threads(workers.threads);
-                    worker.run(queue);
-                }));
+                handles.push(std::thread::spawn(move || worker.run(&queue)));
             }
         }
         let alive = handles.len();
-        let (tasks, lost) = (Some(tasks), Vec::new());
         LocalEvaluator {
             sets,
-            tasks,
-            _queue: queue,
+            queue,
             replies,
             workers: handles,
+            threads: workers.threads,
             stop,
+            halt,
             cache_bytes,
             token_bytes,
             levels,
             alive,
-            lost,
+            lost: Vec::new(),
         }
+    }
+
+    /// From now on fewer workers than were started take chunks, with so many threads each.
+    pub(super) fn divide_into(&mut self, workers: Workers) {
+        self.alive = workers.count.min(self.workers.len());
+        self.threads = workers.threads;
+        self.queue.open_to(self.alive);
     }
 
     /// How densely the states of this work are kept: evenly, and so that those of a population take half of the cache
@@ -141,7 +151,8 @@ impl LocalEvaluator {
             let chunks = &self.sets[work.chunk.set].chunks[..=work.chunk.chunk];
             let fits = depths > 0 || bytes(chunks.iter().map(|chunk| chunk.tree.len()).sum()) <= half;
             let every = fits.then_some(every);
-            tasks.extend(sliced(work, slices).map(|work| Task { work, every }));
+            let threads = self.threads;
+            tasks.extend(sliced(work, slices).map(|work| Task { work, every, threads }));
         }
         tasks
     }
@@ -178,14 +189,6 @@ fn keep_freed_memory() {
     }
 }
 
-/// OpenMP's thread count belongs to the calling thread, MKL's and the intra-op pool's to the process; all
-/// workers ask for the same.
-fn limit_threads(threads: usize) {
-    static INTEROP: OnceLock<()> = OnceLock::new();
-    INTEROP.get_or_init(|| tch::set_num_interop_threads(1));
-    tch::set_num_threads(threads.max(1) as i32);
-}
-
 impl Evaluator for LocalEvaluator {
     fn sets(&self) -> &Arc<Vec<EvalSet>> {
         &self.sets
@@ -198,10 +201,8 @@ impl Evaluator for LocalEvaluator {
         }
         let work = self.divide(work);
         let mut pending = work.len();
-        let tasks = self.tasks.as_ref().expect("open until the evaluator is dropped");
-        for task in work {
-            tasks.send(task).expect("the evaluator holds the other end");
-        }
+        self.halt.store(false, Ordering::Relaxed);
+        work.into_iter().for_each(|task| self.queue.push(task));
         let mut failed = None;
         while pending > 0 {
             let reply = self.replies.recv().expect("workers live as long as the evaluator");
@@ -221,14 +222,14 @@ impl Evaluator for LocalEvaluator {
                             failed.get_or_insert(Error::Worker { what: "on the last device".into(), reason });
                             break;
                         }
-                        _ => tasks.send(task).expect("the evaluator holds the other end"),
+                        _ => self.queue.push(task),
                     }
                     Ok(())
                 }
             };
             if let Err(error) = step {
                 // Let the workers run out of work quickly, then report the first error.
-                self.stop.store(true, Ordering::Relaxed);
+                self.halt.store(true, Ordering::Relaxed);
                 failed.get_or_insert(error);
             }
         }
@@ -246,8 +247,8 @@ impl Evaluator for LocalEvaluator {
 
 impl Drop for LocalEvaluator {
     fn drop(&mut self) {
-        // No work is pending: `evaluate` waits for all of it. The flag is the user's and stays as it is.
-        self.tasks = None;
+        // No work is pending: `evaluate` waits for all of it.
+        self.queue.close();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }

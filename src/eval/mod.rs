@@ -10,6 +10,7 @@ pub mod objective;
 pub mod packing;
 pub mod prefix_cache;
 mod quantity;
+mod queue;
 mod scores;
 pub mod trie;
 pub mod walk;

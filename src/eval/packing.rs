@@ -201,9 +201,10 @@ struct OpenChunk {
 impl OpenChunk {
     fn insert(&mut self, requests: &[Encoded]) -> Vec<(Vec<u32>, Vec<u32>)> {
         let insert = |request: &Encoded| {
-            let nodes = match request.alone {
-                true => self.builder.insert_alone(&request.sequence),
-                false => self.builder.insert(&request.sequence),
+            let nodes = if request.alone {
+                self.builder.insert_alone(&request.sequence)
+            } else {
+                self.builder.insert(&request.sequence)
             };
             (nodes[nodes.len() - request.scored.len()..].to_vec(), request.scored.clone())
         };

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::channel::Sender;
 
 use super::evaluator::{ChunkId, LostDevice, Outcome, Partial, Work};
 use super::packing::EvalSet;
 use super::prefix_cache::PrefixCache;
+use super::queue::Queue;
 use super::walk;
 use super::walk::{KeptStates, Place};
 use crate::error::{Error, Result};
@@ -29,11 +30,12 @@ const LOST: [&str; 3] = ["cuda error", "cuda_error", "cublas_status"];
 /// Hidden states that a device keeps.
 pub(super) type States = Mutex<PrefixCache<Place, Stream>>;
 
-/// A chunk's work, and after how many half layers each its hidden states are kept, if at all.
+/// A chunk's work, after how many half layers each its hidden states are kept, if at all, and with how many libtorch threads.
 #[derive(Clone)]
 pub(super) struct Task {
     pub work: Work,
     pub every: Option<usize>,
+    pub threads: usize,
 }
 
 /// What a worker has to say.
@@ -87,7 +89,10 @@ pub(super) struct Worker {
     pub sets: Arc<Vec<EvalSet>>,
     /// What the whole model predicts on chunks of sets that compare with it, computed when first needed.
     pub parents: HashMap<ChunkId, Reference>,
+    /// The user's.
     pub stop: Arc<AtomicBool>,
+    /// The evaluator's own: what it fails with is known.
+    pub halt: Arc<AtomicBool>,
     pub send: Sender<Reply>,
     pub cache: Arc<States>,
     pub token_bytes: u64,
@@ -96,8 +101,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Does the tasks of a queue, until there are no more or the device is lost.
-    pub fn run(mut self, queue: impl IntoIterator<Item = Task>) {
-        for task in queue {
+    pub fn run(mut self, queue: &Queue<Task>) {
+        let mut threads = None;
+        while let Some(task) = queue.take(self.number) {
+            if threads.replace(task.threads) != Some(task.threads) {
+                limit_threads(task.threads);
+            }
             let reply = self.evaluate(task);
             let gone = matches!(reply, Reply::Lost { .. });
             if self.send.send(reply).is_err() || gone {
@@ -106,15 +115,20 @@ impl Worker {
         }
     }
 
+    /// Whether the user or the evaluator wants no more.
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.halt.load(Ordering::Relaxed)
+    }
+
     /// Scores a task's networks. Where memory is too small, kept states are let go, then fewer networks are walked together,
     /// then the rows of the same chunk go through MLPs in tiles (where sums may be added in another order, for this task
     /// alone); only then the device is given up.
     fn evaluate(&mut self, task: Task) -> Reply {
-        let Task { work: Work { chunk, mut genomes }, mut every } = task;
+        let Task { work: Work { chunk, mut genomes }, mut every, threads } = task;
         let mut together = genomes.len();
         let mut cleared = false;
         self.model.set_row_tile(None);
-        while !genomes.is_empty() && !self.stop.load(Ordering::Relaxed) {
+        while !genomes.is_empty() && !self.is_over() {
             let count = together.min(genomes.len());
             let mut scored = HashSet::new();
             let attempt = self.attempt(chunk, &genomes[..count], every, &mut scored);
@@ -140,7 +154,10 @@ impl Worker {
                         tch::Device::Cuda(card) => format!("cuda:{card}, worker {}", self.number),
                         other => format!("{other:?}, worker {}", self.number).to_lowercase(),
                     };
-                    return Reply::Lost { task: Task { work: left(), every }, lost: LostDevice { device, reason } };
+                    return Reply::Lost {
+                        task: Task { work: left(), every, threads },
+                        lost: LostDevice { device, reason },
+                    };
                 }
             }
         }
@@ -155,7 +172,7 @@ impl Worker {
         every: Option<usize>,
         scored: &mut HashSet<usize>,
     ) -> Result<(), Failure> {
-        let Worker { number, model, sets, parents, stop, send, cache, token_bytes, faults } = self;
+        let Worker { number, model, sets, parents, stop, halt, send, cache, token_bytes, faults } = self;
         if let Some(faults) = faults
             && let Some(fault) = faults(*number, &Work { chunk: id, genomes: genomes.to_vec() })
         {
@@ -164,7 +181,8 @@ impl Worker {
         let mut report = |place: usize, outcome: Outcome| {
             scored.insert(place);
             let genome = genomes[place].clone();
-            send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !stop.load(Ordering::Relaxed)
+            let over = stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed);
+            send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !over
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
             let set = &sets[id.set];
@@ -188,6 +206,14 @@ impl Worker {
             }
         }
     }
+}
+
+/// OpenMP's thread count belongs to the calling thread, MKL's and the intra-op pool's to the process; all
+/// workers ask for the same.
+fn limit_threads(threads: usize) {
+    static INTEROP: OnceLock<()> = OnceLock::new();
+    INTEROP.get_or_init(|| tch::set_num_interop_threads(1));
+    tch::set_num_threads(threads.max(1) as i32);
 }
 
 #[cfg(test)]

@@ -92,9 +92,10 @@ pub fn measure(model: &Llama, windows: &[Vec<u32>], on_tokens: &mut dyn FnMut(us
     let change = sums.change.iter().map(|sum| sum / sums.tokens as f64).collect();
     let scores = Scores { heads: roots(&sums.heads), mlp: roots(&sums.mlp), layer_change: change, layer_loss: None };
     let finite = scores.heads.iter().chain(&scores.mlp).flatten().all(|score| score.is_finite());
-    match finite && scores.layer_change.iter().all(|score| score.is_finite()) {
-        true => Ok(scores),
-        false => Err(Error::invalid("importance", "a score that is not finite", "finite activations of the model")),
+    if finite && scores.layer_change.iter().all(|score| score.is_finite()) {
+        Ok(scores)
+    } else {
+        Err(Error::invalid("importance", "a score that is not finite", "finite activations of the model"))
     }
 }
 

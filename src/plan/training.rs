@@ -38,10 +38,11 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     let masters = if *word == 4 { 0 } else { values * 4 };
     let by_layer = genome.kept().map(|(_, gene)| kept_bytes(shape, gene, trained, *word));
     let layers = genome.depth() as u64;
-    let kept = match recompute {
+    let kept = if *recompute {
         // All layers' inputs, and one layer as it runs a second time, with the gradient that goes down.
-        true => t * (layers * d * word + by_layer.max().unwrap_or(0) + 2 * d * word),
-        false => t * (by_layer.sum::<u64>() + d * word),
+        t * (layers * d * word + by_layer.max().unwrap_or(0) + 2 * d * word)
+    } else {
+        t * (by_layer.sum::<u64>() + d * word)
     };
     // Log-probabilities and what they were made of; with a teacher, his too, his probabilities and a product.
     let copies = if *taught { 5 } else { 2 };

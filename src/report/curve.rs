@@ -2,8 +2,9 @@
 
 use plotters::prelude::*;
 
+use super::canvas::{Canvas, Drawn};
 use super::legend::{Legend, Mark};
-use super::picture::{Canvas, Drawing, Drawn, Picture};
+use super::picture::{Drawing, Picture};
 use super::style::{self, HEADING, MARGIN, PALETTE};
 use super::units;
 use crate::error::{Error, Result};

@@ -3,9 +3,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use super::canvas::{Canvas, Drawn};
 use super::labels::{Area, place};
 use super::legend::{Legend, Mark, dashes};
-use super::picture::{Canvas, Drawing, Drawn, Picture};
+use super::picture::{Drawing, Picture};
 use super::style::{self, HEADING, MARGIN, MUTED, PALETTE, SMALL, pale, text};
 use super::units;
 use crate::error::{Error, Result};

@@ -3,8 +3,9 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use super::canvas::{Canvas, Drawn};
 use super::front::Against;
-use super::picture::{Canvas, Drawing, Drawn, Picture};
+use super::picture::{Drawing, Picture};
 use super::scale::Scale;
 use super::style::{self, HEADING, INK, MARGIN, MEDIUM, MUTED, SMALL, WIDTH, text};
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::picture::{Canvas, Drawn};
+use super::canvas::{Canvas, Drawn};
 use super::style::{INK, MARGIN, SMALL, text, width};
 
 /// Height of one row of a legend, in pixels.

@@ -2,6 +2,7 @@
 //! or writes a file, and every picture is both an SVG and a PNG.
 
 pub mod album;
+mod canvas;
 pub mod curve;
 #[cfg(test)]
 mod fixture;

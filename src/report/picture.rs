@@ -2,23 +2,13 @@
 
 use std::sync::OnceLock;
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::register_font;
 
+use super::canvas::{Canvas, Drawn, FONT};
 use super::smooth::{self, Smooth};
 use super::style::{HEIGHT, WIDTH};
 use crate::error::{Error, Result};
-
-/// The family that pictures ask for, a CSS list: PNGs use the embedded Noto Sans (SIL Open Font License 1.1),
-/// viewers of an SVG fall back to their own.
-pub const FONT: &str = "Noto Sans, sans-serif";
-
-/// A surface to draw on, in pixels.
-pub type Canvas<DB> = DrawingArea<DB, Shift>;
-
-/// What drawing on a surface returns.
-pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 /// What can be drawn on any surface.
 pub trait Drawing {

@@ -4,8 +4,9 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
+use super::canvas::{Canvas, Drawn};
 use super::heatmap::{cell, distinct, stride};
-use super::picture::{Canvas, Drawing, Drawn, Picture};
+use super::picture::{Drawing, Picture};
 use super::scale::Scale;
 use super::style::{self, GRID, HEADING, INK, MARGIN, MEDIUM, MUTED, PALETTE, SMALL, text};
 use super::units;

@@ -8,8 +8,9 @@ use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use super::canvas::{Canvas, Drawn};
 use super::legend::{Legend, Mark};
-use super::picture::{Canvas, Drawing, Drawn, Picture};
+use super::picture::{Drawing, Picture};
 use super::style::{self, GRID, HEADING, MARGIN, MUTED, PALETTE};
 use super::units;
 use crate::error::{Error, Result};

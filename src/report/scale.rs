@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::picture::{Canvas, Drawn};
+use super::canvas::{Canvas, Drawn};
 use super::style::{INK, MUTED, SMALL, text, width};
 use super::units;
 

@@ -6,7 +6,7 @@ use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::picture::{Canvas, Drawn, FONT};
+use super::canvas::{Canvas, Drawn, FONT};
 
 /// Width of every picture in pixels.
 pub const WIDTH: u32 = 1000;

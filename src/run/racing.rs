@@ -65,9 +65,10 @@ impl Racing {
     /// # Errors
     /// An error that is not between 0 and 1.
     pub fn new(error: f64) -> Result<Racing> {
-        match error > 0.0 && error < 1.0 {
-            true => Ok(Racing { error }),
-            false => Err(Error::invalid("racing error", error, "a probability between 0 and 1, such as 0.05")),
+        if error > 0.0 && error < 1.0 {
+            Ok(Racing { error })
+        } else {
+            Err(Error::invalid("racing error", error, "a probability between 0 and 1, such as 0.05"))
         }
     }
 

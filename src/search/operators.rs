@@ -209,9 +209,10 @@ pub fn mutate(space: &SearchSpace, genome: &Genome, mutation: Mutation, rng: &mu
                 let heads = change(&choices.heads, gene.heads, changes(0), rng);
                 let mlp = change(&choices.mlp, gene.mlp, changes(1), rng);
                 // A dropped layer's bits say nothing, so one that comes back draws them.
-                let bits = match gene.is_dropped() {
-                    true => pick(&choices.bits, rng),
-                    false => change(&choices.bits, gene.bits, changes(2), rng),
+                let bits = if gene.is_dropped() {
+                    pick(&choices.bits, rng)
+                } else {
+                    change(&choices.bits, gene.bits, changes(2), rng)
                 };
                 Gene { heads, mlp, bits }
             }

@@ -86,9 +86,12 @@ impl BlockTypes {
 
 impl fmt::Display for BlockTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |types: &BTreeSet<Bits>| match types.is_empty() {
-            true => "16 bits".to_string(),
-            false => types.iter().map(|bits| bits.ggml()).collect::<Vec<_>>().join(", "),
+        let list = |types: &BTreeSet<Bits>| {
+            if types.is_empty() {
+                "16 bits".to_string()
+            } else {
+                types.iter().map(|bits| bits.ggml()).collect::<Vec<_>>().join(", ")
+            }
         };
         f.write_str(&list(&self.layers))?;
         if self.ends != self.layers { write!(f, "; ends {}", list(&self.ends)) } else { Ok(()) }

@@ -225,10 +225,7 @@ impl FromStr for Genome {
             };
             genes.extend(std::iter::repeat_n(gene, count));
         }
-        match genes.is_empty() {
-            true => Err(wrong(text)),
-            false => Ok(Genome::new(genes).with_ends(ends)),
-        }
+        if genes.is_empty() { Err(wrong(text)) } else { Ok(Genome::new(genes).with_ends(ends)) }
     }
 }
 

@@ -58,10 +58,7 @@ impl Item {
         let mut texts = vec![String::new()];
         for line in self.requests.iter().flat_map(|request| request.continuation.split_inclusive('\n')) {
             let last = texts.last_mut().expect("starts with one");
-            match last.len() < PASSAGE {
-                true => last.push_str(line),
-                false => texts.push(line.to_string()),
-            }
+            if last.len() < PASSAGE { last.push_str(line) } else { texts.push(line.to_string()) }
         }
         texts.retain(|text| !text.trim().is_empty());
         let passage = |(index, text): (usize, String)| Item {

@@ -150,13 +150,11 @@ impl ThroughputTable {
     /// `Mismatch` with every difference.
     pub fn check(&self, path: &Path, key: &TableKey) -> Result<()> {
         let problems = differences(&self.key, key);
-        match problems.is_empty() {
-            true => Ok(()),
-            false => {
-                let what =
-                    "the throughput table was measured for something else; measure again with --remeasure".into();
-                Err(Error::Mismatch { path: path.into(), what, problems })
-            }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            let what = "the throughput table was measured for something else; measure again with --remeasure".into();
+            Err(Error::Mismatch { path: path.into(), what, problems })
         }
     }
 

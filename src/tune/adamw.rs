@@ -63,16 +63,20 @@ impl Parameter {
 impl AdamW {
     /// Refuses constants that the algorithm does not have.
     pub fn check(&self) -> Result<()> {
-        let share = |what: &str, value: f64| match (0.0..1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::invalid(what, value, "at least 0 and below 1")),
+        let share = |what: &str, value: f64| {
+            if (0.0..1.0).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::invalid(what, value, "at least 0 and below 1"))
+            }
         };
         share("beta1", self.beta1)?;
         share("beta2", self.beta2)?;
         share("weight decay", self.weight_decay)?;
-        match self.clip > 0.0 && self.epsilon > 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid("gradient clip and epsilon", self.clip.min(self.epsilon), "above 0")),
+        if self.clip > 0.0 && self.epsilon > 0.0 {
+            Ok(())
+        } else {
+            Err(Error::invalid("gradient clip and epsilon", self.clip.min(self.epsilon), "above 0"))
         }
     }
 

@@ -31,9 +31,10 @@ pub fn learn(
     let (forward, head) = (network.parts(), network.parts().head());
     let embedded = forward.embed(&batch.forest); // (t, d)
     let mut inputs = Vec::new();
-    let last = match recompute {
-        false => layers(network, &embedded, batch, |_| {}),
-        true => no_grad(|| layers(network, &embedded, batch, |input| inputs.push(input.detach()))),
+    let last = if recompute {
+        no_grad(|| layers(network, &embedded, batch, |input| inputs.push(input.detach())))
+    } else {
+        layers(network, &embedded, batch, |_| {})
     };
     let top = last.detach().set_requires_grad(true); // (t, d)
     let normed = head.final_norm(&top.index_select(0, &batch.rows)); // (r, d)

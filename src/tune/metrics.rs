@@ -112,10 +112,8 @@ impl Metrics {
             let number = |column: usize| -> Result<f64> {
                 record[column].parse().map_err(|_| wrong(format!("line {line}: `{}` is no number", &record[column])))
             };
-            let training = match record[3].is_empty() {
-                true => None,
-                false => Some(Means { loss: number(3)?, gradient_norm: number(4)? }),
-            };
+            let training =
+                if record[3].is_empty() { None } else { Some(Means { loss: number(3)?, gradient_norm: number(4)? }) };
             let losses = (COLUMNS.len()..record.len()).map(number).collect::<Result<_>>()?;
             Ok(Row {
                 step: number(0)? as usize,

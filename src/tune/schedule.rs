@@ -26,11 +26,10 @@ impl Schedule {
         if self.steps == 0 {
             return Err(Error::invalid("steps", 0, "at least one"));
         }
-        match self.warmup >= self.steps {
-            true => {
-                Err(Error::invalid("warm-up", format!("{} steps", self.warmup), format!("fewer than {}", self.steps)))
-            }
-            false => Ok(()),
+        if self.warmup >= self.steps {
+            Err(Error::invalid("warm-up", format!("{} steps", self.warmup), format!("fewer than {}", self.steps)))
+        } else {
+            Ok(())
         }
     }
 

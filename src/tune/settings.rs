@@ -140,9 +140,6 @@ impl TuneSettings {
             serde_json::from_str(&text).map_err(|error| Error::format(&path, FILE, error.to_string()))?;
         let nameless = |one: &TuneSettings| TuneSettings { model: String::new(), data: vec![], ..one.clone() };
         let differences = crate::differences::differences(&nameless(&there), &nameless(self));
-        match differences.is_empty() {
-            true => Ok(()),
-            false => Err(Error::OtherRun { dir: dir.into(), differences }),
-        }
+        if differences.is_empty() { Ok(()) } else { Err(Error::OtherRun { dir: dir.into(), differences }) }
     }
 }

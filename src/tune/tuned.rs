@@ -50,12 +50,11 @@ pub fn read_adapters(dir: &Path, base: &Checkpoint) -> Result<Adapters> {
         let (theirs, ours) = (&theirs.supernet_digest, &ours.supernet_digest);
         problems.push(format!("weights: trained on {theirs}, found {ours}"));
     }
-    match problems.is_empty() {
-        true => Ok(adapters),
-        false => {
-            let what = format!("the adapters are not of {}", base.path().display());
-            Err(Error::Mismatch { path: dir.into(), what, problems })
-        }
+    if problems.is_empty() {
+        Ok(adapters)
+    } else {
+        let what = format!("the adapters are not of {}", base.path().display());
+        Err(Error::Mismatch { path: dir.into(), what, problems })
     }
 }
 

@@ -262,9 +262,10 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         bos_token_id: metadata.count("tokenizer.ggml.bos_token_id")?,
         eos_token_ids: metadata.count("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
         // Anything in blocks, or what most weights are stored as; the embedding is often of another type.
-        dtype: match in_blocks {
-            true => Dtype::Quantized,
-            false => found.get("blk.0.attn_q.weight").or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype()),
+        dtype: if in_blocks {
+            Dtype::Quantized
+        } else {
+            found.get("blk.0.attn_q.weight").or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype())
         },
         quantized: in_blocks || metadata.flag(QUANTIZED)?.unwrap_or(false),
     };
