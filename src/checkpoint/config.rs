@@ -146,16 +146,17 @@ impl LlamaConfig {
         Some(name.shape(&self.shape, gene))
     }
 
-    /// How one of its tensors is stored in a file that quantizes: norms, and rows that hold no whole blocks, not at all.
+    /// The type of one of its tensors in a file that quantizes; F16 for what is not in blocks: norms, biases, and rows that hold
+    /// no whole ones.
     pub(super) fn stored(&self, name: TensorName) -> Bits {
-        let wanted = match name {
-            TensorName::Embedding => self.genome.ends().embedding,
-            TensorName::Head => self.genome.ends().head,
-            TensorName::Layer(layer, _) if !name.is_norm() => self.gene(layer).bits,
-            _ => Bits::F16,
+        let end = |bits: Bits| bits.stored(self.shape.hidden as u64);
+        let stored = match name {
+            TensorName::Embedding => end(self.genome.ends().embedding),
+            TensorName::Head => end(self.genome.ends().head),
+            TensorName::Layer(layer, tensor) => tensor.row().stored(&self.shape, self.gene(layer)),
+            TensorName::FinalNorm => None,
         };
-        let row_len = self.tensor_shape(name).and_then(|shape| shape.last().copied()).unwrap_or(0);
-        wanted.stored(row_len as u64).unwrap_or(Bits::F16)
+        stored.unwrap_or(Bits::F16)
     }
 
     /// The sizes all layers share, where they do and both halves are there.

@@ -37,12 +37,21 @@ impl TensorName {
         }
     }
 
-    /// Whether this is a norm's weight: one dimension, kept in 32 bits by GGUF.
+    /// Whether this is a norm's weight.
     pub fn is_norm(&self) -> bool {
         match self {
             TensorName::FinalNorm => true,
             TensorName::Embedding | TensorName::Head => false,
             TensorName::Layer(_, tensor) => tensor.row().kind == TensorKind::Norm,
+        }
+    }
+
+    /// Whether this is a norm or a bias: one dimension, kept in 32 bits by GGUF.
+    pub fn is_vector(&self) -> bool {
+        match self {
+            TensorName::FinalNorm => true,
+            TensorName::Embedding | TensorName::Head => false,
+            TensorName::Layer(_, tensor) => tensor.row().columns.is_none(),
         }
     }
 

@@ -315,7 +315,7 @@ fn rope_scaling(metadata: &Metadata, found: &FoundTensors, config: &LlamaConfig)
 /// (i, i + head_dim / 2): `W_gguf[h * hd + 2i + s] = W_hf[h * hd + s * hd/2 + i]`.
 ///
 /// # Shapes
-/// `(n * head_dim, hidden)`, for any number of heads n, and the same out.
+/// `(n * head_dim, hidden)` or, for a bias, `(n * head_dim)`, for any number of heads n, and the same out.
 pub(crate) fn halves_from_neighbours(tensor: &Tensor, head_dim: usize) -> Result<Tensor> {
     swap_rows(tensor, [head_dim as i64 / 2, 2])
 }
@@ -326,7 +326,25 @@ pub(crate) fn neighbours_from_halves(tensor: &Tensor, head_dim: usize) -> Result
 }
 
 fn swap_rows(tensor: &Tensor, [outer, inner]: [i64; 2]) -> Result<Tensor> {
-    let (rows, hidden) = tensor.size2()?;
-    let swapped = tensor.f_reshape([-1, outer, inner, hidden])?.f_transpose(1, 2)?; // (n, inner, outer, hidden)
-    Ok(swapped.f_reshape([rows, hidden])?)
+    let shape = tensor.size();
+    let columns: i64 = shape.iter().skip(1).product();
+    let swapped = tensor.f_reshape([-1, outer, inner, columns])?.f_transpose(1, 2)?; // (n, inner, outer, columns)
+    Ok(swapped.f_reshape(shape.as_slice())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn rows_of_matrices_and_of_biases_move_alike() {
+        let bias = Tensor::arange(8, (Kind::Int64, Device::Cpu)); // two heads of width 4
+        let moved = neighbours_from_halves(&bias, 4).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&moved).unwrap(), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(halves_from_neighbours(&moved, 4).unwrap(), bias);
+        let columns = Tensor::from_slice(&[1_i64, 10, 100]);
+        let matrix = bias.unsqueeze(1) * &columns; // (8, 3)
+        assert_eq!(neighbours_from_halves(&matrix, 4).unwrap(), moved.unsqueeze(1) * columns);
+    }
 }
