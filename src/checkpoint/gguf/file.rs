@@ -12,10 +12,10 @@ use crate::checkpoint::config::{Dtype, Llama3Scaling, LlamaConfig};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::metadata::{Cursor, Entry, FORMAT, Metadata, Reason};
 use crate::checkpoint::hf::layer_genes;
-use crate::checkpoint::names::TensorName;
+use crate::checkpoint::names::{LayerTensor, TensorName};
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor, match_tensors};
 use crate::error::{Error, Result};
-use crate::space::{Genome, ModelShape};
+use crate::space::{Genome, MAX_LAYERS, ModelShape};
 
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(crate) const VERSION: u32 = 3;
@@ -216,7 +216,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         let mut counts = metadata.counts(&key(name))?.ok_or_else(|| missing(name))?;
         if let ([one], 2..) = (counts.as_slice(), layers) {
             // A scalar holds for every layer; the cap on layers is checked before this list matters.
-            counts = vec![*one; layers.min(1 << 16)];
+            counts = vec![*one; layers.min(MAX_LAYERS)];
         }
         Ok(counts)
     };
@@ -237,6 +237,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         }
     }
     let embedding = found.get(&TensorName::Embedding.gguf());
+    let queries = found.get(&TensorName::Layer(0, LayerTensor::Q).gguf());
     let vocab = embedding.and_then(|tensor| tensor.shape.first().copied());
     let in_blocks = found.values().any(|tensor| tensor.ty.dtype() == Dtype::Quantized);
     let rope_theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(10000.0);
@@ -265,7 +266,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         dtype: if in_blocks {
             Dtype::Quantized
         } else {
-            found.get("blk.0.attn_q.weight").or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype())
+            queries.or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype())
         },
         quantized: in_blocks || metadata.flag(QUANTIZED)?.unwrap_or(false),
     };
