@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
-use crate::space::shape::MAX_SIZE;
-use crate::space::{Bits, Gene, Genome, MAX_LAYERS, ModelShape, genome_problems, misfit};
+use crate::space::{Bits, Gene, Genome, ModelShape, genome_problems, misfit};
 
 /// How a checkpoint stores its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -120,7 +119,8 @@ pub struct LlamaConfig {
     pub quantized: bool,
 }
 
-/// Positions, at most: far above any model's, so that no product of sizes overflows.
+/// Positions, at most: far above any model's, so that no product of sizes overflows. Contexts of ten million tokens are
+/// longer than any other size, so they have a cap of their own.
 const MAX_POSITIONS: usize = 1 << 28;
 
 impl LlamaConfig {
@@ -196,29 +196,16 @@ impl LlamaConfig {
 
     /// Refuses sizes that no LLaMA has, all of them at once, so that the code after it may multiply freely.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
-        let &ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, .. } = &self.shape;
-        let mut problems = Vec::new();
-        let sizes = [
-            ("layers", layers, MAX_LAYERS),
-            ("hidden size", hidden, MAX_SIZE),
-            ("attention heads", heads, MAX_SIZE),
-            ("key/value heads", kv_heads, MAX_SIZE),
-            ("head size", head_dim, MAX_SIZE),
-            ("mlp width", mlp, MAX_SIZE),
-            ("vocabulary", vocab, MAX_SIZE),
-            ("context", self.max_position_embeddings, MAX_POSITIONS),
-        ];
-        for (what, size, max) in sizes {
-            let least = if what == "mlp width" { 0 } else { 1 };
-            if !(least..=max).contains(&size) {
-                problems.push(format!("{what}: found {size}, expected {least} to {max}"));
-            }
-        }
-        if kv_heads > 0 && heads % kv_heads != 0 {
-            problems.push(format!("attention heads: found {heads}, expected a multiple of {kv_heads} key/value heads"));
+        let &ModelShape { head_dim, mlp, vocab, .. } = &self.shape;
+        // Unlike the parent of a space, an exported network may have no MLP in any layer.
+        let sizes = ModelShape { mlp: mlp.max(1), ..self.shape }.problems();
+        let mut problems: Vec<String> = sizes.into_iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
+        let positions = self.max_position_embeddings;
+        if !(1..=MAX_POSITIONS).contains(&positions) {
+            problems.push(format!("max_position_embeddings: found {positions}, expected 1 to {MAX_POSITIONS}"));
         }
         if head_dim % 2 != 0 {
-            problems.push(format!("head size: found {head_dim}, expected an even number"));
+            problems.push(format!("head_dim: found {head_dim}, expected an even number"));
         }
         for (what, value) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
             if !(value.is_finite() && value > 0.0) {
