@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
-use crate::space::shape::MAX_SIZE;
-use crate::space::{Bits, Gene, Genome, MAX_LAYERS, ModelShape, genome_problems, misfit};
+use crate::space::{Bits, Gene, Genome, ModelShape, genome_problems, misfit};
 
 /// How a checkpoint stores its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -120,7 +119,8 @@ pub struct LlamaConfig {
     pub quantized: bool,
 }
 
-/// Positions, at most: far above any model's, so that no product of sizes overflows.
+/// Positions, at most: far above any model's, so that no product of sizes overflows. Contexts of ten million tokens are
+/// longer than any other size, so they have a cap of their own.
 const MAX_POSITIONS: usize = 1 << 28;
 
 impl LlamaConfig {
@@ -146,16 +146,17 @@ impl LlamaConfig {
         Some(name.shape(&self.shape, gene))
     }
 
-    /// How one of its tensors is stored in a file that quantizes: norms, and rows that hold no whole blocks, not at all.
+    /// The type of one of its tensors in a file that quantizes; F16 for what is not in blocks: norms, biases, and rows that hold
+    /// no whole ones.
     pub(super) fn stored(&self, name: TensorName) -> Bits {
-        let wanted = match name {
-            TensorName::Embedding => self.genome.ends().embedding,
-            TensorName::Head => self.genome.ends().head,
-            TensorName::Layer(layer, _) if !name.is_norm() => self.gene(layer).bits,
-            _ => Bits::F16,
+        let end = |bits: Bits| bits.stored(self.shape.hidden as u64);
+        let stored = match name {
+            TensorName::Embedding => end(self.genome.ends().embedding),
+            TensorName::Head => end(self.genome.ends().head),
+            TensorName::Layer(layer, tensor) => tensor.row().stored(&self.shape, self.gene(layer)),
+            TensorName::FinalNorm => None,
         };
-        let row_len = self.tensor_shape(name).and_then(|shape| shape.last().copied()).unwrap_or(0);
-        wanted.stored(row_len as u64).unwrap_or(Bits::F16)
+        stored.unwrap_or(Bits::F16)
     }
 
     /// The sizes all layers share, where they do and both halves are there.
@@ -195,29 +196,16 @@ impl LlamaConfig {
 
     /// Refuses sizes that no LLaMA has, all of them at once, so that the code after it may multiply freely.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
-        let &ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, .. } = &self.shape;
-        let mut problems = Vec::new();
-        let sizes = [
-            ("layers", layers, MAX_LAYERS),
-            ("hidden size", hidden, MAX_SIZE),
-            ("attention heads", heads, MAX_SIZE),
-            ("key/value heads", kv_heads, MAX_SIZE),
-            ("head size", head_dim, MAX_SIZE),
-            ("mlp width", mlp, MAX_SIZE),
-            ("vocabulary", vocab, MAX_SIZE),
-            ("context", self.max_position_embeddings, MAX_POSITIONS),
-        ];
-        for (what, size, max) in sizes {
-            let least = if what == "mlp width" { 0 } else { 1 };
-            if !(least..=max).contains(&size) {
-                problems.push(format!("{what}: found {size}, expected {least} to {max}"));
-            }
-        }
-        if kv_heads > 0 && heads % kv_heads != 0 {
-            problems.push(format!("attention heads: found {heads}, expected a multiple of {kv_heads} key/value heads"));
+        let &ModelShape { head_dim, mlp, vocab, .. } = &self.shape;
+        // Unlike the parent of a space, an exported network may have no MLP in any layer.
+        let sizes = ModelShape { mlp: mlp.max(1), ..self.shape }.problems();
+        let mut problems: Vec<String> = sizes.into_iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
+        let positions = self.max_position_embeddings;
+        if !(1..=MAX_POSITIONS).contains(&positions) {
+            problems.push(format!("max_position_embeddings: found {positions}, expected 1 to {MAX_POSITIONS}"));
         }
         if head_dim % 2 != 0 {
-            problems.push(format!("head size: found {head_dim}, expected an even number"));
+            problems.push(format!("head_dim: found {head_dim}, expected an even number"));
         }
         for (what, value) in [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)] {
             if !(value.is_finite() && value > 0.0) {

@@ -37,12 +37,21 @@ impl TensorName {
         }
     }
 
-    /// Whether this is a norm's weight: one dimension, kept in 32 bits by GGUF.
+    /// Whether this is a norm's weight.
     pub fn is_norm(&self) -> bool {
         match self {
             TensorName::FinalNorm => true,
             TensorName::Embedding | TensorName::Head => false,
             TensorName::Layer(_, tensor) => tensor.row().kind == TensorKind::Norm,
+        }
+    }
+
+    /// Whether this is a norm or a bias: one dimension, kept in 32 bits by GGUF.
+    pub fn is_vector(&self) -> bool {
+        match self {
+            TensorName::FinalNorm => true,
+            TensorName::Embedding | TensorName::Head => false,
+            TensorName::Layer(_, tensor) => tensor.row().columns.is_none(),
         }
     }
 
@@ -54,14 +63,6 @@ impl TensorName {
             TensorName::FinalNorm => vec![shape.hidden],
             TensorName::Layer(_, tensor) => tensor.row().shape(shape, gene),
         }
-    }
-
-    /// Which prefix of the parent's tensor a layer of this gene keeps: the dimension and the length to
-    /// narrow it to. `None` when the tensor is kept whole.
-    pub fn prefix(&self, shape: &ModelShape, gene: Gene) -> Option<(usize, usize)> {
-        let full = Gene::new(shape.heads as u32, shape.mlp as u32);
-        let (whole, kept) = (self.shape(shape, full), self.shape(shape, gene));
-        whole.iter().zip(&kept).position(|(whole, kept)| whole != kept).map(|dim| (dim, kept[dim]))
     }
 
     /// Every tensor of a model whose layers have these genes, in the order a forward pass meets them. A layer
@@ -90,20 +91,13 @@ fn suffix(tensor: LayerTensor) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::space::Half;
+    use std::collections::BTreeSet;
 
-    /// SmolLM2-135M: 9 query heads in 3 groups.
-    const SHAPE: ModelShape = ModelShape {
-        layers: 30,
-        hidden: 576,
-        heads: 9,
-        kv_heads: 3,
-        head_dim: 64,
-        mlp: 1536,
-        vocab: 49152,
-        tied: true,
-    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::space::shape::tests::SMOLLM2;
+    use crate::space::{Bits, Cost, Ends, Genome, Half, Matrix, gguf_layers};
 
     #[test]
     fn names_a_tensor_of_each_format() {
@@ -115,15 +109,14 @@ mod tests {
     #[test]
     fn narrows_keys_and_values_by_whole_groups() {
         let gene = Gene::new(6, 768);
-        let prefix = |tensor| TensorName::Layer(0, tensor).prefix(&SHAPE, gene);
-        assert_eq!(prefix(LayerTensor::Q), Some((0, 384)));
-        assert_eq!(prefix(LayerTensor::K), Some((0, 128)));
-        assert_eq!(prefix(LayerTensor::O), Some((1, 384)));
-        assert_eq!(prefix(LayerTensor::Gate), Some((0, 768)));
-        assert_eq!(prefix(LayerTensor::Down), Some((1, 768)));
-        assert_eq!(prefix(LayerTensor::InputNorm), None);
-        assert_eq!(TensorName::Layer(0, LayerTensor::Q).prefix(&SHAPE, Gene::new(9, 768)), None);
-        assert_eq!(TensorName::Head.prefix(&SHAPE, gene), None);
+        let shape = |tensor| TensorName::Layer(0, tensor).shape(&SMOLLM2, gene);
+        assert_eq!(shape(LayerTensor::Q), [384, 576]);
+        assert_eq!(shape(LayerTensor::K), [128, 576]);
+        assert_eq!(shape(LayerTensor::O), [576, 384]);
+        assert_eq!(shape(LayerTensor::Gate), [768, 576]);
+        assert_eq!(shape(LayerTensor::Down), [576, 768]);
+        assert_eq!(shape(LayerTensor::InputNorm), [576]);
+        assert_eq!(TensorName::Head.shape(&SMOLLM2, gene), [49152, 576]);
     }
 
     #[test]
@@ -136,5 +129,53 @@ mod tests {
         let expected: Vec<_> = half(0, Half::Mlp).chain(half(1, Half::Attention)).collect();
         assert_eq!(names[1..names.len() - 1], expected);
         assert_eq!(names.last(), Some(&TensorName::FinalNorm));
+    }
+    /// A network of some model: heads of width 32 in groups of 2, everything in steps of 32.
+    fn network() -> impl Strategy<Value = (ModelShape, Genome)> {
+        let bits = || prop::sample::select(vec![Bits::F16, Bits::Q8_0, Bits::Q4_1, Bits::Q4K]);
+        let gene = (0..4u32, 0..5u32, bits()).prop_map(|(kv, mlp, bits)| Gene { heads: 2 * kv, mlp: 32 * mlp, bits });
+        let genes = prop::collection::vec(gene, 1..5);
+        (genes, 1..9usize, 1..99usize, any::<bool>(), bits(), bits()).prop_map(
+            |(genes, hidden, vocab, tied, embedding, head)| {
+                let (layers, hidden) = (genes.len(), 32 * hidden);
+                let shape = ModelShape { layers, hidden, heads: 6, kv_heads: 3, head_dim: 32, mlp: 128, vocab, tied };
+                let ends = Ends { embedding, head: if tied { Bits::F16 } else { head } };
+                (shape, Genome::new(genes).with_ends(ends))
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn tensors_and_matrices_add_up_to_the_closed_forms((shape, genome) in network()) {
+            let cost = Cost::of(&shape, &genome);
+            let values = |name: &TensorName, genes: &[Gene]| -> u128 {
+                let gene = match name {
+                    TensorName::Layer(layer, _) => genes[*layer],
+                    _ => Gene::DROPPED,
+                };
+                name.shape(&shape, gene).iter().map(|&size| size as u128).product()
+            };
+
+            let kept: Vec<Gene> = genome.kept().map(|(_, gene)| gene).collect();
+            let names = TensorName::all(&kept, shape.tied);
+            prop_assert_eq!(names.iter().map(|name| values(name, &kept)).sum::<u128>(), u128::from(cost.params));
+            for of in [TensorName::hf, TensorName::gguf] {
+                prop_assert_eq!(names.iter().map(of).collect::<BTreeSet<_>>().len(), names.len());
+            }
+
+            // The file: what is in no matrix is a vector of singles, and the matrices are in the types that they say.
+            let in_file: Vec<Gene> = gguf_layers(&shape, &genome).into_iter().map(|(_, gene)| gene).collect();
+            let names = TensorName::all(&in_file, shape.tied);
+            let vectors = names.iter().filter(|name| name.is_vector()).map(|name| 4 * values(name, &in_file));
+            let whole = Genome::new(in_file.clone());
+            let of_layers = in_file.iter().enumerate().flat_map(|(layer, &gene)| Matrix::of_gene(&shape, layer, gene));
+            let of_ends = Matrix::of_ends(&shape, genome.ends());
+            let all = of_layers.chain(of_ends).filter(|(matrix, _)| !(shape.tied && *matrix == Matrix::Head));
+            let bytes = |(matrix, bits): (Matrix, Option<Bits>)| {
+                bits.unwrap_or(Bits::F16).bytes(matrix.weights(&shape, &whole).into())
+            };
+            prop_assert_eq!(vectors.chain(all.map(bytes)).sum::<u128>(), u128::from(cost.weight_bytes));
+        }
     }
 }

@@ -14,14 +14,15 @@ pub const FILLER_MLP: u32 = 32;
 
 /// Sizes of one network.
 ///
-/// A half that a layer does not have (no heads, or MLP width 0) has no norm either. For a shape without a [`problem`](ModelShape::problem) no genome that
-/// [fits](super::genome_problems) overflows, and on any other genome the sizes saturate.
+/// A half that a layer does not have (no heads, or MLP width 0) has no norm either. For a shape without
+/// [problems](ModelShape::problems) no genome that [fits](super::genome_problems) overflows, and on any other genome the sizes
+/// saturate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Parameters of the mathematical network: embedding, layers, norms, and the output matrix
     /// unless it is the embedding.
     pub params: u64,
-    /// Bytes of the tensors of the GGUF it exports to, fillers included: norms F32, matrices in blocks of
+    /// Bytes of the tensors of the GGUF it exports to, fillers included: norms and biases F32, matrices in blocks of
     /// their [`Bits`] with scales, where a row holds no whole ones as llama.cpp falls back ([`Bits::stored`]).
     /// The header, padding and a table of rope factors are not counted.
     pub weight_bytes: u64,

@@ -1,28 +1,42 @@
 //! Whether a network can be cut from a model.
 
-use super::{Genome, ModelShape};
+use super::{Gene, Genome, ModelShape};
 use crate::error::{Error, Result};
 
 /// Everything that speaks against cutting `genome` from a model of this shape whose layers are those of `whole`: another number
-/// of layers, layers wider than the model's, heads in broken KV groups, bits that weights cannot have.
+/// of layers, layers wider than the model's, heads in broken KV groups, bits that weights cannot have. One line each; layers in a
+/// row with the same problem share it.
 pub fn genome_problems(shape: &ModelShape, whole: &Genome, genome: &Genome) -> Vec<String> {
     let (found, expected) = (genome.genes().len(), whole.genes().len());
     if found != expected {
         return vec![format!("{found} layers, expected {expected}, one a layer of the model")];
     }
-    let group = shape.group() as u32;
-    let mut problems = Vec::new();
-    for (layer, (gene, whole)) in genome.genes().iter().zip(whole.genes()).enumerate() {
-        if gene.heads > whole.heads || gene.heads % group != 0 {
-            let most = whole.heads;
-            problems.push(format!("layer {layer}: {} heads, expected a multiple of {group} up to {most}", gene.heads));
-        }
-        if gene.mlp > whole.mlp {
-            problems.push(format!("layer {layer}: mlp width {}, expected up to {}", gene.mlp, whole.mlp));
-        }
-        problems.extend(shape.blocks_problem(*gene).map(|problem| format!("layer {layer}: {problem}")));
+    let genes = genome.genes().iter().zip(whole.genes());
+    let layers: Vec<Vec<String>> = genes.map(|(&gene, &whole)| layer_problems(shape, whole, gene)).collect();
+    let (mut problems, mut first) = (Vec::new(), 0);
+    for alike in layers.chunk_by(|one, next| one == next) {
+        let place = match alike {
+            [_] => format!("layer {first}"),
+            _ => format!("layers {first} to {}", first + alike.len() - 1),
+        };
+        problems.extend(alike.iter().take(1).flatten().map(|problem| format!("{place}: {problem}")));
+        first += alike.len();
     }
     problems.extend(shape.ends_problem(genome.ends()));
+    problems
+}
+
+/// Everything that speaks against cutting a layer of this gene from one of `whole`.
+fn layer_problems(shape: &ModelShape, whole: Gene, gene: Gene) -> Vec<String> {
+    let group = shape.group() as u32;
+    let mut problems = Vec::new();
+    if gene.heads > whole.heads || !gene.heads.is_multiple_of(group) {
+        problems.push(format!("{} heads, expected a multiple of {group} up to {}", gene.heads, whole.heads));
+    }
+    if gene.mlp > whole.mlp {
+        problems.push(format!("mlp width {}, expected up to {}", gene.mlp, whole.mlp));
+    }
+    problems.extend(shape.blocks_problem(gene));
     problems
 }
 
@@ -78,15 +92,15 @@ mod tests {
         for (text, complaint) in [
             ("9x1536*29", "29 layers, expected 30"),
             ("9x1536*29:7x1536", "layer 29: 7 heads, expected a multiple of 3 up to 9"),
-            ("12x1536*30", "layer 0: 12 heads, expected a multiple of 3 up to 9"),
-            ("9x1537*30", "layer 0: mlp width 1537, expected up to 1536"),
+            ("12x1536*30", "layers 0 to 29: 12 heads, expected a multiple of 3 up to 9"),
+            ("9x1536*4:9x1537*2:9x1536*24", "layers 4 to 5: mlp width 1537, expected up to 1536"),
             (
                 "9x1536*29:9x1000@8",
                 "layer 29: mlp width 1000, for Q8_0, which stores rows of a multiple of 32; the nearest are 992 and 1024",
             ),
-            ("9x1536@q3_k*30", "layer 0: hidden size 576, for Q3_K, which stores rows of a multiple of 256"),
+            ("9x1536@q3_k*30", "layers 0 to 29: hidden size 576, for Q3_K, which stores rows of a multiple of 256"),
             ("9x1536*30:H@8", "8 bits for the output matrix, which is the embedding"),
-            ("4294967295x4294967295*30", "layer 0: 4294967295 heads"),
+            ("9x1536*29:4294967295x4294967295", "layer 29: 4294967295 heads"),
         ] {
             let problems = genome_problems(&SMOLLM2, &whole, &text.parse().unwrap());
             assert!(problems[0].starts_with(complaint), "{text}: {problems:?}");

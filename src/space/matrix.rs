@@ -1,6 +1,6 @@
 //! The matrices of a model as an evaluator multiplies by them, and how a network stores each.
 
-use super::layer_tensor::{Half, Joint, LAYER, LayerRow};
+use super::layer_tensor::{Joint, LAYER, LayerRow};
 use super::{Bits, Ends, Gene, Genome, ModelShape};
 
 /// A matrix of a model.
@@ -59,14 +59,6 @@ impl Matrix {
     pub fn of_ends(shape: &ModelShape, ends: Ends) -> [(Matrix, Option<Bits>); 2] {
         let stored = |bits: Bits| bits.stored(shape.hidden as u64);
         [(Matrix::Embedding, stored(ends.embedding)), (Matrix::Head, stored(ends.head))]
-    }
-
-    /// The matrices of a layer's half.
-    pub fn half(self) -> Option<Half> {
-        match self {
-            Matrix::Layer(_, joint) => joint.parts().next().map(|row| row.half),
-            _ => None,
-        }
     }
 }
 

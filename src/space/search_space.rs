@@ -326,7 +326,7 @@ impl TryFrom<Resolved> for SearchSpace {
 
     fn try_from(resolved: Resolved) -> Result<SearchSpace> {
         let Resolved { shape, depth, drop, drop_order, layers, embedding_bits, head_bits, constraints } = resolved;
-        if let Some((field, reason)) = shape.problem() {
+        if let Some((field, reason)) = shape.problems().into_iter().next() {
             return Err(Place::default().wrong(format!("shape.{field}"), reason));
         }
         if layers.len() != shape.layers {

@@ -62,9 +62,9 @@ impl ModelShape {
         ]
     }
 
-    /// The first size that cannot be, as (field, reason): one that is zero or too large, or key/value
-    /// heads that do not divide the heads.
-    pub fn problem(&self) -> Option<(&'static str, String)> {
+    /// The sizes that cannot be, as (field, reason): those that are zero or too large, and key/value heads that do not
+    /// divide the heads.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let sizes = [
             ("layers", self.layers, MAX_LAYERS),
             ("hidden", self.hidden, MAX_SIZE),
@@ -74,17 +74,19 @@ impl ModelShape {
             ("mlp", self.mlp, MAX_SIZE),
             ("vocab", self.vocab, MAX_SIZE),
         ];
-        for (field, size, most) in sizes {
-            if size == 0 || size > most {
-                return Some((field, format!("found {size}, expected 1 to {most}")));
-            }
+        let impossible = sizes.into_iter().filter(|(_, size, most)| !(1..=*most).contains(size));
+        let mut problems: Vec<(&'static str, String)> =
+            impossible.map(|(field, size, most)| (field, format!("found {size}, expected 1 to {most}"))).collect();
+        if self.kv_heads > 0 && !self.heads.is_multiple_of(self.kv_heads) {
+            let reason = format!("found {}, which does not divide {} heads", self.kv_heads, self.heads);
+            problems.push(("kv_heads", reason));
         }
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return Some(("kv_heads", format!("found {}, which does not divide {} heads", self.kv_heads, self.heads)));
+        let width = self.heads.saturating_mul(self.head_dim);
+        if problems.is_empty() && width > MAX_SIZE {
+            let reason = format!("all heads together are {width} wide, expected {MAX_SIZE} at most");
+            problems.push(("head_dim", reason));
         }
-        let width = self.heads * self.head_dim;
-        (width > MAX_SIZE)
-            .then(|| ("head_dim", format!("all heads together are {width} wide, expected {MAX_SIZE} at most")))
+        problems
     }
 
     /// Why a layer's matrices cannot be stored in the gene's bits: the first row length that is no whole number of blocks,
@@ -145,7 +147,7 @@ fn near(options: &[usize]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::space::Bits;
 
@@ -175,13 +177,18 @@ pub(super) mod tests {
 
     #[test]
     fn names_the_size_that_cannot_be() {
-        assert_eq!(SMOLLM2.problem(), None);
-        let field = |shape: ModelShape| shape.problem().expect("a problem").0;
+        assert_eq!(SMOLLM2.problems(), []);
+        let field = |shape: ModelShape| match shape.problems()[..] {
+            [(field, _)] => field,
+            ref others => panic!("{others:?}"),
+        };
         assert_eq!(field(ModelShape { vocab: 0, ..SMOLLM2 }), "vocab");
         assert_eq!(field(ModelShape { layers: usize::MAX, ..SMOLLM2 }), "layers");
         assert_eq!(field(ModelShape { kv_heads: 2, ..SMOLLM2 }), "kv_heads");
         assert_eq!(field(ModelShape { kv_heads: 18, ..SMOLLM2 }), "kv_heads");
         assert_eq!(field(ModelShape { heads: 9 << 10, head_dim: 1 << 12, ..SMOLLM2 }), "head_dim");
+        let many = ModelShape { heads: usize::MAX, kv_heads: 0, mlp: 0, ..SMOLLM2 }.problems();
+        assert_eq!(many.iter().map(|(field, _)| *field).collect::<Vec<_>>(), ["heads", "kv_heads", "mlp"]);
     }
 
     #[test]

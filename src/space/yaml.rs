@@ -128,7 +128,7 @@ impl RawShape {
         // What is wrong with a depth that was left out is wrong with the shape.
         let shape_places = [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied];
         let places = Places { shape: shape_places, depth: here, bits: here, embedding_bits: here, head_bits: here };
-        match shape.problem() {
+        match shape.problems().into_iter().next() {
             None => Ok((shape, places)),
             Some((field, reason)) => {
                 let named = shape.fields().into_iter().zip(places.shape).find(|((name, _), _)| *name == field);

@@ -32,7 +32,7 @@ const KEPT: [&str; 6] =
     ["tokenizer.", "general.name", "general.basename", "general.organization", "general.license", "general.languages"];
 
 /// A GGUF file of architecture deci, for llama.cpp: blocks where the genome quantizes, else F16 unless the dtype says otherwise;
-/// norms always F32.
+/// norms and biases always F32.
 pub struct Gguf;
 
 impl Exporter for Gguf {
@@ -154,7 +154,7 @@ fn plan(config: &LlamaConfig, dtype: Dtype) -> Vec<Planned> {
     });
     let tensors = config.tensors().into_iter().filter_map(|name| {
         let stored = match config.stored(name) {
-            Bits::F16 if name.is_norm() => Stored::Plain(Dtype::F32),
+            Bits::F16 if name.is_vector() => Stored::Plain(Dtype::F32),
             Bits::F16 => Stored::Plain(dtype),
             bits => Stored::Blocks(bits),
         };

@@ -60,15 +60,22 @@ mod tests {
     const SHAPE: ModelShape =
         ModelShape { layers: 2, hidden: 32, heads: 4, kv_heads: 2, head_dim: 8, mlp: 64, vocab: 260, tied: true };
 
-    fn parent(dir: &Path) -> Checkpoint {
+    /// A model of seeded weights, all of them so many times larger.
+    fn parent(dir: &Path, times: f64) -> Checkpoint {
         let config: LlamaConfig = synthetic::config(SHAPE, Dtype::F32);
         let sizes = config.clone();
         let tensor = |name| {
             let shape = sizes.tensor_shape(name).unwrap();
-            synthetic::tensor(name, &shape, 1, tch::Device::Cpu, tch::Kind::Float)
+            Ok(synthetic::tensor(name, &shape, 1, tch::Device::Cpu, tch::Kind::Float)? * times)
         };
         hf::write(dir, &config, &tensor, &synthetic::byte_tokenizer(), Dtype::F32).unwrap();
         Checkpoint::open(dir).unwrap()
+    }
+
+    /// Files at any depth.
+    fn files(dir: &Path) -> usize {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
     }
 
     #[test]
@@ -83,25 +90,47 @@ mod tests {
     }
 
     #[test]
-    fn every_row_writes_what_opens_and_leaves_nothing_where_it_fails() {
+    fn every_row_writes_what_opens_and_never_over_its_parent() {
         let dir = tempfile::tempdir().unwrap();
-        let parent = parent(&dir.path().join("parent"));
-        let [good, bad] = ["4x64:2x32", "4x65:2x32"].map(|text| text.parse::<Genome>().unwrap());
+        let parent = parent(&dir.path().join("parent"), 1.0);
         for exporter in EXPORTERS {
             let (name, _) = exporter.name();
-            let write = |genome, out: &Path| export(&parent, genome, exporter, None, out);
             let out = dir.path().join(name);
-            assert!(write(&bad, &out).is_err(), "{name}");
-            let left = fs::read_dir(&out).map_or(0, Iterator::count);
-            assert_eq!(left, 0, "{name} left something");
-            let written = write(&good, &out).unwrap();
-            let config = Checkpoint::open(&written).unwrap().config().clone();
-            assert_eq!(config.shape.layers, 2, "{name}");
-            // Onto the parent itself.
-            if exporter.target(parent.path()) == parent.path() {
-                let error = write(&good, parent.path()).unwrap_err().to_string();
-                assert!(error.contains("another than the parent's own"), "{error}");
-            }
+            let written = export(&parent, &"4x64:2x32".parse().unwrap(), exporter, None, &out).unwrap();
+            assert_eq!(written, exporter.target(&out));
+            let child = Checkpoint::open(&written).unwrap();
+            assert_eq!(child.config().shape.layers, 2, "{name}");
+            let before = child.digest().unwrap();
+            let error = export(&child, &child.config().genome, exporter, None, &out).unwrap_err().to_string();
+            assert!(error.contains("another than the parent's own"), "{name}: {error}");
+            assert_eq!(Checkpoint::open(&written).unwrap().digest().unwrap(), before, "{name}");
         }
+    }
+
+    #[test]
+    fn every_row_leaves_no_file_and_no_change_where_it_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let fine = parent(&dir.path().join("fine"), 1.0);
+        // Too large for half precision, which shows only while weights are written.
+        let large = parent(&dir.path().join("large"), 1e7);
+        let [genome, wide] = ["4x64*2", "4x65:2x32"].map(|text| text.parse::<Genome>().unwrap());
+        for exporter in EXPORTERS {
+            let (name, _) = exporter.name();
+            let out = dir.path().join(name);
+            fs::create_dir(&out).unwrap();
+            let fails = || {
+                let error = export(&large, &genome, exporter, Some(Dtype::F16), &out).unwrap_err().to_string();
+                assert!(error.contains("not a finite number"), "{name}: {error}");
+                assert!(export(&fine, &wide, exporter, None, &out).is_err(), "{name}");
+            };
+            fails();
+            assert_eq!(files(&out), 0, "{name}");
+            let written = export(&fine, &genome, exporter, None, &out).unwrap();
+            let digest = || Checkpoint::open(&written).unwrap().digest().unwrap();
+            let before = (digest(), files(&out));
+            fails();
+            assert_eq!((digest(), files(&out)), before, "{name}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2 + EXPORTERS.len(), "nothing is left beside them");
     }
 }

@@ -12,10 +12,10 @@ use crate::checkpoint::config::{Dtype, Llama3Scaling, LlamaConfig};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::metadata::{Cursor, Entry, FORMAT, Metadata, Reason};
 use crate::checkpoint::hf::layer_genes;
-use crate::checkpoint::names::TensorName;
+use crate::checkpoint::names::{LayerTensor, TensorName};
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor, match_tensors};
 use crate::error::{Error, Result};
-use crate::space::{Genome, ModelShape};
+use crate::space::{Genome, MAX_LAYERS, ModelShape};
 
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(crate) const VERSION: u32 = 3;
@@ -216,7 +216,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         let mut counts = metadata.counts(&key(name))?.ok_or_else(|| missing(name))?;
         if let ([one], 2..) = (counts.as_slice(), layers) {
             // A scalar holds for every layer; the cap on layers is checked before this list matters.
-            counts = vec![*one; layers.min(1 << 16)];
+            counts = vec![*one; layers.min(MAX_LAYERS)];
         }
         Ok(counts)
     };
@@ -237,6 +237,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         }
     }
     let embedding = found.get(&TensorName::Embedding.gguf());
+    let queries = found.get(&TensorName::Layer(0, LayerTensor::Q).gguf());
     let vocab = embedding.and_then(|tensor| tensor.shape.first().copied());
     let in_blocks = found.values().any(|tensor| tensor.ty.dtype() == Dtype::Quantized);
     let rope_theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(10000.0);
@@ -265,7 +266,7 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         dtype: if in_blocks {
             Dtype::Quantized
         } else {
-            found.get("blk.0.attn_q.weight").or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype())
+            queries.or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype())
         },
         quantized: in_blocks || metadata.flag(QUANTIZED)?.unwrap_or(false),
     };
@@ -315,7 +316,7 @@ fn rope_scaling(metadata: &Metadata, found: &FoundTensors, config: &LlamaConfig)
 /// (i, i + head_dim / 2): `W_gguf[h * hd + 2i + s] = W_hf[h * hd + s * hd/2 + i]`.
 ///
 /// # Shapes
-/// `(n * head_dim, hidden)`, for any number of heads n, and the same out.
+/// `(n * head_dim, hidden)` or, for a bias, `(n * head_dim)`, for any number of heads n, and the same out.
 pub(crate) fn halves_from_neighbours(tensor: &Tensor, head_dim: usize) -> Result<Tensor> {
     swap_rows(tensor, [head_dim as i64 / 2, 2])
 }
@@ -326,7 +327,25 @@ pub(crate) fn neighbours_from_halves(tensor: &Tensor, head_dim: usize) -> Result
 }
 
 fn swap_rows(tensor: &Tensor, [outer, inner]: [i64; 2]) -> Result<Tensor> {
-    let (rows, hidden) = tensor.size2()?;
-    let swapped = tensor.f_reshape([-1, outer, inner, hidden])?.f_transpose(1, 2)?; // (n, inner, outer, hidden)
-    Ok(swapped.f_reshape([rows, hidden])?)
+    let shape = tensor.size();
+    let columns: i64 = shape.iter().skip(1).product();
+    let swapped = tensor.f_reshape([-1, outer, inner, columns])?.f_transpose(1, 2)?; // (n, inner, outer, columns)
+    Ok(swapped.f_reshape(shape.as_slice())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn rows_of_matrices_and_of_biases_move_alike() {
+        let bias = Tensor::arange(8, (Kind::Int64, Device::Cpu)); // two heads of width 4
+        let moved = neighbours_from_halves(&bias, 4).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&moved).unwrap(), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(halves_from_neighbours(&moved, 4).unwrap(), bias);
+        let columns = Tensor::from_slice(&[1_i64, 10, 100]);
+        let matrix = bias.unsqueeze(1) * &columns; // (8, 3)
+        assert_eq!(neighbours_from_halves(&matrix, 4).unwrap(), moved.unsqueeze(1) * columns);
+    }
 }

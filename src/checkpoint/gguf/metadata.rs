@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Codes of value types.
 /// What errors call the format.
 pub(crate) const FORMAT: &str = "GGUF";
 
+/// Codes of value types.
 pub(crate) const U32: u32 = 4;
 pub(crate) const I32: u32 = 5;
 pub(crate) const F32: u32 = 6;
