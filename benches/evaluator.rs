@@ -14,9 +14,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::prefix_cache::PrefixCache;
-use criadero::eval::walk::{KeptStates, Place, walk};
-use criadero::eval::{ChunkId, EvalSet, PackingOptions};
+use criadero::eval::{ChunkId, EvalSet, KeptStates, PackingOptions, Place, PrefixCache, pack_items, walk};
 use criadero::model::{Llama, Stream};
 use criadero::search::{Algorithm, Nsga2, Nsga2Settings, Told};
 use criadero::space::{Bits, Cost, Genome, SearchSpace};
@@ -52,7 +50,7 @@ impl Bench {
         let items: Vec<&Item> = self.items.iter().take(items).collect();
         let scoring = criadero::task::Scoring::Choices;
         let packing = PackingOptions { chunk_tokens, max_length: 2048 };
-        Ok(EvalSet::pack("arc_easy", scoring, &items, &self.checkpoint.tokenizer()?, packing)?)
+        Ok(pack_items("arc_easy", scoring, &items, &self.checkpoint.tokenizer()?, packing)?)
     }
 
     /// Seconds to score networks on every chunk of a set, as one population.

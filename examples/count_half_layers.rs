@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::sync::Mutex;
 
-use criadero::eval::prefix_cache::PrefixCache;
+use criadero::eval::PrefixCache;
 use criadero::eval::trie::{HalfLayers, Kept, walk};
 use criadero::search::{Algorithm, Crossover, Mutation, MutationCount, Nsga2, Nsga2Settings, Told};
 use criadero::space::{Cost, Genome, HalfGene, SearchSpace};
@@ -76,7 +76,7 @@ fn share(space: &SearchSpace, settings: &Nsga2Settings, states: usize) -> f64 {
             if generation > 0 {
                 done += count.done.get() - before;
                 let whole = |genome: &Genome| -> u64 {
-                    let halves = criadero::eval::prefix_cache::half_layers(genome);
+                    let halves = criadero::eval::half_layers(genome);
                     halves.iter().enumerate().map(|(level, half)| count.half(level, half.width)).sum()
                 };
                 alone += genomes.iter().map(whole).sum::<u64>();

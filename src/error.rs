@@ -85,7 +85,7 @@ pub enum Error {
     },
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(String),
     /// The user asked to stop; what was finished is on disk.
     #[error("stopped on request; the same command again resumes")]
     Interrupted,

@@ -26,7 +26,6 @@
 #![deny(missing_docs)]
 
 pub mod atomic_file;
-pub mod cache_dir;
 pub mod differences;
 pub mod error;
 pub mod kendall;
@@ -36,20 +35,29 @@ pub mod pareto;
 pub mod space;
 pub mod task;
 
+#[cfg(feature = "torch")]
+pub mod cache_dir;
+#[cfg(feature = "torch")]
 pub mod checkpoint;
+#[cfg(feature = "torch")]
 pub mod kernels;
 pub mod model;
+#[cfg(feature = "torch")]
+mod torch;
 
 pub mod throughput;
 
 pub mod eval;
+#[cfg(feature = "torch")]
 pub mod plan;
+#[cfg(feature = "torch")]
 pub mod tune;
 
 pub mod search;
 
 pub mod run;
 
+#[cfg(feature = "torch")]
 pub mod report;
 
 pub use error::{Error, Result};

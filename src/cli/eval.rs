@@ -11,7 +11,7 @@ use anyhow::bail;
 use criadero::Error;
 use criadero::checkpoint::open_model;
 use criadero::eval::{
-    EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, score,
+    EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
 };
 use criadero::run::cores;
 use criadero::space::Genome;
@@ -100,7 +100,7 @@ impl Eval {
         let positions = model.config().max_position_embeddings;
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
-        let set = EvalSet::of(task.name(), &task, &selection, &tokenizer, packing)?;
+        let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
         if set.truncated > 0 {
             eprintln!(
                 "note: {} requests were longer than {max_length} tokens and lost their first tokens",

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use criadero::atomic_file;
 use criadero::checkpoint::{Dtype, LlamaConfig, open_model, synthetic};
-use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers};
+use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers, pack_items};
 use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
 use criadero::model::Llama;
@@ -240,7 +240,7 @@ impl GpuCheck {
         let items: Vec<&Item> = items.iter().collect();
         let max_length = checkpoint.config().max_position_embeddings;
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
-        let set = EvalSet::pack(task.name(), task.scoring(), &items, &checkpoint.tokenizer()?, packing)?;
+        let set = pack_items(task.name(), task.scoring(), &items, &checkpoint.tokenizer()?, packing)?;
         atomic_file::write(file, serde_json::to_vec(&set)?)?;
         println!(
             "{}: {} items, {} tokens in {} chunks",

@@ -1,7 +1,7 @@
 //! What one item contributes to a metric. Definitions as lm-evaluation-harness where it has the metric.
 
+use super::eval_set::PackedItem;
 use super::evaluator::ItemScore;
-use super::packing::PackedItem;
 use crate::task::Scoring;
 
 /// One item's contribution: a metric is Σ value / Σ weight, behind `exp` for perplexities.

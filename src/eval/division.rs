@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::eval_set::EvalSet;
 use super::evaluator::{ChunkId, Evaluator, Work};
 use super::local::{LocalEvaluator, Workers};
-use super::packing::EvalSet;
 use crate::error::Result;
 use crate::model::Llama;
 use crate::space::{Gene, Genome};

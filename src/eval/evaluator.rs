@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::packing::EvalSet;
+use super::eval_set::EvalSet;
 use crate::error::Result;
 use crate::space::Genome;
 

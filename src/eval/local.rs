@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, unbounded};
 
+use super::eval_set::EvalSet;
 use super::evaluator::{Evaluator, LostDevice, Partial, Work};
-use super::packing::EvalSet;
 use super::prefix_cache::{PrefixCache, half_layers};
 use super::queue::Queue;
 use super::worker::{Faults, Reply, Task, Worker};

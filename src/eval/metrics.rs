@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::contribution::Contribution;
+use super::eval_set::{EvalSet, PackedItem};
 use super::evaluator::ItemScore;
-use super::packing::{EvalSet, PackedItem};
 use super::quantity::{ItemMetric, Mean, Quantity, Source, TABLE, row};
 use crate::task::Scoring;
 
@@ -159,7 +159,6 @@ fn influence_error(influence: impl Iterator<Item = f64>, items: usize, weights: 
 
 #[cfg(test)]
 mod tests {
-    use super::super::packing::PackedItem;
     use super::*;
 
     fn named(name: &str) -> Metric {

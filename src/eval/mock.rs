@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::eval_set::{Chunk, EvalSet, PackedItem};
 use super::evaluator::{Evaluator, ItemScore, Outcome, Partial, Work};
-use super::packing::{Chunk, EvalSet, PackedItem};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
 use crate::task::Scoring;

@@ -1,27 +1,44 @@
 //! Eval sets and evaluators: from items to scores of networks.
 
 mod contribution;
-pub mod division;
-pub mod evaluator;
-pub mod local;
-pub mod metrics;
-pub mod mock;
-pub mod objective;
-pub mod packing;
-pub mod prefix_cache;
+mod eval_set;
+mod evaluator;
+mod metrics;
+mod mock;
+mod objective;
 mod quantity;
-mod queue;
 mod scores;
+
+#[cfg(feature = "torch")]
+pub mod division;
+#[cfg(feature = "torch")]
+mod local;
+#[cfg(feature = "torch")]
+mod packing;
+#[cfg(feature = "torch")]
+mod prefix_cache;
+#[cfg(feature = "torch")]
+mod queue;
+#[cfg(feature = "torch")]
 pub mod trie;
-pub mod walk;
-pub mod worker;
+#[cfg(feature = "torch")]
+mod walk;
+#[cfg(feature = "torch")]
+mod worker;
 
 pub use contribution::Contribution;
+pub use eval_set::{Chunk, EvalSet, PackedItem, PackingOptions};
 pub use evaluator::{ChunkId, Evaluator, ItemScore, LostDevice, Outcome, Partial, Work};
-pub use local::{LocalEvaluator, Workers};
 pub use metrics::{Estimate, Metric};
 pub use mock::MockEvaluator;
 pub use objective::{Measured, Objective};
-pub use packing::{EvalSet, PackedItem, PackingOptions};
 pub use scores::{NetworkScores, score};
-pub use worker::{Fault, Faults};
+
+#[cfg(feature = "torch")]
+pub use {
+    local::{LocalEvaluator, Workers},
+    packing::{pack_items, pack_task},
+    prefix_cache::{PrefixCache, half_layers},
+    walk::{KeptStates, Place, walk},
+    worker::{Fault, Faults},
+};

@@ -1,75 +1,12 @@
-//! Eval sets: a task's items as tokens, packed once into chunks that never depend on the genomes.
+//! Packing: items become tokens once, in chunks that never depend on the genomes.
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
+use super::eval_set::{Chunk, EvalSet, PackedItem, PackingOptions};
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Targets, TokenTree, TreeBuilder};
+use crate::model::{Targets, TreeBuilder};
 use crate::task::{Item, Scoring, Selection, Task, TextSize};
-
-/// How requests become tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackingOptions {
-    /// Tokens of a chunk; an item with more has a chunk of its own.
-    pub chunk_tokens: usize,
-    /// The longest sequence, in tokens: the model's positions, or less.
-    pub max_length: usize,
-}
-
-/// What scoring an item needs, without its text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PackedItem {
-    /// The item's place in its file.
-    pub index: usize,
-    /// The true choices.
-    pub gold: Vec<usize>,
-    /// Unicode characters of each choice: the denominators of normalised metrics.
-    pub choice_chars: Vec<usize>,
-    /// Tokens scored, over all requests.
-    pub scored_tokens: usize,
-    /// Words of the scored text, for word perplexity.
-    pub words: usize,
-    /// UTF-8 bytes of the scored text, for byte perplexity.
-    pub bytes: usize,
-}
-
-/// The unit of evaluation work: whole items, as one forest of tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// The forest.
-    pub tree: TokenTree,
-    /// Which rows predict which tokens.
-    pub targets: Targets,
-    /// The items, as places in [`EvalSet::items`].
-    pub items: Range<usize>,
-    /// For each item, for each of its requests: the entries of `targets.pairs` that make its log-likelihood.
-    pub requests: Vec<Vec<Vec<u32>>>,
-}
-
-/// A task's or text's items, packed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvalSet {
-    /// Its name, such as `arc_easy/search`.
-    pub name: String,
-    /// How its items are scored.
-    pub scoring: Scoring,
-    /// The items in packed order.
-    pub items: Vec<PackedItem>,
-    /// The chunks, covering the items in order.
-    pub chunks: Vec<Chunk>,
-    /// BLAKE3 over tokens and targets: two sets with the same digest score alike.
-    pub digest: String,
-    /// Tokens a forward pass sees.
-    pub packed_tokens: usize,
-    /// Tokens a forward pass would see if every request were run alone.
-    pub naive_tokens: usize,
-    /// Requests that were longer than `max_length` and lost their first tokens.
-    pub truncated: usize,
-    /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.
-    pub divergence: bool,
-}
 
 /// One request as tokens: `sequence` is fed to the model, and its last `scored.len()` rows predict `scored`.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,115 +17,77 @@ struct Encoded {
     alone: bool,
 }
 
-impl EvalSet {
-    /// Tokenizes and packs a selection of a task's items, and counts words and bytes as the task does.
-    ///
-    /// # Errors
-    /// As [`EvalSet::pack`].
-    pub fn of(
-        name: &str,
-        task: &Task,
-        selection: &Selection,
-        tokenizer: &Tokenizer,
-        options: PackingOptions,
-    ) -> Result<EvalSet> {
-        let items: Vec<&Item> = selection.items.iter().collect();
-        let mut set = EvalSet::pack(name, task.scoring(), &items, tokenizer, options)?;
-        for (item, size) in set.items.iter_mut().zip(&selection.sizes) {
-            (item.words, item.bytes) = (size.words, size.bytes);
-        }
-        Ok(set)
+/// Tokenizes and packs a selection of a task's items, and counts words and bytes as the task does.
+///
+/// # Errors
+/// As [`pack_items`].
+pub fn pack_task(
+    name: &str,
+    task: &Task,
+    selection: &Selection,
+    tokenizer: &Tokenizer,
+    options: PackingOptions,
+) -> Result<EvalSet> {
+    let items: Vec<&Item> = selection.items.iter().collect();
+    let mut set = pack_items(name, task.scoring(), &items, tokenizer, options)?;
+    for (item, size) in set.items.iter_mut().zip(&selection.sizes) {
+        (item.words, item.bytes) = (size.words, size.bytes);
     }
+    Ok(set)
+}
 
-    /// Tokenizes and packs items in the order given.
-    ///
-    /// # Errors
-    /// When an item has no token to score, or there are no items.
-    pub fn pack(
-        name: &str,
-        scoring: Scoring,
-        items: &[&Item],
-        tokenizer: &Tokenizer,
-        options: PackingOptions,
-    ) -> Result<EvalSet> {
-        if items.is_empty() {
-            return Err(Error::invalid(format!("eval set `{name}`"), "no items", "at least one item"));
-        }
-        let mut set = EvalSet {
-            name: name.to_string(),
-            scoring,
-            items: Vec::with_capacity(items.len()),
-            chunks: Vec::new(),
-            digest: String::new(),
-            packed_tokens: 0,
-            naive_tokens: 0,
-            truncated: 0,
-            divergence: false,
-        };
-        let mut open = OpenChunk::default();
-        for (place, item) in items.iter().enumerate() {
-            let requests = encode_item(scoring, item, tokenizer, options.max_length)?;
-            set.truncated += requests.iter().filter(|request| request.alone && scoring != Scoring::Rolling).count();
-            set.naive_tokens += requests.iter().map(|request| request.sequence.len()).sum::<usize>();
-            let before = open.builder.len();
+/// Tokenizes and packs items in the order given.
+///
+/// # Errors
+/// When an item has no token to score, or there are no items.
+pub fn pack_items(
+    name: &str,
+    scoring: Scoring,
+    items: &[&Item],
+    tokenizer: &Tokenizer,
+    options: PackingOptions,
+) -> Result<EvalSet> {
+    if items.is_empty() {
+        return Err(Error::invalid(format!("eval set `{name}`"), "no items", "at least one item"));
+    }
+    let mut set = EvalSet {
+        name: name.to_string(),
+        scoring,
+        items: Vec::with_capacity(items.len()),
+        chunks: Vec::new(),
+        digest: String::new(),
+        packed_tokens: 0,
+        naive_tokens: 0,
+        truncated: 0,
+        divergence: false,
+    };
+    let mut open = OpenChunk::default();
+    for (place, item) in items.iter().enumerate() {
+        let requests = encode_item(scoring, item, tokenizer, options.max_length)?;
+        set.truncated += requests.iter().filter(|request| request.alone && scoring != Scoring::Rolling).count();
+        set.naive_tokens += requests.iter().map(|request| request.sequence.len()).sum::<usize>();
+        let before = open.builder.len();
+        let nodes = open.insert(&requests);
+        if open.builder.len() > options.chunk_tokens && before > 0 {
+            open.builder.truncate(before);
+            close(&mut set, std::mem::take(&mut open), place);
             let nodes = open.insert(&requests);
-            if open.builder.len() > options.chunk_tokens && before > 0 {
-                open.builder.truncate(before);
-                set.close(std::mem::take(&mut open), place);
-                let nodes = open.insert(&requests);
-                open.items.push(nodes);
-            } else {
-                open.items.push(nodes);
-            }
-            set.items.push(packed_item(item, &requests));
+            open.items.push(nodes);
+        } else {
+            open.items.push(nodes);
         }
-        set.close(open, items.len());
-        set.digest = set.compute_digest();
-        Ok(set)
+        set.items.push(packed_item(item, &requests));
     }
+    close(&mut set, open, items.len());
+    set.digest = set.compute_digest();
+    Ok(set)
+}
 
-    /// The same set for a vocabulary of `vocab` tokens: every token's number modulo that. What random weights make of it means
-    /// as much, and a forward pass is as large.
-    pub fn folded(mut self, vocab: usize) -> EvalSet {
-        let fold = |token: &mut u32| *token %= vocab as u32;
-        for chunk in &mut self.chunks {
-            chunk.tree.tokens_mut().iter_mut().for_each(fold);
-            chunk.targets.pairs.iter_mut().for_each(|(_, token)| fold(token));
-        }
-        self.digest = self.compute_digest();
-        self
-    }
-
-    fn close(&mut self, open: OpenChunk, end: usize) {
-        let start = self.chunks.last().map_or(0, |chunk| chunk.items.end);
-        let chunk = open.finish(start..end, self.scoring == Scoring::LastWord);
-        self.packed_tokens += chunk.tree.len();
-        self.chunks.push(chunk);
-    }
-
-    fn compute_digest(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        let mut number = |value: usize| {
-            hasher.update(&(value as u64).to_le_bytes());
-        };
-        for chunk in &self.chunks {
-            number(chunk.tree.len());
-            for node in 0..chunk.tree.len() {
-                number(chunk.tree.tokens()[node] as usize);
-                number(chunk.tree.parent(node).map_or(usize::MAX, |parent| parent));
-            }
-            chunk.targets.rows.iter().for_each(|&row| number(row as usize));
-            chunk.targets.pairs.iter().for_each(|&(row, token)| {
-                number(row as usize);
-                number(token as usize);
-            });
-            chunk.requests.iter().flatten().flatten().for_each(|&pair| number(pair as usize));
-        }
-        for item in &self.items {
-            item.gold.iter().chain(&item.choice_chars).for_each(|&value| number(value));
-        }
-        hasher.finalize().to_hex().to_string()
-    }
+fn close(set: &mut EvalSet, open: OpenChunk, end: usize) {
+    let start = set.chunks.last().map_or(0, |chunk| chunk.items.end);
+    let chunk = open.finish(start..end, set.scoring == Scoring::LastWord);
+    set.packed_tokens += chunk.tree.len();
+    set.chunks.push(chunk);
 }
 
 /// A chunk being filled. A request is its nodes in order and the tokens that the last of them predict.

@@ -3,8 +3,8 @@
 use super::contribution::{
     Contribution, acc_norm, accuracy, choice_nll, choice_nll_norm, divergence, per_byte, per_token, per_word,
 };
+use super::eval_set::PackedItem;
 use super::evaluator::ItemScore;
-use super::packing::PackedItem;
 use crate::space::{Cost, Genome};
 use crate::task::Scoring;
 use crate::throughput::ThroughputTable;

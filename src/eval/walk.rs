@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use super::eval_set::Chunk;
 use super::evaluator::{ItemScore, Outcome};
-use super::packing::Chunk;
 use super::trie::{HalfLayers, Kept};
 use super::{ChunkId, trie};
 use crate::error::Result;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::channel::Sender;
 
+use super::eval_set::EvalSet;
 use super::evaluator::{ChunkId, LostDevice, Outcome, Partial, Work};
-use super::packing::EvalSet;
 use super::prefix_cache::PrefixCache;
 use super::queue::Queue;
 use super::walk;
@@ -197,7 +197,7 @@ impl Worker {
         let what = || format!("chunk {} of {}", id.chunk, sets[id.set].name);
         match walked {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(Error::Torch(error))) => Err(Failure::of(error.to_string(), what)),
+            Ok(Err(Error::Torch(error))) => Err(Failure::of(error, what)),
             Ok(Err(error)) => Err(Failure::Other(error)),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();

@@ -1,28 +1,50 @@
 //! The elastic LLaMA: weights, forward, ranking, networks as views.
 
-pub mod device;
-mod forward;
-pub mod generation;
-mod head;
-mod kv_cache;
-mod low_rank;
-mod matrix;
-mod network;
-mod quantized;
-pub mod ranking;
-mod stream;
-pub mod supernet;
 mod targets;
 mod token_tree;
+
+#[cfg(feature = "torch")]
+mod blocks;
+#[cfg(feature = "torch")]
+pub mod device;
+#[cfg(feature = "torch")]
+mod forward;
+#[cfg(feature = "torch")]
+pub mod generation;
+#[cfg(feature = "torch")]
+mod head;
+#[cfg(feature = "torch")]
+mod kv_cache;
+#[cfg(feature = "torch")]
+mod low_rank;
+#[cfg(feature = "torch")]
+mod matrix;
+#[cfg(feature = "torch")]
+mod network;
+#[cfg(feature = "torch")]
+mod quantized;
+#[cfg(feature = "torch")]
+pub mod ranking;
+#[cfg(feature = "torch")]
+mod stream;
+#[cfg(feature = "torch")]
+pub mod supernet;
+#[cfg(feature = "torch")]
 mod tree_batch;
+#[cfg(feature = "torch")]
 mod weights;
 
-pub(crate) use forward::Forward;
-pub use head::{HEAD_ROWS, Head, Predictions, Reference};
-pub use kv_cache::KvCache;
-pub use network::Network;
-pub use stream::Stream;
 pub use targets::Targets;
 pub use token_tree::{TokenTree, TreeBuilder};
-pub use tree_batch::TreeBatch;
-pub use weights::Llama;
+
+#[cfg(feature = "torch")]
+pub(crate) use forward::Forward;
+#[cfg(feature = "torch")]
+pub use {
+    head::{HEAD_ROWS, Head, Predictions, Reference},
+    kv_cache::KvCache,
+    network::Network,
+    stream::Stream,
+    tree_batch::TreeBatch,
+    weights::Llama,
+};

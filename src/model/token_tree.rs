@@ -1,14 +1,8 @@
 //! A forest of tokens: sequences that start alike share their tokens, and attention follows ancestors.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-
-/// Subtrees are attended to in one block until they hold this many tokens. A block costs one small
-/// attention call; larger blocks compute more masked-out scores. Part of what makes a score
-/// reproducible, so a constant.
-const BLOCK_TOKENS: usize = 128;
 
 /// No parent: the first token of a sequence.
 const ROOT: u32 = u32::MAX;
@@ -119,14 +113,6 @@ pub struct TokenTree {
     ends: Vec<u32>,
 }
 
-/// A range of tokens whose attention is computed in one call: they see `ancestors` and, inside the
-/// range, their own ancestors.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) queries: Range<usize>,
-    pub(super) ancestors: Vec<usize>,
-}
-
 impl TokenTree {
     /// One sequence, no branches.
     pub fn chain(tokens: &[u32]) -> TokenTree {
@@ -161,73 +147,18 @@ impl TokenTree {
     }
 
     /// How many tokens come before each one in its sequence.
-    pub(super) fn depths(&self) -> &[u32] {
+    pub fn depths(&self) -> &[u32] {
         &self.depths
     }
 
     /// One past the last descendant of each token.
-    pub(super) fn ends(&self) -> &[u32] {
+    pub fn ends(&self) -> &[u32] {
         &self.ends
     }
 
     /// The longest sequence, in tokens.
     pub fn longest(&self) -> usize {
         self.depths.iter().max().map_or(0, |&depth| depth as usize + 1)
-    }
-
-    fn children(&self, range: Range<usize>) -> Vec<usize> {
-        let mut children = Vec::new();
-        let mut next = range.start;
-        while next < range.end {
-            children.push(next);
-            next = self.ends[next] as usize;
-        }
-        children
-    }
-
-    /// Cuts the forest into attention blocks: small subtrees side by side share one, a long stem is
-    /// one of its own.
-    pub(super) fn blocks(&self) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        let mut pending = vec![(0..self.len(), Vec::new())];
-        while let Some((range, ancestors)) = pending.pop() {
-            let mut open: Option<Range<usize>> = None;
-            for child in self.children(range) {
-                let subtree = child..self.ends[child] as usize;
-                if subtree.len() > BLOCK_TOKENS {
-                    blocks.extend(open.take().map(|queries| Block { queries, ancestors: ancestors.clone() }));
-                    let mut stem = child + 1;
-                    while stem < subtree.end && self.ends[stem] as usize == subtree.end {
-                        stem += 1;
-                    }
-                    blocks.push(Block { queries: child..stem, ancestors: ancestors.clone() });
-                    if stem < subtree.end {
-                        let mut ancestors = ancestors.clone();
-                        ancestors.extend(child..stem);
-                        pending.push((stem..subtree.end, ancestors));
-                    }
-                    continue;
-                }
-                match &mut open {
-                    Some(queries) if queries.len() + subtree.len() <= BLOCK_TOKENS => queries.end = subtree.end,
-                    _ => blocks
-                        .extend(open.replace(subtree).map(|queries| Block { queries, ancestors: ancestors.clone() })),
-                }
-            }
-            blocks.extend(open.map(|queries| Block { queries, ancestors }));
-        }
-        blocks.sort_by_key(|block| block.queries.start);
-        blocks
-    }
-
-    /// The first token of every token's tree.
-    pub(super) fn roots(&self) -> Vec<u32> {
-        let mut root = 0;
-        let of = |(node, &parent): (usize, &u32)| {
-            root = if parent == ROOT { node as u32 } else { root };
-            root
-        };
-        self.parents.iter().enumerate().map(of).collect()
     }
 }
 
@@ -254,24 +185,5 @@ pub(super) mod tests {
         assert_eq!(tree.depths, [0, 1, 2, 3, 3, 4, 1, 0, 1]);
         assert_eq!(tree.ends, [7, 6, 6, 4, 6, 6, 7, 9, 9]);
         assert_eq!(tree.longest(), 5);
-    }
-
-    #[test]
-    fn cuts_long_stems_and_packs_small_subtrees() {
-        let mut builder = TreeBuilder::default();
-        let stem: Vec<u32> = (0..200).collect();
-        for answer in 0..50 {
-            let path: Vec<u32> = stem.iter().copied().chain([1000 + answer, 5, 6]).collect();
-            builder.insert(&path);
-        }
-        builder.insert(&[9, 9]);
-        let (tree, _) = builder.finish();
-        let blocks = tree.blocks();
-        let covered: Vec<usize> = blocks.iter().flat_map(|block| block.queries.clone()).collect();
-        assert_eq!(covered, (0..352).collect::<Vec<_>>(), "every token is in one block");
-        assert_eq!(blocks[0], Block { queries: 0..200, ancestors: vec![] });
-        assert_eq!(blocks[1].queries, 200..326, "42 answers of 3 tokens fit a block");
-        assert_eq!(blocks[1].ancestors, (0..200).collect::<Vec<_>>());
-        assert_eq!(blocks.last().unwrap(), &Block { queries: 350..352, ancestors: vec![] });
     }
 }

@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::token_tree::{Block, TokenTree};
+use super::blocks::{Block, blocks};
+use super::token_tree::TokenTree;
 use crate::checkpoint::LlamaConfig;
 use crate::kernels::tree_attention::{self as attention, Sight};
 
@@ -77,8 +78,7 @@ impl TreeBatch {
         let ids: Vec<i64> = tree.tokens().iter().map(|&token| i64::from(token)).collect();
         let positions: Vec<i64> = tree.depths().iter().map(|&depth| i64::from(depth)).collect();
         let positions = Tensor::from_slice(&positions).to_device(device);
-        let blocks = tree
-            .blocks()
+        let blocks = blocks(tree)
             .into_iter()
             .map(|block| {
                 let causal = block.ancestors.is_empty()
@@ -96,7 +96,7 @@ impl TreeBatch {
             let of: Vec<i32> = of.iter().map(|&place| place as i32).collect();
             Tensor::from_slice(&of).to_device(device)
         };
-        let sight = Sight { blocks, ends: places(tree.ends()), roots: places(&tree.roots()) };
+        let sight = Sight { blocks, ends: places(tree.ends()), roots: places(&roots(tree)) };
         TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, sight }
     }
 
@@ -122,6 +122,16 @@ impl TreeBatch {
         let blocks = self.sight.blocks.into_iter().map(mask).collect();
         TreeBatch { angles: self.angles.to_kind(kind), sight: Sight { blocks, ..self.sight }, ..self }
     }
+}
+
+/// The first token of every token's tree.
+fn roots(tree: &TokenTree) -> Vec<u32> {
+    let mut root = 0;
+    let of = |node: usize| {
+        root = if tree.parent(node).is_none() { node as u32 } else { root };
+        root
+    };
+    (0..tree.len()).map(of).collect()
 }
 
 /// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:

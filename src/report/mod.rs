@@ -1,4 +1,4 @@
-//! Tables and pictures of a finished run, from the plain values of [`crate::run::front`]: nothing here reads
+//! Tables and pictures of a finished run, from the plain values of [`crate::run`]: nothing here reads
 //! or writes a file, and every picture is both an SVG and a PNG.
 
 pub mod album;

@@ -45,3 +45,41 @@ pub fn mock_scorer(
         evaluator: Box::new(evaluator),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::run::{Front, Pick, Progress};
+    use crate::space::SearchSpace;
+
+    fn search(dir: &Path, stop_after: usize) -> Result<Front> {
+        let space = SearchSpace::open("tiny")?;
+        let experiment =
+            Experiment { evals: 40, population: 10, ..Experiment::new("none", space, ["choice_nll:t", "params"]) };
+        let stop = Arc::new(AtomicBool::new(false));
+        let scorer = mock_scorer(&experiment, [64, 64], Duration::ZERO, stop.clone())?;
+        experiment.run(scorer, dir, &mut |progress| match progress {
+            Progress::Population { evaluations, .. } if evaluations >= stop_after => {
+                stop.store(true, Ordering::Relaxed)
+            }
+            _ => {}
+        })
+    }
+
+    #[test]
+    fn a_whole_run_needs_no_model_and_resumes_with_the_same_bytes() {
+        let [whole, stopped] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let front = search(whole.path(), usize::MAX).unwrap();
+        assert!(front.points.len() > 2 && "knee".parse::<Pick>().unwrap().choose(&front).is_ok());
+        assert!(matches!(search(stopped.path(), 20), Err(Error::Interrupted)));
+        assert_eq!(search(stopped.path(), usize::MAX).unwrap(), front);
+        for name in ["run.json", "evaluations.csv", "front.csv", "state.json"] {
+            let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
+            assert_eq!(read(whole.path()), read(stopped.path()), "{name}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! A run of an experiment: frozen, journaled, raced, measured again, picked from.
+//! A run of an experiment: prepared, frozen, journaled, raced, measured again, picked from.
 
 mod csv_file;
 mod evaluations;
@@ -9,40 +9,49 @@ mod goals;
 mod journal;
 mod mixed_bits;
 mod mock;
-mod parent;
 mod pick;
 mod predictions;
-mod prepare;
 mod progress;
 mod quantized;
 mod race;
 mod racing;
-mod requantize;
+#[expect(clippy::module_inception, reason = "a file is named after its type")]
 mod run;
 mod scorer;
 mod scoring;
 mod session;
 mod settings;
 mod state;
-mod throughput_table;
 mod timings;
 mod values;
+
+#[cfg(feature = "torch")]
+mod parent;
+#[cfg(feature = "torch")]
+mod prepare;
+#[cfg(feature = "torch")]
+mod requantize;
+#[cfg(feature = "torch")]
+mod throughput_table;
 
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
 pub use front::{Column, Front, FrontPoint, HeldOut};
-pub use journal::Journal;
 pub use mixed_bits::MixedBits;
 pub use mock::mock_scorer;
-pub use parent::searched_model;
 pub use pick::Pick;
-pub use prepare::{CHUNK_TOKENS, Local, MAX_LENGTH, cores, never_ranked, quantized_twice, space_of};
 pub use progress::Progress;
 pub use quantized::{Change, QuantizedFront, QuantizedPoint};
 pub use racing::Racing;
-pub use requantize::{Place, Requantization};
 pub use run::Run;
 pub use scorer::Scorer;
 pub use settings::{Frozen, RunSettings, RunTask};
-pub use throughput_table::{Tables, measure_with_progress};
 pub use values::Values;
+
+#[cfg(feature = "torch")]
+pub use {
+    parent::searched_model,
+    prepare::{CHUNK_TOKENS, Local, MAX_LENGTH, cores, never_ranked, quantized_twice, space_of},
+    requantize::{Place, Requantization},
+    throughput_table::{Tables, measure_with_progress},
+};

@@ -14,7 +14,7 @@ use super::throughput_table::Tables;
 use crate::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
-use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers};
+use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers, pack_task};
 use crate::model::Llama;
 use crate::model::device::{device_name, least_free_memory, open_devices};
 use crate::model::supernet::SupernetCard;
@@ -216,7 +216,7 @@ impl Preparation<'_> {
         }
         let [search, held_out] = RunTask::set_names(name);
         let pack = |name: &str, selection| {
-            let mut set = EvalSet::of(name, &task, selection, tokenizer, packing)?;
+            let mut set = pack_task(name, &task, selection, tokenizer, packing)?;
             set.divergence = metrics.iter().any(|metric| metric.compares());
             Ok::<_, Error>(set)
         };
@@ -267,7 +267,7 @@ impl Preparation<'_> {
         let sample = Selection::side(&task, Split::Search, Some(SAMPLE_ITEMS))?;
         let pack = |chunk_tokens| {
             let packing = PackingOptions { chunk_tokens, ..packing };
-            Ok((chunk_tokens, EvalSet::of(task.name(), &task, &sample, tokenizer, packing)?))
+            Ok((chunk_tokens, pack_task(task.name(), &task, &sample, tokenizer, packing)?))
         };
         let packings: Vec<(usize, EvalSet)> = CHUNK_SIZES.into_iter().map(pack).collect::<Result<_>>()?;
         let candidates = division::candidates(cores());

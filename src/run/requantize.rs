@@ -11,7 +11,9 @@ use super::quantized::{Change, QuantizedFront, QuantizedPoint};
 use super::settings::RunSettings;
 use crate::checkpoint::{Checkpoint, Tokenizer};
 use crate::error::{Error, Result};
-use crate::eval::{Contribution, EvalSet, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, score};
+use crate::eval::{
+    Contribution, EvalSet, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
+};
 use crate::model::Llama;
 use crate::model::device::open_device;
 use crate::plan::load;
@@ -195,7 +197,7 @@ impl Requantization {
         let HeldOutTask { name, items, digest } = held_out;
         let task = Task::open(name, Some(&place.data))?;
         let selection = Selection::side(&task, Split::HeldOut, Some(*items))?;
-        let set = EvalSet::of(&format!("{name}/{}", Split::HeldOut), &task, &selection, tokenizer, self.packing)?;
+        let set = pack_task(&format!("{name}/{}", Split::HeldOut), &task, &selection, tokenizer, self.packing)?;
         match digest {
             Some(digest) if *digest != set.digest => {
                 let expected = format!("{digest}, as the run measured");

@@ -1,17 +1,30 @@
 //! Tasks: from question files to items, split into those that a search scores and those that it never sees.
 
-mod dataset;
 mod item;
+
+#[cfg(feature = "torch")]
+mod dataset;
+#[cfg(feature = "torch")]
 mod question;
+#[cfg(feature = "torch")]
 mod selection;
+#[cfg(feature = "torch")]
 mod shipped;
+#[cfg(feature = "torch")]
+#[expect(clippy::module_inception, reason = "a file is named after its type")]
 mod task;
+#[cfg(feature = "torch")]
 mod task_file;
+#[cfg(feature = "torch")]
 mod template;
 
-pub use dataset::{Dataset, Row, default_data_dir};
 pub use item::{Item, Request, Scoring, Split, split, split_items};
-pub use selection::Selection;
-pub(crate) use task::read_text;
-pub use task::{Task, TextSize};
-pub(crate) use template::reason;
+
+#[cfg(feature = "torch")]
+pub use {
+    dataset::{Dataset, Row, default_data_dir},
+    selection::Selection,
+    task::{Task, TextSize},
+};
+#[cfg(feature = "torch")]
+pub(crate) use {task::read_text, template::reason};

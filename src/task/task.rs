@@ -59,7 +59,7 @@ impl Task {
     ///
     /// # Errors
     /// [`Error::Unknown`] lists the shipped names; [`Error::Missing`] for a path that is not there; and what
-    /// [`TaskFile::parse`] finds.
+    /// `Format` for a task file that says what cannot be.
     pub fn open(name_or_path: &str, data_dir: Option<&Path>) -> Result<Task> {
         let named = |file: TaskFile, roots| Task { shots: file.shots(), file, source: Source::Named(roots) };
         let data_dir = data_dir.map(Path::to_path_buf);

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use super::block_times::BlockTimes;
-use super::table::{FORMAT, LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTable, space_digest};
+use super::table::{FORMAT, LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTable};
 use super::timing::time_networks;
 use crate::error::{Error, Result};
 use crate::kernels::card_name;
@@ -86,6 +86,13 @@ pub fn measure_table(
         phases.push(PhaseTable { phase, times, checks });
     }
     Ok(ThroughputTable { format: FORMAT, key, options, phases })
+}
+
+/// What decides which half layers a table of this space must know.
+fn space_digest(space: &SearchSpace) -> String {
+    let widths: Vec<_> = space.layers().iter().map(|layer| (&layer.heads, &layer.mlp)).collect();
+    let text = serde_json::to_vec(&(space.shape(), space.depths(), widths)).expect("numbers are JSON");
+    blake3::hash(&text).to_hex().to_string()
 }
 
 /// What this machine's processor calls itself, where it says so.

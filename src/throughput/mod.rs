@@ -1,11 +1,17 @@
 //! Measured throughput: timings of whole networks, and the tables that are fitted to them.
 
 mod block_times;
-mod measure;
+mod phase;
 mod table;
+
+#[cfg(feature = "torch")]
+mod measure;
+#[cfg(feature = "torch")]
 mod timing;
 
 pub use block_times::BlockTimes;
+pub use phase::Phase;
+pub use table::{LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTable};
+
+#[cfg(feature = "torch")]
 pub use measure::{hardware, key_here, measure_table};
-pub use table::{LatencyOptions, PhaseTable, TableKey, ThroughputTable};
-pub use timing::Phase;

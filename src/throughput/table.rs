@@ -6,12 +6,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::block_times::BlockTimes;
-use super::timing::Phase;
+use super::phase::Phase;
 use crate::atomic_file;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::kendall::kendall_tau;
-use crate::space::{Genome, SearchSpace};
+use crate::space::Genome;
 
 /// The version of a table's file.
 pub(super) const FORMAT: u32 = 1;
@@ -179,13 +179,6 @@ impl ThroughputTable {
             other => Err(wrong(format!("format {other}, expected {FORMAT}"))),
         }
     }
-}
-
-/// What decides which half layers a table of this space must know.
-pub fn space_digest(space: &SearchSpace) -> String {
-    let widths: Vec<_> = space.layers().iter().map(|layer| (&layer.heads, &layer.mlp)).collect();
-    let text = serde_json::to_vec(&(space.shape(), space.depths(), widths)).expect("numbers are JSON");
-    blake3::hash(&text).to_hex().to_string()
 }
 
 #[cfg(test)]

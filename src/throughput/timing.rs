@@ -1,98 +1,19 @@
 //! Wall times of whole networks: prompts read, and tokens written one by one.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Instant;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::phase::Phase;
 use crate::error::{Error, Result};
 use crate::model::{Llama, Network, TokenTree, TreeBatch};
 use crate::space::Genome;
 
 /// Tokens that one timing writes, so that a clock's grain does not count.
 const STEPS: usize = 4;
-
-/// What is timed. Written `prefill:256` and `decode:256x1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Phase {
-    /// One prompt of so many tokens is read.
-    Prefill {
-        /// Its tokens.
-        tokens: usize,
-    },
-    /// Each of some sequences goes on by one token.
-    Decode {
-        /// Tokens that each has already.
-        context: usize,
-        /// Sequences that share a step.
-        sequences: usize,
-    },
-}
-
-impl Phase {
-    /// Tokens that one step reads or writes.
-    pub fn tokens(self) -> usize {
-        match self {
-            Phase::Prefill { tokens } => tokens,
-            Phase::Decode { sequences, .. } => sequences,
-        }
-    }
-
-    /// The longest sequence, in tokens.
-    fn longest(self) -> usize {
-        match self {
-            Phase::Prefill { tokens } => tokens,
-            Phase::Decode { context, .. } => context + STEPS,
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Phase::Prefill { tokens } => write!(f, "prefill:{tokens}"),
-            Phase::Decode { context, sequences } => write!(f, "decode:{context}x{sequences}"),
-        }
-    }
-}
-
-impl FromStr for Phase {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Phase> {
-        let number = |digits: &str| digits.parse::<usize>().ok().filter(|&number| number > 0);
-        let read = || match text.split_once(':')? {
-            ("prefill", tokens) => Some(Phase::Prefill { tokens: number(tokens)? }),
-            ("decode", sizes) => {
-                let (context, sequences) = sizes.split_once('x')?;
-                Some(Phase::Decode { context: number(context)?, sequences: number(sequences)? })
-            }
-            _ => None,
-        };
-        let expected = "`prefill:TOKENS` or `decode:CONTEXTxSEQUENCES`, such as `decode:256x1`";
-        read().ok_or_else(|| Error::invalid("phase", format!("`{text}`"), expected))
-    }
-}
-
-impl TryFrom<String> for Phase {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Phase> {
-        text.parse()
-    }
-}
-
-impl From<Phase> for String {
-    fn from(phase: Phase) -> String {
-        phase.to_string()
-    }
-}
 
 /// Milliseconds of one step of each network: `rounds` timings, each round in another order, behind a warm-up; what the machine
 /// was slower for a while is taken out, and the median is of what is left. Bits do not count: products are the same.
@@ -112,12 +33,8 @@ pub fn time_networks(
     let network = |genome: &Genome| model.network(&genome.unquantized());
     let networks: Vec<Network> = networks.iter().map(network).collect::<Result<_>>()?;
     let most = model.config().max_position_embeddings;
-    if phase.longest() > most {
-        return Err(Error::invalid(
-            phase.to_string(),
-            format!("{} tokens", phase.longest()),
-            format!("{most} at most"),
-        ));
+    if longest(phase) > most {
+        return Err(Error::invalid(phase.to_string(), format!("{} tokens", longest(phase)), format!("{most} at most")));
     }
     let stopwatch = Stopwatch::new(model, phase)?;
     if let Some(first) = networks.first() {
@@ -135,6 +52,14 @@ pub fn time_networks(
         }
     }
     Ok(steady(&times, networks.len()))
+}
+
+/// The longest sequence that timing a phase makes, in tokens.
+fn longest(phase: Phase) -> usize {
+    match phase {
+        Phase::Prefill { tokens } => tokens,
+        Phase::Decode { context, .. } => context + STEPS,
+    }
 }
 
 /// Timings before and behind one that say how fast the machine was then.
@@ -222,17 +147,6 @@ impl<'a> Stopwatch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_its_own_text() {
-        for text in ["prefill:256", "decode:1024x8"] {
-            assert_eq!(text.parse::<Phase>().unwrap().to_string(), text);
-        }
-        for text in ["prefill", "prefill:0", "decode:4", "decode:4x", "decode:0x1", "train:4", ""] {
-            assert!(text.parse::<Phase>().is_err(), "{text}");
-        }
-        assert_eq!("decode:1024x8".parse::<Phase>().unwrap().tokens(), 8);
-    }
 
     #[test]
     fn takes_out_what_slowed_the_machine_for_a_while() {

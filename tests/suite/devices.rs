@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use criadero::checkpoint::Checkpoint;
 use criadero::eval::{
-    ChunkId, EvalSet, Evaluator, Fault, Faults, LocalEvaluator, Outcome, PackingOptions, Work, Workers,
+    ChunkId, EvalSet, Evaluator, Fault, Faults, LocalEvaluator, Outcome, PackingOptions, Work, Workers, pack_items,
 };
 use criadero::model::Llama;
 use criadero::space::{Genome, SearchSpace};
@@ -41,7 +41,7 @@ fn bench() -> Bench {
         .collect();
     let packing = PackingOptions { chunk_tokens: 64, max_length: 128 };
     let items: Vec<&Item> = items.iter().collect();
-    let set = EvalSet::pack("drill", Scoring::Choices, &items, &checkpoint.tokenizer().unwrap(), packing).unwrap();
+    let set = pack_items("drill", Scoring::Choices, &items, &checkpoint.tokenizer().unwrap(), packing).unwrap();
     assert!(set.chunks.len() > 4);
     let space = SearchSpace::open("tiny").unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use criadero::checkpoint::{Checkpoint, TensorName};
-use criadero::eval::packing::Chunk;
-use criadero::eval::prefix_cache::PrefixCache;
-use criadero::eval::walk::{KeptStates, walk};
-use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers};
+use criadero::eval::{
+    Chunk, ChunkId, EvalSet, Evaluator, KeptStates, LocalEvaluator, Outcome, PackingOptions, PrefixCache, Work,
+    Workers, pack_items, walk,
+};
 use criadero::model::{Llama, Stream, Targets, TokenTree, TreeBuilder};
 use criadero::search::{Crossover, Mutation, crossover, mutate};
 use criadero::space::{Bits, Genome, SearchSpace};
@@ -223,7 +223,7 @@ fn smollm2_scores_alike_alone_in_any_population_in_any_order_and_with_states_kep
     let items = task.items(Some(4)).unwrap();
     let items: Vec<&Item> = items.iter().collect();
     let packing = PackingOptions { chunk_tokens: 96, max_length: 2048 };
-    let set = EvalSet::pack("arc_easy", task.scoring(), &items, &checkpoint.tokenizer().unwrap(), packing).unwrap();
+    let set = pack_items("arc_easy", task.scoring(), &items, &checkpoint.tokenizer().unwrap(), packing).unwrap();
     assert!(set.chunks.len() > 1);
     let space = SearchSpace::shipped("smollm2-135m").unwrap();
     let bred = populations(&space, 3, 4, &mut ChaCha8Rng::seed_from_u64(1));

@@ -1,0 +1,109 @@
+//! Eval sets: a task's items as tokens, in chunks that never depend on the genomes.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Targets, TokenTree};
+use crate::task::Scoring;
+
+/// How requests become tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackingOptions {
+    /// Tokens of a chunk; an item with more has a chunk of its own.
+    pub chunk_tokens: usize,
+    /// The longest sequence, in tokens: the model's positions, or less.
+    pub max_length: usize,
+}
+
+/// What scoring an item needs, without its text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedItem {
+    /// The item's place in its file.
+    pub index: usize,
+    /// The true choices.
+    pub gold: Vec<usize>,
+    /// Unicode characters of each choice: the denominators of normalised metrics.
+    pub choice_chars: Vec<usize>,
+    /// Tokens scored, over all requests.
+    pub scored_tokens: usize,
+    /// Words of the scored text, for word perplexity.
+    pub words: usize,
+    /// UTF-8 bytes of the scored text, for byte perplexity.
+    pub bytes: usize,
+}
+
+/// The unit of evaluation work: whole items, as one forest of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The forest.
+    pub tree: TokenTree,
+    /// Which rows predict which tokens.
+    pub targets: Targets,
+    /// The items, as places in [`EvalSet::items`].
+    pub items: Range<usize>,
+    /// For each item, for each of its requests: the entries of `targets.pairs` that make its log-likelihood.
+    pub requests: Vec<Vec<Vec<u32>>>,
+}
+
+/// A task's or text's items, packed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalSet {
+    /// Its name, such as `arc_easy/search`.
+    pub name: String,
+    /// How its items are scored.
+    pub scoring: Scoring,
+    /// The items in packed order.
+    pub items: Vec<PackedItem>,
+    /// The chunks, covering the items in order.
+    pub chunks: Vec<Chunk>,
+    /// BLAKE3 over tokens and targets: two sets with the same digest score alike.
+    pub digest: String,
+    /// Tokens a forward pass sees.
+    pub packed_tokens: usize,
+    /// Tokens a forward pass would see if every request were run alone.
+    pub naive_tokens: usize,
+    /// Requests that were longer than `max_length` and lost their first tokens.
+    pub truncated: usize,
+    /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.
+    pub divergence: bool,
+}
+
+impl EvalSet {
+    /// The same set for a vocabulary of `vocab` tokens: every token's number modulo that. What random weights make of it means
+    /// as much, and a forward pass is as large.
+    pub fn folded(mut self, vocab: usize) -> EvalSet {
+        let fold = |token: &mut u32| *token %= vocab as u32;
+        for chunk in &mut self.chunks {
+            chunk.tree.tokens_mut().iter_mut().for_each(fold);
+            chunk.targets.pairs.iter_mut().for_each(|(_, token)| fold(token));
+        }
+        self.digest = self.compute_digest();
+        self
+    }
+
+    /// BLAKE3 over tokens and targets.
+    pub(super) fn compute_digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut number = |value: usize| {
+            hasher.update(&(value as u64).to_le_bytes());
+        };
+        for chunk in &self.chunks {
+            number(chunk.tree.len());
+            for node in 0..chunk.tree.len() {
+                number(chunk.tree.tokens()[node] as usize);
+                number(chunk.tree.parent(node).map_or(usize::MAX, |parent| parent));
+            }
+            chunk.targets.rows.iter().for_each(|&row| number(row as usize));
+            chunk.targets.pairs.iter().for_each(|&(row, token)| {
+                number(row as usize);
+                number(token as usize);
+            });
+            chunk.requests.iter().flatten().flatten().for_each(|&pair| number(pair as usize));
+        }
+        for item in &self.items {
+            item.gold.iter().chain(&item.choice_chars).for_each(|&value| number(value));
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
