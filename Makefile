@@ -19,12 +19,15 @@ assets: ## fetch SmolLM2-135M, the task data and the calibration text
 demo: libtorch assets ## breed small networks from SmolLM2-135M on ARC-Easy: a front, pictures, a GGUF
 	@bash scripts/demo.sh
 
+# Tests that need the assets fail without them here, and are ignored where they are run by hand.
+test: export CRIADERO_ASSETS := required
 test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tests
 	$(PYTHON) -m unittest discover --quiet -s scripts/setup
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked
+	cargo test --locked --no-default-features --lib
 
 parity: libtorch assets ## compare with transformers and llama.cpp (needs their Python and node packages)
 	cargo build --locked --release

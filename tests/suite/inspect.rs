@@ -4,18 +4,12 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Output, Stdio};
 
-use assert_cmd::Command;
 use serde_json::Value;
 
 use crate::command::criadero;
 
 fn inspect(arguments: &[&str]) -> Output {
-    Command::cargo_bin("criadero")
-        .expect("the binary is built")
-        .arg("inspect")
-        .args(arguments)
-        .output()
-        .expect("it runs")
+    criadero(&["inspect"]).args(arguments).output().expect("it runs")
 }
 
 fn printed(output: &Output) -> String {

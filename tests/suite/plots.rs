@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use assert_cmd::Command;
 use criadero::run::{Evaluations, Front};
+
+use crate::command::{criadero, fail, fail_with, succeed};
 
 const PICTURES: [&str; 5] = ["front", "throughput", "heatmap", "probabilities", "hypervolume"];
 
@@ -22,20 +24,17 @@ fn copy(dir: &Path, name: &str) -> PathBuf {
     run
 }
 
-fn plot(arguments: &[&Path]) -> assert_cmd::assert::Assert {
-    Command::cargo_bin("criadero").unwrap().arg("plot").args(arguments).assert()
-}
-
-fn stderr(assert: assert_cmd::assert::Assert) -> String {
-    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+fn plot(arguments: &[&Path]) -> Command {
+    let mut command = criadero(&["plot"]);
+    command.args(arguments);
+    command
 }
 
 #[test]
 fn writes_every_picture_and_lists_it() {
     let dir = tempfile::tempdir().unwrap();
     let run = copy(dir.path(), "run");
-    let output = plot(&[&run]).success();
-    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let stdout = succeed(plot(&[&run]));
     for picture in PICTURES {
         let (svg, png) = (run.join(format!("plots/{picture}.svg")), run.join(format!("plots/{picture}.png")));
         assert!(stdout.contains(&svg.display().to_string()) && stdout.contains(&png.display().to_string()), "{stdout}");
@@ -57,7 +56,7 @@ fn overlays_runs_in_another_directory_and_leaves_the_run_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (run, other) = (copy(dir.path(), "nsga2"), copy(dir.path(), "random"));
     let out = dir.path().join("out");
-    plot(&[&run, &other, Path::new("--out"), &out]).success();
+    succeed(plot(&[&run, &other, Path::new("--out"), &out]));
     let svg = fs::read_to_string(out.join("plots/hypervolume.svg")).unwrap();
     assert!(svg.contains("nsga2: 0.") && svg.contains("random: 0."), "both runs are in the legend");
     assert!(out.join("report.html").exists());
@@ -69,22 +68,22 @@ fn the_same_run_gives_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let run = copy(dir.path(), "run");
     let files = ["plots/front.png", "plots/heatmap.svg", "report.html"].map(|file| run.join(file));
-    plot(&[&run]).success();
+    succeed(plot(&[&run]));
     let first = files.clone().map(|file| fs::read(file).unwrap());
-    plot(&[&run]).success();
+    succeed(plot(&[&run]));
     assert_eq!(first, files.map(|file| fs::read(file).unwrap()));
 }
 
 #[test]
 fn a_run_that_is_not_there_or_not_finished_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
-    let error = stderr(plot(&[&dir.path().join("nowhere")]).code(1));
+    let error = fail(plot(&[&dir.path().join("nowhere")]));
     assert!(error.starts_with("error: front.json not found: ") && error.contains("nowhere"), "{error}");
     let run = copy(dir.path(), "run");
     fs::remove_file(run.join("evaluations.csv")).unwrap();
-    let error = stderr(plot(&[&run]).code(1));
+    let error = fail(plot(&[&run]));
     assert!(error.starts_with("error: evaluations.csv not found: "), "{error}");
-    plot(&[]).code(2);
+    fail_with(plot(&[]), 2);
 }
 
 #[test]
@@ -96,7 +95,7 @@ fn broken_and_empty_runs_are_refused_before_anything_is_written() {
     let mut empty = Front::read_json(&json).unwrap();
     empty.points.clear();
     empty.write_json(&json).unwrap();
-    let error = stderr(plot(&[&run]).code(1));
+    let error = fail(plot(&[&run]));
     assert!(error.contains("front of run: found no points after"), "{error}");
 
     for (text, expected) in [
@@ -106,7 +105,7 @@ fn broken_and_empty_runs_are_refused_before_anything_is_written() {
     ] {
         assert_ne!(text, whole);
         fs::write(&json, text).unwrap();
-        let error = stderr(plot(&[&run]).code(1));
+        let error = fail(plot(&[&run]));
         assert!(error.contains(expected), "{error}");
     }
 
@@ -114,7 +113,7 @@ fn broken_and_empty_runs_are_refused_before_anything_is_written() {
     let mut other = Evaluations::read_csv(&csv).unwrap();
     other.objectives[1] = "macs".into();
     other.write_csv(&csv).unwrap();
-    let error = stderr(plot(&[&run]).code(1));
+    let error = fail(plot(&[&run]));
     assert!(error.contains("objectives choice_nll:arc_easy, macs, expected choice_nll:arc_easy, params"), "{error}");
     assert!(!run.join("plots").exists() && !run.join("report.html").exists());
 }
