@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 use std::time::Instant;
 
+use criadero::checkpoint::{Checkpoint, Tokenizer};
 use criadero::model::generation::{Generation, Sampler, Sampling};
 use criadero::run::cores;
 use criadero::space::Genome;
@@ -60,19 +61,11 @@ impl Generate {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let Generate { temperature, top_k, top_p, .. } = self;
-        let mut sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
+        let sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
         let (checkpoint, network) = model_or_pick(&self.model)?;
         let genome = self.genome.clone().unwrap_or(network);
         let tokenizer = checkpoint.tokenizer()?;
-        let text = if self.chat {
-            let template = Template::new(checkpoint.chat_template()?.as_ref(), &tokenizer)?;
-            template
-                .render(&[context! { role => "user", content => self.prompt.as_str() }], &().into(), true)
-                .map_err(anyhow::Error::msg)?
-        } else {
-            self.prompt.clone()
-        };
-        let prompt = tokenizer.encode(&text)?;
+        let prompt = tokenizer.encode(&self.text(&checkpoint, &tokenizer)?)?;
         let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
         tch::set_num_threads(self.threads.unwrap_or_else(cores) as i32);
         let ends: Vec<u32> = if self.ignore_eos {
@@ -82,37 +75,19 @@ impl Generate {
         };
         let start = Instant::now();
         let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;
-        let mut logits = Vec::<f32>::try_from(generation.logits())?;
+        let logits = Vec::<f32>::try_from(generation.logits())?;
         let read = start.elapsed().as_secs_f64();
-        // The first token comes with the prompt's own logits; each later one takes a step.
-        let (mut written, mut steps, mut said) = (Vec::new(), 0, String::new());
         let mut stream = tokenizer.stream();
         // Some decoders drop the space before the first token: the prompt's last one stands before it.
         prompt.last().map(|&last| stream(last)).transpose()?;
         let start = Instant::now();
-        while written.len() < self.max_tokens {
-            let token = sampler.choose(&logits)?;
-            if ends.contains(&token) {
-                break;
-            }
-            written.push(token);
-            let more = stream(token)?;
-            if !self.json {
-                print!("{more}");
-                stdout().flush()?;
-            }
-            said += &more;
-            if written.len() < self.max_tokens {
-                generation.push(token)?;
-                steps += 1;
-                logits = Vec::<f32>::try_from(generation.logits())?;
-            }
-        }
+        let Written { tokens: written, text, steps } =
+            self.write(&mut generation, logits, sampler, &ends, &mut stream)?;
         let wrote = start.elapsed().as_secs_f64();
         let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
         if self.json {
             let result = json!({
-                "text": said,
+                "text": text,
                 "tokens": written,
                 "prompt_tokens": prompt.len(),
                 "prompt_tokens_per_second": rate(prompt.len(), read),
@@ -133,4 +108,55 @@ impl Generate {
         );
         Ok(())
     }
+
+    /// The prompt, with --chat as the model's template puts it.
+    fn text(&self, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> anyhow::Result<String> {
+        if !self.chat {
+            return Ok(self.prompt.clone());
+        }
+        let template = Template::new(checkpoint.chat_template()?.as_ref(), tokenizer)?;
+        let message = context! { role => "user", content => self.prompt.as_str() };
+        template.render(&[message], &().into(), true).map_err(anyhow::Error::msg)
+    }
+
+    /// Token by token, said as it comes, until one of `ends`. The first comes with the prompt's own `logits`; each later
+    /// one takes a step.
+    fn write(
+        &self,
+        generation: &mut Generation,
+        mut logits: Vec<f32>,
+        mut sampler: Sampler,
+        ends: &[u32],
+        stream: &mut impl FnMut(u32) -> criadero::Result<String>,
+    ) -> anyhow::Result<Written> {
+        let mut written = Written::default();
+        while written.tokens.len() < self.max_tokens {
+            let token = sampler.choose(&logits)?;
+            if ends.contains(&token) {
+                break;
+            }
+            written.tokens.push(token);
+            let more = stream(token)?;
+            if !self.json {
+                print!("{more}");
+                stdout().flush()?;
+            }
+            written.text += &more;
+            if written.tokens.len() < self.max_tokens {
+                generation.push(token)?;
+                written.steps += 1;
+                logits = Vec::<f32>::try_from(generation.logits())?;
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// What came after the prompt.
+#[derive(Default)]
+struct Written {
+    tokens: Vec<u32>,
+    text: String,
+    /// Forward passes that it took.
+    steps: usize,
 }

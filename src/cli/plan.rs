@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use criadero::checkpoint::{Dtype, LayerTensor, open_model, synthetic};
+use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig, open_model, synthetic};
 use criadero::plan::activations::Trained;
 use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
@@ -88,19 +88,35 @@ impl Plan {
         if let Some(space) = &space {
             space.check_fits(&config.shape)?;
         }
-        let largest: Genome = space.as_ref().map_or_else(|| config.genome.clone(), SearchSpace::largest);
-        let word = self.device.word();
-        match (self.memory, self.device.is_card()) {
-            (None, true) if self.device.free_memory().is_none() => {
-                bail!("no such card is here to ask; give its free memory with --memory GB")
-            }
-            (_, false) if word != 4 => bail!("no such device to plan for; there are: cpu, cuda"),
-            _ => {}
+        let budget = self.budget()?;
+        let rows = self.rows(config, space.as_ref(), budget);
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?)
+        } else {
+            self.print(&rows, budget)
+        }
+        Ok(())
+    }
+
+    /// Bytes that may be filled.
+    fn budget(&self) -> anyhow::Result<u64> {
+        let card = self.device.is_card();
+        if self.memory.is_none() && card && self.device.free_memory().is_none() {
+            bail!("no such card is here to ask; give its free memory with --memory GB")
+        }
+        if !card && self.device.word() != 4 {
+            bail!("no such device to plan for; there are: cpu, cuda")
         }
         let given = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64);
-        let free = || if self.device.is_card() { self.device.free_memory() } else { available() };
-        let budget = given.or_else(free).unwrap_or(u64::MAX);
-        let blocks = space.as_ref().map_or_else(BlockWeights::default, SearchSpace::block_weights);
+        let free = || if card { self.device.free_memory() } else { available() };
+        Ok(given.or_else(free).unwrap_or(u64::MAX))
+    }
+
+    /// One row an activity.
+    fn rows(&self, config: &LlamaConfig, space: Option<&SearchSpace>, budget: u64) -> [Row; 9] {
+        let largest: Genome = space.map_or_else(|| config.genome.clone(), SearchSpace::largest);
+        let blocks = space.map_or_else(BlockWeights::default, SearchSpace::block_weights);
+        let word = self.device.word();
         let scoring = |name, networks, workers, cache, blocks| {
             let of = |chunk_tokens: usize| {
                 evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, blocks, word })
@@ -121,7 +137,7 @@ impl Plan {
         let parent = evaluation::weights(config, word);
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
         let in_4_bits = blocks_of(config, [&whole]);
-        let rows = [
+        [
             scoring("eval", 1, 1, 0, blocks),
             scoring("search", 2, self.workers, self.cache << 20, blocks),
             scoring("quantize (a front in 4 bits)", 2, 1, 0, in_4_bits),
@@ -131,13 +147,7 @@ impl Plan {
             training("tune, sandwich, LoRA", adapters(), true, false, 0),
             training("tune, sandwich, LoRA, recompute", adapters(), true, true, 0),
             training("distill (the largest network)", Trained::Full, true, false, parent),
-        ];
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?)
-        } else {
-            self.print(&rows, budget)
-        }
-        Ok(())
+        ]
     }
 
     /// How quantized matrices are multiplied.

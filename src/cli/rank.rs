@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use criadero::Error;
 use criadero::checkpoint::{Checkpoint, TensorName, open_model};
-use criadero::model::ranking::{self, Order};
+use criadero::model::ranking::{self, Order, Scores};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
@@ -62,19 +62,7 @@ impl Rank {
         let (order, scores, calibration) = match &self.order {
             Some(path) => (SupernetCard::read_file(path)?.order, None, None),
             None => {
-                let tokens: usize = windows.iter().map(Vec::len).sum();
-                let bar = Bar::new("ranking", tokens);
-                let mut scores = ranking::measure(&model, &windows, &mut |done| bar.set(done, tokens))?;
-                bar.finish();
-                let few = take_tokens(&windows, self.layer_loss_tokens);
-                let layer_loss_tokens = few.iter().map(Vec::len).sum();
-                if layer_loss_tokens > 0 {
-                    let bar = Bar::new("layer losses", layer_loss_tokens);
-                    let losses = ranking::layer_losses(&model, few, &mut |done| bar.set(done, layer_loss_tokens))?;
-                    scores.layer_loss = Some(losses);
-                    bar.finish();
-                }
-                let calibration = Calibration { text_digest, tokens, window: self.window, layer_loss_tokens };
+                let (scores, calibration) = self.measure(&model, &windows, text_digest)?;
                 (scores.order(&shape), Some(scores), Some(calibration))
             }
         };
@@ -97,6 +85,28 @@ impl Rank {
         println!("layers, least important first: {:?}", card.order.drop);
         println!("supernet: {}", self.out.display());
         Ok(())
+    }
+
+    /// What the text says of heads, neurons and layers.
+    fn measure(
+        &self,
+        model: &Llama,
+        windows: &[Vec<u32>],
+        text_digest: String,
+    ) -> anyhow::Result<(Scores, Calibration)> {
+        let tokens: usize = windows.iter().map(Vec::len).sum();
+        let bar = Bar::new("ranking", tokens);
+        let mut scores = ranking::measure(model, windows, &mut |done| bar.set(done, tokens))?;
+        bar.finish();
+        let few = take_tokens(windows, self.layer_loss_tokens);
+        let layer_loss_tokens = few.iter().map(Vec::len).sum();
+        if layer_loss_tokens > 0 {
+            let bar = Bar::new("layer losses", layer_loss_tokens);
+            let losses = ranking::layer_losses(model, few, &mut |done| bar.set(done, layer_loss_tokens))?;
+            scores.layer_loss = Some(losses);
+            bar.finish();
+        }
+        Ok((scores, Calibration { text_digest, tokens, window: self.window, layer_loss_tokens }))
     }
 
     /// The calibration text as whole windows, as many as `--tokens` allows, and its digest.

@@ -11,7 +11,7 @@ use criadero::checkpoint::Checkpoint;
 use criadero::model::Llama;
 use criadero::model::device::device_name;
 use criadero::plan::activations::Trained;
-use criadero::plan::{Footprint, available, training};
+use criadero::plan::{available, training};
 use criadero::report::curve::{Curve, curves};
 use criadero::tune::adamw::AdamW;
 use criadero::tune::curriculum::Curriculum;
@@ -167,28 +167,12 @@ impl TrainArgs {
         tch::set_num_threads(threads as i32);
         let corpus = self.corpus(base)?;
         let settings = TuneSettings {
-            format: TuneSettings::FORMAT,
-            versions: versions(),
             model: name,
             model_digest: base.digest()?,
             teacher_digest: teacher.as_ref().map(|(_, digest)| digest.clone()),
-            curriculum,
-            trainable: self.trainable(),
-            optimizer: AdamW { weight_decay: self.weight_decay, clip: self.clip, ..AdamW::default() },
-            schedule: Schedule {
-                learning_rate: self.learning_rate,
-                warmup: self.warmup.unwrap_or(self.steps / WARMUP_SHARE),
-                steps: self.steps,
-            },
-            batching: Batching { length: self.length, sequences: self.batch, accumulate: self.accumulate },
-            data: self.data.iter().map(|path| path.display().to_string()).collect(),
-            data_digest: corpus.digest.clone(),
-            held_out: self.held_out_sequences,
-            measure_every: self.measure_every,
-            recompute: self.recompute,
-            seed: self.seed,
             device: device_name(&model),
             threads,
+            ..self.settings(curriculum, &corpus)
         };
         let networks = settings.curriculum.pupils(settings.seed, 0).len();
         let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once")?;
@@ -232,6 +216,34 @@ impl TrainArgs {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// What the flags say; the model's names and digests are not among them.
+    fn settings(&self, curriculum: Curriculum, corpus: &Corpus) -> TuneSettings {
+        TuneSettings {
+            format: TuneSettings::FORMAT,
+            versions: versions(),
+            model: String::new(),
+            model_digest: String::new(),
+            teacher_digest: None,
+            curriculum,
+            trainable: self.trainable(),
+            optimizer: AdamW { weight_decay: self.weight_decay, clip: self.clip, ..AdamW::default() },
+            schedule: Schedule {
+                learning_rate: self.learning_rate,
+                warmup: self.warmup.unwrap_or(self.steps / WARMUP_SHARE),
+                steps: self.steps,
+            },
+            batching: Batching { length: self.length, sequences: self.batch, accumulate: self.accumulate },
+            data: self.data.iter().map(|path| path.display().to_string()).collect(),
+            data_digest: corpus.digest.clone(),
+            held_out: self.held_out_sequences,
+            measure_every: self.measure_every,
+            recompute: self.recompute,
+            seed: self.seed,
+            device: String::new(),
+            threads: 0,
+        }
+    }
+
     /// The training files as sequences, with a line about each file.
     fn corpus(&self, base: &Checkpoint) -> anyhow::Result<Corpus> {
         let (tokenizer, chat_template) = (base.tokenizer()?, base.chat_template()?);
@@ -273,50 +285,15 @@ impl TrainArgs {
                 }
             },
         };
-        let genome = curriculum.largest();
-        let need = |sequences: usize, recompute, trainable: &Trainable| -> criadero::Result<Footprint> {
-            let trained = match trainable {
-                Trainable::Full => Trained::Full,
-                Trainable::Lora { rank, .. } => Trained::Adapters(*rank, trainable.targets()?),
-            };
-            let taught = curriculum.teaches();
-            let (tokens, word) = (sequences * self.length, self.device.word());
-            let training = training::Training { tokens, trained, taught, recompute, word };
-            Ok(training::footprint(base.config(), &genome, &training, teacher))
-        };
-        let wanted = need(self.batch, self.recompute, &self.trainable())?.peak();
+        let need = Need { args: self, base, curriculum, teacher };
+        let wanted = need.peak(self.batch, self.recompute, &self.trainable())?;
         if wanted <= budget {
             return Ok(());
         }
-        let adapters = TrainArgs { lora: Some(16), ..self.clone() }.trainable();
-        let mut others = Vec::new();
-        let tried = [
-            ("", self.recompute, self.trainable()),
-            (" --recompute", true, self.trainable()),
-            (" --lora 16", self.recompute, adapters.clone()),
-            (" --recompute --lora 16", true, adapters),
-        ];
-        // Flags that are given already are no advice.
-        let new = |flags: &str| {
-            !(self.recompute && flags.contains("recompute") || self.lora.is_some() && flags.contains("lora"))
+        let others = match need.what_fits(budget)?.join(", ") {
+            none if none.is_empty() => "nothing here; see `criadero plan`".to_string(),
+            others => others,
         };
-        for (flags, recompute, trainable) in tried.into_iter().filter(|(flags, ..)| new(flags)) {
-            // As large a batch as fits, halving.
-            let mut sequences = self.batch;
-            while sequences > 1 && need(sequences, recompute, &trainable)?.peak() > budget {
-                sequences /= 2;
-            }
-            let peak = need(sequences, recompute, &trainable)?.peak();
-            if peak <= budget {
-                let accumulate = self.accumulate * self.batch.div_ceil(sequences);
-                others.push(format!(
-                    "--batch {sequences} --accumulate {accumulate}{flags} ({:.1} GB)",
-                    peak as f64 / 1e9
-                ));
-            }
-        }
-        let others =
-            if others.is_empty() { "nothing here; see `criadero plan`".to_string() } else { others.join(", ") };
         bail!(
             "this needs {:.1} GB of memory, {:.1} GB are free; what fits: {others}",
             wanted as f64 / 1e9,
@@ -401,5 +378,58 @@ impl Timings {
 
     fn line(&mut self, text: &str) -> criadero::Result<()> {
         writeln!(self.file, "{text}").map_err(Error::io(&self.path))
+    }
+}
+
+/// The memory that training takes.
+struct Need<'a> {
+    args: &'a TrainArgs,
+    base: &'a Checkpoint,
+    curriculum: &'a Curriculum,
+    /// Bytes of the teacher's weights.
+    teacher: u64,
+}
+
+impl Need<'_> {
+    fn peak(&self, sequences: usize, recompute: bool, trainable: &Trainable) -> criadero::Result<u64> {
+        let trained = match trainable {
+            Trainable::Full => Trained::Full,
+            Trainable::Lora { rank, .. } => Trained::Adapters(*rank, trainable.targets()?),
+        };
+        let taught = self.curriculum.teaches();
+        let (tokens, word) = (sequences * self.args.length, self.args.device.word());
+        let training = training::Training { tokens, trained, taught, recompute, word };
+        let genome = self.curriculum.largest();
+        Ok(training::footprint(self.base.config(), &genome, &training, self.teacher).peak())
+    }
+
+    /// Flags with which it fits, with as large a batch as fits, halving.
+    fn what_fits(&self, budget: u64) -> criadero::Result<Vec<String>> {
+        let args = self.args;
+        let adapters = TrainArgs { lora: Some(16), ..args.clone() }.trainable();
+        let tried = [
+            ("", args.recompute, args.trainable()),
+            (" --recompute", true, args.trainable()),
+            (" --lora 16", args.recompute, adapters.clone()),
+            (" --recompute --lora 16", true, adapters),
+        ];
+        // Flags that are given already are no advice.
+        let new = |flags: &str| {
+            !(args.recompute && flags.contains("recompute") || args.lora.is_some() && flags.contains("lora"))
+        };
+        let mut fits = Vec::new();
+        for (flags, recompute, trainable) in tried.into_iter().filter(|(flags, ..)| new(flags)) {
+            let mut sequences = args.batch;
+            while sequences > 1 && self.peak(sequences, recompute, &trainable)? > budget {
+                sequences /= 2;
+            }
+            let peak = self.peak(sequences, recompute, &trainable)?;
+            if peak <= budget {
+                let accumulate = args.accumulate * args.batch.div_ceil(sequences);
+                let gigabytes = peak as f64 / 1e9;
+                fits.push(format!("--batch {sequences} --accumulate {accumulate}{flags} ({gigabytes:.1} GB)"));
+            }
+        }
+        Ok(fits)
     }
 }

@@ -44,71 +44,105 @@ pub struct Comparison {
 /// Runs every operation with these kernels and without on random values of the tokens that `sight` covers.
 pub fn compare(kernels: &Kernels, sizes: Sizes, sight: &Sight, device: Device, kind: Kind) -> Vec<Comparison> {
     tch::manual_seed(1);
-    let Sizes { d, k, g, e, f, v, r } = sizes;
-    let t = sight.ends.size()[0];
-    let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device)).to_kind(kind);
-    let (hidden, delta) = (random(&[t, d]), random(&[t, d]));
-    let weight = Tensor::rand([d], (Kind::Float, device));
-    let none = Kernels::none();
-    let timed = |run: &dyn Fn(&Kernels)| [milliseconds(device, &|| run(kernels)), milliseconds(device, &|| run(&none))];
-    let comparison = |name, error: f64, bound: f64, [kernel_ms, plain_ms]: [f64; 2]| {
+    let check = Check { kernels, plain: Kernels::none(), sizes, tokens: sight.ends.size()[0], device, kind };
+    let norm = check.rms_norm();
+    let (heads, rotation) = check.rotary();
+    vec![norm, rotation, check.tree_attention(&heads, sight), check.swiglu(), check.log_probs(), check.int8()]
+}
+
+/// One comparison of all operations.
+struct Check<'a> {
+    kernels: &'a Kernels,
+    plain: Kernels,
+    sizes: Sizes,
+    tokens: i64,
+    device: Device,
+    kind: Kind,
+}
+
+impl Check<'_> {
+    fn random(&self, size: &[i64]) -> Tensor {
+        Tensor::randn(size, (Kind::Float, self.device)).to_kind(self.kind)
+    }
+
+    fn comparison(&self, name: &'static str, error: f64, bound: f64, run: &dyn Fn(&Kernels)) -> Comparison {
+        let [kernel_ms, plain_ms] =
+            [self.kernels, &self.plain].map(|kernels| milliseconds(self.device, &|| run(kernels)));
         // Nothing may differ where the bound is 0.
         let of_bound = if error == 0.0 { 0.0 } else { error / bound };
         Comparison { name, of_bound, kernel_ms, plain_ms }
-    };
-    let mut all = Vec::new();
+    }
 
-    let normed = |kernels: &Kernels| kernels.add_rms_norm(&hidden, &delta, &weight, 1e-5, kind);
-    let ((sum, ours), (plain_sum, plain)) = (normed(kernels), normed(&none));
-    let error = share(&ours, &plain, &plain).max(if sum == plain_sum { 0.0 } else { f64::INFINITY });
-    let times = timed(&|kernels| drop(normed(kernels)));
-    all.push(comparison("rms_norm", error, rms_norm::BOUND, times));
+    fn rms_norm(&self) -> Comparison {
+        let size = [self.tokens, self.sizes.d];
+        let (hidden, delta) = (self.random(&size), self.random(&size));
+        let weight = Tensor::rand([self.sizes.d], (Kind::Float, self.device));
+        let normed = |kernels: &Kernels| kernels.add_rms_norm(&hidden, &delta, &weight, 1e-5, self.kind);
+        let ((sum, ours), (plain_sum, plain)) = (normed(self.kernels), normed(&self.plain));
+        let error = share(&ours, &plain, &plain).max(if sum == plain_sum { 0.0 } else { f64::INFINITY });
+        self.comparison("rms_norm", error, rms_norm::BOUND, &|kernels| drop(normed(kernels)))
+    }
 
-    let product = random(&[t, k, g + 2, e]);
-    let angles = Tensor::rand([t, 1, 1, e / 2], (Kind::Float, device)) * 6.0;
-    let cosines = Tensor::cat(&[angles.cos(), angles.cos()], 3).to_kind(kind);
-    let sines = Tensor::cat(&[-angles.sin(), angles.sin()], 3).to_kind(kind);
-    let rotated = |kernels: &Kernels| kernels.rotary(product.copy(), &cosines, &sines);
-    let (ours, plain) = (rotated(kernels), rotated(&none));
-    let halves = product.narrow(2, 0, g + 1).to_kind(Kind::Float).abs().view([t, k, g + 1, 2, e / 2]);
-    let pair = halves.sum_dim_intlist([3_i64].as_slice(), false, Kind::Float).repeat([1, 1, 1, 2]);
-    let error = share(&ours.query, &plain.query, &pair.narrow(2, 0, g));
-    let error = error.max(share(&ours.key, &plain.key, &pair.select(2, g)));
-    let again = product.copy();
-    let times = timed(&|kernels| drop(kernels.rotary(again.shallow_clone(), &cosines, &sines)));
-    all.push(comparison("rotary", error, rotary::BOUND, times));
+    /// The kernel's rotated heads, too.
+    fn rotary(&self) -> (Heads, Comparison) {
+        let Sizes { k, g, e, .. } = self.sizes;
+        let product = self.random(&[self.tokens, k, g + 2, e]);
+        let angles = Tensor::rand([self.tokens, 1, 1, e / 2], (Kind::Float, self.device)) * 6.0;
+        let cosines = Tensor::cat(&[angles.cos(), angles.cos()], 3).to_kind(self.kind);
+        let sines = Tensor::cat(&[-angles.sin(), angles.sin()], 3).to_kind(self.kind);
+        let rotated = |kernels: &Kernels| kernels.rotary(product.copy(), &cosines, &sines);
+        let (ours, plain) = (rotated(self.kernels), rotated(&self.plain));
+        let halves = product.narrow(2, 0, g + 1).to_kind(Kind::Float).abs().view([self.tokens, k, g + 1, 2, e / 2]);
+        let pair = halves.sum_dim_intlist([3_i64].as_slice(), false, Kind::Float).repeat([1, 1, 1, 2]);
+        let error = share(&ours.query, &plain.query, &pair.narrow(2, 0, g));
+        let error = error.max(share(&ours.key, &plain.key, &pair.select(2, g)));
+        let again = product.copy();
+        let run = |kernels: &Kernels| drop(kernels.rotary(again.shallow_clone(), &cosines, &sines));
+        let comparison = self.comparison("rotary", error, rotary::BOUND, &run);
+        (ours, comparison)
+    }
 
-    // Both from the same rotated heads, the plain operations in float32: what both approximate.
-    let context = kernels.tree_attention(&ours, sight);
-    let exact = |of: &Tensor| of.to_kind(Kind::Float);
-    let heads = Heads { query: exact(&ours.query), key: exact(&ours.key), value: exact(&ours.value), packed: None };
-    let error = share(&context, &tree_attention::reference(&heads, &in_float(sight)), &heads.value.abs().max());
-    let times = timed(&|kernels| drop(kernels.tree_attention(&ours, sight)));
-    all.push(comparison("tree_attention", error, tree_attention::BOUND, times));
+    fn tree_attention(&self, heads: &Heads, sight: &Sight) -> Comparison {
+        let context = self.kernels.tree_attention(heads, sight);
+        // Both from the same rotated heads, the plain operations in float32: what both approximate.
+        let exact = |of: &Tensor| of.to_kind(Kind::Float);
+        let float =
+            Heads { query: exact(&heads.query), key: exact(&heads.key), value: exact(&heads.value), packed: None };
+        let plain = tree_attention::reference(&float, &in_float(sight));
+        let error = share(&context, &plain, &float.value.abs().max());
+        let run = |kernels: &Kernels| drop(kernels.tree_attention(heads, sight));
+        self.comparison("tree_attention", error, tree_attention::BOUND, &run)
+    }
 
-    let (gate, up) = (random(&[t, f]), random(&[t, f]));
-    let (ours, plain) = (kernels.swiglu(gate.copy(), &up), none.swiglu(gate.copy(), &up));
-    let error = share(&ours, &plain, &plain);
-    let times = timed(&|kernels| drop(kernels.swiglu(gate.shallow_clone(), &up)));
-    all.push(comparison("swiglu", error, swiglu::BOUND, times));
+    fn swiglu(&self) -> Comparison {
+        let size = [self.tokens, self.sizes.f];
+        let (gate, up) = (self.random(&size), self.random(&size));
+        let (ours, plain) = (self.kernels.swiglu(gate.copy(), &up), self.plain.swiglu(gate.copy(), &up));
+        let run = |kernels: &Kernels| drop(kernels.swiglu(gate.shallow_clone(), &up));
+        self.comparison("swiglu", share(&ours, &plain, &plain), swiglu::BOUND, &run)
+    }
 
-    let logits = random(&[r, v]) * 4.0;
-    let rows: Vec<i64> = (0..r).collect();
-    let tokens: Vec<i64> = rows.iter().map(|row| row * 7919 % v).collect();
-    let chosen = |kernels: &Kernels| kernels.log_probs(&logits, &rows, &tokens, true);
-    let (ours, plain) = (chosen(kernels), chosen(&none));
-    let error = (ours.log_probs - plain.log_probs).abs().max().double_value(&[]);
-    let error = if ours.best == plain.best { error } else { f64::INFINITY };
-    let times = timed(&|kernels| drop(chosen(kernels)));
-    all.push(comparison("log_probs", error, log_probs::BOUND, times));
+    fn log_probs(&self) -> Comparison {
+        let Sizes { v, r, .. } = self.sizes;
+        let logits = self.random(&[r, v]) * 4.0;
+        let rows: Vec<i64> = (0..r).collect();
+        let tokens: Vec<i64> = rows.iter().map(|row| row * 7919 % v).collect();
+        let chosen = |kernels: &Kernels| kernels.log_probs(&logits, &rows, &tokens, true);
+        let (ours, plain) = (chosen(self.kernels), chosen(&self.plain));
+        let error = (ours.log_probs - plain.log_probs).abs().max().double_value(&[]);
+        let error = if ours.best == plain.best { error } else { f64::INFINITY };
+        self.comparison("log_probs", error, log_probs::BOUND, &|kernels| drop(chosen(kernels)))
+    }
 
-    let quants = Tensor::randint_low(-127, 128, [f, d], (Kind::Int8, device));
-    let matrix = Int8Matrix { quants, scales: Tensor::rand([f, d / int8::BLOCK], (Kind::Float, device)) };
-    let made = |kernels: &Kernels| kernels.dequantized(&matrix, f, d, kind);
-    let error = if made(kernels) == made(&none) { 0.0 } else { f64::INFINITY };
-    let times = timed(&|kernels| drop(made(kernels)));
-    all.push(comparison("int8", error, int8::BOUND, times));
-    all
+    fn int8(&self) -> Comparison {
+        let Sizes { d, f, .. } = self.sizes;
+        let quants = Tensor::randint_low(-127, 128, [f, d], (Kind::Int8, self.device));
+        let scales = Tensor::rand([f, d / int8::BLOCK], (Kind::Float, self.device));
+        let matrix = Int8Matrix { quants, scales };
+        let made = |kernels: &Kernels| kernels.dequantized(&matrix, f, d, self.kind);
+        let error = if made(self.kernels) == made(&self.plain) { 0.0 } else { f64::INFINITY };
+        self.comparison("int8", error, int8::BOUND, &|kernels| drop(made(kernels)))
+    }
 }
 
 /// The largest difference as a share of `scale`, entry by entry.

@@ -129,15 +129,16 @@ fn find_nvrtc() -> Result<(), String> {
                 }
             }
             // SAFETY: only looks.
-            match unsafe { sys::is_culib_present() } {
-                true => Ok(()),
-                false => Err(format!(
-                    "NVRTC 13 ({}) is neither on the library path nor in {}; `make libtorch` brings it, so does \
-                     `pip install nvidia-cuda-nvrtc` with its lib folder in LD_LIBRARY_PATH",
-                    LIBRARIES[1],
-                    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
-                )),
+            if unsafe { sys::is_culib_present() } {
+                return Ok(());
             }
+            let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            Err(format!(
+                "NVRTC 13 ({}) is neither on the library path nor in {}; `make libtorch` brings it, so does \
+                 `pip install nvidia-cuda-nvrtc` with its lib folder in LD_LIBRARY_PATH",
+                LIBRARIES[1],
+                folders.join(", ")
+            ))
         })
         .clone()
 }

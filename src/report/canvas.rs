@@ -11,4 +11,4 @@ pub const FONT: &str = "Noto Sans, sans-serif";
 pub type Canvas<DB> = DrawingArea<DB, Shift>;
 
 /// What drawing on a surface returns.
-pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+pub type Drawn<DB, T = ()> = std::result::Result<T, DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;

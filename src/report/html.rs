@@ -1,8 +1,8 @@
 //! `report.html`: one page that holds all of a run, without scripts and without anything to load.
 
-use std::fmt::Write as _;
+use std::fmt::{Result, Write as _};
 
-use super::album::Album;
+use super::album::{Album, Page};
 use super::front::Against;
 use super::table::Table;
 use super::units;
@@ -59,115 +59,144 @@ const NOTES: [(&str, &str); 6] = [
 /// The page. `run` is the run's directory as the user would type it, `settings` the text of its `run.json`.
 pub fn page(front: &Front, album: &Album, run: &str, settings: Option<&str>) -> String {
     let mut html = String::new();
-    let tasks: Vec<String> =
-        front.accuracies(&front.parent).iter().map(|score| format!("{} ({} items)", score.name, score.items)).collect();
-    let model = escaped(&front.model);
-    write_page(&mut html, front, album, run, settings, &model, &tasks).expect("writing to a string cannot fail");
+    Report { front, album, run, settings }.write(&mut html).expect("writing to a string cannot fail");
     html
 }
 
-fn write_page(
-    html: &mut String,
-    front: &Front,
-    album: &Album,
-    run: &str,
-    settings: Option<&str>,
-    model: &str,
-    tasks: &[String],
-) -> std::fmt::Result {
-    write!(
-        html,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{model}: Pareto front</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-    )?;
-    let objectives: Vec<&str> = front.objectives.iter().map(|column| column.name.as_str()).collect();
-    writeln!(html, "<h1>{model}: small networks bred from a large one</h1>")?;
-    writeln!(
-        html,
-        "<p class=\"lead\">Optimised: {}. Run <code>{}</code>.</p>",
-        escaped(&objectives.join(", ")),
-        escaped(run)
-    )?;
+/// What the page is written from, section by section.
+struct Report<'a> {
+    front: &'a Front,
+    album: &'a Album,
+    run: &'a str,
+    settings: Option<&'a str>,
+}
 
-    let size = Against::size(front);
-    let smallest = front.points.iter().min_by_key(|point| size.whole(point)).unwrap_or(&front.parent);
-    let facts = [
-        ("networks evaluated", units::thousands(front.evaluations as f64)),
-        ("on the front", front.points.len().to_string()),
-        ("dominated on held-out", front.points.iter().filter(|point| point.dominated_on_held_out).count().to_string()),
-        ("parent", size.text(&front.parent)),
-        ("smallest", size.text(smallest)),
-        ("held-out hypervolume", format!("{:.3}", front.hypervolume)),
-    ];
-    html.push_str("<dl class=\"facts\">\n");
-    for (name, value) in facts {
-        writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
+impl Report<'_> {
+    fn write(&self, html: &mut String) -> Result {
+        let figures: Vec<String> = self.album.pages.iter().map(figure).collect();
+        let (first, others) = figures.split_at(figures.len().min(1));
+        self.head(html)?;
+        self.facts(html)?;
+        html.extend(first.iter().map(String::as_str));
+        self.table(html)?;
+        notes(html)?;
+        html.push_str("<h2>How it came about</h2>\n");
+        html.extend(others.iter().map(String::as_str));
+        self.genomes(html)?;
+        self.usage(html)?;
+        html.push_str("</body>\n</html>\n");
+        Ok(())
     }
-    html.push_str("</dl>\n");
 
-    let mut figures = album.pages.iter().map(|page| {
-        let (svg, caption) = (page.picture.svg.trim(), escaped(&page.caption));
-        format!("<figure id=\"{}\">\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n", escaped(&page.stem))
-    });
-    html.extend(figures.next());
+    fn head(&self, html: &mut String) -> Result {
+        let (model, run) = (escaped(&self.front.model), escaped(self.run));
+        let objectives: Vec<&str> = self.front.objectives.iter().map(|column| column.name.as_str()).collect();
+        writeln!(
+            html,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{model}: Pareto front</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+             <h1>{model}: small networks bred from a large one</h1>\n\
+             <p class=\"lead\">Optimised: {}. Run <code>{run}</code>.</p>",
+            escaped(&objectives.join(", "))
+        )
+    }
 
-    html.push_str("<h2>The front</h2>\n");
-    if !tasks.is_empty() {
-        writeln!(html, "<p>Held-out items: {}.</p>", escaped(&tasks.join(", ")))?;
-    }
-    html.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
-    let table = Table::new(front);
-    for name in &table.header {
-        write!(html, "<th>{}</th>", escaped(name))?;
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for row in &table.rows {
-        let marks = row.last().map_or("", String::as_str);
-        let kind = ["dominated", "parent", "knee"].into_iter().find(|kind| marks.contains(kind)).unwrap_or("plain");
-        write!(html, "<tr class=\"{kind}\">")?;
-        for cell in row {
-            write!(html, "<td>{}</td>", escaped(cell))?;
+    fn facts(&self, html: &mut String) -> Result {
+        let front = self.front;
+        let size = Against::size(front);
+        let smallest = front.points.iter().min_by_key(|point| size.whole(point)).unwrap_or(&front.parent);
+        let dominated = front.points.iter().filter(|point| point.dominated_on_held_out).count();
+        let facts = [
+            ("networks evaluated", units::thousands(front.evaluations as f64)),
+            ("on the front", front.points.len().to_string()),
+            ("dominated on held-out", dominated.to_string()),
+            ("parent", size.text(&front.parent)),
+            ("smallest", size.text(smallest)),
+            ("held-out hypervolume", format!("{:.3}", front.hypervolume)),
+        ];
+        html.push_str("<dl class=\"facts\">\n");
+        for (name, value) in facts {
+            writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
         }
-        html.push_str("</tr>\n");
+        html.push_str("</dl>\n");
+        Ok(())
     }
-    html.push_str("</tbody></table></div>\n<h2>What the words mean</h2>\n<dl class=\"notes\">\n");
+
+    fn table(&self, html: &mut String) -> Result {
+        let accuracies = self.front.accuracies(&self.front.parent);
+        let tasks: Vec<String> =
+            accuracies.iter().map(|score| format!("{} ({} items)", score.name, score.items)).collect();
+        html.push_str("<h2>The front</h2>\n");
+        if !tasks.is_empty() {
+            writeln!(html, "<p>Held-out items: {}.</p>", escaped(&tasks.join(", ")))?;
+        }
+        html.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
+        let table = Table::new(self.front);
+        for name in &table.header {
+            write!(html, "<th>{}</th>", escaped(name))?;
+        }
+        html.push_str("</tr></thead>\n<tbody>\n");
+        for row in &table.rows {
+            let marks = row.last().map_or("", String::as_str);
+            let kind = ["dominated", "parent", "knee"].into_iter().find(|kind| marks.contains(kind)).unwrap_or("plain");
+            write!(html, "<tr class=\"{kind}\">")?;
+            for cell in row {
+                write!(html, "<td>{}</td>", escaped(cell))?;
+            }
+            html.push_str("</tr>\n");
+        }
+        html.push_str("</tbody></table></div>\n");
+        Ok(())
+    }
+
+    fn genomes(&self, html: &mut String) -> Result {
+        html.push_str(
+            "<h2>Genomes</h2>\n<details><summary>one line a network: HEADSxMLP of each layer from the input on, - for a \
+             dropped layer, *N for N alike</summary>\n<pre>",
+        );
+        for point in &self.front.points {
+            writeln!(html, "{:>5}  {}", point.id, escaped(&point.genome.to_string()))?;
+        }
+        html.push_str("</pre></details>\n");
+        Ok(())
+    }
+
+    fn usage(&self, html: &mut String) -> Result {
+        let run = escaped(self.run);
+        write!(
+            html,
+            "<h2>Repeat and use it</h2>\n\
+             <pre>criadero export {run} --pick knee --format gguf --out knee.gguf\n\
+             criadero export {run} --pick ID --format hf --out DIR\n\
+             criadero plot {run} OTHER-RUN\n\
+             criadero search SPACE --seed-genomes {run} ...</pre>\n\
+             <p>The command that made this run, given again, resumes or repeats it: the same settings and seed give the \
+             same evaluations, byte for byte, on the same kind of device.</p>\n"
+        )?;
+        let Some(settings) = self.settings else { return Ok(()) };
+        write!(
+            html,
+            "<details><summary>run.json: everything that is needed to repeat it</summary>\n<pre>{}</pre></details>\n",
+            escaped(settings.trim())
+        )
+    }
+}
+
+fn figure(page: &Page) -> String {
+    let (svg, caption) = (page.picture.svg.trim(), escaped(&page.caption));
+    format!("<figure id=\"{}\">\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n", escaped(&page.stem))
+}
+
+fn notes(html: &mut String) -> Result {
+    html.push_str("<h2>What the words mean</h2>\n<dl class=\"notes\">\n");
     for (term, meaning) in NOTES {
         writeln!(html, "<dt>{term}</dt><dd>{meaning}</dd>")?;
     }
     html.push_str(
         "<dt>held-out hypervolume</dt><dd>the share of the space between reference (accuracy of guessing, 1.05 x the \
-         parent's size) and ideal (accuracy 1, size 0) that the front dominates on held-out items.</dd>\n</dl>\n\
-         <h2>How it came about</h2>\n",
+         parent's size) and ideal (accuracy 1, size 0) that the front dominates on held-out items.</dd>\n</dl>\n",
     );
-    html.extend(figures);
-
-    html.push_str(
-        "<h2>Genomes</h2>\n<details><summary>one line a network: HEADSxMLP of each layer from the input on, - for a \
-                   dropped layer, *N for N alike</summary>\n<pre>",
-    );
-    for point in &front.points {
-        writeln!(html, "{:>5}  {}", point.id, escaped(&point.genome.to_string()))?;
-    }
-    let run = escaped(run);
-    write!(
-        html,
-        "</pre></details>\n<h2>Repeat and use it</h2>\n\
-         <pre>criadero export {run} --pick knee --format gguf --out knee.gguf\n\
-         criadero export {run} --pick ID --format hf --out DIR\n\
-         criadero plot {run} OTHER-RUN\n\
-         criadero search SPACE --seed-genomes {run} ...</pre>\n\
-         <p>The command that made this run, given again, resumes or repeats it: the same settings and seed give the same \
-         evaluations, byte for byte, on the same kind of device.</p>\n"
-    )?;
-    if let Some(settings) = settings {
-        write!(
-            html,
-            "<details><summary>run.json: everything that is needed to repeat it</summary>\n<pre>{}</pre></details>\n",
-            escaped(settings.trim())
-        )?;
-    }
-    html.push_str("</body>\n</html>\n");
     Ok(())
 }
 

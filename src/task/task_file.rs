@@ -203,28 +203,7 @@ impl TaskFile {
 impl Raw {
     /// The checked file, or nothing when a field is missing; everything wrong goes to `problems`.
     fn checked(self, problems: &mut Vec<String>) -> Option<TaskFile> {
-        let scoring = serde_json::to_value(self.scoring).ok()?.as_str()?.to_string();
-        let mut given: Vec<(&str, bool)> = vec![
-            ("context", self.context.is_some()),
-            ("choices", self.choices.is_some()),
-            ("contexts", self.contexts.is_some()),
-            ("continuation", self.continuation.is_some()),
-            ("counted", self.counted.is_some()),
-            ("gold", self.gold.is_some()),
-        ];
-        let (needed, allowed): (&[&str], &[&str]) = match self.scoring {
-            Scoring::Choices | Scoring::Mc1 | Scoring::Mc2 => (&["context", "choices", "gold"], &[]),
-            Scoring::Contexts => (&["contexts", "continuation", "gold"], &[]),
-            Scoring::LastWord => (&["context", "continuation"], &[]),
-            Scoring::Rolling => (&["continuation"], &["counted"]),
-        };
-        given.retain(|(_, there)| *there);
-        for (name, _) in given.iter().filter(|(name, _)| !needed.contains(name) && !allowed.contains(name)) {
-            problems.push(format!("`{name}` does not go with `scoring: {scoring}`"));
-        }
-        for name in needed.iter().filter(|name| !given.iter().any(|(given, _)| given == *name)) {
-            problems.push(format!("`scoring: {scoring}` needs `{name}`"));
-        }
+        self.check_fields(problems);
         if self.name.is_empty() || self.name.contains(['/', ':', '+', ',', ' ']) {
             problems.push(format!("`name` is `{}`: a name has no spaces and none of / : + ,", self.name));
         }
@@ -258,6 +237,33 @@ impl Raw {
             scoring: self.scoring,
             fewshot: self.fewshot,
         })
+    }
+
+    /// Whether the fields that say what is scored are those of its kind of scoring.
+    fn check_fields(&self, problems: &mut Vec<String>) {
+        let scoring = serde_json::to_value(self.scoring).expect("a kind of scoring is a word");
+        let scoring = scoring.as_str().unwrap_or_default();
+        let mut given: Vec<(&str, bool)> = vec![
+            ("context", self.context.is_some()),
+            ("choices", self.choices.is_some()),
+            ("contexts", self.contexts.is_some()),
+            ("continuation", self.continuation.is_some()),
+            ("counted", self.counted.is_some()),
+            ("gold", self.gold.is_some()),
+        ];
+        let (needed, allowed): (&[&str], &[&str]) = match self.scoring {
+            Scoring::Choices | Scoring::Mc1 | Scoring::Mc2 => (&["context", "choices", "gold"], &[]),
+            Scoring::Contexts => (&["contexts", "continuation", "gold"], &[]),
+            Scoring::LastWord => (&["context", "continuation"], &[]),
+            Scoring::Rolling => (&["continuation"], &["counted"]),
+        };
+        given.retain(|(_, there)| *there);
+        for (name, _) in given.iter().filter(|(name, _)| !needed.contains(name) && !allowed.contains(name)) {
+            problems.push(format!("`{name}` does not go with `scoring: {scoring}`"));
+        }
+        for name in needed.iter().filter(|name| !given.iter().any(|(given, _)| given == *name)) {
+            problems.push(format!("`scoring: {scoring}` needs `{name}`"));
+        }
     }
 
     /// Compiles every template and expression once, for its errors.

@@ -21,7 +21,7 @@ use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::checkpoint::{Checkpoint, quantize};
 use crate::error::{Error, Result};
-use crate::space::cost::gguf_layers;
+use crate::space::gguf_layers;
 use crate::space::{Bits, Gene, Genome};
 
 const ARCHITECTURE: &str = "deci";
@@ -209,6 +209,28 @@ fn rope_divisors(config: &LlamaConfig) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&divisors)?)
 }
 
+/// The keys of the architecture.
+fn sizes(config: &LlamaConfig) -> [(&'static str, Entry); 12] {
+    let (shape, genes) = (&config.shape, config.genome.genes());
+    let group = shape.group() as u32;
+    let per_layer =
+        |size: &dyn Fn(&Gene) -> u32| Entry::i32s(&genes.iter().map(|g| size(g) as i32).collect::<Vec<_>>());
+    [
+        ("block_count", Entry::u32(shape.layers as u32)),
+        ("context_length", Entry::u32(config.max_position_embeddings as u32)),
+        ("embedding_length", Entry::u32(shape.hidden as u32)),
+        ("vocab_size", Entry::u32(shape.vocab as u32)),
+        ("feed_forward_length", per_layer(&|gene| gene.mlp)),
+        ("attention.head_count", per_layer(&|gene| gene.heads)),
+        ("attention.head_count_kv", per_layer(&|gene| gene.heads / group)),
+        ("attention.key_length", Entry::u32(shape.head_dim as u32)),
+        ("attention.value_length", Entry::u32(shape.head_dim as u32)),
+        ("attention.layer_norm_rms_epsilon", Entry::f32(config.rms_norm_eps as f32)),
+        ("rope.dimension_count", Entry::u32(shape.head_dim as u32)),
+        ("rope.freq_base", Entry::f32(config.rope_theta as f32)),
+    ]
+}
+
 fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, ty: GgmlType, out: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new(out);
     let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
@@ -234,26 +256,7 @@ fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, ty: Ggml
     }
     metadata.insert("criadero.genome", Entry::string(&genome.to_string()));
 
-    let genes = config.genome.genes();
-    let group = config.shape.group() as u32;
-    let per_layer =
-        |size: &dyn Fn(&Gene) -> u32| Entry::i32s(&genes.iter().map(|g| size(g) as i32).collect::<Vec<_>>());
-    let shape = &config.shape;
-    let keys = [
-        ("block_count", Entry::u32(shape.layers as u32)),
-        ("context_length", Entry::u32(config.max_position_embeddings as u32)),
-        ("embedding_length", Entry::u32(shape.hidden as u32)),
-        ("vocab_size", Entry::u32(shape.vocab as u32)),
-        ("feed_forward_length", per_layer(&|gene| gene.mlp)),
-        ("attention.head_count", per_layer(&|gene| gene.heads)),
-        ("attention.head_count_kv", per_layer(&|gene| gene.heads / group)),
-        ("attention.key_length", Entry::u32(shape.head_dim as u32)),
-        ("attention.value_length", Entry::u32(shape.head_dim as u32)),
-        ("attention.layer_norm_rms_epsilon", Entry::f32(config.rms_norm_eps as f32)),
-        ("rope.dimension_count", Entry::u32(shape.head_dim as u32)),
-        ("rope.freq_base", Entry::f32(config.rope_theta as f32)),
-    ];
-    for (key, entry) in keys {
+    for (key, entry) in sizes(config) {
         metadata.insert(format!("{ARCHITECTURE}.{key}"), entry);
     }
     if config.quantized {

@@ -200,48 +200,72 @@ impl Place {
     }
 }
 
+/// The keys of one architecture.
+struct Keys<'a> {
+    metadata: &'a Metadata,
+    arch: &'a str,
+}
+
+impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.arch)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        self.metadata.wrong(&self.key(name), "missing")
+    }
+
+    fn required(&self, name: &str) -> Result<u32> {
+        self.metadata.count(&self.key(name))?.ok_or_else(|| self.missing(name))
+    }
+
+    fn per_layer(&self, name: &str, layers: usize) -> Result<Vec<u32>> {
+        let counts = self.metadata.counts(&self.key(name))?.ok_or_else(|| self.missing(name))?;
+        Ok(match (counts.as_slice(), layers) {
+            // A scalar holds for every layer; the cap on layers is checked before this list matters.
+            ([one], 2..) => vec![*one; layers.min(MAX_LAYERS)],
+            _ => counts,
+        })
+    }
+
+    fn head_dim(&self, implied: usize) -> Result<usize> {
+        let said = |name: &str| self.metadata.count(&self.key(name)).map(|count| count.map(|dim| dim as usize));
+        let head_dim = said("attention.key_length")?.unwrap_or(implied);
+        for name in ["attention.value_length", "rope.dimension_count"] {
+            if let Some(other) = said(name)?.filter(|&other| other != head_dim) {
+                let problem = format!("found {other}, expected the head size {head_dim}");
+                return Err(self.metadata.wrong(&self.key(name), problem));
+            }
+        }
+        Ok(head_dim)
+    }
+}
+
 /// Sizes and constants from keys `llama.*` or `deci.*`, and from the tensors that say the rest.
 fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result<LlamaConfig> {
     let arch = metadata.text("general.architecture")?.unwrap_or_default();
     if !["llama", "deci"].contains(&arch.as_str()) {
         return Err(Error::unknown("GGUF architecture", arch, ["llama", "deci"]));
     }
-    let key = |name: &str| format!("{arch}.{name}");
-    let missing = |name: &str| metadata.wrong(&key(name), "missing");
-    let required = |name: &str| metadata.count(&key(name))?.ok_or_else(|| missing(name));
     refuse_other_models(metadata, &arch)?;
-
-    let (layers, hidden) = (required("block_count")? as usize, required("embedding_length")? as usize);
-    let per_layer = |name: &str| -> Result<Vec<u32>> {
-        let mut counts = metadata.counts(&key(name))?.ok_or_else(|| missing(name))?;
-        if let ([one], 2..) = (counts.as_slice(), layers) {
-            // A scalar holds for every layer; the cap on layers is checked before this list matters.
-            counts = vec![*one; layers.min(MAX_LAYERS)];
-        }
-        Ok(counts)
-    };
-    let heads = per_layer("attention.head_count")?;
-    let kv_heads = if metadata.numbers(&key("attention.head_count_kv"))?.is_some() {
-        per_layer("attention.head_count_kv")?
+    let keys = Keys { metadata, arch: &arch };
+    let (layers, hidden) = (keys.required("block_count")? as usize, keys.required("embedding_length")? as usize);
+    let heads = keys.per_layer("attention.head_count", layers)?;
+    let kv_heads = if metadata.numbers(&keys.key("attention.head_count_kv"))?.is_some() {
+        keys.per_layer("attention.head_count_kv", layers)?
     } else {
         heads.clone()
     };
-    let mlp = per_layer("feed_forward_length")?;
+    let mlp = keys.per_layer("feed_forward_length", layers)?;
     let widest = |counts: &[u32]| counts.iter().copied().max().unwrap_or(0) as usize;
-
     let implied = heads.first().and_then(|&first| hidden.checked_div(first as usize)).unwrap_or(0);
-    let head_dim = metadata.count(&key("attention.key_length"))?.map_or(implied, |dim| dim as usize);
-    for name in ["attention.value_length", "rope.dimension_count"] {
-        if let Some(other) = metadata.count(&key(name))?.filter(|&other| other as usize != head_dim) {
-            return Err(metadata.wrong(&key(name), format!("found {other}, expected the head size {head_dim}")));
-        }
-    }
+    let head_dim = keys.head_dim(implied)?;
     let embedding = found.get(&TensorName::Embedding.gguf());
     let queries = found.get(&TensorName::Layer(0, LayerTensor::Q).gguf());
     let vocab = embedding.and_then(|tensor| tensor.shape.first().copied());
     let in_blocks = found.values().any(|tensor| tensor.ty.dtype() == Dtype::Quantized);
-    let rope_theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(10000.0);
-    let max_position_embeddings = required("context_length")? as usize;
+    let rope_theta = metadata.number(&keys.key("rope.freq_base"))?.unwrap_or(10000.0);
+    let max_position_embeddings = keys.required("context_length")? as usize;
     let mut config = LlamaConfig {
         shape: ModelShape {
             layers,
@@ -255,8 +279,8 @@ fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result
         },
         genome: Genome::new([]),
         rms_norm_eps: metadata
-            .number(&key("attention.layer_norm_rms_epsilon"))?
-            .ok_or_else(|| missing("attention.layer_norm_rms_epsilon"))?,
+            .number(&keys.key("attention.layer_norm_rms_epsilon"))?
+            .ok_or_else(|| keys.missing("attention.layer_norm_rms_epsilon"))?,
         rope_theta,
         rope_scaling: None,
         max_position_embeddings,

@@ -71,66 +71,13 @@ pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
     let bytes = files.0.get(TOKENIZER_FILE).map(Vec::as_slice).unwrap_or_default();
     let parsed: TokenizerJson =
         serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
-    let sentencepiece = parsed.model.byte_fallback == Some(true);
-    let unknown = |what: &str, found: &Option<Value>| {
-        let expected = "one that llama.cpp has a name for (export as hf instead)";
-        Error::invalid(format!("{} of {TOKENIZER_FILE}", what), json!(found), expected)
-    };
     if parsed.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
         return Err(unknown("model", &parsed.model.kind.map(Value::from)));
     }
 
-    let mut tokens: Vec<String> = (0..config.shape.vocab).map(|id| format!("[PAD{id}]")).collect();
-    let mut types = vec![UNUSED as i32; tokens.len()];
     let unk = settings.unk_token.as_ref().map(|token| token.text()).or(parsed.model.unk_token.as_deref());
-    let vocabulary = parsed.model.vocab.iter().map(|(token, &id)| {
-        let ty = match token {
-            _ if sentencepiece && is_byte_token(token) => BYTE,
-            _ if sentencepiece && Some(token.as_str()) == unk => UNKNOWN,
-            _ => NORMAL,
-        };
-        (id, token, ty)
-    });
-    let added = parsed.added_tokens.iter().map(|token| {
-        let ty = match token.special {
-            _ if sentencepiece && Some(token.content.as_str()) == unk => UNKNOWN,
-            true => CONTROL,
-            false => USER_DEFINED,
-        };
-        (token.id, &token.content, ty)
-    });
-    for (id, token, ty) in vocabulary.chain(added) {
-        // A tokenizer may know tokens that the model has no row for; they cannot be encoded either.
-        if let (Some(slot), Some(slot_type)) = (tokens.get_mut(id as usize), types.get_mut(id as usize)) {
-            slot.clone_from(token);
-            *slot_type = ty as i32;
-        }
-    }
-
-    let merges: Vec<String> = parsed.model.merges.iter().map(Merge::joined).collect();
-    let mut pairs: Vec<(&str, Entry)> = vec![];
-    if sentencepiece {
-        let normalizer = parsed.normalizer.as_ref().map(Value::to_string).unwrap_or_default();
-        let metaspace = parsed.pre_tokenizer.as_ref().map(Value::to_string).unwrap_or_default();
-        if !normalizer.contains(SPACE) && !metaspace.contains(SPACE) {
-            return Err(unknown("normalizer", &parsed.normalizer));
-        }
-        let adds_space = normalizer.contains("Prepend")
-            || (metaspace.contains("Metaspace") && !metaspace.contains(r#""prepend_scheme":"never""#));
-        pairs.push(("model", Entry::string("llama")));
-        pairs.push(("pre", Entry::string("default")));
-        pairs.push(("scores", Entry::f32s(&scores_of_merges(&tokens, &merges))));
-        pairs.push(("add_space_prefix", Entry::bool(adds_space)));
-    } else {
-        let name = parsed.pre_tokenizer.as_ref().and_then(PreTokenizer::name_of);
-        let name = name.ok_or_else(|| unknown("pre_tokenizer", &parsed.pre_tokenizer))?;
-        if parsed.normalizer.as_ref().is_some_and(|normalizer| !normalizer.is_null()) {
-            return Err(unknown("normalizer", &parsed.normalizer));
-        }
-        pairs.push(("model", Entry::string("gpt2")));
-        pairs.push(("pre", Entry::string(name)));
-        pairs.push(("merges", Entry::strings(&merges)));
-    }
+    let (tokens, types) = parsed.rows(config.shape.vocab, unk);
+    let mut pairs = if parsed.is_sentencepiece() { parsed.sentencepiece(&tokens)? } else { parsed.byte_level()? };
     pairs.push(("tokens", Entry::strings(&tokens)));
     pairs.push(("token_type", Entry::i32s(&types)));
     pairs.push(("add_bos_token", Entry::bool(tokenizer.adds_bos())));
@@ -144,6 +91,78 @@ pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
         chat_template.map(|found| ("tokenizer.chat_template".to_string(), Entry::string(&found.source)));
     let pairs = pairs.into_iter().map(|(name, entry)| (format!("tokenizer.ggml.{name}"), entry));
     Ok(pairs.chain(specials.into_iter().flatten()).chain(chat_template).collect())
+}
+
+fn unknown(what: &str, found: &Option<Value>) -> Error {
+    let expected = "one that llama.cpp has a name for (export as hf instead)";
+    Error::invalid(format!("{what} of {TOKENIZER_FILE}"), json!(found), expected)
+}
+
+impl TokenizerJson {
+    fn is_sentencepiece(&self) -> bool {
+        self.model.byte_fallback == Some(true)
+    }
+
+    /// The token and the type of each of the vocabulary's rows.
+    fn rows(&self, vocab: usize, unk: Option<&str>) -> (Vec<String>, Vec<i32>) {
+        let sentencepiece = self.is_sentencepiece();
+        let is_unknown = |token: &str| sentencepiece && Some(token) == unk;
+        let mut tokens: Vec<String> = (0..vocab).map(|id| format!("[PAD{id}]")).collect();
+        let mut types = vec![UNUSED as i32; tokens.len()];
+        let vocabulary = self.model.vocab.iter().map(|(token, &id)| {
+            let ty = match token.as_str() {
+                token if sentencepiece && is_byte_token(token) => BYTE,
+                token if is_unknown(token) => UNKNOWN,
+                _ => NORMAL,
+            };
+            (id, token, ty)
+        });
+        let added = self.added_tokens.iter().map(|token| {
+            let kind = if token.special { CONTROL } else { USER_DEFINED };
+            (token.id, &token.content, if is_unknown(&token.content) { UNKNOWN } else { kind })
+        });
+        for (id, token, ty) in vocabulary.chain(added) {
+            // A tokenizer may know tokens that the model has no row for; they cannot be encoded either.
+            if let (Some(slot), Some(slot_type)) = (tokens.get_mut(id as usize), types.get_mut(id as usize)) {
+                slot.clone_from(token);
+                *slot_type = ty as i32;
+            }
+        }
+        (tokens, types)
+    }
+
+    fn merges(&self) -> Vec<String> {
+        self.model.merges.iter().map(Merge::joined).collect()
+    }
+
+    fn sentencepiece(&self, tokens: &[String]) -> Result<Vec<(&'static str, Entry)>> {
+        let normalizer = self.normalizer.as_ref().map(Value::to_string).unwrap_or_default();
+        let metaspace = self.pre_tokenizer.as_ref().map(Value::to_string).unwrap_or_default();
+        if !normalizer.contains(SPACE) && !metaspace.contains(SPACE) {
+            return Err(unknown("normalizer", &self.normalizer));
+        }
+        let adds_space = normalizer.contains("Prepend")
+            || (metaspace.contains("Metaspace") && !metaspace.contains(r#""prepend_scheme":"never""#));
+        Ok(vec![
+            ("model", Entry::string("llama")),
+            ("pre", Entry::string("default")),
+            ("scores", Entry::f32s(&scores_of_merges(tokens, &self.merges()))),
+            ("add_space_prefix", Entry::bool(adds_space)),
+        ])
+    }
+
+    fn byte_level(&self) -> Result<Vec<(&'static str, Entry)>> {
+        let name = self.pre_tokenizer.as_ref().and_then(PreTokenizer::name_of);
+        let name = name.ok_or_else(|| unknown("pre_tokenizer", &self.pre_tokenizer))?;
+        if self.normalizer.as_ref().is_some_and(|normalizer| !normalizer.is_null()) {
+            return Err(unknown("normalizer", &self.normalizer));
+        }
+        Ok(vec![
+            ("model", Entry::string("gpt2")),
+            ("pre", Entry::string(name)),
+            ("merges", Entry::strings(&self.merges())),
+        ])
+    }
 }
 
 fn is_byte_token(token: &str) -> bool {

@@ -77,49 +77,16 @@ pub fn parse(path: &Path, text: &str) -> Result<LlamaConfig> {
     let mut problems = Vec::new();
     refuse_other_models(&raw, &mut problems);
 
-    let mut required = |name: &str, value: Option<usize>| {
-        value.unwrap_or_else(|| {
-            problems.push(format!("{name} is missing"));
-            1
-        })
-    };
-    let layers = required("num_hidden_layers", raw.num_hidden_layers);
-    let hidden = required("hidden_size", raw.hidden_size);
-    let heads = required("num_attention_heads", raw.num_attention_heads);
-    let mlp = required("intermediate_size", raw.intermediate_size);
-    let vocab = required("vocab_size", raw.vocab_size);
-    let kv_heads = raw.num_key_value_heads.unwrap_or(heads);
-    if raw.head_dim.is_none() && hidden.checked_rem(heads) != Some(0) {
-        problems.push(format!("head_dim is missing and hidden_size {hidden} is not a multiple of {heads} heads"));
-    }
-    let head_dim = raw.head_dim.unwrap_or(hidden.checked_div(heads).unwrap_or(0));
-
+    let shape = shape(&raw, &mut problems);
     let (rope_theta, rope_scaling) = rope(&raw, &mut problems);
-    let dtype = match raw.dtype.as_deref().or(raw.torch_dtype.as_deref()).unwrap_or("float32") {
-        "float32" => Dtype::F32,
-        "float16" => Dtype::F16,
-        "bfloat16" => Dtype::BF16,
-        other => {
-            problems.push(format!("dtype: found `{other}`, expected float32, float16 or bfloat16"));
-            Dtype::F32
-        }
-    };
+    let dtype = dtype(&raw, &mut problems);
     if !problems.is_empty() {
         let what = "not a LLaMA that can be computed here".into();
         return Err(Error::Mismatch { path: path.into(), what, problems });
     }
 
     let mut config = LlamaConfig {
-        shape: ModelShape {
-            layers,
-            hidden,
-            heads,
-            kv_heads,
-            head_dim,
-            mlp,
-            vocab,
-            tied: raw.tie_word_embeddings.unwrap_or(false),
-        },
+        shape,
         genome: Genome::new([]),
         rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
         rope_theta,
@@ -145,9 +112,49 @@ pub fn parse(path: &Path, text: &str) -> Result<LlamaConfig> {
             raw.layer_intermediate_size.unwrap_or_else(absent),
         )?
     } else {
+        let ModelShape { layers, heads, mlp, .. } = config.shape;
         Genome::uniform(layers, Gene::new(heads as u32, mlp as u32))
     };
     Ok(config)
+}
+
+fn shape(raw: &RawConfig, problems: &mut Vec<String>) -> ModelShape {
+    let mut required = |name: &str, value: Option<usize>| {
+        value.unwrap_or_else(|| {
+            problems.push(format!("{name} is missing"));
+            1
+        })
+    };
+    let layers = required("num_hidden_layers", raw.num_hidden_layers);
+    let hidden = required("hidden_size", raw.hidden_size);
+    let heads = required("num_attention_heads", raw.num_attention_heads);
+    let mlp = required("intermediate_size", raw.intermediate_size);
+    let vocab = required("vocab_size", raw.vocab_size);
+    if raw.head_dim.is_none() && hidden.checked_rem(heads) != Some(0) {
+        problems.push(format!("head_dim is missing and hidden_size {hidden} is not a multiple of {heads} heads"));
+    }
+    ModelShape {
+        layers,
+        hidden,
+        heads,
+        kv_heads: raw.num_key_value_heads.unwrap_or(heads),
+        head_dim: raw.head_dim.unwrap_or(hidden.checked_div(heads).unwrap_or(0)),
+        mlp,
+        vocab,
+        tied: raw.tie_word_embeddings.unwrap_or(false),
+    }
+}
+
+fn dtype(raw: &RawConfig, problems: &mut Vec<String>) -> Dtype {
+    match raw.dtype.as_deref().or(raw.torch_dtype.as_deref()).unwrap_or("float32") {
+        "float32" => Dtype::F32,
+        "float16" => Dtype::F16,
+        "bfloat16" => Dtype::BF16,
+        other => {
+            problems.push(format!("dtype: found `{other}`, expected float32, float16 or bfloat16"));
+            Dtype::F32
+        }
+    }
 }
 
 fn refuse_other_models(raw: &RawConfig, problems: &mut Vec<String>) {
@@ -286,8 +293,17 @@ pub fn to_json(config: &LlamaConfig, dtype: Dtype) -> Value {
         // Nothing that transformers computes with: whoever quantizes these weights again is told.
         value["criadero_quantized"] = json!(true);
     }
+    if let (Value::Object(value), Value::Object(extra)) = (&mut value, model_type(config)) {
+        value.extend(extra);
+    }
+    value
+}
+
+/// The keys that say which class of transformers computes it.
+fn model_type(config: &LlamaConfig) -> Value {
     let genes = config.genome.genes();
-    let extra = if config.uniform().is_none() {
+    if config.uniform().is_none() {
+        let group = config.shape.group() as u32;
         json!({
             "model_type": REMOTE_MODEL_TYPE,
             "architectures": ["CriaderoForCausalLM"],
@@ -296,20 +312,15 @@ pub fn to_json(config: &LlamaConfig, dtype: Dtype) -> Value {
                 "AutoModelForCausalLM": "modeling_criadero.CriaderoForCausalLM",
             },
             "layer_num_attention_heads": genes.iter().map(|gene| gene.heads).collect::<Vec<_>>(),
-            "layer_num_key_value_heads":
-                genes.iter().map(|gene| gene.heads / config.shape.group() as u32).collect::<Vec<_>>(),
+            "layer_num_key_value_heads": genes.iter().map(|gene| gene.heads / group).collect::<Vec<_>>(),
             "layer_intermediate_size": genes.iter().map(|gene| gene.mlp).collect::<Vec<_>>(),
         })
-    } else if hidden % heads == 0 {
+    } else if config.shape.hidden.is_multiple_of(config.shape.heads) {
         json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"] })
     } else {
         // transformers 5 refuses such head counts for LLaMA; Mistral without a window is the same function.
         json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": null })
-    };
-    if let (Value::Object(value), Value::Object(extra)) = (&mut value, extra) {
-        value.extend(extra);
     }
-    value
 }
 
 #[cfg(test)]
