@@ -21,8 +21,10 @@
 //! # Ok::<(), criadero::Error>(())
 //! ```
 //!
-//! Scoring a model is [`eval::LocalEvaluator`], a whole run [`run::Run`], its pictures [`report`], the
-//! files other programs load [`checkpoint::export()`]. The binary's subcommands are examples of all of it.
+//! A whole search is [`run::Experiment`], with an example of one; its objectives are the rows of one table, its
+//! algorithms any [`search::AlgorithmKind`]. All that needs libtorch or reads models and data is the feature `torch`, on
+//! by default: scoring a model is `eval::LocalEvaluator`, pictures are `report`, the files that other programs load
+//! `checkpoint::export`. The binary's subcommands are examples of all of it.
 #![deny(missing_docs)]
 
 pub mod atomic_file;

@@ -10,20 +10,20 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-pub mod chat_template;
-pub mod config;
+mod chat_template;
+mod config;
 pub mod export;
 mod ggml;
 mod gguf;
 pub mod hf;
-pub mod names;
+mod names;
 mod packaged;
-pub mod peft;
+pub(crate) mod peft;
 pub mod quantize;
 mod raw_tensor;
 pub mod synthetic;
-pub mod tensor_file;
-pub mod tokenizer;
+pub(crate) mod tensor_file;
+mod tokenizer;
 
 pub use chat_template::ChatTemplate;
 pub use config::{Dtype, Llama3Scaling, LlamaConfig};

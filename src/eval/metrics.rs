@@ -76,9 +76,19 @@ impl Metric {
         self.items().compares
     }
 
-    /// An extrapolated value, where the metric has such values: what is to be large is a fraction, all others are at least 0.
+    /// Whether its values lie between 0 and 1; all others are 0 or more.
+    pub fn is_fraction(self) -> bool {
+        self.items().fraction
+    }
+
+    /// What guessing gets, where the accuracy of guessing is `chance`; nothing where that says nothing.
+    pub fn guess(self, chance: f64) -> Option<f64> {
+        self.items().guess.map(|guess| guess(chance))
+    }
+
+    /// An extrapolated value, where the metric has such values.
     pub fn in_range(self, value: f64) -> f64 {
-        value.clamp(0.0, if self.0.maximize { 1.0 } else { f64::INFINITY })
+        value.clamp(0.0, if self.is_fraction() { 1.0 } else { f64::INFINITY })
     }
 
     /// Whether it means anything for items scored like this.

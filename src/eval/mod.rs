@@ -10,7 +10,7 @@ mod quantity;
 mod scores;
 
 #[cfg(feature = "torch")]
-pub mod division;
+pub(crate) mod division;
 #[cfg(feature = "torch")]
 mod local;
 #[cfg(feature = "torch")]

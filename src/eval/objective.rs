@@ -66,6 +66,19 @@ impl Objective {
         self.quantity.maximize
     }
 
+    /// A value as smaller-is-better, the only direction that the search knows.
+    pub fn loss(&self, value: f64) -> f64 {
+        if self.maximize() { -value } else { value }
+    }
+
+    /// The size of networks of that cost, where it is a size: what the genome alone says.
+    pub fn size(&self, cost: &Cost) -> Option<f64> {
+        match &self.quantity.source {
+            Source::Size { of, .. } => Some(of(cost) as f64),
+            _ => None,
+        }
+    }
+
     /// The tasks it is a mean over; none for sizes and throughput.
     pub fn tasks(&self) -> &[String] {
         &self.tasks

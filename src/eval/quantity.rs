@@ -48,6 +48,10 @@ pub(super) struct ItemMetric {
     pub(super) contribution: fn(Scoring, &PackedItem, &ItemScore) -> Contribution,
     /// What becomes of Σ value / Σ weight.
     pub(super) mean: Mean,
+    /// Whether its values lie between 0 and 1; all others are 0 or more.
+    pub(super) fraction: bool,
+    /// What guessing gets, of the accuracy of guessing.
+    pub(super) guess: Option<fn(f64) -> f64>,
     /// Whether networks are compared with the whole model token by token for it.
     pub(super) compares: bool,
 }
@@ -66,10 +70,10 @@ const TPS: &str = "tokens per second";
 
 /// All of them. The first metric that applies to a task's items is what the task is reported by.
 pub(super) static TABLE: [Quantity; 15] = [
-    metric("accuracy", FRACTION, true, ItemMetric { eval_name: "acc", ..items(has_choices, accuracy) }),
-    metric("acc_norm", FRACTION, true, items(has_lengths, acc_norm)),
-    metric("choice_nll", NATS, false, items(has_choices, choice_nll)),
-    metric("choice_nll_norm", NATS, false, items(has_lengths, choice_nll_norm)),
+    metric("accuracy", FRACTION, true, ItemMetric { eval_name: "acc", ..share(has_choices, accuracy) }),
+    metric("acc_norm", FRACTION, true, share(has_lengths, acc_norm)),
+    metric("choice_nll", NATS, false, loss(has_choices, choice_nll)),
+    metric("choice_nll_norm", NATS, false, loss(has_lengths, choice_nll_norm)),
     metric("perplexity", "per token", false, perplexity("perplexity", has_tokens, per_token)),
     metric("word_perplexity", "per word", false, perplexity("word_perplexity", is_text, per_word)),
     metric("byte_perplexity", "per byte", false, perplexity("byte_perplexity", is_text, per_byte)),
@@ -107,11 +111,20 @@ const fn metric(name: &'static str, unit: &'static str, maximize: bool, items: I
 }
 
 const fn items(applies: Applies, contribution: Contributes) -> ItemMetric {
-    ItemMetric { eval_name: "", applies, contribution, mean: Mean::Plain, compares: false }
+    let mean = Mean::Plain;
+    ItemMetric { eval_name: "", applies, contribution, mean, fraction: false, guess: None, compares: false }
+}
+
+const fn share(applies: Applies, contribution: Contributes) -> ItemMetric {
+    ItemMetric { fraction: true, guess: Some(|chance| chance), ..items(applies, contribution) }
+}
+
+const fn loss(applies: Applies, contribution: Contributes) -> ItemMetric {
+    ItemMetric { guess: Some(|chance| -chance.ln()), ..items(applies, contribution) }
 }
 
 const fn perplexity(eval_name: &'static str, applies: Applies, contribution: Contributes) -> ItemMetric {
-    ItemMetric { eval_name, applies, contribution, mean: Mean::Exp, compares: false }
+    ItemMetric { eval_name, mean: Mean::Exp, ..items(applies, contribution) }
 }
 
 const fn size(name: &'static str, unit: &'static str, reported: bool, of: fn(&Cost) -> u64) -> Quantity {

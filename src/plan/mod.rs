@@ -3,7 +3,7 @@
 //! Everything is counted from shapes: which tensors libtorch 2.11 holds at the moment when most are alive.
 
 pub mod activations;
-pub mod budget;
+mod budget;
 pub mod evaluation;
 pub mod footprint;
 mod room;

@@ -145,7 +145,8 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     let (metric, task) = held_out.name.split_once(':').unwrap_or((&held_out.name, ""));
     let on = if task.is_empty() { String::new() } else { format!(" on {task}") };
     // Only accuracies can be compared with guessing.
-    let chance = front.chance.get(score).copied().filter(|_| metric.starts_with("acc"));
+    let is_fraction = held_out.is_fraction();
+    let chance = front.chance.get(score).copied().filter(|_| is_fraction);
     let cloud = match (evaluated, against.objective()) {
         (Some(evaluated), Some(size)) if score < front.chance.len() => cloud(evaluated, size, score),
         _ => Vec::new(),
@@ -252,23 +253,8 @@ impl Drawing for FrontDrawing {
         for &(x, y) in &self.cloud {
             self.cloud_mark().draw(canvas, pixel(x, y))?;
         }
-        let mut obstacles = Vec::new();
-        for place in self.places() {
-            let color = if self.parent.as_ref().is_some_and(|parent| std::ptr::eq(parent, place)) {
-                PARENT
-            } else if place.dominated {
-                pale(POINT)
-            } else {
-                POINT
-            };
-            let (x, low) = pixel(place.x, place.y - place.stderr);
-            let high = pixel(place.x, place.y + place.stderr).1;
-            let cap = |y| PathElement::new([(x - 4, y), (x + 5, y)], color);
-            canvas.draw(&PathElement::new([(x, low), (x, high)], color))?;
-            canvas.draw(&cap(low))?;
-            canvas.draw(&cap(high))?;
-            obstacles.push(Area { left: x - 1, top: high, right: x + 2, bottom: low });
-        }
+        let bars: Vec<Area> =
+            self.places().map(|place| self.draw_bar(canvas, place, &pixel)).collect::<Result<_, _>>()?;
         // Those that stay on held-out items lie above those that do not, and the parent above all.
         for dominated in [true, false] {
             for place in self.points.iter().filter(|place| place.dominated == dominated) {
@@ -285,6 +271,43 @@ impl Drawing for FrontDrawing {
         if self.points.len() > NAMED {
             return Ok(());
         }
+        let inside = Area { left: columns.start, top: rows.start, right: columns.end, bottom: rows.end };
+        self.draw_names(canvas, bars, inside, &pixel)
+    }
+}
+
+impl FrontDrawing {
+    /// One standard error up and down; the pixels that it takes.
+    fn draw_bar<DB: DrawingBackend>(
+        &self,
+        canvas: &Canvas<DB>,
+        place: &Place,
+        pixel: &impl Fn(f64, f64) -> (i32, i32),
+    ) -> Drawn<DB, Area> {
+        let color = if self.parent.as_ref().is_some_and(|parent| std::ptr::eq(parent, place)) {
+            PARENT
+        } else if place.dominated {
+            pale(POINT)
+        } else {
+            POINT
+        };
+        let (x, low) = pixel(place.x, place.y - place.stderr);
+        let high = pixel(place.x, place.y + place.stderr).1;
+        let cap = |y| PathElement::new([(x - 4, y), (x + 5, y)], color);
+        canvas.draw(&PathElement::new([(x, low), (x, high)], color))?;
+        canvas.draw(&cap(low))?;
+        canvas.draw(&cap(high))?;
+        Ok(Area { left: x - 1, top: high, right: x + 2, bottom: low })
+    }
+
+    /// The points' ids where there is room `inside`, beside what is drawn already.
+    fn draw_names<DB: DrawingBackend>(
+        &self,
+        canvas: &Canvas<DB>,
+        mut obstacles: Vec<Area>,
+        inside: Area,
+        pixel: &impl Fn(f64, f64) -> (i32, i32),
+    ) -> Drawn<DB> {
         let style = text(SMALL, MUTED, HPos::Left, VPos::Top);
         let anchors: Vec<(i32, i32)> = self.points.iter().map(|place| pixel(place.x, place.y)).collect();
         let reach = RADIUS + 2;
@@ -299,7 +322,6 @@ impl Drawing for FrontDrawing {
             .iter()
             .map(|place| (style::width(canvas, &place.id.to_string(), &style) + 4, SMALL as i32))
             .collect();
-        let inside = Area { left: columns.start, top: rows.start, right: columns.end, bottom: rows.end };
         for (place, label) in self.points.iter().zip(place(&anchors, &sizes, &obstacles, inside)) {
             if let Some(label) = label {
                 canvas.draw(&Text::new(place.id.to_string(), (label.left + 2, label.top), style.clone()))?;

@@ -30,64 +30,54 @@ struct Bounds {
     why: &'static str,
 }
 
-/// Objectives that measure size, cost nothing at best and are compared with the parent's.
-const SIZES: [&str; 5] = ["params", "weight_bytes", "macs", "kv_bytes", "memory"];
-
-/// The bounds of each objective, the same for all runs: accuracies run from guessing to 1, choice losses from
-/// a uniform guess's, or the worst measured where the parent is worse than guessing, to 0, sizes from 1.05 x parent to 0, throughputs from 0 to the best measured; others span
-/// what was measured.
+/// The bounds of each objective, the same for all runs.
 fn bounds(front: &Front, runs: &[Run]) -> Vec<Bounds> {
-    let tasks: Vec<&str> = front
-        .parent
-        .held_out
-        .iter()
-        .take(front.chance.len())
-        .map(|score| score.name.split_once(':').map_or(score.name.as_str(), |(_, task)| task))
-        .collect();
-    let parent_loss = |column: &Column| column.loss(front.parent.value(&column.name).unwrap_or(f64::NAN));
+    let measured = |index: usize, column: &Column| {
+        let rows = runs.iter().flat_map(|run| run.evaluations.whole());
+        let losses = rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.abs() < style::BEYOND);
+        losses.collect()
+    };
     let columns = front.objectives.iter().enumerate();
-    columns
-        .map(|(index, column)| {
-            let (metric, target) = column.name.split_once(':').unwrap_or((&column.name, ""));
-            let measured = || {
-                let rows = runs.iter().flat_map(|run| run.evaluations.whole());
-                rows.map(|row| column.loss(row.objectives[index])).filter(|loss| loss.abs() < style::BEYOND)
-            };
-            let best = measured().fold(f64::INFINITY, f64::min);
-            let worst = measured().fold(f64::NEG_INFINITY, f64::max);
-            let chances: Option<Vec<f64>> = target
-                .split('+')
-                .map(|task| tasks.iter().position(|known| *known == task).map(|place| front.chance[place]))
-                .collect();
-            let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-            match (metric, chances) {
-                ("accuracy" | "acc_norm", Some(chances)) => {
-                    Bounds { ideal: -1.0, reference: -mean(chances), why: "guessing" }
-                }
-                ("choice_nll" | "choice_nll_norm", chances) => {
-                    let guess = chances.map(|chances| mean(chances.into_iter().map(|chance| -chance.ln()).collect()));
-                    // An overconfident parent can lose more than a guess does: then nothing would count.
-                    let beaten = |guess: &f64| parent_loss(column) < *guess;
-                    match guess.filter(|guess| guess.is_finite()).filter(beaten) {
-                        Some(reference) => Bounds { ideal: 0.0, reference, why: "uniform guess" },
-                        None => Bounds { ideal: 0.0, reference: worst, why: "worst measured" },
-                    }
-                }
-                _ if SIZES.contains(&metric) => {
-                    // Of the unquantized parent, so that searches in other bits have the same.
-                    let whole = || Cost::of(&front.shape, &front.parent.genome.unquantized()).weight_bytes as f64;
-                    let quantized = metric == "weight_bytes" && front.parent.genome.is_quantized();
-                    let parent = if quantized { whole() } else { parent_loss(column) };
-                    Bounds { ideal: 0.0, reference: 1.05 * parent, why: "1.05 x parent" }
-                }
-                _ if column.maximize && best < 0.0 => Bounds { ideal: best, reference: 0.0, why: "none" },
-                _ => Bounds { ideal: best, reference: worst, why: "worst measured" },
-            }
-        })
-        .collect()
+    columns.map(|(index, column)| Bounds::of(front, column, measured(index, column))).collect()
+}
+
+/// What a network that guesses gets, the mean over the objective's tasks.
+fn guess(front: &Front, column: &Column) -> Option<f64> {
+    let scores = front.parent.held_out.iter().zip(&front.chance);
+    let tasks: Vec<(&str, f64)> = scores
+        .map(|(score, chance)| (score.name.split_once(':').map_or(score.name.as_str(), |(_, task)| task), *chance))
+        .collect();
+    let chance = |task: &String| tasks.iter().find(|(known, _)| known == task).map(|(_, chance)| *chance);
+    let guesses: Vec<f64> = column.tasks().iter().map(|task| column.guess(chance(task)?)).collect::<Option<_>>()?;
+    let mean = guesses.iter().sum::<f64>() / guesses.len() as f64;
+    mean.is_finite().then_some(mean)
 }
 
 impl Bounds {
+    /// Accuracies run from guessing to 1, choice losses from a uniform guess's, or the worst of the `measured` where
+    /// the parent is worse than guessing, to 0, sizes from 1.05 x parent to 0, throughputs from 0 to the best
+    /// measured; others span what was measured.
+    fn of(front: &Front, column: &Column, measured: Vec<f64>) -> Self {
+        let best = measured.iter().copied().fold(f64::INFINITY, f64::min);
+        let worst = measured.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let parent = front.parent.value(&column.name);
+        // Of the unquantized parent, so that searches in other bits have the same.
+        if let Some(whole) = column.size(&Cost::of(&front.shape, &front.parent.genome.unquantized())) {
+            let parent = parent.filter(|_| !front.parent.genome.is_quantized()).unwrap_or(whole);
+            return Bounds { ideal: 0.0, reference: 1.05 * parent, why: "1.05 x parent" };
+        }
+        match guess(front, column) {
+            Some(guess) if column.is_fraction() => Bounds { ideal: -1.0, reference: -guess, why: "guessing" },
+            // An overconfident parent can lose more than a guess does: then nothing would count.
+            Some(guess) if parent.is_some_and(|parent| parent < guess) => {
+                Bounds { ideal: 0.0, reference: guess, why: "uniform guess" }
+            }
+            Some(_) => Bounds { ideal: 0.0, reference: worst, why: "worst measured" },
+            None if column.maximize && best < 0.0 => Bounds { ideal: best, reference: 0.0, why: "none" },
+            None => Bounds { ideal: best, reference: worst, why: "worst measured" },
+        }
+    }
+
     /// 0 at the ideal, 1 at the reference; nothing at the reference or beyond.
     fn scale(&self, loss: f64) -> Option<f64> {
         let scaled = (loss - self.ideal) / (self.reference - self.ideal);

@@ -184,7 +184,7 @@ impl Finish<'_> {
         let accuracies = |point: &FrontPoint| -> Vec<f64> {
             let tasks = self.settings.tasks.iter().zip(&point.held_out);
             tasks
-                .filter(|(_, score)| score.name.starts_with("accuracy:"))
+                .filter(|(task, score)| score.name == format!("{}:{}", Metric::ACCURACY.name(), task.name))
                 .map(|(task, score)| (1.0 - score.value) / (1.0 - task.chance))
                 .collect()
         };

@@ -10,8 +10,9 @@ use super::csv_file::{read, write_csv};
 use super::values::Values;
 use crate::atomic_file;
 use crate::error::{Error, Result};
+use crate::eval::{Metric, Objective};
 use crate::pareto::knee;
-use crate::space::{Genome, ModelShape};
+use crate::space::{Cost, Genome, ModelShape};
 
 /// An objective as a column: its name, unit and direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,31 @@ impl Column {
     /// `value` as smaller-is-better, the only direction that the search and its measures know.
     pub fn loss(&self, value: f64) -> f64 {
         if self.maximize { -value } else { value }
+    }
+
+    /// The objective that it holds the values of; nothing for a name that this version does not know.
+    fn objective(&self) -> Option<Objective> {
+        Objective::parse(&self.name).ok()
+    }
+
+    /// The size of networks of that cost, where it holds sizes.
+    pub fn size(&self, cost: &Cost) -> Option<f64> {
+        self.objective()?.size(cost)
+    }
+
+    /// Whether its values lie between 0 and 1.
+    pub fn is_fraction(&self) -> bool {
+        is_fraction(self.objective())
+    }
+
+    /// What guessing gets, where the accuracy of guessing is `chance`.
+    pub fn guess(&self, chance: f64) -> Option<f64> {
+        self.objective()?.metric()?.guess(chance)
+    }
+
+    /// The tasks that it is a mean over.
+    pub fn tasks(&self) -> Vec<String> {
+        self.objective().map_or_else(Vec::new, |objective| objective.tasks().to_vec())
     }
 }
 
@@ -46,6 +72,17 @@ pub struct HeldOut {
     pub delta: f64,
     /// Standard error of that difference.
     pub delta_stderr: f64,
+}
+
+impl HeldOut {
+    /// Whether its values lie between 0 and 1.
+    pub fn is_fraction(&self) -> bool {
+        is_fraction(Objective::parse(&self.name).ok())
+    }
+}
+
+fn is_fraction(objective: Option<Objective>) -> bool {
+    objective.and_then(|objective| objective.metric()).is_some_and(Metric::is_fraction)
 }
 
 /// One network of the front.

@@ -1,4 +1,29 @@
 //! A run of an experiment: prepared, frozen, journaled, raced, measured again, picked from.
+//!
+//! An [`Experiment`] says what is searched, a [`Scorer`] what scores its networks, such as the [`Local`] machine:
+//!
+#![cfg_attr(feature = "torch", doc = "```")]
+#![cfg_attr(not(feature = "torch"), doc = "```ignore")]
+//! use criadero::run::{Experiment, Local};
+//! use criadero::space::SearchSpace;
+//!
+//! let dir = tempfile::tempdir()?;
+//! let task = dir.path().join("sky.jsonl");
+//! let item = |n| format!(r#"{{"context": "Day {n}. The sky is", "choices": [" blue", " full of {n} birds"], "gold": 0}}"#);
+//! std::fs::write(&task, (0..40).map(item).collect::<Vec<_>>().join("\n"))?;
+//!
+//! let objectives = [format!("choice_nll:{}", task.display()), "params".to_string()];
+//! let experiment = Experiment::new("tests/goldens/tiny-llama", SearchSpace::open("tiny")?, objectives);
+//! let experiment = Experiment { evals: 24, population: 8, ..experiment };
+//!
+//! let (out, stop) = (dir.path().join("run"), Default::default());
+//! let local = Local { workers: Some(1), ..Local::default() };
+//! let scorer = local.prepare(&experiment, &out, &stop, &mut |_| ())?;
+//! let front = experiment.run(scorer, &out, &mut |progress| eprintln!("{progress:?}"))?;
+//! assert_eq!(front.evaluations, 24);
+//! assert!(front.points.iter().any(|point| point.value("params") < front.parent.value("params")));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod csv_file;
 mod evaluations;

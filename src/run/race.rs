@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::eval::{Contribution, Metric, Objective};
 use crate::pareto::non_dominated;
 use crate::search::ClosedForm;
-use crate::space::{Bound, Genome};
+use crate::space::{Bound, Constraint, Genome};
 use crate::task::Split;
 
 /// A population's race against the front so far.
@@ -45,10 +45,10 @@ impl<'a> Race<'a> {
         let whole = goals.eligible(before);
         let losses: Vec<Vec<f64>> = whole.iter().map(|row| goals.losses(&row.objectives)).collect();
         let champions = non_dominated(&losses).into_iter().map(|place| whole[place]).collect();
-        let objectives = goals.objectives().iter().map(|objective| (objective, objective.maximize()));
-        let limits = goals.limits().iter().map(|(objective, limit)| (objective, limit.bound == Bound::AtLeast));
-        let quantity = |(objective, maximize): (&'a Objective, bool)| {
-            let sign = if maximize { -1.0 } else { 1.0 };
+        let objectives = goals.objectives().iter().map(|objective| (objective, objective.loss(1.0)));
+        let sign = |limit: &Constraint| if limit.bound == Bound::AtLeast { -1.0 } else { 1.0 };
+        let limits = goals.limits().iter().map(|(objective, limit)| (objective, sign(limit)));
+        let quantity = |(objective, sign): (&'a Objective, f64)| {
             objective.metric().map(|metric| Quantity { objective, metric, sign })
         };
         let quantities = objectives.chain(limits).filter_map(quantity).collect();

@@ -159,7 +159,7 @@ impl RunSettings {
             let measured = Measured { shape: space.shape(), genome, throughput: throughput.as_ref(), task: &task };
             let value =
                 |objective: &Objective| objective.value(&measured).ok().filter(|_| objective.metric().is_none());
-            let loss = |objective: &Objective| value(objective).map(|v| if objective.maximize() { -v } else { v });
+            let loss = |objective: &Objective| value(objective).map(|value| objective.loss(value));
             let violation = |(objective, limit): &(Objective, Constraint)| value(objective).map(|v| limit.violation(v));
             Exact {
                 losses: objectives.iter().map(loss).collect(),

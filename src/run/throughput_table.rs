@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::progress::Progress;
 use crate::error::{Error, Result};
-use crate::eval::Objective;
+use crate::eval::{Measured, Metric, Objective};
 use crate::model::Llama;
 use crate::space::SearchSpace;
 use crate::throughput::{LatencyOptions, Phase, TableKey, ThroughputTable, key_here, measure_table};
@@ -41,8 +41,10 @@ impl Tables {
         let alone = Phase::Decode { context: 256, sequences: 1 };
         if let Some(path) = &self.file {
             let table = ThroughputTable::read(path)?;
-            let largest = space.largest();
-            let lacks = decoding && (table.latency_ms(&largest).is_none() || table.decode_tps(&largest).is_none());
+            let (largest, task) = (space.largest(), |_: Metric, _: &str| Ok(0.0));
+            let measured = Measured { shape: space.shape(), genome: &largest, throughput: Some(&table), task: &task };
+            let speeds = quantities.iter().filter(|quantity| quantity.needs_throughput());
+            let lacks = speeds.map(|speed| speed.value(&measured)).any(|value| value.is_err());
             match table.check(path, &key) {
                 Ok(()) if !lacks => return Ok(Some(table)),
                 Ok(()) if !self.remeasure => {

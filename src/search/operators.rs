@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::survival::{Survival, rank_and_crowding};
 use crate::error::{Error, Result};
-use crate::space::search_space::LayerChoices;
-use crate::space::{Bits, Ends, Gene, Genome, SearchSpace};
+
+use crate::space::{Bits, Ends, Gene, Genome, LayerChoices, SearchSpace};
 
 /// How a child's layers are divided between its parents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -179,7 +179,7 @@ const EMBEDDING: &str = "E@";
 /// Before the bits of the output matrix.
 const HEAD: &str = "H@";
 
-/// Layers that a model or a genome has, at most. With [`MAX_SIZE`](super::shape::MAX_SIZE) it keeps every closed form of [`super::Cost`] inside 64 bits.
+/// Layers that a model or a genome has, at most. With [`MAX_SIZE`](super::MAX_SIZE) it keeps every closed form of [`super::Cost`] inside 64 bits.
 pub const MAX_LAYERS: usize = 1 << 12;
 
 impl FromStr for Genome {

@@ -2,25 +2,25 @@
 //! the elastic forward, and a run takes a supernet from its first step to an ordinary checkpoint.
 
 pub mod adamw;
-pub mod alpaca;
+mod alpaca;
 pub mod backward;
 pub mod batch;
-pub mod chat;
-pub mod corpus;
+mod chat;
+mod corpus;
 pub mod curriculum;
-pub mod document;
+mod document;
 #[cfg(test)]
 mod fixture;
 pub mod head_loss;
 pub mod metrics;
-pub mod part;
-pub mod record;
-pub mod records;
+mod part;
+mod record;
+mod records;
 pub mod run;
 pub mod schedule;
-pub mod sequence;
+mod sequence;
 pub mod settings;
-pub mod state;
+mod state;
 pub mod template;
 pub mod tuned;
 
