@@ -26,7 +26,8 @@ test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tes
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-	cargo test --locked
+	cargo test --locked --lib --bins --tests
+	cargo test --locked --doc
 	cargo test --locked --no-default-features --lib
 
 parity: libtorch assets ## compare with transformers and llama.cpp (needs their Python and node packages)

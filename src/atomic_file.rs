@@ -23,7 +23,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Resul
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(Error::io(path))?;
     }
-    file.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), source: error.error })?;
+    file.persist(path).map_err(|error| Error::Io { path: path.to_path_buf(), cause: error.error })?;
     Ok(())
 }
 

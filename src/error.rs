@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused a file operation.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// The system's own words.
-        source: std::io::Error,
+        /// The system's own words; they are said with the path, not once more as the source.
+        cause: std::io::Error,
     },
     /// A file is there but is not what its format promises.
     #[error("{}: not a valid {format} file: {reason}", path.display())]
@@ -114,7 +114,7 @@ impl Error {
     /// Wraps a system error with the path it is about, for `map_err(Error::io(path))`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
-        move |source| Error::Io { path, source }
+        move |cause| Error::Io { path, cause }
     }
 
     /// A file that breaks its format's rules.

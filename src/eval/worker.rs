@@ -72,12 +72,13 @@ impl Failure {
     /// What a panic's last words mean. tch turns libtorch's exceptions into panics; CUDA's name themselves.
     fn of(message: String, what: impl FnOnce() -> String) -> Failure {
         let lower = message.to_lowercase();
-        match () {
-            () if OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) => {
-                Failure::Device(Fault::OutOfMemory, message)
-            }
-            () if LOST.iter().any(|words| lower.contains(words)) => Failure::Device(Fault::Lost, message),
-            () => Failure::Other(Error::Worker { what: what(), reason: message }),
+        let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+        if says(&OUT_OF_MEMORY) {
+            Failure::Device(Fault::OutOfMemory, message)
+        } else if says(&LOST) {
+            Failure::Device(Fault::Lost, message)
+        } else {
+            Failure::Other(Error::Worker { what: what(), reason: message })
         }
     }
 }

@@ -94,17 +94,7 @@ impl Heatmap<'_> {
         let (left, wide) = (columns.start, columns.end - columns.start);
         let top = HEADING + TITLE;
         canvas.draw(&Text::new(title.to_string(), (left, HEADING), text(MEDIUM, INK, HPos::Left, VPos::Top)))?;
-        let row = |colors: &[RGBColor], rows: std::ops::Range<i32>| -> Drawn<DB> {
-            // Equal neighbours are one rectangle: a front of 60 points on 80 layers stays a small file.
-            let mut layer = 0;
-            for run in colors.chunk_by(|a, b| a == b) {
-                let x = cell(layer, layers, wide).start..cell(layer + run.len() - 1, layers, wide).end;
-                let corners = [(left + x.start, rows.start), (left + x.end, rows.end)];
-                canvas.draw(&Rectangle::new(corners, run[0].filled()))?;
-                layer += run.len();
-            }
-            Ok(())
-        };
+        let row = |colors: &[RGBColor], rows| draw_row(canvas, columns.clone(), colors, rows);
         let height = self.rows_height();
         for (index, point) in self.points.iter().enumerate() {
             let colors: Vec<RGBColor> = (0..layers).map(|layer| scale.color(value(point, layer).into())).collect();
@@ -127,16 +117,46 @@ impl Heatmap<'_> {
                 canvas.draw(&PathElement::new([(x, top), (x, bottom)], WHITE))?;
             }
         }
-        let center = text(SMALL, INK, HPos::Center, VPos::Top);
-        for layer in (0..layers).step_by(stride(layers, wide, 30)) {
-            let x = cell(layer, layers, wide);
-            canvas.draw(&Text::new(layer.to_string(), (left + (x.start + x.end) / 2, bottom + 6), center.clone()))?;
-        }
-        canvas.draw(&Text::new("layer", (left + wide / 2, bottom + 30), center))?;
+        draw_layers(canvas, columns, layers, bottom)?;
         let used =
             self.points.iter().flat_map(|point| (0..layers).map(|layer| value(point, layer)).collect::<Vec<_>>());
         scale.legend(canvas, (left, bottom + 66), wide, &distinct(used, full))
     }
+}
+
+/// One network's layers, or the mean's.
+fn draw_row<DB: DrawingBackend>(
+    canvas: &Canvas<DB>,
+    columns: std::ops::Range<i32>,
+    colors: &[RGBColor],
+    rows: std::ops::Range<i32>,
+) -> Drawn<DB> {
+    let (left, wide) = (columns.start, columns.end - columns.start);
+    // Equal neighbours are one rectangle: a front of 60 points on 80 layers stays a small file.
+    let mut layer = 0;
+    for run in colors.chunk_by(|a, b| a == b) {
+        let x = cell(layer, colors.len(), wide).start..cell(layer + run.len() - 1, colors.len(), wide).end;
+        let corners = [(left + x.start, rows.start), (left + x.end, rows.end)];
+        canvas.draw(&Rectangle::new(corners, run[0].filled()))?;
+        layer += run.len();
+    }
+    Ok(())
+}
+
+/// The numbers of the layers below `bottom`.
+fn draw_layers<DB: DrawingBackend>(
+    canvas: &Canvas<DB>,
+    columns: std::ops::Range<i32>,
+    layers: usize,
+    bottom: i32,
+) -> Drawn<DB> {
+    let (left, wide) = (columns.start, columns.end - columns.start);
+    let center = text(SMALL, INK, HPos::Center, VPos::Top);
+    for layer in (0..layers).step_by(stride(layers, wide, 30)) {
+        let x = cell(layer, layers, wide);
+        canvas.draw(&Text::new(layer.to_string(), (left + (x.start + x.end) / 2, bottom + 6), center.clone()))?;
+    }
+    canvas.draw(&Text::new("layer", (left + wide / 2, bottom + 30), center))
 }
 
 impl Drawing for Heatmap<'_> {

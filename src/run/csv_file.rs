@@ -15,7 +15,7 @@ pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
             path: path.to_path_buf(),
             remedy: "a search writes it into its results directory; repeat the search's command to finish it".into(),
         },
-        _ => Error::Io { path: path.to_path_buf(), source },
+        _ => Error::Io { path: path.to_path_buf(), cause: source },
     })
 }
 

@@ -96,10 +96,15 @@ impl Evaluations {
         let violation = names.iter().rposition(|name| *name == "violation");
         let (Some(violation), ["id", "population", "genome", "items", .., "failed"]) = (violation, names.as_slice())
         else {
-            let reason = format!(
-                "columns `{}`, expected `id,population,genome,items,OBJECTIVE..,violation,{SEARCH_ACCURACY}TASK..,failed`",
-                names.join(",")
-            );
+            let reason = if names.starts_with(&["id", "population", "genome"]) && !names.contains(&"items") {
+                "no column `items`, as before networks raced: search again with the same command and another --out"
+                    .into()
+            } else {
+                format!(
+                    "columns `{}`, expected `id,population,genome,items,OBJECTIVE..,violation,{SEARCH_ACCURACY}TASK..,failed`",
+                    names.join(",")
+                )
+            };
             return Err(Error::format(path, FORMAT, reason));
         };
         let objectives: Vec<String> = names[4..violation].iter().map(|name| name.to_string()).collect();
@@ -208,6 +213,10 @@ mod tests {
         for (text, expected) in [
             (String::new(), "columns ``"),
             ("id,genome\n".into(), "columns `id,genome`"),
+            (
+                "id,population,genome,params,violation,search_accuracy:t,failed\n".into(),
+                "search again with the same command",
+            ),
             ("id,population,genome,items,params,violation,other,failed\n".into(), "column `other` after `violation`"),
             (format!("{header}0,0,3x64,8,1e6,0,0.5,\n1,0,3x64,8,many,0,0.5,\n"), "line 3, `params`: `many`"),
             (format!("{header}0,0,3y64,8,1e6,0,0.5,\n"), "line 2, `genome`: `3y64`"),

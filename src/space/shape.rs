@@ -106,18 +106,17 @@ impl ModelShape {
             ))
         };
         let (heads, mlp) = (gene.heads as usize, gene.mlp as usize);
-        match () {
-            () if !stores(self.hidden) => problem(format!("hidden size {}", self.hidden), vec![]),
-            () if !stores(heads * self.head_dim) => {
-                let group = self.group();
-                let fits = (group..=self.heads).step_by(group).filter(|&heads| stores(heads * self.head_dim));
-                problem(format!("{heads} heads of width {}", self.head_dim), beside(fits, heads))
-            }
-            () if !stores(mlp) => {
-                let fits = (1..=self.mlp).filter(|&width| stores(width));
-                problem(format!("mlp width {mlp}"), beside(fits, mlp))
-            }
-            () => None,
+        if !stores(self.hidden) {
+            problem(format!("hidden size {}", self.hidden), vec![])
+        } else if !stores(heads * self.head_dim) {
+            let group = self.group();
+            let fits = (group..=self.heads).step_by(group).filter(|&heads| stores(heads * self.head_dim));
+            problem(format!("{heads} heads of width {}", self.head_dim), beside(fits, heads))
+        } else if !stores(mlp) {
+            let fits = (1..=self.mlp).filter(|&width| stores(width));
+            problem(format!("mlp width {mlp}"), beside(fits, mlp))
+        } else {
+            None
         }
     }
 

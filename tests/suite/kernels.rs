@@ -55,7 +55,7 @@ fn harness() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/kernels_on_cpu");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("on_cpu-{}", std::process::id()));
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("on_cpu");
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-O1", "-o"]).arg(&program).arg(folder.join("on_cpu.cpp"));

@@ -57,6 +57,16 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     assert_ne!(results(dirs[0].path()), results(dirs[2].path()));
 }
 
+#[test]
+fn nothing_is_exported_from_a_run_without_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &[]));
+    let mut export = criadero(&["export"]);
+    export.arg(dir.path()).args(["--pick", "knee", "--format", "hf", "--out"]).arg(dir.path().join("out"));
+    let error = fail_with(export, 1);
+    assert!(error.contains("which has no model, expected a search on a model"), "{error}");
+}
+
 /// Random search asks for the same networks whatever it is told, so the fronts can be compared.
 #[test]
 fn racing_drops_only_networks_that_are_not_on_the_front() {

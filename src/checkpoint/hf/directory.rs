@@ -64,7 +64,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
             path: path.into(),
             remedy: "give a Hugging Face checkpoint directory or a .gguf file".into(),
         },
-        _ => Error::Io { path: path.into(), source: error },
+        _ => Error::Io { path: path.into(), cause: error },
     })
 }
 
