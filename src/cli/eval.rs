@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use criadero::Error;
 use criadero::checkpoint::open_model;
 use criadero::eval::{
@@ -31,8 +32,8 @@ pub struct Eval {
     #[arg(long)]
     task: String,
     /// Only the half of the items that searches score (`search`) or measure their fronts on (`held-out`)
-    #[arg(long, value_enum)]
-    split: Option<Side>,
+    #[arg(long, value_name = "SPLIT", value_parser = splits())]
+    split: Option<Split>,
     /// The first N items: of the file, or of the split in its hash order
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -66,10 +67,9 @@ pub struct Eval {
     devices: DevicesArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum Side {
-    Search,
-    HeldOut,
+fn splits() -> impl TypedValueParser<Value = Split> {
+    PossibleValuesParser::new(["search", "held-out"])
+        .map(|name| if name == "search" { Split::Search } else { Split::HeldOut })
 }
 
 impl Eval {
@@ -78,8 +78,7 @@ impl Eval {
         let task = self.data.task(&self.task)?;
         let selection = match self.split {
             None => Selection::in_order(&task, self.limit)?,
-            Some(Side::Search) => Selection::side(&task, Split::Search, self.limit)?,
-            Some(Side::HeldOut) => Selection::side(&task, Split::HeldOut, self.limit)?,
+            Some(split) => Selection::side(&task, split, self.limit)?,
         };
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let mut per_item =

@@ -104,6 +104,8 @@ pub struct Nsga2State {
 pub struct Nsga2 {
     space: SearchSpace,
     operators: Operators,
+    /// Whether they are the caller's, whatever the settings say.
+    given: bool,
     state: Nsga2State,
 }
 
@@ -126,12 +128,12 @@ impl Nsga2 {
     pub fn resume(space: &SearchSpace, state: Nsga2State) -> Result<Nsga2> {
         state.settings.check()?;
         let operators = Operators::new(state.settings.crossover, state.settings.mutation);
-        Ok(Nsga2 { space: space.clone(), operators, state })
+        Ok(Nsga2 { space: space.clone(), operators, given: false, state })
     }
 
     /// The same search with operators of the caller's own. They are no part of its state.
     pub fn with_operators(self, operators: Operators) -> Nsga2 {
-        Nsga2 { operators, ..self }
+        Nsga2 { operators, given: true, ..self }
     }
 
     /// The current population, best fronts first.
@@ -205,6 +207,9 @@ impl Algorithm for Nsga2 {
     fn restore(&mut self, state: Value) -> Result<()> {
         let state: Nsga2State = restored(self.name(), state)?;
         state.settings.check()?;
+        if !self.given {
+            self.operators = Operators::new(state.settings.crossover, state.settings.mutation);
+        }
         self.state = state;
         Ok(())
     }
@@ -224,6 +229,19 @@ mod tests {
 
     fn nsga2(population: usize) -> Nsga2 {
         Nsga2::new(&space(), Nsga2Settings::new(population), Vec::new(), 1).unwrap()
+    }
+
+    #[test]
+    fn a_restored_search_breeds_as_its_state_says() {
+        let settings = |crossover| Nsga2Settings { crossover, ..Nsga2Settings::new(8) };
+        let begun = |crossover| Nsga2::new(&space(), settings(crossover), Vec::new(), 1).unwrap();
+        let mut uniform = begun(Crossover::Uniform);
+        let genomes = uniform.ask();
+        let told: Vec<Told> = genomes.iter().map(|genome| Told::feasible([width(genome), -width(genome)])).collect();
+        uniform.tell(&genomes, &told);
+        let mut restored = begun(Crossover::OnePoint);
+        restored.restore(uniform.state()).unwrap();
+        assert_eq!(restored.ask(), uniform.ask());
     }
 
     fn width(genome: &Genome) -> f64 {
