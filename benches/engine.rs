@@ -45,7 +45,7 @@ fn volume(criterion: &mut Criterion) {
 
 criterion_group! {
     name = engine;
-    config = Criterion::default().sample_size(20);
+    config = Criterion::default().sample_size(20).without_plots();
     targets = sort, volume
 }
 criterion_main!(engine);
