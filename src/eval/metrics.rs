@@ -66,6 +66,11 @@ impl Metric {
         self.0.name
     }
 
+    /// What it is called on one task, such as `accuracy:piqa`.
+    pub fn on(self, task: &str) -> String {
+        format!("{}:{task}", self.name())
+    }
+
     /// What `criadero eval` calls it.
     pub fn eval_name(self) -> &'static str {
         self.items().eval_name

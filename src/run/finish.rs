@@ -95,7 +95,7 @@ impl Finish<'_> {
         let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&parts) {
             let metric = Metric::headline(scores.session.set(part.set).scoring);
-            metrics.push((format!("{}:{}", metric.name(), task.name), metric, part));
+            metrics.push((metric.on(&task.name), metric, part));
         }
         for objective in self.goals.objectives() {
             let Some(metric) = objective.metric() else { continue };
@@ -184,7 +184,7 @@ impl Finish<'_> {
         let accuracies = |point: &FrontPoint| -> Vec<f64> {
             let tasks = self.settings.tasks.iter().zip(&point.held_out);
             tasks
-                .filter(|(task, score)| score.name == format!("{}:{}", Metric::ACCURACY.name(), task.name))
+                .filter(|(task, score)| score.name == Metric::ACCURACY.on(&task.name))
                 .map(|(task, score)| (1.0 - score.value) / (1.0 - task.chance))
                 .collect()
         };

@@ -43,7 +43,7 @@ impl Tables {
             let table = ThroughputTable::read(path)?;
             let (largest, task) = (space.largest(), |_: Metric, _: &str| Ok(0.0));
             let measured = Measured { shape: space.shape(), genome: &largest, throughput: Some(&table), task: &task };
-            let speeds = quantities.iter().filter(|quantity| quantity.needs_throughput());
+            let speeds = quantities.iter().filter(|quantity| quantity.needs_decoding());
             let lacks = speeds.map(|speed| speed.value(&measured)).any(|value| value.is_err());
             match table.check(path, &key) {
                 Ok(()) if !lacks => return Ok(Some(table)),
