@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::checkpoint::family::{FAMILIES, Family};
 use crate::checkpoint::names::TensorName;
+use crate::checkpoint::rope::RopeScaling;
 use crate::error::{Error, Result};
-use crate::space::{Bits, Gene, Genome, ModelShape, genome_problems, misfit};
+use crate::space::{Bits, Extra, Gene, Genome, ModelShape, genome_problems, misfit};
 
 /// How a checkpoint stores its matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -57,40 +59,13 @@ impl FromStr for Dtype {
     }
 }
 
-/// LLaMA 3's stretching of the rotary frequencies (`rope_type: llama3`).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Llama3Scaling {
-    /// By how much the lowest frequencies are divided.
-    pub factor: f64,
-    /// Wavelengths above `original / low_freq_factor` are divided by `factor`.
-    pub low_freq_factor: f64,
-    /// Wavelengths below `original / high_freq_factor` are left alone.
-    pub high_freq_factor: f64,
-    /// The context the model was trained on before it was stretched.
-    pub original_max_position_embeddings: usize,
-}
-
-impl Llama3Scaling {
-    /// What each rotary frequency is divided by, `head_dim / 2` values; between the two bounds the divided
-    /// and the plain frequency are mixed linearly in `original / wavelength`
-    /// (transformers, `_compute_llama3_parameters`).
-    pub fn divisors(&self, head_dim: usize, rope_theta: f64) -> Vec<f64> {
-        let original = self.original_max_position_embeddings as f64;
-        let (low, high) = (self.low_freq_factor, self.high_freq_factor);
-        (0..head_dim / 2)
-            .map(|i| {
-                let wavelength = 2.0 * std::f64::consts::PI * rope_theta.powf(2.0 * i as f64 / head_dim as f64);
-                if wavelength < original / high {
-                    1.0
-                } else if wavelength > original / low {
-                    self.factor
-                } else {
-                    let smooth = (original / wavelength - low) / (high - low);
-                    1.0 / ((1.0 - smooth) / self.factor + smooth)
-                }
-            })
-            .collect()
-    }
+/// Layers whose tokens see themselves and the `width − 1` before them alone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SlidingWindow {
+    /// Tokens that are seen.
+    pub width: usize,
+    /// Which layers have it.
+    pub layers: Vec<bool>,
 }
 
 /// A LLaMA's sizes and constants.
@@ -104,19 +79,25 @@ pub struct LlamaConfig {
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// LLaMA 3's stretching, where there is one.
-    pub rope_scaling: Option<Llama3Scaling>,
+    /// How they are stretched, where they are.
+    pub rope_scaling: Option<RopeScaling>,
     /// Longest context the model was made for.
     pub max_position_embeddings: usize,
     /// Token that begins a text.
     pub bos_token_id: Option<u32>,
     /// Tokens that end one.
     pub eos_token_ids: Vec<u32>,
+    /// The window of attention, where a layer has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<SlidingWindow>,
     /// How the matrices are stored.
     pub dtype: Dtype,
     /// Whether they are values of ggml's blocks, or began as such. No part of which model it is.
     #[serde(skip)]
     pub quantized: bool,
+    /// The family it came as, which says what it is exported as. No part of which model it is.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 /// Positions, at most: far above any model's, so that no product of sizes overflows. Contexts of ten million tokens are
@@ -132,9 +113,40 @@ impl LlamaConfig {
         self.genome.genes()[layer]
     }
 
+    /// The family whose classes in transformers have layers like these: its own, or another that is the same function.
+    pub(super) fn class_family(&self) -> Family {
+        let held = |family: &Family| self.is_of(*family);
+        [self.family].into_iter().chain(FAMILIES.iter().map(|row| row.family)).find(held).unwrap_or(self.family)
+    }
+
+    /// Whether a family's classes in transformers have layers with these extra tensors and windows.
+    pub(super) fn is_of(&self, family: Family) -> bool {
+        let has = |extra| self.shape.extras.has(extra);
+        let attention_bias = [has(Extra::QkvBias), has(Extra::OBias)];
+        let biases_alike = attention_bias == [true; 2] || attention_bias == [false; 2];
+        let windows = self.sliding_window.as_ref().map(|window| window.layers.iter().all(|&slides| slides));
+        match family {
+            Family::Llama => windows.is_none() && !has(Extra::HeadNorms) && biases_alike,
+            Family::Mistral => windows.unwrap_or(true) && self.shape.extras.is_none(),
+            Family::Qwen2 => self.shape.extras == family.row().extras,
+            Family::Qwen3 => has(Extra::HeadNorms) && !has(Extra::MlpBias) && biases_alike,
+        }
+    }
+
+    /// How many tokens a layer's attention sees, where that is limited.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.as_ref().filter(|window| window.layers[layer]).map(|window| window.width)
+    }
+
+    /// How long a sequence may be, in tokens: the model's positions, or as many of them as have the angles of a short sequence.
+    pub fn positions(&self) -> usize {
+        let longest = self.rope_scaling.as_ref().and_then(RopeScaling::longest);
+        longest.map_or(self.max_position_embeddings, |longest| longest.min(self.max_position_embeddings))
+    }
+
     /// Every tensor of the model, in the order a forward pass meets them.
     pub fn tensors(&self) -> Vec<TensorName> {
-        TensorName::all(self.genome.genes(), self.shape.tied)
+        TensorName::all(&self.shape, self.genome.genes())
     }
 
     /// The shape of one of its tensors, `(out, in)`; `None` when the model has no such tensor.
@@ -175,7 +187,16 @@ impl LlamaConfig {
             problems.push("every layer is dropped, expected at least one".into());
         }
         misfit(genome, problems)?;
-        Ok(self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene)).with_ends(genome.ends())))
+        let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
+        let cut = self.with_genome(Genome::new(genome.kept().map(|(_, gene)| gene)).with_ends(genome.ends()));
+        Ok(LlamaConfig { sliding_window: self.window_in(&kept), ..cut })
+    }
+
+    /// The window of a network that keeps these layers, where one of them has it.
+    pub(super) fn window_in(&self, kept: &[usize]) -> Option<SlidingWindow> {
+        let SlidingWindow { width, layers } = self.sliding_window.as_ref()?;
+        let layers: Vec<bool> = kept.iter().map(|&layer| layers[layer]).collect();
+        layers.contains(&true).then_some(SlidingWindow { width: *width, layers })
     }
 
     /// The network that holds the values of this one's blocks, with layers of these sizes and nothing in blocks.
@@ -212,15 +233,7 @@ impl LlamaConfig {
                 problems.push(format!("{what}: found {value}, expected a number above 0"));
             }
         }
-        if let Some(scaling) = &self.rope_scaling {
-            let Llama3Scaling { factor, low_freq_factor: low, high_freq_factor: high, .. } = *scaling;
-            let ordered = low > 0.0 && low < high && high.is_finite() && factor.is_finite() && factor > 0.0;
-            if !ordered || scaling.original_max_position_embeddings == 0 {
-                problems.push(format!(
-                    "rope scaling: found {scaling:?}, expected positive numbers with low_freq_factor < high_freq_factor"
-                ));
-            }
-        }
+        problems.extend(self.rope_scaling.as_ref().and_then(|scaling| scaling.problem(head_dim)));
         for (what, id) in
             self.bos_token_id.iter().map(|id| ("bos", id)).chain(self.eos_token_ids.iter().map(|id| ("eos", id)))
         {
@@ -236,11 +249,21 @@ impl LlamaConfig {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::space::Extras;
 
     /// A parent of 3 layers, 6 heads in groups of 3, for tests that need no weights.
     pub(crate) fn small() -> LlamaConfig {
-        let shape =
-            ModelShape { layers: 3, hidden: 96, heads: 6, kv_heads: 2, head_dim: 16, mlp: 64, vocab: 40, tied: false };
+        let shape = ModelShape {
+            layers: 3,
+            hidden: 96,
+            heads: 6,
+            kv_heads: 2,
+            head_dim: 16,
+            mlp: 64,
+            vocab: 40,
+            tied: false,
+            extras: Extras::NONE,
+        };
         LlamaConfig {
             shape,
             genome: Genome::uniform(3, Gene::new(6, 64)),
@@ -250,8 +273,10 @@ pub(super) mod tests {
             max_position_embeddings: 128,
             bos_token_id: Some(1),
             eos_token_ids: vec![2],
+            sliding_window: None,
             dtype: Dtype::F32,
             quantized: false,
+            family: Family::Llama,
         }
     }
 
@@ -274,23 +299,6 @@ pub(super) mod tests {
         }
         for genome in ["6x64*2", "-*3"] {
             assert!(small().subnet(&genome.parse().unwrap()).is_err(), "{genome}");
-        }
-    }
-
-    #[test]
-    fn stretches_frequencies_as_llama_3_1_does() {
-        // transformers 5.23.0, ROPE_INIT_FUNCTIONS["llama3"] on LLaMA-3.1-8B's configuration, plain / stretched.
-        let scaling = Llama3Scaling {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_max_position_embeddings: 8192,
-        };
-        let divisors = scaling.divisors(128, 500000.0);
-        assert_eq!(divisors.len(), 64);
-        assert_eq!((divisors[0], divisors[63]), (1.0, 8.0));
-        for (index, expected) in [(28, 1.0), (29, 1.207484), (31, 2.026313), (34, 5.257327), (35, 8.0)] {
-            assert!((divisors[index] - expected).abs() < 1e-4 * expected, "{index}: {}", divisors[index]);
         }
     }
 }

@@ -27,6 +27,32 @@ const TYPES: [(GgmlDType, u32, &str, u32); 13] = [
     (GgmlDType::BF16, 30, "BF16", 32),
 ];
 
+/// Types of ggml's that are not read, by their codes: neither candle nor another kept crate turns their blocks into numbers.
+const UNREAD: [(u32, &str); 22] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
+    (42, "Q2_0"),
+];
+
 /// A tensor type that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GgmlType(GgmlDType);
@@ -39,6 +65,13 @@ impl GgmlType {
     /// The type of this code in a GGUF file.
     pub(super) fn from_code(code: u32) -> Option<GgmlType> {
         TYPES.iter().find(|row| row.1 == code).map(|row| GgmlType(row.0))
+    }
+
+    /// What ggml calls a type of this code, read or not.
+    pub(super) fn name_of(code: u32) -> String {
+        let unread = UNREAD.iter().find(|row| row.0 == code).map(|row| row.1);
+        let name = GgmlType::from_code(code).map(GgmlType::name).or(unread);
+        name.map_or_else(|| format!("ggml type {code}"), str::to_string)
     }
 
     /// The code in a GGUF file.

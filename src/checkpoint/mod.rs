@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 mod chat_template;
 mod config;
 pub mod export;
+mod family;
+mod file_kind;
 mod ggml;
 mod gguf;
 pub mod hf;
@@ -21,22 +23,26 @@ mod packaged;
 pub(crate) mod peft;
 pub mod quantize;
 mod raw_tensor;
+mod rope;
 pub mod synthetic;
 pub(crate) mod tensor_file;
 mod tokenizer;
 
 pub use chat_template::ChatTemplate;
-pub use config::{Dtype, Llama3Scaling, LlamaConfig};
+pub use config::{Dtype, LlamaConfig, SlidingWindow};
 pub use export::{EXPORTERS, Exporter, export, exporter_named};
+pub use family::Family;
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
 pub use packaged::open_model;
 pub use peft::{Adapters, LowRank};
+pub use rope::{Llama3Scaling, LongRopeScaling, RopeScaling, YarnScaling, plain_frequencies};
 pub use tokenizer::Tokenizer;
 
 use gguf::file::{self as gguf_file, GgufContent};
 use gguf::metadata::Metadata;
 use gguf::tokenizer as gguf_tokenizer;
+use hf::DirectoryContent;
 use raw_tensor::RawTensor;
 
 /// A model's weights and constants on disk, opened and checked: every tensor the configuration asks for is there
@@ -48,6 +54,9 @@ pub struct Checkpoint {
     tensors: BTreeMap<TensorName, RawTensor>,
     /// Of a GGUF file; `None` for a directory.
     metadata: Option<Metadata>,
+    /// Whether query and key rows lie as rotation of neighbours wants them.
+    neighbours: bool,
+    notes: Vec<String>,
 }
 
 impl Checkpoint {
@@ -58,11 +67,17 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
         if path.is_file() {
-            let GgufContent { config, tensors, metadata } = gguf_file::open(path)?;
-            return Ok(Checkpoint { path: path.into(), config, tensors, metadata: Some(metadata) });
+            let GgufContent { config, tensors, metadata, architecture, notes } = gguf_file::open(path)?;
+            let (path, neighbours) = (path.into(), architecture.neighbours);
+            return Ok(Checkpoint { path, config, tensors, metadata: Some(metadata), neighbours, notes });
         }
-        let (config, tensors) = hf::open(path)?;
-        Ok(Checkpoint { path: path.into(), config, tensors, metadata: None })
+        let DirectoryContent { config, tensors, notes } = hf::open(path)?;
+        Ok(Checkpoint { path: path.into(), config, tensors, metadata: None, neighbours: false, notes })
+    }
+
+    /// Where the files contradict each other or say what is not known here, and what was made of it: a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The model's sizes and constants.
@@ -93,7 +108,7 @@ impl Checkpoint {
         })?;
         let tensor = raw.read(kind)?;
         match name {
-            TensorName::Layer(_, part) if part.row().rotary && self.metadata.is_some() => {
+            TensorName::Layer(_, part) if part.row().rotary && self.neighbours => {
                 gguf_file::halves_from_neighbours(&tensor, self.config.shape.head_dim)
             }
             _ => Ok(tensor),

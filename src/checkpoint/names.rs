@@ -67,14 +67,14 @@ impl TensorName {
 
     /// Every tensor of a model whose layers have these genes, in the order a forward pass meets them. A layer
     /// without attention has no attention norm either, and likewise for the MLP; a tied model has no head.
-    pub fn all(genes: &[Gene], tied: bool) -> Vec<TensorName> {
+    pub fn all(shape: &ModelShape, genes: &[Gene]) -> Vec<TensorName> {
         let mut names = vec![TensorName::Embedding];
         for (layer, gene) in genes.iter().enumerate() {
-            let own = LAYER.iter().filter(|row| row.half.is_in(*gene));
+            let own = LAYER.iter().filter(|row| row.is_in(shape, *gene));
             names.extend(own.map(|row| TensorName::Layer(layer, row.tensor)));
         }
         names.push(TensorName::FinalNorm);
-        if !tied {
+        if !shape.tied {
             names.push(TensorName::Head);
         }
         names
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::space::shape::tests::SMOLLM2;
-    use crate::space::{Bits, Cost, Ends, Genome, Half, Matrix, gguf_layers};
+    use crate::space::{Bits, Cost, Ends, Extra, Extras, Genome, Half, Matrix, gguf_layers};
 
     #[test]
     fn names_a_tensor_of_each_format() {
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn lists_no_tensor_of_a_half_that_is_not_there() {
-        let names = TensorName::all(&[Gene::new(0, 64), Gene::new(3, 0)], true);
+        let names = TensorName::all(&SMOLLM2, &[Gene::new(0, 64), Gene::new(3, 0)]);
         let half = |layer, half| {
-            let rows = LAYER.iter().filter(move |row| row.half == half);
+            let rows = LAYER.iter().filter(move |row| row.half == half && row.extra.is_none());
             rows.map(move |row| TensorName::Layer(layer, row.tensor))
         };
         let expected: Vec<_> = half(0, Half::Mlp).chain(half(1, Half::Attention)).collect();
@@ -133,12 +133,15 @@ mod tests {
     /// A network of some model: heads of width 32 in groups of 2, everything in steps of 32.
     fn network() -> impl Strategy<Value = (ModelShape, Genome)> {
         let bits = || prop::sample::select(vec![Bits::F16, Bits::Q8_0, Bits::Q4_1, Bits::Q4K]);
+        let every = [Extra::QkvBias, Extra::OBias, Extra::MlpBias, Extra::HeadNorms];
+        let extras = prop::sample::subsequence(every.to_vec(), 0..=4).prop_map(Extras::from_iter);
         let gene = (0..4u32, 0..5u32, bits()).prop_map(|(kv, mlp, bits)| Gene { heads: 2 * kv, mlp: 32 * mlp, bits });
         let genes = prop::collection::vec(gene, 1..5);
-        (genes, 1..9usize, 1..99usize, any::<bool>(), bits(), bits()).prop_map(
-            |(genes, hidden, vocab, tied, embedding, head)| {
+        (genes, 1..9usize, 1..99usize, any::<bool>(), bits(), bits(), extras).prop_map(
+            |(genes, hidden, vocab, tied, embedding, head, extras)| {
                 let (layers, hidden) = (genes.len(), 32 * hidden);
-                let shape = ModelShape { layers, hidden, heads: 6, kv_heads: 3, head_dim: 32, mlp: 128, vocab, tied };
+                let shape =
+                    ModelShape { layers, hidden, heads: 6, kv_heads: 3, head_dim: 32, mlp: 128, vocab, tied, extras };
                 let ends = Ends { embedding, head: if tied { Bits::F16 } else { head } };
                 (shape, Genome::new(genes).with_ends(ends))
             },
@@ -158,7 +161,7 @@ mod tests {
             };
 
             let kept: Vec<Gene> = genome.kept().map(|(_, gene)| gene).collect();
-            let names = TensorName::all(&kept, shape.tied);
+            let names = TensorName::all(&shape, &kept);
             prop_assert_eq!(names.iter().map(|name| values(name, &kept)).sum::<u128>(), u128::from(cost.params));
             for of in [TensorName::hf, TensorName::gguf] {
                 prop_assert_eq!(names.iter().map(of).collect::<BTreeSet<_>>().len(), names.len());
@@ -166,7 +169,7 @@ mod tests {
 
             // The file: what is in no matrix is a vector of singles, and the matrices are in the types that they say.
             let in_file: Vec<Gene> = gguf_layers(&shape, &genome).into_iter().map(|(_, gene)| gene).collect();
-            let names = TensorName::all(&in_file, shape.tied);
+            let names = TensorName::all(&shape, &in_file);
             let vectors = names.iter().filter(|name| name.is_vector()).map(|name| 4 * values(name, &in_file));
             let whole = Genome::new(in_file.clone());
             let of_layers = in_file.iter().enumerate().flat_map(|(layer, &gene)| Matrix::of_gene(&shape, layer, gene));

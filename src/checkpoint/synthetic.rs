@@ -10,6 +10,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::hf::TokenizerFiles;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
+use crate::checkpoint::family::Family;
 use crate::checkpoint::names::TensorName;
 use crate::error::Result;
 use crate::space::ModelShape;
@@ -38,8 +39,10 @@ pub fn config(shape: ModelShape, dtype: Dtype) -> LlamaConfig {
         max_position_embeddings: POSITIONS,
         bos_token_id: (shape.vocab > 2).then_some(1),
         eos_token_ids: if shape.vocab > 2 { vec![2] } else { vec![] },
+        sliding_window: None,
         dtype,
         quantized: false,
+        family: Family::Llama,
     }
 }
 
@@ -126,9 +129,19 @@ pub const BYTE_TOKENS: usize = SPECIAL.len() + 256;
 mod tests {
     use super::*;
     use crate::checkpoint::{Checkpoint, LayerTensor, hf};
+    use crate::space::Extras;
 
-    const SHAPE: ModelShape =
-        ModelShape { layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 96, vocab: 300, tied: false };
+    const SHAPE: ModelShape = ModelShape {
+        layers: 2,
+        hidden: 64,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        mlp: 96,
+        vocab: 300,
+        tied: false,
+        extras: Extras::NONE,
+    };
 
     fn weights(name: TensorName, seed: u64) -> Tensor {
         let shape = config(SHAPE, Dtype::BF16).tensor_shape(name).unwrap();

@@ -10,7 +10,6 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use criadero::Error;
-use criadero::checkpoint::open_model;
 use criadero::eval::{
     EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
 };
@@ -20,7 +19,7 @@ use criadero::task::{Scoring, Selection, Split, Task};
 use serde_json::json;
 
 use super::arguments::read_genomes;
-use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost};
+use super::model::{self, DataArgs, DevicesArgs, blocks_of, note_lost};
 use super::progress::Bar;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
@@ -83,7 +82,7 @@ impl Eval {
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let mut per_item =
             self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
-        let checkpoint = open_model(&self.model)?;
+        let checkpoint = model::open(&self.model)?;
         let tokenizer = checkpoint.tokenizer()?;
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
@@ -96,7 +95,7 @@ impl Eval {
         let models = self.devices.load(&checkpoint, blocks)?;
         let model = &models[0];
         genomes.iter().try_for_each(|genome| model.check(genome))?;
-        let positions = model.config().max_position_embeddings;
+        let positions = model.config().positions();
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named, open_model};
+use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named};
 use criadero::run::{Pick, searched_model};
 use criadero::space::{Bits, Cost, Genome};
 
-use super::model::{ends_in, note_fallback, note_quantized_twice};
+use super::model::{self, ends_in, note_fallback, note_quantized_twice};
 use super::picked::picked;
 
 /// Write a network as a checkpoint that other runtimes load.
@@ -51,7 +51,7 @@ impl Export {
         };
         let parent = match searched {
             Some(parent) => parent,
-            None => open_model(&self.from)?,
+            None => model::open(&self.from)?,
         };
         let shape = &parent.config().shape;
         let genome = match self.bits {

@@ -238,7 +238,7 @@ impl GpuCheck {
         let task = self.data.task(&self.task)?;
         let items = task.items(self.limit)?;
         let items: Vec<&Item> = items.iter().collect();
-        let max_length = checkpoint.config().max_position_embeddings;
+        let max_length = checkpoint.config().positions();
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let set = pack_items(task.name(), task.scoring(), &items, &checkpoint.tokenizer()?, packing)?;
         atomic_file::write(file, serde_json::to_vec(&set)?)?;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::model;
 use anyhow::Context;
-use criadero::checkpoint::open_model;
 use criadero::model::supernet::SupernetCard;
 use criadero::space::{Cost, DropRule, EndChoices, Ends, Genome, LayerChoices, ModelShape, SearchSpace};
 use serde::Serialize;
@@ -26,7 +26,7 @@ impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
         let mut space = SearchSpace::open(&self.space).with_context(|| self.space.clone())?;
         if let Some(model) = &self.model {
-            let checkpoint = open_model(model)?;
+            let checkpoint = model::open(model)?;
             space.check_fits(&checkpoint.config().shape).with_context(|| self.space.clone())?;
             if let Some(card) = SupernetCard::read(checkpoint.path())? {
                 space = space.with_drop_order(&card.order.drop)?;
@@ -80,11 +80,12 @@ impl Inspection<'_> {
 
 /// The inspection as people read it.
 fn table(space: &SearchSpace) -> String {
-    let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied } = *space.shape();
+    let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, extras } = *space.shape();
     let output = if tied { "tied" } else { "not tied" };
+    let with = if extras.is_none() { String::new() } else { format!(", with {}", extras.names().join(" and ")) };
     let mut text = format!(
         "parent       {layers} layers, hidden {hidden}, {heads} heads over {kv_heads} KV heads of width {head_dim}, \
-         MLP {mlp}, vocabulary {vocab} ({output})\n"
+         MLP {mlp}, vocabulary {vocab} ({output}){with}\n"
     );
     let first_to_go = match space.drop_rule() {
         DropRule::Ranking if space.drop_order().is_sorted_by(|a, b| a > b) => {

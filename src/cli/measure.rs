@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use criadero::checkpoint::open_model;
 use criadero::run::{cores, measure_with_progress};
 use criadero::throughput::{LatencyOptions, Phase, PhaseTable, key_here};
 
 use super::arguments::positive;
-use super::model::{DeviceArgs, load, open_space};
+use super::model::{self, DeviceArgs, load, open_space};
 use super::progress::Listener;
 
 /// Measure what reading prompts and writing tokens takes, for every network of a space
@@ -44,7 +43,7 @@ pub struct Measure {
 impl Measure {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let checkpoint = open_model(&self.model)?;
+        let checkpoint = model::open(&self.model)?;
         let (space, _) = open_space(&self.space, &checkpoint)?;
         let model = load(&checkpoint, &self.device)?;
         let key = key_here(&model, checkpoint.digest()?, &space, self.threads.unwrap_or_else(cores));

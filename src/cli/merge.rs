@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use criadero::checkpoint::open_model;
 use criadero::model::Llama;
 use criadero::tune::tuned;
 use tch::{Device, Kind};
 
+use super::model;
 use super::train::not_onto;
 
 /// Merge adapters that `criadero tune --lora` trained into the supernet they were trained on
@@ -24,7 +24,7 @@ pub struct Merge {
 impl Merge {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let base = open_model(&self.supernet)?;
+        let base = model::open(&self.supernet)?;
         not_onto(&self.out, &[base.path(), self.adapter.as_path()])?;
         let adapters = tuned::read_adapters(&self.adapter, &base)?;
         let mut model = Llama::load(&base, Device::Cpu, Kind::Float)?;

@@ -1,9 +1,9 @@
 //! `--model`, `--device` and the cache: what several subcommands open alike.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use criadero::checkpoint::{Checkpoint, LlamaConfig};
+use criadero::checkpoint::{Checkpoint, LlamaConfig, open_model};
 use criadero::eval::LostDevice;
 use criadero::model::Llama;
 use criadero::model::device::{DeviceKind, free_memory, open_device, open_devices};
@@ -66,6 +66,13 @@ impl DevicesArgs {
     pub fn load(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> anyhow::Result<Vec<Llama>> {
         open_devices(&self.devices)?.into_iter().map(|device| load_on(checkpoint, device, blocks)).collect()
     }
+}
+
+/// Opens a model by path, or the packaged one by name, and says what its files contradict themselves in.
+pub fn open(model: &Path) -> criadero::Result<Checkpoint> {
+    let checkpoint = open_model(model)?;
+    checkpoint.notes().iter().for_each(|note| eprintln!("note: {}: {note}", checkpoint.path().display()));
+    Ok(checkpoint)
 }
 
 /// Says which devices failed.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::model;
 use anyhow::bail;
-use criadero::checkpoint::{Checkpoint, open_model};
+use criadero::checkpoint::Checkpoint;
 use criadero::run::{Front, Pick, searched_model};
 use criadero::space::Genome;
 
@@ -24,7 +25,7 @@ pub fn model_or_pick(text: &str) -> anyhow::Result<(Checkpoint, Genome)> {
         let (_, genome) = chosen(run, &pick.parse()?)?;
         return Ok((parent, genome));
     }
-    let checkpoint = open_model(Path::new(text))?;
+    let checkpoint = model::open(Path::new(text))?;
     let genome = checkpoint.config().genome.clone();
     Ok((checkpoint, genome))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig, open_model, synthetic};
+use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig, synthetic};
 use criadero::plan::activations::Trained;
 use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
@@ -12,7 +12,7 @@ use criadero::plan::{Footprint, available};
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
-use super::model::{DeviceArgs, blocks_of, ends_in};
+use super::model::{self, DeviceArgs, blocks_of, ends_in};
 
 /// Batches beyond this are not tried.
 const MOST_SEQUENCES: usize = 1 << 16;
@@ -81,7 +81,7 @@ impl Plan {
     pub fn run(self) -> anyhow::Result<()> {
         let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
         let config = &match (&self.model, &space) {
-            (Some(model), _) => open_model(model)?.config().clone(),
+            (Some(model), _) => model::open(model)?.config().clone(),
             (None, Some(space)) => synthetic::config(*space.shape(), Dtype::F16),
             (None, None) => bail!("give a model or a space"),
         };

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use criadero::checkpoint::open_model;
 use criadero::eval::{Metric, Objective};
 use criadero::run::{
     Change, Experiment, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask, cores,
@@ -12,7 +11,7 @@ use criadero::run::{
 };
 use criadero::space::{Bits, Constraint};
 
-use super::model::{DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
+use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
 use super::picked::picked;
 use super::plot::write_pictures;
 use super::progress::Listener;
@@ -138,7 +137,7 @@ impl Quantize {
             (Some(_), None) => bail!("say which network of the front gets mixed bits with --pick"),
             (None, Some(_)) => bail!("{} is no run; --pick is for runs", self.from.display()),
             (None, None) => {
-                let parent = open_model(&self.from)?;
+                let parent = model::open(&self.from)?;
                 (self.from.display().to_string(), parent.config().genome.clone(), parent.config().shape)
             }
         };
@@ -211,7 +210,7 @@ impl Quantize {
                 bail!("{} is no run; say what to score it on with --task", self.from.display())
             }
             None => {
-                let parent = open_model(&self.from)?;
+                let parent = model::open(&self.from)?;
                 let items = self.held_out.unwrap_or(HELD_OUT_ITEMS);
                 Ok(Requantization::of_model(parent, name_of(&self.from), &self.tasks, items))
             }

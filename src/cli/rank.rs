@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use criadero::Error;
-use criadero::checkpoint::{Checkpoint, TensorName, open_model};
+use criadero::checkpoint::{Checkpoint, TensorName};
 use criadero::model::ranking::{self, Order, Scores};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
 
-use super::model::{DeviceArgs, assets, load};
+use super::model::{self, DeviceArgs, assets, load};
 use super::progress::Bar;
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
@@ -46,7 +46,7 @@ impl Rank {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
-        let checkpoint = open_model(&self.model)?;
+        let checkpoint = model::open(&self.model)?;
         let shape = checkpoint.config().shape;
         if checkpoint.config().genome != shape.parent() {
             anyhow::bail!(
@@ -115,7 +115,7 @@ impl Rank {
         let text = std::fs::read_to_string(&path)
             .map_err(Error::io(&path))
             .context("calibration text; give one with --text")?;
-        let window = self.window.min(checkpoint.config().max_position_embeddings);
+        let window = self.window.min(checkpoint.config().positions());
         if window < 2 {
             return Err(Error::invalid("--window", self.window, "at least 2 tokens").into());
         }

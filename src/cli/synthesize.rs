@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::model;
 use anyhow::bail;
 use criadero::checkpoint::hf::TokenizerFiles;
 use criadero::checkpoint::synthetic::{self, BYTE_TOKENS};
-use criadero::checkpoint::{Checkpoint, Dtype, hf, open_model};
+use criadero::checkpoint::{Checkpoint, Dtype, hf};
 use criadero::space::{Cost, SearchSpace};
 use tch::{Device, Kind};
 
@@ -36,7 +37,7 @@ impl Synthesize {
         let mut config = synthetic::config(shape, self.dtype);
         let tokenizer = match &self.tokenizer {
             Some(model) => {
-                let theirs = open_model(model)?;
+                let theirs = model::open(model)?;
                 config.bos_token_id = theirs.config().bos_token_id;
                 config.eos_token_ids = theirs.config().eos_token_ids.clone();
                 tokenizer_of(&theirs, shape.vocab)?

@@ -145,7 +145,7 @@ impl TrainArgs {
         let Course { base, curriculum, teacher, sources } = course;
         not_onto(&self.out, sources)?;
         let shape = base.config().shape;
-        let longest = base.config().max_position_embeddings;
+        let longest = base.config().positions();
         if self.length > longest {
             bail!("--length {}: the model has {longest} positions", self.length);
         }

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use criadero::checkpoint::open_model;
 use criadero::tune::curriculum::Curriculum;
 
-use super::model::{load, open_space};
+use super::model::{self, load, open_space};
 use super::train::{Course, Lessons, TrainArgs};
 
 /// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
@@ -37,7 +36,7 @@ enum Scheme {
 impl Tune {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let base = open_model(&self.supernet)?;
+        let base = model::open(&self.supernet)?;
         let (space, _) = open_space(&self.space, &base)?;
         let curriculum = match self.scheme {
             Scheme::Sandwich => Curriculum::Sandwich { space, balance: !self.no_balancing },

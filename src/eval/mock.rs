@@ -114,7 +114,7 @@ impl Evaluator for MockEvaluator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::Gene;
+    use crate::space::{Extras, Gene};
 
     #[test]
     fn larger_networks_answer_better() {
@@ -127,6 +127,7 @@ mod tests {
             mlp: 128,
             vocab: 512,
             tied: false,
+            extras: Extras::NONE,
         };
         let sets = [("mock/search".to_string(), 20)];
         let mut mock = MockEvaluator::new(shape, &sets, Duration::ZERO, Arc::default());

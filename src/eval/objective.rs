@@ -154,6 +154,7 @@ impl fmt::Debug for Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::Extras;
     use crate::task::Scoring;
 
     #[test]
@@ -179,8 +180,17 @@ mod tests {
 
     #[test]
     fn means_tasks_without_weights() {
-        let shape =
-            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 1, head_dim: 4, mlp: 8, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 1,
+            hidden: 8,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            mlp: 8,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         let genome: Genome = "2x8".parse().unwrap();
         let task = |_: Metric, task: &str| Ok(if task == "a" { 0.25 } else { 0.75 });
         let measured = Measured { shape: &shape, genome: &genome, throughput: None, task: &task };
@@ -190,8 +200,17 @@ mod tests {
 
     #[test]
     fn a_row_is_all_that_a_quantity_needs() {
-        let shape =
-            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 1, head_dim: 4, mlp: 8, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 1,
+            hidden: 8,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            mlp: 8,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         let genome: Genome = "2x8".parse().unwrap();
         let task = |_: Metric, _: &str| Ok(0.5);
         let measured = Measured { shape: &shape, genome: &genome, throughput: None, task: &task };

@@ -159,7 +159,7 @@ fn in_float(sight: &Sight) -> Sight {
         mask: block.mask.as_ref().map(|mask| mask.to_kind(Kind::Float)),
     };
     let blocks = sight.blocks.iter().map(block).collect();
-    Sight { blocks, ends: sight.ends.shallow_clone(), roots: sight.roots.shallow_clone() }
+    Sight { blocks, ends: sight.ends.shallow_clone(), roots: sight.roots.shallow_clone(), ..*sight }
 }
 
 /// Waits until a device has done what it was given.
@@ -195,7 +195,7 @@ mod tests {
         let block = Block { start: 0, len: t, ancestors: None, mask: None };
         let ends = Tensor::from_slice(&vec![t as i32; t as usize]);
         let roots = Tensor::zeros([t], (Kind::Int, Device::Cpu));
-        let sight = Sight { blocks: vec![block], ends, roots };
+        let sight = Sight { blocks: vec![block], ends, roots, windowed: false };
         let sizes = Sizes { d: 64, k: 2, g: 2, e: 16, f: 96, v: 300, r: 5 };
         let all = compare(&Kernels::none(), sizes, &sight, Device::Cpu, Kind::BFloat16);
         assert_eq!(all.len(), 6);

@@ -56,12 +56,12 @@ fn fits(d: i64) -> bool {
     d % 8 == 0
 }
 
-/// The plain operations.
+/// The plain operations, on rows of any number of dimensions: (…, d) to (…, d).
 pub fn reference(hidden: &Tensor, weight: &Tensor, epsilon: f64, kind: Kind) -> Tensor {
-    let x = hidden.to_kind(Kind::Float); // (t, d)
+    let x = hidden.to_kind(Kind::Float); // (…, d)
     // The L2 norm needs no squares of its own: on the CPU six times faster than their mean.
-    let mean_square = x.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), true).square() / x.size()[1] as f64;
-    let scale = (mean_square + epsilon).rsqrt(); // (t, 1)
+    let mean_square = x.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), true).square() / weight.numel() as f64;
+    let scale = (mean_square + epsilon).rsqrt(); // (…, 1)
     let mut normed = x * scale;
     // In place where no gradient needs what would be overwritten.
     let normed = if normed.requires_grad() || weight.requires_grad() { normed * weight } else { normed.g_mul_(weight) };

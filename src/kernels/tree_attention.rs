@@ -22,6 +22,8 @@ pub struct Sight {
     pub ends: Tensor,
     /// For the kernel: the first token of every token's tree, int32, (t).
     pub roots: Tensor,
+    /// Whether some tokens do not see all of their ancestors: the kernel knows no windows.
+    pub windowed: bool,
 }
 
 /// A range of tokens whose attention is one call.
@@ -39,7 +41,8 @@ pub struct Block {
 impl Kernels {
     /// Each head's weighted values: (t, h·e).
     pub fn tree_attention(&self, heads: &Heads, sight: &Sight) -> Tensor {
-        let packed = heads.packed.as_ref().and_then(|packed| Some((packed, self.card_for(&[packed])?)));
+        let packed = heads.packed.as_ref().filter(|_| !sight.windowed);
+        let packed = packed.and_then(|packed| Some((packed, self.card_for(&[packed])?)));
         let Some((qkv, card)) = packed else { return reference(heads, sight) };
         let (t, k, parts, e) = qkv.size4().expect("queries, key and value of every group");
         let (g, kernel) = match e {

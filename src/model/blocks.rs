@@ -63,6 +63,26 @@ pub(super) fn blocks(tree: &TokenTree) -> Vec<Block> {
     blocks
 }
 
+/// The same for tokens that see themselves and the `window − 1` before them: long stems in pieces, each with the ancestors that
+/// one of its tokens still sees.
+pub(super) fn windowed_blocks(tree: &TokenTree, window: usize) -> Vec<Block> {
+    let depth = |node: usize| tree.depths()[node] as usize;
+    let pieces = |Block { queries, ancestors }: Block| {
+        // Subtrees side by side hold no more tokens than a piece; what is longer is a stem, each token the parent of the next.
+        let starts = queries.clone().step_by(BLOCK_TOKENS);
+        starts
+            .map(move |start| {
+                let piece = start..queries.end.min(start + BLOCK_TOKENS);
+                let first = piece.clone().map(depth).min().unwrap_or(0);
+                let before = ancestors.iter().copied().chain(queries.start..start);
+                let seen = before.filter(|&node| first - depth(node) < window);
+                Block { queries: piece, ancestors: seen.collect() }
+            })
+            .collect::<Vec<_>>()
+    };
+    blocks(tree).into_iter().flat_map(pieces).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::token_tree::TreeBuilder;

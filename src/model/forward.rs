@@ -15,6 +15,7 @@ use super::tree_batch::{Angles, TreeBatch};
 use super::weights::{Attention, Layer, Llama, Mlp};
 use crate::checkpoint::LayerTensor;
 use crate::error::{Error, Result};
+use crate::kernels::rms_norm::reference as rms_norm;
 use crate::kernels::rotary::Heads;
 use crate::space::{Bits, Ends, Gene, Genome, HalfGene, Joint, Matrix, check_genome};
 
@@ -113,22 +114,24 @@ impl Forward {
     ) -> Stream {
         let size = [self.hidden_size(), context.size()[1]];
         let o = self.weight(Matrix::Layer(layer, Joint::O), &attention.o, half.bits, size); // (d, h·e)
-        self.add_product(layer, LayerTensor::O, before, context, &o)
+        let last = LastMatrix { name: LayerTensor::O, weight: o, bias: attention.o_bias.as_ref() };
+        self.add_product(layer, last, before, context)
     }
 
     /// The residual stream and the product of a half layer's last matrix (d, n) with its inputs (t, n).
-    fn add_product(&self, layer: usize, name: LayerTensor, before: &Stream, input: &Tensor, weight: &Tensor) -> Stream {
+    fn add_product(&self, layer: usize, last: LastMatrix, before: &Stream, input: &Tensor) -> Stream {
+        let LastMatrix { name, weight, bias } = last;
         let next = 2 * layer + if name == LayerTensor::O { 1 } else { 2 };
         match self.norm_of(next).filter(|_| self.model.kernels.are_there() && self.model.adapters().is_none()) {
             Some(norm) => {
-                let product = input.matmul(&weight.tr()); // (t, d)
+                let product = plus(input.matmul(&weight.tr()), bias); // (t, d)
                 let epsilon = self.model.config.rms_norm_eps;
                 let (hidden, normed) =
                     self.model.kernels.add_rms_norm(before.hidden(), &product, norm, epsilon, self.model.kind);
                 Stream::with_normed(hidden, next, normed)
             }
             None => {
-                let hidden = before.hidden().addmm(input, &weight.tr()); // (t, d)
+                let hidden = plus(before.hidden().addmm(input, &weight.tr()), bias); // (t, d)
                 Stream::new(self.model.low_rank.add_inputs(layer, name, hidden, input))
             }
         }
@@ -162,7 +165,8 @@ impl Forward {
                 let activation = self.mlp_activation(layer, mlp, half, before); // (t, f)
                 let size = [self.hidden_size(), i64::from(width)];
                 let down = self.weight(Matrix::Layer(layer, Joint::Down), &mlp.down, half.bits, size); // (d, f)
-                self.add_product(layer, LayerTensor::Down, before, &activation, &down)
+                let last = LastMatrix { name: LayerTensor::Down, weight: down, bias: mlp.down_bias.as_ref() };
+                self.add_product(layer, last, before, &activation)
             }
         }
     }
@@ -183,7 +187,7 @@ impl Forward {
         batch: &TreeBatch,
     ) -> Tensor {
         let heads = self.rotated_heads(layer, attention, half, before, &batch.angles);
-        self.model.kernels.tree_attention(&heads, &batch.sight)
+        self.model.kernels.tree_attention(&heads, batch.sight_of(layer))
     }
 
     /// Queries, keys and values of every token, positions applied.
@@ -200,21 +204,38 @@ impl Forward {
         let normed = self.normed(2 * layer, before, &attention.norm); // (t, d)
         let size = [k * (g + 2) * e, self.hidden_size()];
         let weight = self.weight(Matrix::Layer(layer, Joint::Qkv), &attention.qkv, half.bits, size);
-        let qkv = normed.matmul(&weight.tr()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
+        let bias = attention.qkv_bias.as_ref().map(|bias| prefix(bias, 0, size[0]));
+        let qkv = plus(normed.matmul(&weight.tr()), bias.as_ref()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
         let qkv = self.model.low_rank.add_qkv(layer, qkv, &normed);
+        let qkv = match &attention.head_norms {
+            Some(norms) => self.norm_heads(&qkv, norms),
+            None => qkv,
+        };
         self.model.kernels.rotary(qkv, &angles.cos, &angles.sin)
+    }
+
+    /// The norm of each query and each key head: (t, k, g + 2, e) to the same.
+    fn norm_heads(&self, qkv: &Tensor, [query, key]: &[Tensor; 2]) -> Tensor {
+        let g = qkv.size()[2] - 2;
+        let (epsilon, kind) = (self.model.config.rms_norm_eps, self.model.kind);
+        let normed = |heads: Tensor, weight: &Tensor| rms_norm(&heads, weight, epsilon, kind);
+        let (query, key) = (normed(qkv.narrow(2, 0, g), query), normed(qkv.narrow(2, g, 1), key));
+        Tensor::cat(&[query, key, qkv.narrow(2, g + 1, 1)], 2)
     }
 
     /// SwiGLU before the down projection: (t, f).
     fn mlp_activation(&self, layer: usize, mlp: &Mlp, half: HalfGene, before: &Stream) -> Tensor {
         let normed = self.normed(2 * layer + 1, before, &mlp.norm); // (t, d)
-        let project = |matrix, weight: &Tensor, name| {
-            let weight = self.weight(matrix, weight, half.bits, [i64::from(half.width), self.hidden_size()]);
-            let out = normed.matmul(&weight.tr()); // (t, f)
+        let width = i64::from(half.width);
+        let project = |matrix, weight: &Tensor, bias: Option<&Tensor>, name| {
+            let weight = self.weight(matrix, weight, half.bits, [width, self.hidden_size()]);
+            let bias = bias.map(|bias| prefix(bias, 0, width));
+            let out = plus(normed.matmul(&weight.tr()), bias.as_ref()); // (t, f)
             self.model.low_rank.add_outputs(layer, name, out, &normed)
         };
-        let gate = project(Matrix::Layer(layer, Joint::Gate), &mlp.gate, LayerTensor::Gate);
-        let up = project(Matrix::Layer(layer, Joint::Up), &mlp.up, LayerTensor::Up);
+        let [gate_bias, up_bias] = mlp.inner_biases.as_ref().map_or([None, None], |biases| biases.each_ref().map(Some));
+        let gate = project(Matrix::Layer(layer, Joint::Gate), &mlp.gate, gate_bias, LayerTensor::Gate);
+        let up = project(Matrix::Layer(layer, Joint::Up), &mlp.up, up_bias, LayerTensor::Up);
         self.model.kernels.swiglu(gate, &up)
     }
 
@@ -265,13 +286,31 @@ impl Forward {
             let [heads, channels] = gene.halves();
             if let (Some(attention), true) = (&self.model.layers[layer].attention, heads.width > 0) {
                 let Heads { query, key, value, .. } = self.rotated_heads(layer, attention, heads, &stream, &angles);
-                let context = cache.attend(layer, &query, &key, &value);
+                let window = self.model.config.window_of(layer);
+                let context = cache.attend(layer, [&query, &key, &value], window);
                 stream = self.project_out(layer, attention, heads, &stream, &context);
             }
             stream = self.feed(layer, channels, &stream);
         }
         cache.advance(n);
         Ok(stream.into_hidden())
+    }
+}
+
+/// The matrix that a half layer's results go through on their way to the residual stream.
+struct LastMatrix<'a> {
+    name: LayerTensor,
+    /// (d, n)
+    weight: Tensor,
+    /// (d)
+    bias: Option<&'a Tensor>,
+}
+
+/// A product and its bias, where it has one.
+fn plus(product: Tensor, bias: Option<&Tensor>) -> Tensor {
+    match bias {
+        Some(bias) => product + bias,
+        None => product,
     }
 }
 

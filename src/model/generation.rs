@@ -25,7 +25,7 @@ impl Generation {
     /// `Invalid` when the prompt is empty, the text would be longer than the model's positions, or the genome does not fit.
     pub fn begin(model: &Llama, genome: &Genome, prompt: &[u32], more: usize) -> Result<Generation> {
         let network = model.network(genome)?;
-        let most = model.config().max_position_embeddings;
+        let most = model.config().positions();
         if prompt.is_empty() || prompt.len() + more > most {
             let found = format!("{} tokens and {more} behind them", prompt.len());
             return Err(Error::invalid("prompt", found, format!("1 to {most} tokens together, the model's positions")));

@@ -37,8 +37,8 @@ impl KvCache {
         [sequences, capacity]: [usize; 2],
         options: (Kind, Device),
     ) -> Result<KvCache> {
-        if capacity > config.max_position_embeddings {
-            let most = format!("{} tokens at most, the model's positions", config.max_position_embeddings);
+        if capacity > config.positions() {
+            let most = format!("{} tokens at most, the model's positions", config.positions());
             return Err(Error::invalid("context", format!("{capacity} tokens"), most));
         }
         let (b, capacity, e) = (sequences as i64, capacity as i64, config.shape.head_dim as i64);
@@ -81,9 +81,9 @@ impl KvCache {
         }
     }
 
-    /// Attention of the next tokens to themselves and all before: queries (b·n, k, g, e), keys and values (b·n, k, e),
-    /// which are kept, to (b·n, h·e).
-    pub(super) fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
+    /// Attention of the next tokens to themselves and all before, or to the last `window` of those: queries (b·n, k, g, e),
+    /// keys and values (b·n, k, e), which are kept, to (b·n, h·e).
+    pub(super) fn attend(&mut self, layer: usize, [query, key, value]: [&Tensor; 3], window: Option<usize>) -> Tensor {
         let Layer { key: keys, value: values } = self.layers.get_mut(&layer).expect("made for the network's layers");
         let (b, k, e) = (keys.size()[0], keys.size()[1], keys.size()[3]);
         let (t, g) = (query.size()[0], query.size()[2]);
@@ -94,7 +94,10 @@ impl KvCache {
         };
         let (keys, values) = (keep(keys, key), keep(values, value));
         let query = query.view([b, n, k, g, e]);
+        let window = window.map_or(i64::MAX, |window| window as i64);
         if n == 1 {
+            let seen = window.min(self.len + 1);
+            let [keys, values] = [keys, values].map(|of| of.narrow(2, self.len + 1 - seen, seen));
             // All queries of a group see all keys: they are rows beside each other, and no key is copied.
             let query = query.view([b, k, g, e]);
             let out =
@@ -104,7 +107,13 @@ impl KvCache {
         let query = query.permute([0, 2, 3, 1, 4]).reshape([b, k * g, n, e]);
         let expand = |of: Tensor| if g == 1 { of } else { of.repeat_interleave_self_int(g, 1, None) };
         let (keys, values) = (expand(keys), expand(values));
-        let out = Tensor::scaled_dot_product_attention(&query, &keys, &values, None::<Tensor>, 0.0, true, None, false);
+        // Several tokens are the first ones.
+        let mask = (n > window).then(|| {
+            let all = Tensor::ones([n, n], (Kind::Bool, keys.device()));
+            all.tril(0).logical_and(&all.triu(1 - window))
+        });
+        let causal = mask.is_none();
+        let out = Tensor::scaled_dot_product_attention(&query, &keys, &values, mask, 0.0, causal, None, false);
         out.permute([0, 2, 1, 3]).reshape([t, k * g * e]) // from (b, h, n, e)
     }
 

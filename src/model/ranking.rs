@@ -278,7 +278,7 @@ impl Order {
         let LayerOrder { heads, mlp } = &self.layers[layer];
         let kv_heads: Vec<u32> = heads.iter().step_by(shape.group()).map(|head| head / shape.group() as u32).collect();
         let moved = |size: Size| match size {
-            Size::Hidden => None,
+            Size::Hidden | Size::Head => None,
             Size::Queries => Some(spread(heads, shape.head_dim)),
             Size::Keys => Some(spread(&kv_heads, shape.head_dim)),
             Size::Channels => Some(spread(mlp, 1)),
@@ -304,10 +304,19 @@ fn is_permutation(places: &[u32], count: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::LayerTensor;
+    use crate::space::{Extras, LayerTensor};
 
-    const SHAPE: ModelShape =
-        ModelShape { layers: 1, hidden: 8, heads: 4, kv_heads: 2, head_dim: 2, mlp: 3, vocab: 9, tied: true };
+    const SHAPE: ModelShape = ModelShape {
+        layers: 1,
+        hidden: 8,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 2,
+        mlp: 3,
+        vocab: 9,
+        tied: true,
+        extras: Extras::NONE,
+    };
 
     #[test]
     fn orders_groups_then_heads_and_ties_by_index() {

@@ -95,10 +95,20 @@ impl SupernetCard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::Extras;
 
     fn card() -> SupernetCard {
-        let shape =
-            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 2, head_dim: 4, mlp: 2, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 1,
+            hidden: 8,
+            heads: 2,
+            kv_heads: 2,
+            head_dim: 4,
+            mlp: 2,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         let scores = Scores {
             heads: vec![vec![1.0, 2.0]],
             mlp: vec![vec![2.0, 0.0]],
@@ -127,8 +137,17 @@ mod tests {
 
     #[test]
     fn a_prefix_keeps_the_share_of_its_squares() {
-        let shape =
-            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 2, head_dim: 4, mlp: 2, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 1,
+            hidden: 8,
+            heads: 2,
+            kv_heads: 2,
+            head_dim: 4,
+            mlp: 2,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         let kept = |heads, mlp| card().kept_importance(&shape, 0, Gene::new(heads, mlp));
         // Squares: heads 4 then 1, channels 4 then 0.
         assert!((kept(2, 2) - 0.9).abs() < 1e-9);

@@ -2,9 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::blocks::{Block, blocks};
+use super::blocks::{Block, blocks, windowed_blocks};
 use super::token_tree::TokenTree;
-use crate::checkpoint::LlamaConfig;
+use crate::checkpoint::{LlamaConfig, RopeScaling, SlidingWindow, plain_frequencies};
 use crate::kernels::tree_attention::{self as attention, Sight};
 
 /// Rotary angles for every position: cos and sin, (positions, e), float32.
@@ -16,22 +16,24 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// Angles of every position (Su et al. 2021), with LLaMA 3's frequency scaling where the checkpoint asks
-    /// for it (`_compute_llama3_parameters` of transformers' `modeling_rope_utils.py`).
+    /// Angles of every position (Su et al. 2021), stretched as the checkpoint asks for it.
     pub fn new(config: &LlamaConfig, device: Device) -> RopeTable {
         let e = config.shape.head_dim;
-        let mut frequencies: Vec<f64> =
-            (0..e / 2).map(|pair| config.rope_theta.powf(-(2.0 * pair as f64) / e as f64)).collect();
+        let mut frequencies = plain_frequencies(e, config.rope_theta);
         if let Some(scaling) = &config.rope_scaling {
             for (frequency, divisor) in frequencies.iter_mut().zip(scaling.divisors(e, config.rope_theta)) {
                 *frequency /= divisor;
             }
         }
         let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float); // (e/2)
-        let positions = Tensor::arange(config.max_position_embeddings as i64, (Kind::Float, Device::Cpu)); // (p)
+        let positions = Tensor::arange(config.positions() as i64, (Kind::Float, Device::Cpu)); // (p)
         let angles = positions.unsqueeze(1) * frequencies.unsqueeze(0); // (p, e/2)
         let angles = Tensor::cat(&[&angles, &angles], 1); // (p, e)
-        RopeTable { cos: angles.cos().to_device(device), sin: angles.sin().to_device(device) }
+        let scaled = |of: Tensor| match config.rope_scaling.as_ref().map_or(1.0, RopeScaling::attention_factor) {
+            1.0 => of,
+            factor => of * factor,
+        };
+        RopeTable { cos: scaled(angles.cos()).to_device(device), sin: scaled(angles.sin()).to_device(device) }
     }
 
     /// Handles of the same tensors.
@@ -69,35 +71,30 @@ pub struct TreeBatch {
     /// Token ids, (t).
     pub(super) tokens: Tensor,
     pub(super) angles: Angles,
-    pub(super) sight: Sight,
+    /// Who sees whom where all ancestors are seen.
+    sight: Sight,
+    /// Who sees whom in layers with a window that is shorter than a sequence of the forest.
+    windowed: Option<(Vec<bool>, Sight)>,
 }
 
 impl TreeBatch {
-    /// A forest on a device, ready for a forward pass with query heads in groups of `group`.
-    pub fn new(tree: &TokenTree, rope: &RopeTable, group: usize, device: Device) -> TreeBatch {
+    /// A forest on a device, ready for a forward pass of this model.
+    pub fn new(tree: &TokenTree, rope: &RopeTable, config: &LlamaConfig, device: Device) -> TreeBatch {
         let ids: Vec<i64> = tree.tokens().iter().map(|&token| i64::from(token)).collect();
         let positions: Vec<i64> = tree.depths().iter().map(|&depth| i64::from(depth)).collect();
         let positions = Tensor::from_slice(&positions).to_device(device);
-        let blocks = blocks(tree)
-            .into_iter()
-            .map(|block| {
-                let causal = block.ancestors.is_empty()
-                    && block.queries.clone().skip(1).all(|node| tree.parent(node) == Some(node - 1));
-                let mask = (!causal).then(|| mask(tree, &block, group).to_device(device));
-                let ancestors = (!block.ancestors.is_empty()).then(|| {
-                    let nodes: Vec<i64> = block.ancestors.iter().map(|&node| node as i64).collect();
-                    Tensor::from_slice(&nodes).to_device(device)
-                });
-                attention::Block { start: block.queries.start as i64, len: block.queries.len() as i64, ancestors, mask }
-            })
-            .collect();
-        let angles = rope.at(&positions);
-        let places = |of: &[u32]| {
-            let of: Vec<i32> = of.iter().map(|&place| place as i32).collect();
-            Tensor::from_slice(&of).to_device(device)
-        };
-        let sight = Sight { blocks, ends: places(tree.ends()), roots: places(&roots(tree)) };
-        TreeBatch { tokens: Tensor::from_slice(&ids).to_device(device), angles, sight }
+        let group = config.shape.group();
+        let short = |window: &&SlidingWindow| tree.longest() > window.width;
+        let windowed = config.sliding_window.as_ref().filter(short).map(|window| {
+            let blocks = windowed_blocks(tree, window.width);
+            (window.layers.clone(), sight(tree, blocks, [group, window.width], device))
+        });
+        TreeBatch {
+            tokens: Tensor::from_slice(&ids).to_device(device),
+            angles: rope.at(&positions),
+            sight: sight(tree, blocks(tree), [group, usize::MAX], device),
+            windowed,
+        }
     }
 
     /// Tokens `t` of the batch.
@@ -105,9 +102,17 @@ impl TreeBatch {
         self.tokens.size()[0]
     }
 
-    /// Who sees whom.
+    /// Who sees whom, without windows.
     pub fn sight(&self) -> &Sight {
         &self.sight
+    }
+
+    /// Who sees whom in a layer.
+    pub(super) fn sight_of(&self, layer: usize) -> &Sight {
+        match &self.windowed {
+            Some((layers, sight)) if layers[layer] => sight,
+            _ => &self.sight,
+        }
     }
 
     /// Whether the batch holds no token.
@@ -119,9 +124,31 @@ impl TreeBatch {
     pub fn to_kind(self, kind: Kind) -> TreeBatch {
         let mask =
             |block: attention::Block| attention::Block { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block };
-        let blocks = self.sight.blocks.into_iter().map(mask).collect();
-        TreeBatch { angles: self.angles.to_kind(kind), sight: Sight { blocks, ..self.sight }, ..self }
+        let masks = |sight: Sight| Sight { blocks: sight.blocks.into_iter().map(mask).collect(), ..sight };
+        let windowed = self.windowed.map(|(layers, sight)| (layers, masks(sight)));
+        TreeBatch { angles: self.angles.to_kind(kind), sight: masks(self.sight), windowed, ..self }
     }
+}
+
+/// Who sees whom of the forest in these blocks, on a device. Tokens see themselves and the `window − 1` before them.
+fn sight(tree: &TokenTree, blocks: Vec<Block>, [group, window]: [usize; 2], device: Device) -> Sight {
+    let block = |block: Block| {
+        let queries = block.queries.clone();
+        let chain = queries.clone().skip(1).all(|node| tree.parent(node) == Some(node - 1));
+        let causal = block.ancestors.is_empty() && chain && queries.len() <= window;
+        let mask = (!causal).then(|| mask(tree, &block, group, window).to_device(device));
+        let ancestors = (!block.ancestors.is_empty()).then(|| {
+            let nodes: Vec<i64> = block.ancestors.iter().map(|&node| node as i64).collect();
+            Tensor::from_slice(&nodes).to_device(device)
+        });
+        attention::Block { start: queries.start as i64, len: queries.len() as i64, ancestors, mask }
+    };
+    let places = |of: &[u32]| {
+        let of: Vec<i32> = of.iter().map(|&place| place as i32).collect();
+        Tensor::from_slice(&of).to_device(device)
+    };
+    let (ends, roots) = (places(tree.ends()), places(&roots(tree)));
+    Sight { blocks: blocks.into_iter().map(block).collect(), ends, roots, windowed: window < tree.longest() }
 }
 
 /// The first token of every token's tree.
@@ -136,14 +163,20 @@ fn roots(tree: &TokenTree) -> Vec<u32> {
 
 /// 0 where a query of the block sees a key, −∞ elsewhere, repeated for each head of a group:
 /// (group · queries, ancestors + queries), float32.
-fn mask(tree: &TokenTree, block: &Block, group: usize) -> Tensor {
+fn mask(tree: &TokenTree, block: &Block, group: usize, window: usize) -> Tensor {
     let (stem, count) = (block.ancestors.len(), block.queries.len());
     let mut seen = vec![f32::NEG_INFINITY; count * (stem + count)];
     for query in 0..count {
         let row = &mut seen[query * (stem + count)..(query + 1) * (stem + count)];
-        row[..stem].fill(0.0);
+        let depth = |node: usize| tree.depths()[node] as usize;
+        let last = depth(block.queries.start + query);
+        for (place, &node) in block.ancestors.iter().enumerate() {
+            if last - depth(node) < window {
+                row[place] = 0.0;
+            }
+        }
         let mut node = Some(block.queries.start + query);
-        while let Some(key) = node.filter(|key| block.queries.contains(key)) {
+        while let Some(key) = node.filter(|&key| block.queries.contains(&key) && last - depth(key) < window) {
             row[stem + key - block.queries.start] = 0.0;
             node = tree.parent(key);
         }
@@ -160,7 +193,7 @@ mod tests {
     fn masks_everything_but_ancestors() {
         let (tree, _) = forest();
         let block = Block { queries: 0..9, ancestors: vec![] };
-        let mask = Vec::<Vec<f32>>::try_from(mask(&tree, &block, 1)).unwrap();
+        let mask = Vec::<Vec<f32>>::try_from(mask(&tree, &block, 1, usize::MAX)).unwrap();
         let seen: Vec<Vec<usize>> = mask.iter().map(|row| (0..9).filter(|&key| row[key] == 0.0).collect()).collect();
         assert_eq!(
             seen,

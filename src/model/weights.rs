@@ -15,7 +15,7 @@ use super::tree_batch::{RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName, synthetic};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::space::{Bits, Matrix};
+use crate::space::{Bits, Extra, Matrix};
 
 /// A LLaMA on a device whose layers can run at any prefix of their widths.
 pub struct Llama {
@@ -51,6 +51,12 @@ pub(super) struct Attention {
     pub(super) qkv: Tensor,
     /// (d, h·e)
     pub(super) o: Tensor,
+    /// Of queries, keys and values, KV group by KV group as their matrix: (k·(g + 2)·e).
+    pub(super) qkv_bias: Option<Tensor>,
+    /// (d)
+    pub(super) o_bias: Option<Tensor>,
+    /// Of each query head and each key head: (e) and (e).
+    pub(super) head_norms: Option<[Tensor; 2]>,
 }
 
 /// The MLP of a layer.
@@ -63,6 +69,10 @@ pub(super) struct Mlp {
     pub(super) up: Tensor,
     /// (d, f)
     pub(super) down: Tensor,
+    /// Of gate and up projection: (f) and (f).
+    pub(super) inner_biases: Option<[Tensor; 2]>,
+    /// (d)
+    pub(super) down_bias: Option<Tensor>,
 }
 
 impl Llama {
@@ -94,15 +104,31 @@ impl Llama {
         for (layer, gene) in config.genome.genes().iter().enumerate() {
             let weight = |tensor| read(TensorName::Layer(layer, tensor), kind);
             let norm = |tensor| read(TensorName::Layer(layer, tensor), Kind::Float);
+            let has = |extra| config.shape.extras.has(extra);
+            let when = |extra, tensor| has(extra).then(|| weight(tensor)).transpose();
+            let two = |extra, of: [LayerTensor; 2], read: &dyn Fn(LayerTensor) -> Result<Tensor>| {
+                has(extra).then(|| Ok::<_, Error>([read(of[0])?, read(of[1])?])).transpose()
+            };
+            let groups = i64::from(gene.heads) / config.shape.group() as i64;
             let attention = match gene.heads {
                 0 => None,
                 _ => Some(Attention {
                     norm: norm(LayerTensor::InputNorm)?,
                     qkv: by_group(
                         &[weight(LayerTensor::Q)?, weight(LayerTensor::K)?, weight(LayerTensor::V)?],
-                        i64::from(gene.heads) / config.shape.group() as i64,
+                        groups,
                     )?,
                     o: weight(LayerTensor::O)?,
+                    qkv_bias: has(Extra::QkvBias)
+                        .then(|| {
+                            let parts = [LayerTensor::QBias, LayerTensor::KBias, LayerTensor::VBias];
+                            let column = |tensor| Ok(weight(tensor)?.unsqueeze(1));
+                            let columns = parts.into_iter().map(column).collect::<Result<Vec<_>>>()?;
+                            Ok::<_, Error>(by_group(&columns, groups)?.squeeze_dim(1))
+                        })
+                        .transpose()?,
+                    o_bias: when(Extra::OBias, LayerTensor::OBias)?,
+                    head_norms: two(Extra::HeadNorms, [LayerTensor::QNorm, LayerTensor::KNorm], &norm)?,
                 }),
             };
             let mlp = match gene.mlp {
@@ -112,6 +138,8 @@ impl Llama {
                     gate: weight(LayerTensor::Gate)?,
                     up: weight(LayerTensor::Up)?,
                     down: weight(LayerTensor::Down)?,
+                    inner_biases: two(Extra::MlpBias, [LayerTensor::GateBias, LayerTensor::UpBias], &weight)?,
+                    down_bias: when(Extra::MlpBias, LayerTensor::DownBias)?,
                 }),
             };
             layers.push(Layer { attention, mlp });
@@ -198,12 +226,21 @@ impl Llama {
         let mut weights = vec![("embed_tokens".to_string(), &self.embedding)];
         for (layer, Layer { attention, mlp }) in self.layers.iter().enumerate() {
             let name = |part: &str| format!("layers.{layer}.{part}");
-            if let Some(Attention { norm, qkv, o }) = attention {
+            if let Some(Attention { norm, qkv, o, qkv_bias, o_bias, head_norms }) = attention {
                 weights.extend([(name("input_layernorm"), norm), (name("qkv_proj"), qkv), (name("o_proj"), o)]);
+                weights.extend(qkv_bias.as_ref().map(|bias| (name("qkv_proj.bias"), bias)));
+                weights.extend(o_bias.as_ref().map(|bias| (name("o_proj.bias"), bias)));
+                weights.extend(head_norms.iter().flat_map(|[q, k]| [(name("q_norm"), q), (name("k_norm"), k)]));
             }
-            if let Some(Mlp { norm, gate, up, down }) = mlp {
+            if let Some(Mlp { norm, gate, up, down, inner_biases, down_bias }) = mlp {
                 weights.extend([(name("post_attention_layernorm"), norm), (name("gate_proj"), gate)]);
                 weights.extend([(name("up_proj"), up), (name("down_proj"), down)]);
+                weights.extend(
+                    inner_biases
+                        .iter()
+                        .flat_map(|[gate, up]| [(name("gate_proj.bias"), gate), (name("up_proj.bias"), up)]),
+                );
+                weights.extend(down_bias.as_ref().map(|bias| (name("down_proj.bias"), bias)));
             }
         }
         weights.push(("norm".to_string(), &self.head.norm));
@@ -239,6 +276,26 @@ impl Llama {
             LayerTensor::Gate => mlp()?.gate.shallow_clone(),
             LayerTensor::Up => mlp()?.up.shallow_clone(),
             LayerTensor::Down => mlp()?.down.shallow_clone(),
+            LayerTensor::QNorm | LayerTensor::KNorm => {
+                let which = usize::from(kind == LayerTensor::KNorm);
+                attention()?.head_norms.as_ref().ok_or_else(missing)?[which].shallow_clone()
+            }
+            LayerTensor::QBias | LayerTensor::KBias | LayerTensor::VBias => {
+                let bias = attention()?.qkv_bias.as_ref().ok_or_else(missing)?.unsqueeze(1); // (k·(g + 2)·e, 1)
+                let g = self.config.shape.group() as i64;
+                let (first, heads) = match kind {
+                    LayerTensor::QBias => (0, g),
+                    LayerTensor::KBias => (g, 1),
+                    _ => (g + 1, 1),
+                };
+                self.of_groups(&bias, first, heads).squeeze_dim(1)
+            }
+            LayerTensor::OBias => attention()?.o_bias.as_ref().ok_or_else(missing)?.shallow_clone(),
+            LayerTensor::GateBias | LayerTensor::UpBias => {
+                let which = usize::from(kind == LayerTensor::UpBias);
+                mlp()?.inner_biases.as_ref().ok_or_else(missing)?[which].shallow_clone()
+            }
+            LayerTensor::DownBias => mlp()?.down_bias.as_ref().ok_or_else(missing)?.shallow_clone(),
         };
         Ok(self.low_rank.merge(layer, kind, weight))
     }
@@ -275,7 +332,7 @@ impl Llama {
     /// # Errors
     /// When a sequence is longer than the model's positions or a token is outside its vocabulary.
     pub fn batch(&self, tree: &TokenTree) -> Result<TreeBatch> {
-        let (longest, most) = (tree.longest(), self.config.max_position_embeddings);
+        let (longest, most) = (tree.longest(), self.config.positions());
         if longest > most {
             return Err(Error::invalid("sequence", format!("{longest} tokens"), format!("at most {most}")));
         }
@@ -286,7 +343,7 @@ impl Llama {
                 format!("less than the vocabulary's {}", self.config.shape.vocab),
             ));
         }
-        Ok(TreeBatch::new(tree, &self.rope, self.config.shape.group(), self.device).to_kind(self.kind))
+        Ok(TreeBatch::new(tree, &self.rope, &self.config, self.device).to_kind(self.kind))
     }
 }
 
@@ -296,13 +353,23 @@ impl Layer {
             norm: attention.norm.shallow_clone(),
             qkv: attention.qkv.shallow_clone(),
             o: attention.o.shallow_clone(),
+            qkv_bias: attention.qkv_bias.as_ref().map(Tensor::shallow_clone),
+            o_bias: attention.o_bias.as_ref().map(Tensor::shallow_clone),
+            head_norms: attention.head_norms.as_ref().map(handles),
         });
         let mlp = self.mlp.as_ref().map(|mlp| Mlp {
             norm: mlp.norm.shallow_clone(),
             gate: mlp.gate.shallow_clone(),
             up: mlp.up.shallow_clone(),
             down: mlp.down.shallow_clone(),
+            inner_biases: mlp.inner_biases.as_ref().map(handles),
+            down_bias: mlp.down_bias.as_ref().map(Tensor::shallow_clone),
         });
         Layer { attention, mlp }
     }
+}
+
+/// Handles of the same two tensors.
+fn handles(of: &[Tensor; 2]) -> [Tensor; 2] {
+    of.each_ref().map(Tensor::shallow_clone)
 }

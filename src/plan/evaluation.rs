@@ -94,7 +94,7 @@ fn out_of_int8(config: &LlamaConfig, blocks: BlockWeights, word: u64) -> u64 {
 
 /// Cosines and sines of every position, float32.
 pub(super) fn rotary(config: &LlamaConfig) -> u64 {
-    2 * 4 * (config.max_position_embeddings * config.shape.head_dim) as u64
+    2 * 4 * (config.positions() * config.shape.head_dim) as u64
 }
 
 #[cfg(test)]

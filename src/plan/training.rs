@@ -78,11 +78,21 @@ fn adapter_values(config: &LlamaConfig, rank: u64, targets: &[LayerTensor]) -> u
 mod tests {
     use super::*;
     use crate::checkpoint::Dtype;
-    use crate::space::{Gene, ModelShape};
+    use crate::checkpoint::Family;
+    use crate::space::{Extras, Gene, ModelShape};
 
     fn config() -> LlamaConfig {
-        let shape =
-            ModelShape { layers: 2, hidden: 8, heads: 4, kv_heads: 2, head_dim: 2, mlp: 16, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 2,
+            hidden: 8,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 2,
+            mlp: 16,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         LlamaConfig {
             shape,
             genome: shape.parent(),
@@ -92,8 +102,10 @@ mod tests {
             max_position_embeddings: 10,
             bos_token_id: None,
             eos_token_ids: vec![],
+            sliding_window: None,
             dtype: Dtype::F32,
             quantized: false,
+            family: Family::Llama,
         }
     }
 

@@ -306,6 +306,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::space::Extras;
 
     fn front() -> Front {
         let point = |id, value: f64| FrontPoint {
@@ -328,8 +329,17 @@ mod tests {
             dominated_on_held_out: id == 2,
         };
         let column = |name: &str| Column { name: name.into(), unit: "".into(), maximize: false };
-        let shape =
-            ModelShape { layers: 4, hidden: 8, heads: 3, kv_heads: 3, head_dim: 4, mlp: 64, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 4,
+            hidden: 8,
+            heads: 3,
+            kv_heads: 3,
+            head_dim: 4,
+            mlp: 64,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         Front {
             shape,
             model: "tiny".into(),

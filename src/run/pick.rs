@@ -90,11 +90,20 @@ fn values(front: &Front, name: &str) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::ModelShape;
+    use crate::space::{Extras, ModelShape};
 
     fn front() -> Front {
-        let shape =
-            ModelShape { layers: 1, hidden: 8, heads: 2, kv_heads: 1, head_dim: 4, mlp: 8, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 1,
+            hidden: 8,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            mlp: 8,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         let point = |id: usize, nll: f64, params: u64| FrontPoint {
             id,
             genome: "2x8".parse().unwrap(),

@@ -114,6 +114,7 @@ impl Preparation<'_> {
 
     fn scorer(mut self) -> Result<Scorer> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
+        checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
         let tokenizer = checkpoint.tokenizer()?;
         let mut packing = self.packing(checkpoint.config());
@@ -176,8 +177,7 @@ impl Preparation<'_> {
     }
 
     fn packing(&self, config: &LlamaConfig) -> PackingOptions {
-        let new =
-            PackingOptions { chunk_tokens: CHUNK_TOKENS, max_length: config.max_position_embeddings.min(MAX_LENGTH) };
+        let new = PackingOptions { chunk_tokens: CHUNK_TOKENS, max_length: config.positions().min(MAX_LENGTH) };
         let packing = self.stored.as_ref().map_or(new, |frozen| frozen.packing);
         PackingOptions { chunk_tokens: self.local.chunk_tokens.unwrap_or(packing.chunk_tokens), ..packing }
     }

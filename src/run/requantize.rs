@@ -93,7 +93,7 @@ impl Requantization {
     /// One model, on the first held-out items of some tasks.
     pub fn of_model(parent: Checkpoint, name: String, tasks: &[String], held_out: usize) -> Requantization {
         let task = |name: &String| HeldOutTask { name: name.clone(), items: held_out, digest: None };
-        let max_length = parent.config().max_position_embeddings.min(MAX_LENGTH);
+        let max_length = parent.config().positions().min(MAX_LENGTH);
         Requantization {
             name,
             networks: vec![(0, parent.config().genome.clone())],

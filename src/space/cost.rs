@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer_tensor::{LAYER, LayerRow, Size, TensorKind};
-use super::{Bits, Ends, Gene, Genome, ModelShape};
+use super::layer_tensor::{LAYER, Size, TensorKind};
+use super::{Bits, Ends, Extra, Gene, Genome, ModelShape};
 
 /// Context length at which [`Cost::macs`] counts attention.
 pub const MACS_CONTEXT: u64 = 1024;
@@ -37,15 +37,10 @@ pub struct Cost {
 impl Cost {
     /// The sizes of the network that `genome` cuts from a parent of this shape.
     pub fn of(shape: &ModelShape, genome: &Genome) -> Cost {
-        Cost::of_rows(&LAYER, shape, genome)
-    }
-
-    /// The same of layers that have these tensors.
-    fn of_rows(rows: &[LayerRow], shape: &ModelShape, genome: &Genome) -> Cost {
         let [hidden, vocab] = [shape.hidden, shape.vocab].map(|size| size as u128);
         let (mut values, mut weights, mut kv_width, mut attention) = (hidden, 0, 0, 0);
         for (_, gene) in genome.kept() {
-            for row in rows.iter().filter(|row| row.half.is_in(gene)) {
+            for row in LAYER.iter().filter(|row| row.is_in(shape, gene)) {
                 let of_row = row.values(shape, gene);
                 values += of_row;
                 weights += if row.kind == TensorKind::Matrix { of_row } else { 0 };
@@ -60,32 +55,33 @@ impl Cost {
         let output = if shape.tied { 0 } else { embedding };
         Cost {
             params: saturate(embedding + output + values),
-            weight_bytes: saturate(ends_bytes(shape, genome.ends()) + gguf_layer_bytes(rows, shape, genome)),
+            weight_bytes: saturate(ends_bytes(shape, genome.ends()) + gguf_layer_bytes(shape, genome)),
             kv_bytes: saturate(2 * kv_width),
             macs: saturate(weights + attention + embedding),
         }
     }
 }
 
-/// The layers of the GGUF (`general.architecture = "deci"`) a network exports to, in order: the layer's
-/// number in the parent, and its sizes *as the file holds them*. This is the one place for llama.cpp's
-/// needs:
+/// The layers of the GGUF a network exports to, in order: the layer's number in the parent, and its sizes *as the file holds
+/// them*. This is the one place for llama.cpp's needs. Layers that are alike need nothing; of architecture deci, which holds those
+/// that differ,
 ///
 /// * dropped layers are gone, so that the file numbers layers by their place in this list;
 /// * the first layer must have attention: one KV group, to be written as zeros, stands in for none;
 /// * attention must have an MLP beside it: width [`FILLER_MLP`], to be written as zeros, stands in for none;
 /// * a later layer without attention keeps `heads: 0` and has neither attention tensors nor their norm.
 ///
+/// Of architecture openelm, which holds layers that differ and have norms of heads, every layer must have both halves.
+///
 /// Heads come in whole KV groups, so that a layer's `n_head` is a multiple of its `n_head_kv`
 /// ([`ModelShape::kv_heads_of`]).
 pub fn gguf_layers(shape: &ModelShape, genome: &Genome) -> Vec<(usize, Gene)> {
     let mut layers: Vec<(usize, Gene)> = genome.kept().collect();
-    if let Some((_, first)) = layers.first_mut()
-        && first.heads == 0
-    {
-        first.heads = shape.group() as u32;
-    }
-    for (_, gene) in &mut layers {
+    let every = shape.extras.has(Extra::HeadNorms);
+    for (place, (_, gene)) in layers.iter_mut().enumerate() {
+        if gene.heads == 0 && (place == 0 || every) {
+            gene.heads = shape.group() as u32;
+        }
         if gene.heads > 0 && gene.mlp == 0 {
             gene.mlp = FILLER_MLP;
         }
@@ -101,9 +97,9 @@ fn ends_bytes(shape: &ModelShape, ends: Ends) -> u128 {
 }
 
 /// Bytes of all tensors between the embedding and the output, the final norm included.
-fn gguf_layer_bytes(rows: &[LayerRow], shape: &ModelShape, genome: &Genome) -> u128 {
+fn gguf_layer_bytes(shape: &ModelShape, genome: &Genome) -> u128 {
     let of_layer =
-        |gene: Gene| rows.iter().filter(move |row| row.half.is_in(gene)).map(move |row| row.bytes(shape, gene));
+        |gene: Gene| LAYER.iter().filter(move |row| row.is_in(shape, gene)).map(move |row| row.bytes(shape, gene));
     let layers = gguf_layers(shape, genome);
     4 * shape.hidden as u128 + layers.into_iter().flat_map(|(_, gene)| of_layer(gene)).sum::<u128>()
 }
@@ -114,8 +110,8 @@ fn saturate(size: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer_tensor::Joint;
     use super::*;
+    use crate::space::Extras;
     use crate::space::shape::tests::{LLAMA2_7B, SMOLLM2};
 
     fn cost(shape: &ModelShape, genome: &str) -> Cost {
@@ -136,8 +132,17 @@ mod tests {
     }
 
     /// Hidden 4, heads of width 2 in groups of 2, so that every number can be followed by hand.
-    const SMALL: ModelShape =
-        ModelShape { layers: 3, hidden: 4, heads: 4, kv_heads: 2, head_dim: 2, mlp: 8, vocab: 10, tied: false };
+    const SMALL: ModelShape = ModelShape {
+        layers: 3,
+        hidden: 4,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 2,
+        mlp: 8,
+        vocab: 10,
+        tied: false,
+        extras: Extras::NONE,
+    };
 
     #[test]
     fn counts_a_small_network_by_hand() {
@@ -205,15 +210,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_is_a_row_of_the_table() {
-        let bias = |row: &LayerRow| LayerRow { kind: TensorKind::Bias, columns: None, joint: None, ..*row };
-        let qkv = LAYER.iter().filter(|row| row.joint == Some(Joint::Qkv));
-        let rows: Vec<LayerRow> = LAYER.iter().copied().chain(qkv.map(bias)).collect();
+    fn counts_biases_and_norms_of_heads() {
+        let with = |extra| ModelShape { extras: Extras::NONE.with(extra), ..SMALL };
         let genome: Genome = "4x8:2x8:0x8".parse().unwrap();
-        let (without, with) = (Cost::of(&SMALL, &genome), Cost::of_rows(&rows, &SMALL, &genome));
-        // Queries, keys and values of 4 heads are 8 + 4 + 4 wide, of 2 heads half of it; singles in the file.
-        assert_eq!(with.params - without.params, 16 + 8);
-        assert_eq!(with.weight_bytes - without.weight_bytes, 4 * (16 + 8));
-        assert_eq!((with.kv_bytes, with.macs), (without.kv_bytes, without.macs), "additions are no products");
+        let plain = Cost::of(&SMALL, &genome);
+        // Queries, keys and values of 4 heads are 8 + 4 + 4 wide, of 2 heads half of it; gate and up 8, down and o as hidden, 4.
+        for (extra, values) in [
+            (Extra::QkvBias, 16 + 8),
+            (Extra::OBias, 4 + 4),
+            (Extra::MlpBias, 3 * (8 + 8 + 4)),
+            (Extra::HeadNorms, 4 + 4),
+        ] {
+            let cost = Cost::of(&with(extra), &genome);
+            assert_eq!(cost.params - plain.params, values, "{extra:?}");
+            assert_eq!((cost.kv_bytes, cost.macs), (plain.kv_bytes, plain.macs), "additions are no products");
+            // With norms of heads the layer without attention is filled: norms of hidden size and of heads, 48 weights.
+            let filled = if extra == Extra::HeadNorms { 4 * (4 + 4) + 2 * 48 } else { 0 };
+            assert_eq!(cost.weight_bytes - plain.weight_bytes, 4 * values + filled, "{extra:?}");
+        }
     }
 }

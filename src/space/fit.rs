@@ -64,11 +64,21 @@ pub fn misfit(genome: &Genome, problems: Vec<String>) -> Result<()> {
 mod tests {
     use super::super::shape::tests::SMOLLM2;
     use super::*;
+    use crate::space::Extras;
 
     #[test]
     fn lists_every_problem() {
-        let shape =
-            ModelShape { layers: 3, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 9, tied: true };
+        let shape = ModelShape {
+            layers: 3,
+            hidden: 64,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 16,
+            mlp: 128,
+            vocab: 9,
+            tied: true,
+            extras: Extras::NONE,
+        };
         let whole: Genome = "4x128:2x64:4x128".parse().unwrap();
         let problems = |text: &str| genome_problems(&shape, &whole, &text.parse().unwrap());
         assert!(problems("4x128:2x64:-").is_empty());

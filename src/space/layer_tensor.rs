@@ -1,7 +1,7 @@
 //! The one table of a decoder layer's tensors: names, sizes, halves. Whatever lists, counts, names, moves, narrows or stores
 //! them reads it here.
 
-use super::{Bits, Gene, ModelShape};
+use super::{Bits, Extra, Gene, ModelShape};
 
 /// A tensor inside a decoder layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +24,24 @@ pub enum LayerTensor {
     Up,
     /// The MLP's down projection.
     Down,
+    /// The norm of each query head.
+    QNorm,
+    /// The norm of each key head.
+    KNorm,
+    /// The bias of queries.
+    QBias,
+    /// The bias of keys.
+    KBias,
+    /// The bias of values.
+    VBias,
+    /// The bias of attention's output projection.
+    OBias,
+    /// The bias of the MLP's gate.
+    GateBias,
+    /// The bias of its up projection.
+    UpBias,
+    /// The bias of its down projection.
+    DownBias,
 }
 
 /// Which half of a layer a tensor belongs to: a layer without the half has none of its tensors.
@@ -38,7 +56,7 @@ pub enum Half {
 /// What a tensor does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorKind {
-    /// Scales the residual stream: one dimension, kept in 32 bits by GGUF.
+    /// Scales the residual stream or a head: one dimension, kept in 32 bits by GGUF.
     Norm,
     /// Is multiplied by: two dimensions, in any bits.
     Matrix,
@@ -51,6 +69,8 @@ pub enum TensorKind {
 pub enum Size {
     /// The residual stream.
     Hidden,
+    /// One head.
+    Head,
     /// All query heads of the layer.
     Queries,
     /// All its key heads, or all its value heads.
@@ -95,29 +115,59 @@ pub struct LayerRow {
     pub rotary: bool,
     /// The matrix that it is multiplied in, where it is one.
     pub joint: Option<Joint>,
+    /// What a model must have besides, for its layers to have it.
+    pub extra: Option<Extra>,
 }
 
-/// The layers of a LLaMA, in the order of [`LayerTensor`]: the order in which a forward pass meets them.
-pub static LAYER: [LayerRow; 9] = {
+/// The layers of a LLaMA and its relatives, in the order of [`LayerTensor`].
+pub static LAYER: [LayerRow; 18] = {
     use Half::{Attention, Mlp};
     use LayerTensor::{Down, Gate, InputNorm, K, O, PostNorm, Q, Up, V};
+    use LayerTensor::{DownBias, GateBias, KBias, KNorm, OBias, QBias, QNorm, UpBias, VBias};
     use Size::{Channels, Hidden, Keys, Queries};
+    let q =
+        LayerRow { rotary: true, ..matrix(Q, "self_attn.q_proj", "attn_q", Attention, [Queries, Hidden], Joint::Qkv) };
+    let k = LayerRow { rotary: true, ..matrix(K, "self_attn.k_proj", "attn_k", Attention, [Keys, Hidden], Joint::Qkv) };
+    let v = matrix(V, "self_attn.v_proj", "attn_v", Attention, [Keys, Hidden], Joint::Qkv);
+    let o = matrix(O, "self_attn.o_proj", "attn_output", Attention, [Hidden, Queries], Joint::O);
+    let gate = matrix(Gate, "mlp.gate_proj", "ffn_gate", Mlp, [Channels, Hidden], Joint::Gate);
+    let up = matrix(Up, "mlp.up_proj", "ffn_up", Mlp, [Channels, Hidden], Joint::Up);
+    let down = matrix(Down, "mlp.down_proj", "ffn_down", Mlp, [Hidden, Channels], Joint::Down);
     [
         norm(InputNorm, "input_layernorm", "attn_norm", Attention),
-        LayerRow { rotary: true, ..matrix(Q, "self_attn.q_proj", "attn_q", Attention, [Queries, Hidden], Joint::Qkv) },
-        LayerRow { rotary: true, ..matrix(K, "self_attn.k_proj", "attn_k", Attention, [Keys, Hidden], Joint::Qkv) },
-        matrix(V, "self_attn.v_proj", "attn_v", Attention, [Keys, Hidden], Joint::Qkv),
-        matrix(O, "self_attn.o_proj", "attn_output", Attention, [Hidden, Queries], Joint::O),
+        q,
+        k,
+        v,
+        o,
         norm(PostNorm, "post_attention_layernorm", "ffn_norm", Mlp),
-        matrix(Gate, "mlp.gate_proj", "ffn_gate", Mlp, [Channels, Hidden], Joint::Gate),
-        matrix(Up, "mlp.up_proj", "ffn_up", Mlp, [Channels, Hidden], Joint::Up),
-        matrix(Down, "mlp.down_proj", "ffn_down", Mlp, [Hidden, Channels], Joint::Down),
+        gate,
+        up,
+        down,
+        head_norm(QNorm, "self_attn.q_norm", "attn_q_norm"),
+        head_norm(KNorm, "self_attn.k_norm", "attn_k_norm"),
+        bias(QBias, q, Extra::QkvBias),
+        bias(KBias, k, Extra::QkvBias),
+        bias(VBias, v, Extra::QkvBias),
+        bias(OBias, o, Extra::OBias),
+        bias(GateBias, gate, Extra::MlpBias),
+        bias(UpBias, up, Extra::MlpBias),
+        bias(DownBias, down, Extra::MlpBias),
     ]
 };
 
+/// The bias of a matrix: called as it is, one value a row.
+const fn bias(tensor: LayerTensor, matrix: LayerRow, extra: Extra) -> LayerRow {
+    LayerRow { tensor, kind: TensorKind::Bias, columns: None, joint: None, extra: Some(extra), ..matrix }
+}
+
 const fn norm(tensor: LayerTensor, hf: &'static str, gguf: &'static str, half: Half) -> LayerRow {
     let (kind, rows) = (TensorKind::Norm, Size::Hidden);
-    LayerRow { tensor, hf, gguf, half, kind, rows, columns: None, rotary: false, joint: None }
+    LayerRow { tensor, hf, gguf, half, kind, rows, columns: None, rotary: false, joint: None, extra: None }
+}
+
+const fn head_norm(tensor: LayerTensor, hf: &'static str, gguf: &'static str) -> LayerRow {
+    let extra = Some(Extra::HeadNorms);
+    LayerRow { rows: Size::Head, extra, ..norm(tensor, hf, gguf, Half::Attention) }
 }
 
 const fn matrix(
@@ -129,7 +179,7 @@ const fn matrix(
     joint: Joint,
 ) -> LayerRow {
     let (kind, columns, joint) = (TensorKind::Matrix, Some(columns), Some(joint));
-    LayerRow { tensor, hf, gguf, half, kind, rows, columns, rotary: false, joint }
+    LayerRow { tensor, hf, gguf, half, kind, rows, columns, rotary: false, joint, extra: None }
 }
 
 impl LayerTensor {
@@ -162,6 +212,7 @@ impl Size {
         let heads = gene.heads as usize;
         match self {
             Size::Hidden => shape.hidden,
+            Size::Head => shape.head_dim,
             Size::Queries => heads * shape.head_dim,
             Size::Keys => shape.kv_heads_of(heads) * shape.head_dim,
             Size::Channels => gene.mlp as usize,
@@ -180,6 +231,11 @@ impl Half {
 }
 
 impl LayerRow {
+    /// Whether a layer of this gene has it.
+    pub fn is_in(&self, shape: &ModelShape, gene: Gene) -> bool {
+        self.half.is_in(gene) && self.extra.is_none_or(|extra| shape.extras.has(extra))
+    }
+
     /// The tensor's shape in a layer of this gene, in the order PyTorch gives it: `(out, in)`.
     pub fn shape(&self, shape: &ModelShape, gene: Gene) -> Vec<usize> {
         std::iter::once(self.rows).chain(self.columns).map(|size| size.of(shape, gene)).collect()

@@ -48,7 +48,7 @@ impl Matrix {
         let first_of_joint = |row: &&LayerRow| {
             row.joint.is_some_and(|joint| joint.parts().next().map(|first| first.tensor) == Some(row.tensor))
         };
-        let own = move |row: &&LayerRow| row.half.is_in(gene) && first_of_joint(row);
+        let own = move |row: &&LayerRow| row.is_in(shape, gene) && first_of_joint(row);
         LAYER
             .iter()
             .filter(own)
@@ -65,9 +65,19 @@ impl Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::Extras;
 
-    const SHAPE: ModelShape =
-        ModelShape { layers: 2, hidden: 512, heads: 8, kv_heads: 2, head_dim: 64, mlp: 1024, vocab: 1000, tied: false };
+    const SHAPE: ModelShape = ModelShape {
+        layers: 2,
+        hidden: 512,
+        heads: 8,
+        kv_heads: 2,
+        head_dim: 64,
+        mlp: 1024,
+        vocab: 1000,
+        tied: false,
+        extras: Extras::NONE,
+    };
 
     #[test]
     fn a_gene_owns_the_matrices_of_its_halves() {

@@ -46,7 +46,7 @@ pub struct SearchSpace {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Places {
     /// In the order of [`ModelShape::fields`].
-    pub shape: [Place; 8],
+    pub shape: [Place; 9],
     pub depth: Place,
     pub bits: Place,
     pub embedding_bits: Place,

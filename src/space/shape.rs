@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ends, Gene, Genome, MAX_LAYERS};
+use super::{Ends, Extras, Gene, Genome, MAX_LAYERS};
 
 /// Any other size, and the width of all heads together, at most: eight times the widest LLaMA there is.
 pub const MAX_SIZE: usize = 1 << 22;
@@ -29,6 +29,9 @@ pub struct ModelShape {
     /// Whether the output matrix is the embedding.
     #[serde(default)]
     pub tied: bool,
+    /// What its layers have beyond LLaMA's tensors.
+    #[serde(default, skip_serializing_if = "Extras::is_none")]
+    pub extras: Extras,
 }
 
 impl ModelShape {
@@ -48,8 +51,8 @@ impl ModelShape {
     }
 
     /// All sizes by name, in the order they are declared.
-    pub fn fields(&self) -> [(&'static str, String); 8] {
-        let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied } = self;
+    pub fn fields(&self) -> [(&'static str, String); 9] {
+        let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, extras } = self;
         [
             ("layers", layers.to_string()),
             ("hidden", hidden.to_string()),
@@ -59,6 +62,7 @@ impl ModelShape {
             ("mlp", mlp.to_string()),
             ("vocab", vocab.to_string()),
             ("tied", tied.to_string()),
+            ("extras", format!("[{}]", extras.names().join(", "))),
         ]
     }
 
@@ -160,6 +164,7 @@ pub(crate) mod tests {
         mlp: 1536,
         vocab: 49152,
         tied: true,
+        extras: Extras::NONE,
     };
 
     /// LLaMA2-7B.
@@ -172,6 +177,7 @@ pub(crate) mod tests {
         mlp: 11008,
         vocab: 32000,
         tied: false,
+        extras: Extras::NONE,
     };
 
     #[test]

@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::place::{At, Place};
 use super::search_space::{DropRule, EndChoices, LayerChoices, Places, last_first};
-use super::{Bits, Constraint, ModelShape, SearchSpace, choices};
+use super::{Bits, Constraint, Extras, ModelShape, SearchSpace, choices};
 use crate::error::{Error, Result};
 
 impl SearchSpace {
@@ -56,6 +56,7 @@ struct RawShape {
     mlp: Text,
     vocab: Text,
     tied: Option<Spanned<bool>>,
+    extras: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +111,7 @@ impl RawSpace {
 
 impl RawShape {
     fn checked(self, here: Place) -> Result<(ModelShape, Places)> {
-        let RawShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied } = self;
+        let RawShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, extras } = self;
         let size = |name: &str, text: &Text| number::<usize>(&format!("shape.{name}"), text).map(|size| size.value);
         let shape = ModelShape {
             layers: size("layers", &layers)?,
@@ -121,12 +122,14 @@ impl RawShape {
             mlp: size("mlp", &mlp)?,
             vocab: size("vocab", &vocab)?,
             tied: tied.as_ref().is_some_and(|tied| tied.value),
+            extras: extras.as_ref().map_or(Ok(Extras::NONE), extras_of)?,
         };
         let [layers, hidden, heads, kv_heads, head_dim, mlp, vocab] =
             [layers, hidden, heads, kv_heads, head_dim, mlp, vocab].map(|text| Place::of(&text.referenced));
         let tied = tied.map_or(here, |tied| Place::of(&tied.referenced));
+        let extras = extras.map_or(here, |extras| Place::of(&extras.referenced));
         // What is wrong with a depth that was left out is wrong with the shape.
-        let shape_places = [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied];
+        let shape_places = [layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, extras];
         let places = Places { shape: shape_places, depth: here, bits: here, embedding_bits: here, head_bits: here };
         match shape.problems().into_iter().next() {
             None => Ok((shape, places)),
@@ -136,6 +139,12 @@ impl RawShape {
             }
         }
     }
+}
+
+/// The names of tensors that not every model's layers have.
+fn extras_of(names: &Spanned<Vec<String>>) -> Result<Extras> {
+    let wrong = |error: Error| Place::of(&names.referenced).wrong("shape.extras", error.to_string());
+    names.value.clone().try_into().map_err(wrong)
 }
 
 /// Applies the entries of `layers`; no layer may be in two of them.

@@ -32,7 +32,7 @@ pub fn time_networks(
     }
     let network = |genome: &Genome| model.network(&genome.unquantized());
     let networks: Vec<Network> = networks.iter().map(network).collect::<Result<_>>()?;
-    let most = model.config().max_position_embeddings;
+    let most = model.config().positions();
     if longest(phase) > most {
         return Err(Error::invalid(phase.to_string(), format!("{} tokens", longest(phase)), format!("{most} at most")));
     }

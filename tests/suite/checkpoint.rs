@@ -5,7 +5,8 @@ use std::fs;
 use criadero::Result;
 use criadero::checkpoint::export::{Gguf, Hf, HfPadded};
 use criadero::checkpoint::{
-    Checkpoint, Dtype, EXPORTERS, Exporter, LayerTensor, Llama3Scaling, LlamaConfig, TensorName, export, hf,
+    Checkpoint, Dtype, EXPORTERS, Exporter, LayerTensor, Llama3Scaling, LlamaConfig, RopeScaling, TensorName, export,
+    hf,
 };
 use criadero::space::{Cost, Genome};
 use tch::{Kind, Tensor};
@@ -194,7 +195,7 @@ fn keeps_stretched_frequencies_through_gguf() -> Result<()> {
     for (factor, low_freq_factor, high_freq_factor, original) in [(8.0, 1.0, 4.0, 8192), (4.0, 1.5, 3.0, 64)] {
         let scaling =
             Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings: original };
-        let config = LlamaConfig { rope_scaling: Some(scaling), ..tiny().config().clone() };
+        let config = LlamaConfig { rope_scaling: Some(RopeScaling::Llama3(scaling)), ..tiny().config().clone() };
         let stretched = dir.path().join("hf");
         hf::write(
             &stretched,
@@ -204,10 +205,10 @@ fn keeps_stretched_frequencies_through_gguf() -> Result<()> {
             config.dtype,
         )?;
         let parent = Checkpoint::open(&stretched)?;
-        assert_eq!(parent.config().rope_scaling, Some(scaling));
+        assert_eq!(parent.config().rope_scaling, Some(RopeScaling::Llama3(scaling)));
         let gguf = export(&parent, &config.genome, &Gguf, None, dir.path())?;
         let child = Checkpoint::open(gguf)?;
-        assert_eq!(child.config().rope_scaling, Some(scaling));
+        assert_eq!(child.config().rope_scaling, Some(RopeScaling::Llama3(scaling)));
     }
     Ok(())
 }

@@ -129,14 +129,14 @@ fn rejects_directories_that_are_no_checkpoint() {
     for shard in ["1.safetensors", "2.safetensors"] {
         fs::copy(tiny().join("model.safetensors"), dir.path().join(shard)).unwrap();
     }
-    assert_says(&refusal(dir.path()), "tensors are there twice");
+    assert_says(&refusal(dir.path()), "a: not in 1.safetensors");
 }
 
-/// A GGUF of the tiny LLaMA's first layer.
+/// A GGUF of the tiny LLaMA's first layers, which differ.
 fn gguf() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let parent = Checkpoint::open(tiny()).unwrap();
-    let genome = "4x128:-*3".parse().unwrap();
+    let genome = "4x128:4x64:-*2".parse().unwrap();
     fs::read(export(&parent, &genome, &Gguf, None, dir.path()).unwrap()).unwrap()
 }
 
@@ -172,6 +172,8 @@ fn rejects_hostile_gguf_headers() {
     let q = "blk.0.attn_q.weight";
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("no magic", at(0, b"GGML".to_vec()), "magic"),
+        ("a file from before GGUF", at(0, b"tjgg".to_vec()), "from before GGUF"),
+        ("a web page", b"<!DOCTYPE html>".to_vec(), "found a web page"),
         ("version 1", at(4, u32s(1)), "version 1, expected 2 or 3"),
         ("big-endian", at(4, 3u32.to_be_bytes().to_vec()), "expected 2 or 3 (little-endian)"),
         ("2^64 tensors", at(8, u64s(u64::MAX)), "needs"),
@@ -202,6 +204,7 @@ fn rejects_hostile_gguf_headers() {
             "attn_q.weight: found dimensions",
         ),
         ("an unknown ggml type", key(q, 20, u32s(99)), "attn_q.weight: found ggml type 99, expected one of F32"),
+        ("a type that is not read", key(q, 20, u32s(39)), "attn_q.weight: found MXFP4, expected one of F32"),
         ("rows that are no whole blocks", key(q, 4, [u64s(63), u64s(64), vec![2, 0, 0, 0]].concat()), "block of 32"),
         ("weights past the end", key(q, 24, u64s(1 << 40)), "attn_q.weight: found 8192 bytes at offset 1099511627776"),
         ("an offset near 2^64", key(q, 24, u64s(u64::MAX - 31)), "attn_q.weight: found 8192 bytes at offset"),

@@ -265,7 +265,7 @@ fn sight(parents: &[Option<usize>], group: i64) -> Sight {
     }
     let mask = Tensor::from_slice(&seen).view([t as i64, t as i64]).repeat([group, 1]);
     let blocks = vec![Block { start: 0, len: t as i64, ancestors: None, mask: Some(mask) }];
-    Sight { blocks, ends: Tensor::from_slice(&ends), roots: Tensor::from_slice(&roots) }
+    Sight { blocks, ends: Tensor::from_slice(&ends), roots: Tensor::from_slice(&roots), windowed: false }
 }
 
 #[test]

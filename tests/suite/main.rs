@@ -11,6 +11,7 @@ mod closed_form;
 mod command;
 mod devices;
 mod eval;
+mod families;
 mod generate;
 mod goldens;
 mod gpu_check;

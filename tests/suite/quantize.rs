@@ -8,7 +8,7 @@ use criadero::checkpoint::quantize::rounded;
 use criadero::checkpoint::{Checkpoint, Dtype, Exporter, LayerTensor, TensorName, export, hf, synthetic};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::{Front, FrontPoint, QuantizedFront, RunSettings};
-use criadero::space::{Bits, Cost, Genome, ModelShape};
+use criadero::space::{Bits, Cost, Extras, Genome, ModelShape};
 use tch::{Device, Kind, Tensor};
 
 use crate::command::{criadero, fail, succeed};
@@ -75,8 +75,17 @@ fn scores_exactly_what_a_gguf_will_hold() {
 }
 
 /// Large enough for K-quants.
-const SHAPE: ModelShape =
-    ModelShape { layers: 3, hidden: 256, heads: 4, kv_heads: 2, head_dim: 128, mlp: 512, vocab: 300, tied: true };
+const SHAPE: ModelShape = ModelShape {
+    layers: 3,
+    hidden: 256,
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 128,
+    mlp: 512,
+    vocab: 300,
+    tied: true,
+    extras: Extras::NONE,
+};
 
 /// A checkpoint in float32, most of whose weights no bfloat16 is equal to.
 fn in_float32(dir: &Path) -> Checkpoint {

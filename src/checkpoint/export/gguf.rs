@@ -1,6 +1,7 @@
-//! Export to GGUF version 3 (ggml `docs/gguf.md`), architecture deci: LLaMA's mathematics with sizes per layer.
+//! Export to GGUF version 3 (ggml `docs/gguf.md`): under the family's own architecture where all layers are alike, else under one
+//! that has sizes per layer.
 //!
-//! What llama.cpp needs and does not say: the first layer must have attention, attention must have an MLP beside
+//! What llama.cpp needs and does not say: of arch deci the first layer must have attention, attention must have an MLP beside
 //! it, head counts are multiples of key/value head counts, and `key_length` is not optional. Where a network has
 //! no such half, [`gguf_layers`] names a filler, which is written as zeros here.
 
@@ -14,24 +15,25 @@ use super::exporter::{Exporter, Network};
 use crate::atomic_file;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::ggml::GgmlType;
-use crate::checkpoint::gguf::file::{ALIGNMENT, MAGIC, QUANTIZED, ROPE_FREQS, VERSION, neighbours_from_halves};
+use crate::checkpoint::gguf::architecture::{Architecture, ArchitectureRow};
+use crate::checkpoint::gguf::config::QUANTIZED;
+use crate::checkpoint::gguf::file::{ALIGNMENT, MAGIC, VERSION, neighbours_from_halves};
 use crate::checkpoint::gguf::metadata::{Entry, Metadata};
-use crate::checkpoint::gguf::tokenizer_writer;
-use crate::checkpoint::names::TensorName;
+use crate::checkpoint::gguf::{fused, rope, tokenizer_writer};
+use crate::checkpoint::names::{LayerTensor, TensorName};
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::checkpoint::{Checkpoint, quantize};
 use crate::error::{Error, Result};
 use crate::space::gguf_layers;
 use crate::space::{Bits, Gene, Genome};
 
-const ARCHITECTURE: &str = "deci";
 /// How blocks are laid out (`ggml.h`, `GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
 /// What a GGUF parent says that holds for its children too: prefixes of keys, copied byte for byte.
 const KEPT: [&str; 6] =
     ["tokenizer.", "general.name", "general.basename", "general.organization", "general.license", "general.languages"];
 
-/// A GGUF file of architecture deci, for llama.cpp: blocks where the genome quantizes, else F16 unless the dtype says otherwise;
+/// A GGUF file for llama.cpp: blocks where the genome quantizes, else F16 unless the dtype says otherwise;
 /// norms and biases always F32.
 pub struct Gguf;
 
@@ -54,10 +56,15 @@ fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
     parent.config().subnet(genome)?; // refuses a genome that does not fit
     let layers = gguf_layers(&parent.config().shape, genome);
     let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
-    let config = parent.config().with_genome(in_file);
+    let kept: Vec<usize> = layers.iter().map(|&(layer, _)| layer).collect();
+    let config =
+        LlamaConfig { sliding_window: parent.config().window_in(&kept), ..parent.config().with_genome(in_file) };
+    let unheld = |reason| Error::invalid("network to export as GGUF", genome, reason);
+    let architecture = Architecture::holding(&config).map_err(unheld)?.row();
+    let file = File { parent, genome, config: &config, layers: &layers, architecture };
     let dtype = dtype.unwrap_or(Dtype::F16).unquantized();
-    let tensors = plan(&config, dtype);
-    let metadata = metadata(parent, &config, genome, most_common(&tensors), out)?;
+    let tensors = file.plan(dtype)?;
+    let metadata = file.metadata(most_common(&tensors), out)?;
 
     let mut header = vec![];
     let unwritable = Error::io(out);
@@ -80,10 +87,7 @@ fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
         writer.write_all(&header).map_err(Error::io(out))?;
         pad(writer, header.len() as u64, out)?;
         for planned in &tensors {
-            let tensor = match planned.name {
-                Some(name) => file_tensor(parent, genome, &config, &layers, name, &planned.shape)?,
-                None => rope_divisors(&config)?,
-            };
+            let tensor = file.tensor(planned)?;
             match planned.stored {
                 Stored::Plain(dtype) => write_weights(writer, out, &planned.in_file, &tensor, dtype)?,
                 Stored::Blocks(bits) => {
@@ -97,12 +101,31 @@ fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
     })
 }
 
-/// A tensor as the file holds it; `None` names the rotary divisors.
+/// A network and the file that it becomes.
+struct File<'a> {
+    parent: &'a Checkpoint,
+    genome: &'a Genome,
+    /// As the file holds it, fillers included.
+    config: &'a LlamaConfig,
+    /// Each layer of the file: its number in the parent, and its sizes.
+    layers: &'a [(usize, Gene)],
+    architecture: &'static ArchitectureRow,
+}
+
+/// A tensor of the file.
 struct Planned {
-    name: Option<TensorName>,
+    values: Values,
     in_file: String,
     shape: Vec<usize>,
     stored: Stored,
+}
+
+/// Where a tensor's values come from.
+enum Values {
+    /// The parent's tensors, one below the other.
+    Parts(Vec<TensorName>),
+    /// Divisors of rotary frequencies.
+    Divisors(Tensor),
 }
 
 /// As singles, or in blocks.
@@ -144,25 +167,6 @@ impl Planned {
     }
 }
 
-/// Everything the file holds, in file order.
-fn plan(config: &LlamaConfig, dtype: Dtype) -> Vec<Planned> {
-    let rope = config.rope_scaling.map(|_| Planned {
-        name: None,
-        in_file: ROPE_FREQS.into(),
-        shape: vec![config.shape.head_dim / 2],
-        stored: Stored::Plain(Dtype::F32),
-    });
-    let tensors = config.tensors().into_iter().filter_map(|name| {
-        let stored = match config.stored(name) {
-            Bits::F16 if name.is_vector() => Stored::Plain(Dtype::F32),
-            Bits::F16 => Stored::Plain(dtype),
-            bits => Stored::Blocks(bits),
-        };
-        Some(Planned { name: Some(name), in_file: name.gguf(), shape: config.tensor_shape(name)?, stored })
-    });
-    rope.into_iter().chain(tensors).collect()
-}
-
 /// The type of most weights.
 fn most_common(tensors: &[Planned]) -> GgmlType {
     let mut weights: Vec<(u64, GgmlType)> = Vec::new();
@@ -181,93 +185,139 @@ fn pad(writer: &mut impl Write, written: u64, out: &Path) -> Result<()> {
     writer.write_all(&zeros[..missing as usize]).map_err(Error::io(out))
 }
 
-/// One tensor of the file: the parent's prefix, zeros where the layer's half is only a filler, query and key rows in
-/// llama.cpp's order.
-fn file_tensor(
-    parent: &Checkpoint,
-    genome: &Genome,
-    config: &LlamaConfig,
-    layers: &[(usize, Gene)],
-    name: TensorName,
-    shape: &[usize],
-) -> Result<Tensor> {
-    // One conversion from the parent's type to the file's, through singles, which hold every other type.
-    let cut = |name| Cut { name, shape, bits: Bits::F16, kind: Kind::Float };
-    let TensorName::Layer(place, tensor) = name else {
-        return cut_and_fill(parent, cut(name), true, shape);
-    };
-    let (layer, _) = layers[place];
-    let own = genome.genes()[layer];
-    let there = tensor.row().half.is_in(own);
-    let weights = cut_and_fill(parent, cut(TensorName::Layer(layer, tensor)), there, shape)?;
-    if tensor.row().rotary { neighbours_from_halves(&weights, config.shape.head_dim) } else { Ok(weights) }
-}
-
-fn rope_divisors(config: &LlamaConfig) -> Result<Tensor> {
-    let divisors = config.rope_scaling.map(|scaling| scaling.divisors(config.shape.head_dim, config.rope_theta));
-    let divisors: Vec<f32> = divisors.unwrap_or_default().into_iter().map(|divisor| divisor as f32).collect();
-    Ok(Tensor::f_from_slice(&divisors)?)
-}
-
-/// The keys of the architecture.
-fn sizes(config: &LlamaConfig) -> [(&'static str, Entry); 12] {
-    let (shape, genes) = (&config.shape, config.genome.genes());
-    let group = shape.group() as u32;
-    let per_layer =
-        |size: &dyn Fn(&Gene) -> u32| Entry::i32s(&genes.iter().map(|g| size(g) as i32).collect::<Vec<_>>());
-    [
-        ("block_count", Entry::u32(shape.layers as u32)),
-        ("context_length", Entry::u32(config.max_position_embeddings as u32)),
-        ("embedding_length", Entry::u32(shape.hidden as u32)),
-        ("vocab_size", Entry::u32(shape.vocab as u32)),
-        ("feed_forward_length", per_layer(&|gene| gene.mlp)),
-        ("attention.head_count", per_layer(&|gene| gene.heads)),
-        ("attention.head_count_kv", per_layer(&|gene| gene.heads / group)),
-        ("attention.key_length", Entry::u32(shape.head_dim as u32)),
-        ("attention.value_length", Entry::u32(shape.head_dim as u32)),
-        ("attention.layer_norm_rms_epsilon", Entry::f32(config.rms_norm_eps as f32)),
-        ("rope.dimension_count", Entry::u32(shape.head_dim as u32)),
-        ("rope.freq_base", Entry::f32(config.rope_theta as f32)),
-    ]
-}
-
-fn metadata(parent: &Checkpoint, config: &LlamaConfig, genome: &Genome, ty: GgmlType, out: &Path) -> Result<Metadata> {
-    let mut metadata = Metadata::new(out);
-    let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
-    metadata.insert("general.name", Entry::string(&name));
-    match &parent.metadata {
-        Some(source) => {
-            for (key, entry) in KEPT.iter().flat_map(|prefix| source.with_prefix(prefix)) {
-                metadata.insert(key, entry.clone());
+impl File<'_> {
+    /// Everything the file holds, in file order.
+    fn plan(&self, dtype: Dtype) -> Result<Vec<Planned>> {
+        let config = self.config;
+        let divisors = rope::tensors(config)?.into_iter().map(|(name, tensor)| Planned {
+            shape: vec![config.shape.head_dim / 2],
+            values: Values::Divisors(tensor),
+            in_file: name.into(),
+            stored: Stored::Plain(Dtype::F32),
+        });
+        let mut planned: Vec<Planned> = divisors.collect();
+        for name in config.tensors() {
+            let Some(shape) = config.tensor_shape(name) else { continue };
+            let stored = match config.stored(name) {
+                Bits::F16 if name.is_vector() => Stored::Plain(Dtype::F32),
+                Bits::F16 => Stored::Plain(dtype),
+                bits => Stored::Blocks(bits),
+            };
+            match (name, planned.last_mut()) {
+                (TensorName::Layer(layer, part), Some(last)) if self.is_fused(part) && part != fused::PARTS[0] => {
+                    debug_assert_eq!(last.in_file, fused::name(layer));
+                    last.shape[0] += shape[0];
+                    if let Values::Parts(parts) = &mut last.values {
+                        parts.push(name);
+                    }
+                }
+                _ => {
+                    let in_file = match name {
+                        TensorName::Layer(layer, part) if self.is_fused(part) => fused::name(layer),
+                        _ => name.gguf(),
+                    };
+                    planned.push(Planned { values: Values::Parts(vec![name]), in_file, shape, stored });
+                }
             }
         }
-        None => {
-            for (key, entry) in tokenizer_writer::from_files(parent.path(), &parent.tokenizer_files()?, config)? {
-                metadata.insert(key, entry);
+        Ok(planned)
+    }
+
+    /// Whether a tensor is a part of a fused one.
+    fn is_fused(&self, part: LayerTensor) -> bool {
+        self.architecture.architecture == Architecture::OpenElm && fused::PARTS.contains(&part)
+    }
+
+    /// The values of a tensor, (out, in).
+    fn tensor(&self, planned: &Planned) -> Result<Tensor> {
+        match &planned.values {
+            Values::Divisors(divisors) => Ok(divisors.shallow_clone()),
+            Values::Parts(parts) => {
+                let parts = parts.iter().map(|&name| self.part(name)).collect::<Result<Vec<_>>>()?;
+                Ok(if let [only] = &parts[..] { only.shallow_clone() } else { Tensor::f_cat(&parts, 0)? })
             }
         }
     }
-    metadata.insert("general.architecture", Entry::string(ARCHITECTURE));
-    metadata.insert("general.type", Entry::string("model"));
-    metadata.insert("general.alignment", Entry::u32(ALIGNMENT as u32));
-    metadata.insert("general.file_type", Entry::u32(ty.file_type()));
-    if genome.is_quantized() {
-        metadata.insert("general.quantization_version", Entry::u32(QUANTIZATION_VERSION));
-    }
-    metadata.insert("criadero.genome", Entry::string(&genome.to_string()));
 
-    for (key, entry) in sizes(config) {
-        metadata.insert(format!("{ARCHITECTURE}.{key}"), entry);
+    /// One tensor of the network: the parent's prefix, zeros where the layer's half is only a filler, query and key rows in the
+    /// architecture's order.
+    fn part(&self, name: TensorName) -> Result<Tensor> {
+        let missing = || Error::invalid("tensor to export", format!("{name:?}"), "one of the network's");
+        let shape = self.config.tensor_shape(name).ok_or_else(missing)?;
+        // One conversion from the parent's type to the file's, through singles, which hold every other type.
+        let cut = |name| Cut { name, shape: &shape, bits: Bits::F16, kind: Kind::Float };
+        let TensorName::Layer(place, tensor) = name else {
+            return cut_and_fill(self.parent, cut(name), true, &shape);
+        };
+        let (layer, _) = self.layers[place];
+        let own = self.genome.genes()[layer];
+        let there = tensor.row().half.is_in(own);
+        let weights = cut_and_fill(self.parent, cut(TensorName::Layer(layer, tensor)), there, &shape)?;
+        let moves = tensor.row().rotary && self.architecture.neighbours;
+        if moves { neighbours_from_halves(&weights, self.config.shape.head_dim) } else { Ok(weights) }
     }
-    if config.quantized {
-        metadata.insert(QUANTIZED, Entry::bool(true));
+
+    /// The keys of the architecture: scalars where it has no others.
+    fn sizes(&self) -> [(&'static str, Entry); 12] {
+        let (config, shape) = (self.config, &self.config.shape);
+        let (genes, group) = (config.genome.genes(), shape.group() as u32);
+        let per_layer = |size: &dyn Fn(&Gene) -> u32| match genes {
+            [first, ..] if !self.architecture.per_layer => Entry::u32(size(first)),
+            _ => Entry::i32s(&genes.iter().map(|gene| size(gene) as i32).collect::<Vec<_>>()),
+        };
+        // llama.cpp's architectures here have no windows: up to a window's width they compute the same.
+        let window = config.sliding_window.as_ref().map_or(usize::MAX, |window| window.width);
+        let context = config.max_position_embeddings.min(window);
+        [
+            ("block_count", Entry::u32(shape.layers as u32)),
+            ("context_length", Entry::u32(context as u32)),
+            ("embedding_length", Entry::u32(shape.hidden as u32)),
+            ("vocab_size", Entry::u32(shape.vocab as u32)),
+            ("feed_forward_length", per_layer(&|gene| gene.mlp)),
+            ("attention.head_count", per_layer(&|gene| gene.heads)),
+            ("attention.head_count_kv", per_layer(&|gene| gene.heads / group)),
+            ("attention.key_length", Entry::u32(shape.head_dim as u32)),
+            ("attention.value_length", Entry::u32(shape.head_dim as u32)),
+            ("attention.layer_norm_rms_epsilon", Entry::f32(config.rms_norm_eps as f32)),
+            ("rope.dimension_count", Entry::u32(shape.head_dim as u32)),
+            ("rope.freq_base", Entry::f32(config.rope_theta as f32)),
+        ]
     }
-    if let Some(scaling) = &config.rope_scaling {
-        // llama.cpp reads the divisors; these let the four numbers be read back.
-        let original = scaling.original_max_position_embeddings as u32;
-        metadata.insert("criadero.rope.original_context_length", Entry::u32(original));
-        metadata.insert("criadero.rope.low_freq_factor", Entry::f32(scaling.low_freq_factor as f32));
-        metadata.insert("criadero.rope.high_freq_factor", Entry::f32(scaling.high_freq_factor as f32));
+
+    fn metadata(&self, ty: GgmlType, out: &Path) -> Result<Metadata> {
+        let File { parent, genome, config, architecture, .. } = *self;
+        let mut metadata = Metadata::new(out);
+        let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
+        metadata.insert("general.name", Entry::string(&name));
+        match &parent.metadata {
+            Some(source) => {
+                for (key, entry) in KEPT.iter().flat_map(|prefix| source.with_prefix(prefix)) {
+                    metadata.insert(key, entry.clone());
+                }
+            }
+            None => {
+                for (key, entry) in tokenizer_writer::from_files(parent.path(), &parent.tokenizer_files()?, config)? {
+                    metadata.insert(key, entry);
+                }
+            }
+        }
+        metadata.insert("general.architecture", Entry::string(architecture.name));
+        metadata.insert("general.type", Entry::string("model"));
+        metadata.insert("general.alignment", Entry::u32(ALIGNMENT as u32));
+        metadata.insert("general.file_type", Entry::u32(ty.file_type()));
+        if genome.is_quantized() {
+            metadata.insert("general.quantization_version", Entry::u32(QUANTIZATION_VERSION));
+        }
+        metadata.insert("criadero.genome", Entry::string(&genome.to_string()));
+        for (key, entry) in self.sizes().into_iter().chain(rope::keys(config)) {
+            metadata.insert(format!("{}.{key}", architecture.name), entry);
+        }
+        for (key, entry) in rope::own_keys(config) {
+            metadata.insert(key, entry);
+        }
+        if config.quantized {
+            metadata.insert(QUANTIZED, Entry::bool(true));
+        }
+        Ok(metadata)
     }
-    Ok(metadata)
 }

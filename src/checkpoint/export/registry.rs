@@ -55,10 +55,19 @@ pub fn export(
 mod tests {
     use super::*;
     use crate::checkpoint::{LlamaConfig, hf, synthetic};
-    use crate::space::ModelShape;
+    use crate::space::{Extras, ModelShape};
 
-    const SHAPE: ModelShape =
-        ModelShape { layers: 2, hidden: 32, heads: 4, kv_heads: 2, head_dim: 8, mlp: 64, vocab: 260, tied: true };
+    const SHAPE: ModelShape = ModelShape {
+        layers: 2,
+        hidden: 32,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        mlp: 64,
+        vocab: 260,
+        tied: true,
+        extras: Extras::NONE,
+    };
 
     /// A model of seeded weights, all of them so many times larger.
     fn parent(dir: &Path, times: f64) -> Checkpoint {

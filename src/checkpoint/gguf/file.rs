@@ -1,4 +1,4 @@
-//! GGUF files (ggml `docs/gguf.md`, versions 2 and 3) of architecture llama, and deci as we export it.
+//! GGUF files (ggml `docs/gguf.md`, versions 2 and 3): the header, and where tensors lie.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,16 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::checkpoint::config::{Dtype, Llama3Scaling, LlamaConfig};
+use super::architecture::ArchitectureRow;
+use super::config::{self, ReadHeader};
+use super::metadata::{Cursor, Entry, FORMAT, Metadata, Reason};
+use super::{fused, rope, split};
+use crate::checkpoint::config::LlamaConfig;
+use crate::checkpoint::file_kind;
 use crate::checkpoint::ggml::GgmlType;
-use crate::checkpoint::gguf::metadata::{Cursor, Entry, FORMAT, Metadata, Reason};
-use crate::checkpoint::hf::layer_genes;
-use crate::checkpoint::names::{LayerTensor, TensorName};
+use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor, match_tensors};
 use crate::error::{Error, Result};
-use crate::space::{Genome, MAX_LAYERS, ModelShape};
 
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 pub(crate) const VERSION: u32 = 3;
@@ -26,28 +28,42 @@ const MAX_ALIGNMENT: u64 = 1 << 20;
 const MAX_DIMS: u32 = 4;
 /// A header holds a vocabulary, ten megabytes; one beyond this is hostile.
 const MAX_HEADER_BYTES: usize = 1 << 26;
-/// Says of unquantized weights that they began as blocks.
-pub(crate) const QUANTIZED: &str = "criadero.quantized";
-/// Divisors of the rotary frequencies, the one sign of LLaMA 3's stretching.
-pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// What a file holds, checked: every tensor the configuration asks for lies where its entry says.
 pub(crate) struct GgufContent {
     pub(crate) config: LlamaConfig,
     pub(crate) tensors: BTreeMap<TensorName, RawTensor>,
     pub(crate) metadata: Metadata,
+    pub(crate) architecture: &'static ArchitectureRow,
+    pub(crate) notes: Vec<String>,
 }
 
-/// Opens a file and checks it.
+/// Opens a file, or all files that it is split into, and checks them.
 pub(crate) fn open(path: &Path) -> Result<GgufContent> {
+    let (metadata, mut found) = open_one(path)?;
+    for part in split::others(path, &metadata)? {
+        let (_, more) = open_one(&part)?;
+        for (name, tensor) in more {
+            if let Some(first) = found.insert(name.clone(), tensor) {
+                let reason = format!("{name} is here and in {}", first.path.display());
+                return Err(Error::format(&part, FORMAT, reason));
+            }
+        }
+    }
+    let ReadHeader { config, architecture, notes } = config::read(path, &metadata, &found)?;
+    let found = fused::split(found, &config)?;
+    let tensors = match_tensors(path, &config, found, TensorName::gguf, rope::is_divisors)?;
+    Ok(GgufContent { config, tensors, metadata, architecture, notes })
+}
+
+fn open_one(path: &Path) -> Result<(Metadata, FoundTensors)> {
     let file = File::open(path).map_err(Error::io(path))?;
     // SAFETY: the map lives for this function only, in which the header is parsed; weights are read from the file.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-    let (metadata, found) = read_header(path, &map, Arc::new(file))?;
-    drop(map);
-    let config = read_config(path, &metadata, &found)?;
-    let tensors = match_tensors(path, &config, found, TensorName::gguf, |name| name == ROPE_FREQS)?;
-    Ok(GgufContent { config, tensors, metadata })
+    if let Some(reason) = file_kind::other_than(&map, FORMAT) {
+        return Err(Error::format(path, FORMAT, reason));
+    }
+    read_header(path, &map, Arc::new(file))
 }
 
 /// Parses everything before the weights. `map` is the whole file.
@@ -85,10 +101,6 @@ fn read_header(path: &Path, map: &[u8], file: Arc<File>) -> Result<(Metadata, Fo
     if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
         return Err(metadata.wrong("general.alignment", format!("found {alignment}, expected a power of two")));
     }
-    if let Some(count) = metadata.count("split.count")?.filter(|&count| count > 1) {
-        let reason = format!("one of {count} files, expected a single one (join them with llama-gguf-split --merge)");
-        return Err(wrong(reason));
-    }
     let data_start = (cursor.position() as u64).next_multiple_of(alignment);
     let place = Place { file, path: path.into(), data_start, file_len, alignment };
     place
@@ -124,7 +136,7 @@ impl TensorInfo {
     /// The type, and the length of the weights in bytes.
     fn layout(&self) -> Reason<(GgmlType, u64)> {
         let Some(ty) = GgmlType::from_code(self.type_code) else {
-            return Err(format!("found ggml type {}, expected one of {}", self.type_code, GgmlType::names()));
+            return Err(format!("found {}, expected one of {}", GgmlType::name_of(self.type_code), GgmlType::names()));
         };
         let block = ty.block_len() as u64;
         let row = self.dims.first().copied().unwrap_or(1);
@@ -200,142 +212,6 @@ impl Place {
     }
 }
 
-/// The keys of one architecture.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    arch: &'a str,
-}
-
-impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.arch)
-    }
-
-    fn missing(&self, name: &str) -> Error {
-        self.metadata.wrong(&self.key(name), "missing")
-    }
-
-    fn required(&self, name: &str) -> Result<u32> {
-        self.metadata.count(&self.key(name))?.ok_or_else(|| self.missing(name))
-    }
-
-    fn per_layer(&self, name: &str, layers: usize) -> Result<Vec<u32>> {
-        let counts = self.metadata.counts(&self.key(name))?.ok_or_else(|| self.missing(name))?;
-        Ok(match (counts.as_slice(), layers) {
-            // A scalar holds for every layer; the cap on layers is checked before this list matters.
-            ([one], 2..) => vec![*one; layers.min(MAX_LAYERS)],
-            _ => counts,
-        })
-    }
-
-    fn head_dim(&self, implied: usize) -> Result<usize> {
-        let said = |name: &str| self.metadata.count(&self.key(name)).map(|count| count.map(|dim| dim as usize));
-        let head_dim = said("attention.key_length")?.unwrap_or(implied);
-        for name in ["attention.value_length", "rope.dimension_count"] {
-            if let Some(other) = said(name)?.filter(|&other| other != head_dim) {
-                let problem = format!("found {other}, expected the head size {head_dim}");
-                return Err(self.metadata.wrong(&self.key(name), problem));
-            }
-        }
-        Ok(head_dim)
-    }
-}
-
-/// Sizes and constants from keys `llama.*` or `deci.*`, and from the tensors that say the rest.
-fn read_config(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Result<LlamaConfig> {
-    let arch = metadata.text("general.architecture")?.unwrap_or_default();
-    if !["llama", "deci"].contains(&arch.as_str()) {
-        return Err(Error::unknown("GGUF architecture", arch, ["llama", "deci"]));
-    }
-    refuse_other_models(metadata, &arch)?;
-    let keys = Keys { metadata, arch: &arch };
-    let (layers, hidden) = (keys.required("block_count")? as usize, keys.required("embedding_length")? as usize);
-    let heads = keys.per_layer("attention.head_count", layers)?;
-    let kv_heads = if metadata.numbers(&keys.key("attention.head_count_kv"))?.is_some() {
-        keys.per_layer("attention.head_count_kv", layers)?
-    } else {
-        heads.clone()
-    };
-    let mlp = keys.per_layer("feed_forward_length", layers)?;
-    let widest = |counts: &[u32]| counts.iter().copied().max().unwrap_or(0) as usize;
-    let implied = heads.first().and_then(|&first| hidden.checked_div(first as usize)).unwrap_or(0);
-    let head_dim = keys.head_dim(implied)?;
-    let embedding = found.get(&TensorName::Embedding.gguf());
-    let queries = found.get(&TensorName::Layer(0, LayerTensor::Q).gguf());
-    let vocab = embedding.and_then(|tensor| tensor.shape.first().copied());
-    let in_blocks = found.values().any(|tensor| tensor.ty.dtype() == Dtype::Quantized);
-    let rope_theta = metadata.number(&keys.key("rope.freq_base"))?.unwrap_or(10000.0);
-    let max_position_embeddings = keys.required("context_length")? as usize;
-    let mut config = LlamaConfig {
-        shape: ModelShape {
-            layers,
-            hidden,
-            heads: widest(&heads),
-            kv_heads: widest(&kv_heads),
-            head_dim,
-            mlp: widest(&mlp),
-            vocab: vocab.ok_or_else(|| metadata.wrong(&TensorName::Embedding.gguf(), "missing"))?,
-            tied: !found.contains_key(&TensorName::Head.gguf()),
-        },
-        genome: Genome::new([]),
-        rms_norm_eps: metadata
-            .number(&keys.key("attention.layer_norm_rms_epsilon"))?
-            .ok_or_else(|| keys.missing("attention.layer_norm_rms_epsilon"))?,
-        rope_theta,
-        rope_scaling: None,
-        max_position_embeddings,
-        bos_token_id: metadata.count("tokenizer.ggml.bos_token_id")?,
-        eos_token_ids: metadata.count("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
-        // Anything in blocks, or what most weights are stored as; the embedding is often of another type.
-        dtype: if in_blocks {
-            Dtype::Quantized
-        } else {
-            queries.or(embedding).map_or(Dtype::F32, |tensor| tensor.ty.dtype())
-        },
-        quantized: in_blocks || metadata.flag(QUANTIZED)?.unwrap_or(false),
-    };
-    config.check(path)?;
-    config.rope_scaling = rope_scaling(metadata, found, &config)?;
-    config.genome = layer_genes(path, &config.shape, heads, kv_heads, mlp)?;
-    Ok(config)
-}
-
-fn refuse_other_models(metadata: &Metadata, arch: &str) -> Result<()> {
-    if let Some(experts) = metadata.count(&format!("{arch}.expert_count"))?.filter(|&experts| experts > 0) {
-        return Err(metadata.wrong("expert_count", format!("found {experts}, expected none")));
-    }
-    let scaling = metadata.text(&format!("{arch}.rope.scaling.type"))?.filter(|kind| kind != "none");
-    if let Some(kind) = scaling {
-        return Err(metadata.wrong("rope.scaling.type", format!("found `{kind}`, expected `none`")));
-    }
-    Ok(())
-}
-
-/// LLaMA 3's stretching is stored as the divisors alone; its four numbers are those of every published model.
-fn rope_scaling(metadata: &Metadata, found: &FoundTensors, config: &LlamaConfig) -> Result<Option<Llama3Scaling>> {
-    let Some(raw) = found.get(ROPE_FREQS) else { return Ok(None) };
-    let wrong = |reason: String| metadata.wrong(ROPE_FREQS, reason);
-    let head_dim = config.shape.head_dim;
-    if raw.shape != [head_dim / 2] {
-        return Err(wrong(format!("found shape {:?}, expected [{}]", raw.shape, head_dim / 2)));
-    }
-    let divisors: Vec<f32> = Vec::try_from(&raw.read(Kind::Float)?)?;
-    let factor = divisors.iter().copied().fold(1.0, f32::max);
-    let original = metadata.count("criadero.rope.original_context_length")?.unwrap_or(8192) as usize;
-    let scaling = Llama3Scaling {
-        factor: f64::from(factor),
-        low_freq_factor: metadata.number("criadero.rope.low_freq_factor")?.unwrap_or(1.0),
-        high_freq_factor: metadata.number("criadero.rope.high_freq_factor")?.unwrap_or(4.0),
-        original_max_position_embeddings: original,
-    };
-    let expected = scaling.divisors(head_dim, config.rope_theta);
-    let close = |(found, expected): (&f32, &f64)| (f64::from(*found) - expected).abs() <= 1e-4 * expected;
-    if !divisors.iter().zip(&expected).all(close) {
-        return Err(wrong("found divisors of another kind than LLaMA 3's (factors 1 and 4 on 8,192 tokens)".into()));
-    }
-    Ok(Some(scaling))
-}
-
 /// Undoes llama.cpp's order of query and key rows. GGUF rotates neighbours (2i, 2i + 1), Hugging Face halves
 /// (i, i + head_dim / 2): `W_gguf[h * hd + 2i + s] = W_hf[h * hd + s * hd/2 + i]`.
 ///
@@ -360,7 +236,7 @@ fn swap_rows(tensor: &Tensor, [outer, inner]: [i64; 2]) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     #[test]
     fn rows_of_matrices_and_of_biases_move_alike() {

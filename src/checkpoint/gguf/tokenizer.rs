@@ -66,7 +66,7 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
         "add_bos_token": adds_bos && bos.is_some(),
         "add_eos_token": adds_eos && eos.is_some(),
         "clean_up_tokenization_spaces": false,
-        "model_max_length": config.max_position_embeddings,
+        "model_max_length": config.positions(),
     });
     if let Some(template) = metadata.text("tokenizer.chat_template")? {
         settings["chat_template"] = json!(template);

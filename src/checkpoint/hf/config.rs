@@ -1,18 +1,32 @@
-//! Hugging Face's `config.json`: read into a checked [`LlamaConfig`], and written from one.
+//! Hugging Face's `config.json`, read into a checked [`LlamaConfig`].
+//!
+//! Where two keys say one thing, transformers 5.23's rule decides and a note says so.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::checkpoint::config::{Dtype, Llama3Scaling, LlamaConfig};
+use super::config_keys::look_at;
+use super::rope_parameters::{RawRope, RopeKeys};
+use crate::checkpoint::config::{Dtype, LlamaConfig, SlidingWindow};
+use crate::checkpoint::family::{Family, FamilyRow};
 use crate::error::{Error, Result};
-use crate::space::{Gene, Genome, ModelShape};
+use crate::space::{Extra, Extras, Gene, Genome, ModelShape};
 
-/// `model_type` of our own remote-code directories.
-pub(crate) const REMOTE_MODEL_TYPE: &str = "criadero_llama";
+/// What `model_type` begins with in our own remote-code directories; the family's name follows.
+pub(crate) const REMOTE_PREFIX: &str = "criadero_";
 
-/// The file as it stands. Absent and `null` are the same, as in transformers.
+/// A configuration, and what its reader should know.
+pub struct ReadConfig {
+    /// Sizes and constants.
+    pub config: LlamaConfig,
+    /// Where the file says a thing twice or says what is not known here, and what was made of it.
+    pub notes: Vec<String>,
+}
+
+/// The file as it stands. Absent and `null` are the same unless [`Keys`] is asked.
 #[derive(Deserialize)]
 struct RawConfig {
     model_type: Option<String>,
@@ -20,6 +34,9 @@ struct RawConfig {
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
     quantization_config: Option<Value>,
     vocab_size: Option<usize>,
     hidden_size: Option<usize>,
@@ -34,8 +51,9 @@ struct RawConfig {
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
     rope_scaling: Option<RawRope>,
-    /// transformers 5 joins the two fields above into this one.
     rope_parameters: Option<RawRope>,
+    partial_rotary_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
     max_position_embeddings: Option<usize>,
     tie_word_embeddings: Option<bool>,
     bos_token_id: Option<u32>,
@@ -43,20 +61,8 @@ struct RawConfig {
     torch_dtype: Option<String>,
     dtype: Option<String>,
     criadero_quantized: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct RawRope {
-    rope_type: Option<String>,
-    /// The older spelling of `rope_type`.
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-    partial_rotary_factor: Option<f64>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -66,43 +72,76 @@ enum OneOrMany {
     Many(Vec<u32>),
 }
 
+impl OneOrMany {
+    fn list(self) -> Vec<u32> {
+        match self {
+            OneOrMany::One(id) => vec![id],
+            OneOrMany::Many(ids) => ids,
+        }
+    }
+}
+
+/// Which keys the file has: some that are `null` mean something else than some that are not there.
+struct Keys(serde_json::Map<String, Value>);
+
+impl Keys {
+    /// A key's value, or what stands for it where the file does not have the key.
+    fn or_absent<T>(&self, key: &str, value: Option<T>, absent: Option<T>) -> Option<T> {
+        if self.0.contains_key(key) { value } else { absent }
+    }
+}
+
 /// Reads the text of a `config.json`. `path` is for error messages only.
 ///
 /// # Errors
-/// `Format` for text that is not such JSON, `Mismatch` that lists everything that makes the model no LLaMA we
-/// compute: another architecture, biases, other rotary embeddings, impossible sizes.
-pub fn parse(path: &Path, text: &str) -> Result<LlamaConfig> {
-    let raw: RawConfig =
-        serde_json::from_str(text).map_err(|error| Error::format(path, "config.json", error.to_string()))?;
-    let mut problems = Vec::new();
-    refuse_other_models(&raw, &mut problems);
+/// `Format` for text that is not such JSON, `Mismatch` that lists everything that makes the model none that is computed here:
+/// another family, keys that change the function and are not applied, impossible sizes.
+pub fn parse(path: &Path, text: &str) -> Result<ReadConfig> {
+    let wrong = |error: serde_json::Error| Error::format(path, "config.json", error.to_string());
+    let raw: RawConfig = serde_json::from_str(text).map_err(wrong)?;
+    let keys = Keys(serde_json::from_str(text).map_err(wrong)?);
+    let (mut problems, mut notes) = (Vec::new(), Vec::new());
+    let (family, is_ours) = family(&raw, &mut problems);
+    refuse_what_is_not_computed(&raw, family.row(), &mut problems);
+    look_at(&raw.others, is_ours, &mut problems, &mut notes);
 
-    let shape = shape(&raw, &mut problems);
-    let (rope_theta, rope_scaling) = rope(&raw, &mut problems);
-    let dtype = dtype(&raw, &mut problems);
+    let shape = shape(&raw, &keys, family.row(), &mut problems);
+    let positions = raw.max_position_embeddings.unwrap_or(family.row().defaults.positions);
+    let (rope_theta, rope_scaling) = RopeKeys {
+        scaling: raw.rope_scaling.as_ref(),
+        parameters: raw.rope_parameters.as_ref(),
+        theta: raw.rope_theta,
+        partial: raw.partial_rotary_factor,
+        original: raw.original_max_position_embeddings,
+        positions,
+    }
+    .read(&mut problems, &mut notes);
+    let dtype = dtype(&raw, &mut problems, &mut notes);
+    let sliding_window = sliding_window(&raw, &keys, family.row(), &mut problems);
     if !problems.is_empty() {
-        let what = "not a LLaMA that can be computed here".into();
+        let what = "not a model that can be computed here".into();
         return Err(Error::Mismatch { path: path.into(), what, problems });
     }
 
+    let ends = family.row().defaults.ends.map(|ends| ends.map(Some)).unwrap_or_default();
+    let fits = |id: Option<u32>| id.filter(|&id| (id as usize) < shape.vocab);
+    let eos = keys.or_absent("eos_token_id", raw.eos_token_id, fits(ends[1]).map(OneOrMany::One));
     let mut config = LlamaConfig {
         shape,
         genome: Genome::new([]),
         rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
         rope_theta,
         rope_scaling,
-        max_position_embeddings: raw.max_position_embeddings.unwrap_or(2048),
-        bos_token_id: raw.bos_token_id,
-        eos_token_ids: match raw.eos_token_id {
-            None => vec![],
-            Some(OneOrMany::One(id)) => vec![id],
-            Some(OneOrMany::Many(ids)) => ids,
-        },
+        max_position_embeddings: positions,
+        bos_token_id: keys.or_absent("bos_token_id", raw.bos_token_id, fits(ends[0])),
+        eos_token_ids: eos.map_or_else(Vec::new, OneOrMany::list),
+        sliding_window,
         dtype,
         quantized: raw.criadero_quantized.unwrap_or(false),
+        family,
     };
     config.check(path)?;
-    config.genome = if raw.model_type.as_deref() == Some(REMOTE_MODEL_TYPE) {
+    config.genome = if is_ours {
         let absent = Vec::new;
         layer_genes(
             path,
@@ -115,10 +154,22 @@ pub fn parse(path: &Path, text: &str) -> Result<LlamaConfig> {
         let ModelShape { layers, heads, mlp, .. } = config.shape;
         Genome::uniform(layers, Gene::new(heads as u32, mlp as u32))
     };
-    Ok(config)
+    Ok(ReadConfig { config, notes })
 }
 
-fn shape(raw: &RawConfig, problems: &mut Vec<String>) -> ModelShape {
+/// The family, and whether the directory is one of ours, whose layers differ.
+fn family(raw: &RawConfig, problems: &mut Vec<String>) -> (Family, bool) {
+    let name = raw.model_type.as_deref();
+    let base = name.and_then(|name| name.strip_prefix(REMOTE_PREFIX));
+    let Some(family) = base.or(name).and_then(Family::of_model_type) else {
+        let found = name.map_or("is missing".into(), |name| format!("found `{name}`"));
+        problems.push(format!("model_type: {found}, expected one of {}", Family::supported()));
+        return (Family::Llama, false);
+    };
+    (family, base.is_some())
+}
+
+fn shape(raw: &RawConfig, keys: &Keys, family: &FamilyRow, problems: &mut Vec<String>) -> ModelShape {
     let mut required = |name: &str, value: Option<usize>| {
         value.unwrap_or_else(|| {
             problems.push(format!("{name} is missing"));
@@ -130,22 +181,42 @@ fn shape(raw: &RawConfig, problems: &mut Vec<String>) -> ModelShape {
     let heads = required("num_attention_heads", raw.num_attention_heads);
     let mlp = required("intermediate_size", raw.intermediate_size);
     let vocab = required("vocab_size", raw.vocab_size);
-    if raw.head_dim.is_none() && hidden.checked_rem(heads) != Some(0) {
+    let head_dim = raw.head_dim.or(family.defaults.head_dim);
+    if head_dim.is_none() && hidden.checked_rem(heads) != Some(0) {
         problems.push(format!("head_dim is missing and hidden_size {hidden} is not a multiple of {heads} heads"));
     }
+    let kv_heads = keys.or_absent("num_key_value_heads", raw.num_key_value_heads, family.defaults.kv_heads);
     ModelShape {
         layers,
         hidden,
         heads,
-        kv_heads: raw.num_key_value_heads.unwrap_or(heads),
-        head_dim: raw.head_dim.unwrap_or(hidden.checked_div(heads).unwrap_or(0)),
+        kv_heads: kv_heads.unwrap_or(heads),
+        head_dim: head_dim.unwrap_or(hidden.checked_div(heads).unwrap_or(0)),
         mlp,
         vocab,
         tied: raw.tie_word_embeddings.unwrap_or(false),
+        extras: extras(raw, family),
     }
 }
 
-fn dtype(raw: &RawConfig, problems: &mut Vec<String>) -> Dtype {
+/// What the layers have beyond LLaMA's tensors: what the family always has, and the biases that the file asks for.
+fn extras(raw: &RawConfig, family: &FamilyRow) -> Extras {
+    let mut extras = family.extras;
+    if raw.attention_bias == Some(true) {
+        extras = extras.with(Extra::QkvBias).with(Extra::OBias);
+    }
+    if raw.mlp_bias == Some(true) {
+        extras = extras.with(Extra::MlpBias);
+    }
+    extras
+}
+
+fn dtype(raw: &RawConfig, problems: &mut Vec<String>, notes: &mut Vec<String>) -> Dtype {
+    if let (Some(new), Some(old)) = (&raw.dtype, &raw.torch_dtype)
+        && new != old
+    {
+        notes.push(format!("dtype is `{new}` and torch_dtype `{old}`: dtype counts, as in transformers"));
+    }
     match raw.dtype.as_deref().or(raw.torch_dtype.as_deref()).unwrap_or("float32") {
         "float32" => Dtype::F32,
         "float16" => Dtype::F16,
@@ -157,22 +228,14 @@ fn dtype(raw: &RawConfig, problems: &mut Vec<String>) -> Dtype {
     }
 }
 
-fn refuse_other_models(raw: &RawConfig, problems: &mut Vec<String>) {
-    // Mistral without its window is LLaMA's function; we write it ourselves where transformers' LLaMA refuses
-    // head counts that do not divide the hidden size.
-    match raw.model_type.as_deref() {
-        Some("llama" | REMOTE_MODEL_TYPE) => {}
-        Some("mistral") if raw.sliding_window.is_none() => {}
-        Some("mistral") => problems.push("sliding_window: found a window, expected null".into()),
-        Some(other) => problems.push(format!("model_type: found `{other}`, expected `llama`")),
-        None => problems.push("model_type is missing, expected `llama`".into()),
-    }
-    if let Some(other) = raw.hidden_act.as_deref().filter(|&act| act != "silu") {
+fn refuse_what_is_not_computed(raw: &RawConfig, family: &FamilyRow, problems: &mut Vec<String>) {
+    // `swish` is the older name.
+    if let Some(other) = raw.hidden_act.as_deref().filter(|act| !["silu", "swish"].contains(act)) {
         problems.push(format!("hidden_act: found `{other}`, expected `silu`"));
     }
     for (name, flag) in [("attention_bias", raw.attention_bias), ("mlp_bias", raw.mlp_bias)] {
-        if flag == Some(true) {
-            problems.push(format!("{name}: found true, expected false (biases are not supported)"));
+        if flag == Some(true) && !family.bias_keys.contains(&name) {
+            problems.push(format!("{name}: found true, expected false ({} has no such key)", family.model_type));
         }
     }
     if raw.quantization_config.is_some() {
@@ -180,35 +243,59 @@ fn refuse_other_models(raw: &RawConfig, problems: &mut Vec<String>) {
     }
 }
 
-/// Base of the rotary frequencies, and LLaMA 3's stretching where it is asked for.
-fn rope(raw: &RawConfig, problems: &mut Vec<String>) -> (f64, Option<Llama3Scaling>) {
-    let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
-    let theta = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta).or(raw.rope_theta).unwrap_or(10000.0);
-    let Some(rope) = rope else { return (theta, None) };
-    if rope.partial_rotary_factor.is_some_and(|part| part != 1.0) {
-        problems.push("partial_rotary_factor: expected 1 (whole heads are rotated)".into());
+/// The window and the layers that have it: all of Mistral's, those that Qwen's keys name; LLaMA has none.
+fn sliding_window(
+    raw: &RawConfig,
+    keys: &Keys,
+    family: &FamilyRow,
+    problems: &mut Vec<String>,
+) -> Option<SlidingWindow> {
+    let layers = raw.num_hidden_layers.unwrap_or(0);
+    let width = keys.or_absent("sliding_window", raw.sliding_window, family.defaults.window);
+    if width == Some(0) {
+        problems.push("sliding_window: found 0, expected null or at least 1".into());
     }
-    match rope.rope_type.as_deref().or(rope.kind.as_deref()).unwrap_or("default") {
-        "default" => (theta, None),
-        "llama3" => {
-            let (Some(factor), Some(low_freq_factor), Some(high_freq_factor), Some(original)) =
-                (rope.factor, rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings)
-            else {
-                problems.push(
-                    "rope scaling llama3: expected factor, low_freq_factor, high_freq_factor and \
-                     original_max_position_embeddings"
-                        .into(),
-                );
-                return (theta, None);
-            };
-            let original_max_position_embeddings = original;
-            (theta, Some(Llama3Scaling { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }))
+    let slides = |kind: &String| match kind.as_str() {
+        "sliding_attention" => Some(true),
+        "full_attention" => Some(false),
+        _ => None,
+    };
+    let listed: Option<Option<Vec<bool>>> = raw.layer_types.as_ref().map(|kinds| kinds.iter().map(slides).collect());
+    let listed = match listed {
+        Some(Some(listed)) if listed.len() == layers => Some(listed),
+        Some(_) => {
+            let expected = format!("{layers} times `full_attention` or `sliding_attention`, one a layer");
+            problems.push(format!("layer_types: found {:?}, expected {expected}", raw.layer_types));
+            return None;
         }
-        other => {
-            problems.push(format!("rope type: found `{other}`, expected `default` or `llama3`"));
-            (theta, None)
+        None => None,
+    };
+    let layers = match family.family {
+        Family::Llama => {
+            if raw.sliding_window.is_some() || listed.is_some_and(|listed| listed.contains(&true)) {
+                problems.push("sliding_window: found a window, expected null (llama has none; mistral does)".into());
+            }
+            return None;
         }
-    }
+        Family::Mistral => {
+            if listed.is_some_and(|listed| listed.iter().any(|&slides| slides != width.is_some())) {
+                problems.push("layer_types: found layers that differ, expected all alike (as mistral's are)".into());
+            }
+            vec![true; layers]
+        }
+        Family::Qwen2 | Family::Qwen3 => {
+            let used = raw.use_sliding_window.unwrap_or(false);
+            let first = raw.max_window_layers.unwrap_or(28);
+            let layers = listed.unwrap_or_else(|| (0..layers).map(|layer| used && layer >= first).collect());
+            if !used && layers.contains(&true) {
+                problems
+                    .push("layer_types: found sliding_attention, expected use_sliding_window: true beside it".into());
+            }
+            layers
+        }
+    };
+    let width = width?;
+    layers.contains(&true).then_some(SlidingWindow { width, layers })
 }
 
 /// The genome of per-layer sizes, as our remote-code directories and GGUF files of arch deci give them.
@@ -247,89 +334,21 @@ pub(crate) fn layer_genes(
     Ok(Genome::new(heads.into_iter().zip(mlp).map(|(heads, mlp)| Gene::new(heads, mlp))))
 }
 
-/// The `config.json` that transformers 4.57 and 5 load: plain LLaMA when all layers are alike, otherwise our
-/// remote code with per-layer lists.
-pub fn to_json(config: &LlamaConfig, dtype: Dtype) -> Value {
-    let &ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied } = &config.shape;
-    let dtype = match dtype {
-        Dtype::F32 | Dtype::Quantized => "float32",
-        Dtype::F16 => "float16",
-        Dtype::BF16 => "bfloat16",
-    };
-    let eos = match config.eos_token_ids.as_slice() {
-        [] => Value::Null,
-        [one] => json!(one),
-        many => json!(many),
-    };
-    let mut value = json!({
-        "vocab_size": vocab,
-        "hidden_size": hidden,
-        "intermediate_size": mlp,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "max_position_embeddings": config.max_position_embeddings,
-        "tie_word_embeddings": tied,
-        "attention_bias": false,
-        "mlp_bias": false,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": eos,
-        "torch_dtype": dtype,
-    });
-    if let Some(scaling) = &config.rope_scaling {
-        value["rope_scaling"] = json!({
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_freq_factor,
-            "high_freq_factor": scaling.high_freq_factor,
-            "original_max_position_embeddings": scaling.original_max_position_embeddings,
-        });
-    }
-    if config.quantized {
-        // Nothing that transformers computes with: whoever quantizes these weights again is told.
-        value["criadero_quantized"] = json!(true);
-    }
-    if let (Value::Object(value), Value::Object(extra)) = (&mut value, model_type(config)) {
-        value.extend(extra);
-    }
-    value
-}
-
-/// The keys that say which class of transformers computes it.
-fn model_type(config: &LlamaConfig) -> Value {
-    let genes = config.genome.genes();
-    if config.uniform().is_none() {
-        let group = config.shape.group() as u32;
-        json!({
-            "model_type": REMOTE_MODEL_TYPE,
-            "architectures": ["CriaderoForCausalLM"],
-            "auto_map": {
-                "AutoConfig": "modeling_criadero.CriaderoConfig",
-                "AutoModelForCausalLM": "modeling_criadero.CriaderoForCausalLM",
-            },
-            "layer_num_attention_heads": genes.iter().map(|gene| gene.heads).collect::<Vec<_>>(),
-            "layer_num_key_value_heads": genes.iter().map(|gene| gene.heads / group).collect::<Vec<_>>(),
-            "layer_intermediate_size": genes.iter().map(|gene| gene.mlp).collect::<Vec<_>>(),
-        })
-    } else if config.shape.hidden.is_multiple_of(config.shape.heads) {
-        json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"] })
-    } else {
-        // transformers 5 refuses such head counts for LLaMA; Mistral without a window is the same function.
-        json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": null })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::config_writer::to_json;
     use super::*;
     use crate::checkpoint::config::tests::small;
+    use crate::checkpoint::rope::RopeScaling;
 
     fn read(text: &str) -> Result<LlamaConfig> {
-        parse(Path::new("config.json"), text)
+        parse(Path::new("config.json"), text).map(|read| read.config)
+    }
+
+    fn notes(text: &str) -> Vec<String> {
+        parse(Path::new("config.json"), text).unwrap().notes
     }
 
     /// As published by Meta, SmolLM's authors and transformers 4 and 5, without fields that say nothing here.
@@ -355,7 +374,7 @@ mod tests {
     #[test]
     fn reads_llama_2_7b() {
         let config = read(LLAMA2_7B).unwrap();
-        let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied } = config.shape;
+        let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, .. } = config.shape;
         assert_eq!((layers, hidden, heads, kv_heads), (32, 4096, 32, 32));
         assert_eq!((head_dim, mlp, vocab, tied), (128, 11008, 32000, false));
         assert_eq!((config.rope_theta, config.rope_scaling), (10000.0, None));
@@ -367,7 +386,7 @@ mod tests {
     fn reads_llama_3_2_with_its_stretched_frequencies() {
         let config = read(LLAMA3_2_1B).unwrap();
         assert_eq!((config.shape.group(), config.shape.head_dim, config.shape.tied), (4, 64, true));
-        assert_eq!(config.rope_scaling.map(|scaling| scaling.factor), Some(32.0));
+        assert!(matches!(config.rope_scaling, Some(RopeScaling::Llama3(scaling)) if scaling.factor == 32.0));
         assert_eq!(config.eos_token_ids, [128001, 128008, 128009]);
         assert_eq!(config.rope_theta, 500000.0);
     }
@@ -397,19 +416,35 @@ mod tests {
             }
             let config = LlamaConfig { quantized: genome.depth() == 1, ..config.with_genome(genome) };
             let text = to_json(&config, config.dtype).to_string();
-            assert_eq!(read(&text).unwrap(), config, "{text}");
+            let read = read(&text).unwrap();
+            // Heads that do not divide the hidden size are Mistral's, which is the same function.
+            let family = if config.shape.heads == 5 { Family::Mistral } else { Family::Llama };
+            assert_eq!(read, LlamaConfig { family, ..config }, "{text}");
         }
     }
 
     #[test]
     fn rejects_models_that_are_not_llama_and_says_why() {
         let cases = [
-            (r#""model_type": "llama""#, r#""model_type": "qwen2""#, "model_type: found `qwen2`"),
-            (r#""attention_bias": false"#, r#""attention_bias": true"#, "attention_bias: found true"),
-            (r#""mlp_bias": false"#, r#""mlp_bias": true"#, "mlp_bias: found true"),
+            (
+                r#""model_type": "llama""#,
+                r#""model_type": "mixtral""#,
+                "model_type: found `mixtral`, expected one of llama",
+            ),
+            (r#""mlp_bias": false"#, r#""mlp_bias": true, "model_type": "qwen2""#, "not a valid config.json"),
+            (r#""mlp_bias": false"#, r#""sliding_window": 4096"#, "sliding_window: found a window"),
+            (r#""mlp_bias": false"#, r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor: found 0.5"),
+            (r#""mlp_bias": false"#, r#""logit_scale": 0.5"#, "logit_scale: found 0.5, which is not applied"),
+            (r#""mlp_bias": false"#, r#""layer_types": ["full_attention"]"#, "layer_types: found"),
             (r#""hidden_act": "silu""#, r#""hidden_act": "gelu""#, "hidden_act: found `gelu`"),
-            (r#""rope_type": "llama3""#, r#""rope_type": "yarn""#, "rope type: found `yarn`"),
-            (r#""factor": 32.0, "#, "", "rope scaling llama3: expected factor"),
+            (r#""rope_type": "llama3""#, r#""rope_type": "su""#, "rope type: found `su`, expected default, linear"),
+            (
+                r#""rope_type": "llama3""#,
+                r#""rope_type": "longrope""#,
+                "rope scaling longrope: short_factor is missing",
+            ),
+            (r#""factor": 32.0, "#, "", "rope scaling llama3: factor is missing"),
+            (r#""factor": 32.0, "#, r#""factor": -1.0, "#, "rope scaling: found"),
             (r#""hidden_size": 2048, "#, "", "hidden_size is missing"),
             (
                 r#""num_key_value_heads": 8"#,
@@ -432,6 +467,51 @@ mod tests {
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(reason), "`{reason}` is not in: {error}");
         }
+    }
+
+    #[test]
+    fn says_which_of_two_keys_counts() {
+        assert_eq!(notes(LLAMA3_2_1B), [""; 0]);
+        for (plain, both, note) in [
+            (r#""torch_dtype": "bfloat16""#, r#""torch_dtype": "bfloat16", "dtype": "float32""#, "dtype counts"),
+            (
+                r#""rope_theta": 500000.0"#,
+                r#""rope_theta": 500000.0, "rope_parameters": {"rope_type": "linear", "factor": 2.0}"#,
+                "rope_scaling and rope_parameters differ: rope_scaling counts",
+            ),
+            (r#""rope_type": "llama3""#, r#""rope_type": "llama3", "rope_theta": 7.5"#, "rope_theta is 7.5 among"),
+            (r#""mlp_bias": false"#, r#""mystery": 7"#, "not known here and not applied: mystery"),
+        ] {
+            let found = notes(&LLAMA3_2_1B.replacen(plain, both, 1));
+            assert!(found.len() == 1 && found[0].contains(note), "`{note}` is not in {found:?}");
+        }
+        let theta = |text: &str| read(text).unwrap().rope_theta;
+        let inside = LLAMA3_2_1B.replace(r#""rope_type": "llama3""#, r#""rope_type": "llama3", "rope_theta": 7.5"#);
+        assert_eq!(theta(&inside), 7.5);
+    }
+
+    #[test]
+    fn what_a_configuration_leaves_out_is_what_transformers_takes() {
+        let bare = |model_type: &str, more: &str| {
+            format!(
+                r#"{{"model_type": "{model_type}", "hidden_size": 4096, "intermediate_size": 64, "num_hidden_layers": 30,
+                    "num_attention_heads": 32, "vocab_size": 99{more}}}"#
+            )
+        };
+        let facts = |text: &str| {
+            let config = read(text).unwrap();
+            let window =
+                config.sliding_window.map(|window| (window.width, window.layers.iter().filter(|&&on| on).count()));
+            (config.shape.kv_heads, config.shape.head_dim, config.max_position_embeddings, config.bos_token_id, window)
+        };
+        // transformers 5.23.0: each family's configuration class.
+        assert_eq!(facts(&bare("llama", "")), (32, 128, 2048, Some(1), None));
+        assert_eq!(facts(&bare("mistral", "")), (8, 128, 131072, Some(1), Some((4096, 30))));
+        assert_eq!(facts(&bare("mistral", r#", "sliding_window": null"#)), (8, 128, 131072, Some(1), None));
+        assert_eq!(facts(&bare("qwen2", "")), (32, 128, 32768, None, None));
+        assert_eq!(facts(&bare("qwen2", r#", "use_sliding_window": true"#)), (32, 128, 32768, None, Some((4096, 2))));
+        assert_eq!(facts(&bare("qwen3", r#", "num_key_value_heads": null"#)), (32, 128, 32768, None, None));
+        assert_eq!(facts(&bare("llama", r#", "bos_token_id": null"#)).3, None);
     }
 
     #[test]

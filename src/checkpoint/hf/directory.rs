@@ -1,19 +1,18 @@
 //! Hugging Face directories: `config.json` and one or more safetensors files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use memmap2::Mmap;
-use safetensors::SafeTensors;
-use safetensors::tensor::Metadata;
 use serde::Deserialize;
+use tch::Kind;
 
-use super::config;
+use super::config::{self, ReadConfig};
+use super::safetensors_file::{is_rotary_table, open_safetensors};
+use super::tensor_names::renamed;
 use crate::checkpoint::config::LlamaConfig;
-use crate::checkpoint::ggml::GgmlType;
+use crate::checkpoint::file_kind;
 use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor, match_tensors};
 use crate::error::{Error, Result};
@@ -22,50 +21,86 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// A safetensors file's own header before its JSON: the JSON's length.
-const LENGTH_BYTES: usize = 8;
+/// Files that hold weights in ways that are not read, and what to do with each.
+const OTHER_WEIGHTS: [(&str, &str); 7] = [
+    ("adapter_model.safetensors", "a LoRA adapter: merge it into the model it was trained on, and give that"),
+    ("pytorch_model.bin", "a pickle: load it with transformers and save_pretrained it there"),
+    ("pytorch_model.bin.index.json", "pickles: load them with transformers and save_pretrained them there"),
+    ("consolidated.safetensors", "Mistral's own layout: take the files of the same model in transformers' layout"),
+    ("consolidated.00.pth", "Meta's own layout: take the files of the same model in transformers' layout"),
+    ("tf_model.h5", "TensorFlow's: load it with transformers and save_pretrained it there"),
+    ("flax_model.msgpack", "Flax's: load it with transformers and save_pretrained it there"),
+];
 
 /// What a directory holds, checked: every tensor the configuration asks for lies where its entry says.
-pub(crate) fn open(dir: &Path) -> Result<(LlamaConfig, BTreeMap<TensorName, RawTensor>)> {
-    let mut config = config::parse(&dir.join(CONFIG_FILE), &read_text(&dir.join(CONFIG_FILE))?)?;
-    let mut found = FoundTensors::new();
-    let mut problems = Vec::new();
-    for file in weight_files(dir)? {
-        for (name, tensor) in open_safetensors(&file)?.1 {
-            if let Some(first) = found.insert(name.clone(), tensor) {
-                problems.push(format!("{name}: found in {} and in {}", first.path.display(), file.display()));
-            }
-        }
-    }
-    if !problems.is_empty() {
-        let what = "tensors are there twice".into();
-        return Err(Error::Mismatch { path: dir.into(), what, problems });
-    }
-    let tied = config.shape.tied;
-    // A tied checkpoint may keep its head, which transformers ignores too.
-    let ignored = |name: &str| is_rotary_table(name) || (tied && name == TensorName::Head.hf());
-    let tensors = match_tensors(dir, &config, found, TensorName::hf, ignored)?;
+pub(crate) struct DirectoryContent {
+    pub(crate) config: LlamaConfig,
+    pub(crate) tensors: BTreeMap<TensorName, RawTensor>,
+    /// Where its files contradict each other, and what was made of it.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Opens a directory and checks it.
+pub(crate) fn open(dir: &Path) -> Result<DirectoryContent> {
+    let config_path = dir.join(CONFIG_FILE);
+    let ReadConfig { mut config, mut notes } = config::parse(&config_path, &read_text(&config_path)?)?;
+    let found = renamed(dir, found_tensors(dir, &mut notes)?, &mut notes)?;
+    let found = tie(found, &mut config, &mut notes)?;
+    let tensors = match_tensors(dir, &config, found, TensorName::hf, is_rotary_table)?;
     if let Some(embedding) = tensors.get(&TensorName::Embedding) {
         config.dtype = embedding.ty.dtype();
     }
-    Ok((config, tensors))
+    Ok(DirectoryContent { config, tensors, notes })
 }
 
-/// Old checkpoints keep the rotary frequencies, which follow from the configuration.
-fn is_rotary_table(name: &str) -> bool {
-    name.ends_with(".rotary_emb.inv_freq")
+/// Whether the output matrix is the embedding: transformers 5.23's rule. Where both are stored and differ, the flag is wrong;
+/// where one is stored, it is both.
+fn tie(mut found: FoundTensors, config: &mut LlamaConfig, notes: &mut Vec<String>) -> Result<FoundTensors> {
+    if !config.shape.tied {
+        return Ok(found);
+    }
+    let [embedding, head] = [TensorName::Embedding.hf(), TensorName::Head.hf()];
+    let differ = match (found.get(&embedding), found.get(&head)) {
+        (Some(embedding), Some(head)) => !equal(embedding, head)?,
+        _ => false,
+    };
+    if differ {
+        let stored = format!("{head} is stored and differs from {embedding}");
+        notes.push(format!("tie_word_embeddings is true, but {stored}: the stored one counts, as in transformers"));
+        config.shape.tied = false;
+        return Ok(found);
+    }
+    if let Some(head) = found.remove(&head) {
+        found.entry(embedding).or_insert(head);
+    }
+    Ok(found)
+}
+
+/// Whether two tensors hold the same values.
+fn equal(one: &RawTensor, other: &RawTensor) -> Result<bool> {
+    if one.shape != other.shape {
+        return Ok(false);
+    }
+    if one.ty == other.ty {
+        return Ok(one.digest()? == other.digest()?);
+    }
+    Ok(one.read(Kind::Float)? == other.read(Kind::Float)?)
 }
 
 /// A file's text, or which file of a checkpoint is not there.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| match error.kind() {
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::Missing {
             what: "checkpoint file".into(),
             path: path.into(),
             remedy: "give a Hugging Face checkpoint directory or a .gguf file".into(),
         },
         _ => Error::Io { path: path.into(), cause: error },
-    })
+    })?;
+    if let Some(reason) = file_kind::other_than(&bytes, "JSON") {
+        return Err(Error::format(path, "JSON", reason));
+    }
+    String::from_utf8(bytes).map_err(|error| Error::format(path, "JSON", error.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -74,92 +109,92 @@ struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The safetensors files of a directory; as in transformers, a single file goes before an index.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let single = dir.join(SINGLE_FILE);
+/// The tensors of a directory; as in transformers, a single file goes before an index. Of several files each has the tensors that
+/// the index says: others in it are left over from something else.
+fn found_tensors(dir: &Path, notes: &mut Vec<String>) -> Result<FoundTensors> {
+    let (single, index_path) = (dir.join(SINGLE_FILE), dir.join(INDEX_FILE));
     if single.is_file() {
-        return Ok(vec![single]);
+        if index_path.is_file() {
+            notes.push(format!("{SINGLE_FILE} and {INDEX_FILE} are both there: the first counts, as in transformers"));
+        }
+        return Ok(open_safetensors(&single)?.1);
     }
-    let index_path = dir.join(INDEX_FILE);
     if !index_path.is_file() {
-        return Err(Error::Missing {
-            what: format!("{SINGLE_FILE} or {INDEX_FILE}"),
-            path: dir.into(),
-            remedy: "other weight formats are not read; save the model again with transformers' save_pretrained".into(),
-        });
+        return Err(no_weights(dir));
     }
-    let index: ShardIndex = serde_json::from_str(&read_text(&index_path)?)
+    let ShardIndex { weight_map } = serde_json::from_str(&read_text(&index_path)?)
         .map_err(|error| Error::format(&index_path, "shard index", error.to_string()))?;
-    let mut names: Vec<&String> = index.weight_map.values().collect();
+    check_names(dir, &index_path, &weight_map)?;
+    let (mut found, mut left_out) = (FoundTensors::new(), Vec::new());
+    let mut files: Vec<&String> = weight_map.values().collect();
+    files.sort();
+    files.dedup();
+    for file in files {
+        for (name, tensor) in open_safetensors(&dir.join(file))?.1 {
+            if weight_map.get(&name) == Some(file) {
+                found.insert(name, tensor);
+            } else if !is_rotary_table(&name) {
+                left_out.push(format!("{name} in {file}"));
+            }
+        }
+    }
+    if !left_out.is_empty() {
+        let which = left_out.join(", ");
+        notes.push(format!("tensors that {INDEX_FILE} does not look for where they are do not count: {which}"));
+    }
+    let missing = weight_map.iter().filter(|(name, _)| !found.contains_key(*name) && !is_rotary_table(name));
+    let problems: Vec<String> = missing.map(|(name, file)| format!("{name}: not in {file}")).collect();
+    if problems.is_empty() {
+        return Ok(found);
+    }
+    Err(Error::Mismatch { path: index_path, what: "the index names tensors that are not there".into(), problems })
+}
+
+/// The index is a stranger's file: it names files beside itself and nothing else.
+fn check_names(dir: &Path, index_path: &Path, weight_map: &BTreeMap<String, String>) -> Result<()> {
+    let mut names: Vec<&String> = weight_map.values().collect();
     names.sort();
     names.dedup();
     let mut problems = Vec::new();
-    for name in &names {
-        // The index is a stranger's file: it names files beside itself and nothing else.
+    for name in names {
         if Path::new(name).file_name() != Some(name.as_ref()) {
             problems.push(format!("`{name}`: not a plain file name"));
         } else if !dir.join(name).is_file() {
             problems.push(format!("{name}: missing"));
         }
     }
-    if !problems.is_empty() {
-        let what = "the index names files that cannot be read".into();
-        return Err(Error::Mismatch { path: index_path, what, problems });
-    }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
-}
-
-/// A safetensors file, where its weights begin and its header, which the `safetensors` crate has checked.
-fn open_header(path: &Path) -> Result<(File, u64, Metadata)> {
-    let wrong = |reason: String| Error::format(path, "safetensors", reason);
-    let file = File::open(path).map_err(Error::io(path))?;
-    let file_len = file.metadata().map_err(Error::io(path))?.len();
-    if file_len < LENGTH_BYTES as u64 {
-        return Err(wrong(format!("{file_len} bytes, expected at least {LENGTH_BYTES}")));
-    }
-    // SAFETY: the map lives for this function only, in which the header is parsed; weights are read from the file.
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-    let (header_len, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
-        let declared = map.first_chunk::<LENGTH_BYTES>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        wrong(format!("{error} (file of {file_len} bytes, header of {declared})"))
-    })?;
-    drop(map);
-    Ok((file, (LENGTH_BYTES + header_len) as u64, metadata))
-}
-
-/// The words that one safetensors file says about itself, and its tensors.
-pub(crate) fn open_safetensors(path: &Path) -> Result<(BTreeMap<String, String>, FoundTensors)> {
-    let (file, data_start, metadata) = open_header(path)?;
-    let (file, shared_path): (_, Arc<Path>) = (Arc::new(file), path.into());
-    let mut found = FoundTensors::new();
-    let mut problems = Vec::new();
-    for (name, info) in metadata.tensors() {
-        let ty = match info.dtype {
-            safetensors::Dtype::F32 => GgmlType::F32,
-            safetensors::Dtype::F16 => GgmlType::F16,
-            safetensors::Dtype::BF16 => GgmlType::BF16,
-            // The rotary table of old checkpoints has no part in the function, whatever its type.
-            _ if is_rotary_table(&name) => continue,
-            other => {
-                problems.push(format!("{name}: found dtype {other:?}, expected F32, F16 or BF16"));
-                continue;
-            }
-        };
-        let (start, end) = info.data_offsets;
-        let tensor = RawTensor {
-            ty,
-            shape: info.shape.clone(),
-            file: Arc::clone(&file),
-            path: Arc::clone(&shared_path),
-            start: data_start + start as u64,
-            len: (end - start) as u64,
-        };
-        found.insert(name, tensor);
-    }
     if problems.is_empty() {
-        let words = metadata.metadata().clone().unwrap_or_default();
-        return Ok((words.into_iter().collect(), found));
+        return Ok(());
     }
-    problems.sort();
-    Err(Error::Mismatch { path: path.into(), what: "tensors of types that are not read".into(), problems })
+    Err(Error::Mismatch { path: index_path.into(), what: "the index names files that cannot be read".into(), problems })
+}
+
+/// Says what there is instead of weights that are read.
+fn no_weights(dir: &Path) -> Error {
+    let other = OTHER_WEIGHTS.iter().find(|(name, _)| dir.join(name).is_file());
+    let remedy = match other {
+        Some((name, what)) => format!("{name} is there, {what}"),
+        None => match file_like(dir) {
+            Some((name, what)) => format!("{name} is there, {what}"),
+            None => "give a directory with a model in transformers' layout".into(),
+        },
+    };
+    Error::Missing { what: format!("{SINGLE_FILE} or {INDEX_FILE}"), path: dir.into(), remedy }
+}
+
+/// The first file that holds weights under another name.
+fn file_like(dir: &Path) -> Option<(String, &'static str)> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let of = |name: &String| {
+        let what = match Path::new(name).extension()?.to_str()? {
+            "gguf" => "a model of its own: give the file, not its directory",
+            "safetensors" => "without an index of the shards: download the rest of the model",
+            "bin" | "pt" | "pth" | "ckpt" => "a pickle: load it with transformers and save_pretrained it there",
+            _ => return None,
+        };
+        Some((name.clone(), what))
+    };
+    names.iter().find_map(of)
 }

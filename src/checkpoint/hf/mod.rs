@@ -1,10 +1,16 @@
 //! Hugging Face directories: `config.json`, safetensors, tokenizer files.
 
 mod config;
+mod config_keys;
+mod config_writer;
 mod directory;
+mod rope_parameters;
+mod safetensors_file;
+mod tensor_names;
 mod writer;
 
 pub(super) use config::layer_genes;
-pub(super) use directory::{open, open_safetensors};
+pub(super) use directory::{DirectoryContent, open};
+pub(super) use safetensors_file::open_safetensors;
 pub use writer::{TokenizerFiles, write};
 pub(super) use writer::{pretty, safetensors_header};

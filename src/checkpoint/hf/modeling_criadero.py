@@ -11,7 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 
 class CriaderoConfig(LlamaConfig):
-    """LLaMA's configuration with three lists, one value a layer; the scalar fields are the widest layer's."""
+    """The family's configuration with three lists, one value a layer; the scalar fields are the widest layer's."""
 
     model_type = "criadero_llama"
 
@@ -30,6 +30,8 @@ class CriaderoConfig(LlamaConfig):
         config.num_attention_heads = max(1, self.layer_num_attention_heads[index])
         config.num_key_value_heads = max(1, self.layer_num_key_value_heads[index])
         config.intermediate_size = max(1, self.layer_intermediate_size[index])
+        if getattr(self, "layer_types", None):  # asked by a place in the cache, which counts layers with attention
+            config.layer_types = [self.layer_types[index]] * self.num_hidden_layers
         return config
 
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use super::config;
+use super::config_writer::{class_of, to_json};
 use super::directory::{CONFIG_FILE, INDEX_FILE, SINGLE_FILE};
 use crate::atomic_file;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
+use crate::checkpoint::family::FamilyRow;
 use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::error::{Error, Result};
@@ -101,11 +102,17 @@ fn write_sharded(
     for (name, bytes) in &tokenizer.0 {
         atomic_file::write(&at(name), bytes)?;
     }
-    if config.uniform().is_none() {
-        atomic_file::write(&at(REMOTE_CODE.0), REMOTE_CODE.1)?;
+    let (class, alike) = class_of(config);
+    if !alike {
+        atomic_file::write(&at(REMOTE_CODE.0), remote_code(class))?;
     }
-    atomic_file::write(&at(CONFIG_FILE), pretty(&config::to_json(config, dtype)))?;
+    atomic_file::write(&at(CONFIG_FILE), pretty(&to_json(config, dtype)))?;
     publish(staging, dir)
+}
+
+/// Our remote code on a family's classes: it is written for LLaMA's, and the others have the same parts.
+fn remote_code(class: &FamilyRow) -> String {
+    REMOTE_CODE.1.replace("llama", class.model_type).replace("Llama", class.class)
 }
 
 /// JSON as transformers writes it: indented, with a line end.
