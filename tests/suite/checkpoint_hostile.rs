@@ -196,7 +196,11 @@ fn rejects_hostile_gguf_headers() {
         ("a head size of 17", key("deci.attention.key_length", 4, u32s(17)), "expected the head size 17"),
         ("a hidden size of 2^32", key("deci.embedding_length", 4, u32s(u32::MAX)), "hidden: found 4294967295"),
         ("text for a number", key("deci.context_length", 0, u32s(6)), "deci.context_length: value 0: expected count"),
-        ("more heads than rows", key("deci.attention.head_count", 16, u32s(8)), "attn_q.weight: found shape [64, 64]"),
+        (
+            "more heads than rows",
+            key("deci.attention.head_count", 16, [u32s(8), u32s(8)].concat()),
+            "attn_q.weight: found shape [64, 64]",
+        ),
         ("nine dimensions", key(q, 0, u32s(9)), "9 dimensions, expected at most 4"),
         (
             "dimensions that overflow",

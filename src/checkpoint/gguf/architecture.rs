@@ -84,11 +84,11 @@ impl Architecture {
                 none if none.is_empty() => String::new(),
                 some => format!(" with {some}"),
             };
+            let alike = config.uniform().is_some();
+            let layers = if alike { "layers" } else { "layers that differ" };
+            let or = if alike { "" } else { ", and networks whose layers are alike may be held" };
             let untied = if config.shape.tied { "" } else { " and an output matrix of its own" };
-            format!(
-                "no architecture of llama.cpp holds layers that differ{of}{untied}; networks whose layers are alike are held, \
-                 and formats hf and hf-padded hold all"
-            )
+            format!("no architecture of llama.cpp holds {layers}{of}{untied}; formats hf and hf-padded do{or}")
         })
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config_keys::look_at;
+use super::per_layer::{self, RawLayer};
 use super::rope_parameters::{RawRope, RopeKeys};
 use crate::checkpoint::config::{Dtype, LlamaConfig, SlidingWindow};
 use crate::checkpoint::family::{Family, FamilyRow};
@@ -48,6 +49,7 @@ struct RawConfig {
     layer_num_attention_heads: Option<Vec<u32>>,
     layer_num_key_value_heads: Option<Vec<u32>>,
     layer_intermediate_size: Option<Vec<u32>>,
+    per_layer_config: Option<BTreeMap<String, RawLayer>>,
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
     rope_scaling: Option<RawRope>,
@@ -118,6 +120,7 @@ pub fn parse(path: &Path, text: &str) -> Result<ReadConfig> {
     .read(&mut problems, &mut notes);
     let dtype = dtype(&raw, &mut problems, &mut notes);
     let sliding_window = sliding_window(&raw, &keys, family.row(), &mut problems);
+    let lists = layer_lists(&raw, is_ours, &shape, &mut problems, &mut notes);
     if !problems.is_empty() {
         let what = "not a model that can be computed here".into();
         return Err(Error::Mismatch { path: path.into(), what, problems });
@@ -141,18 +144,12 @@ pub fn parse(path: &Path, text: &str) -> Result<ReadConfig> {
         family,
     };
     config.check(path)?;
-    config.genome = if is_ours {
-        let absent = Vec::new;
-        layer_genes(
-            path,
-            &config.shape,
-            raw.layer_num_attention_heads.unwrap_or_else(absent),
-            raw.layer_num_key_value_heads.unwrap_or_else(absent),
-            raw.layer_intermediate_size.unwrap_or_else(absent),
-        )?
-    } else {
-        let ModelShape { layers, heads, mlp, .. } = config.shape;
-        Genome::uniform(layers, Gene::new(heads as u32, mlp as u32))
+    config.genome = match lists {
+        Some([heads, kv_heads, mlp]) => layer_genes(path, &config.shape, heads, kv_heads, mlp)?,
+        None => {
+            let ModelShape { layers, heads, mlp, .. } = config.shape;
+            Genome::uniform(layers, Gene::new(heads as u32, mlp as u32))
+        }
     };
     Ok(ReadConfig { config, notes })
 }
@@ -197,6 +194,28 @@ fn shape(raw: &RawConfig, keys: &Keys, family: &FamilyRow, problems: &mut Vec<St
         tied: raw.tie_word_embeddings.unwrap_or(false),
         extras: extras(raw, family),
     }
+}
+
+/// Each layer's query heads, key/value heads and MLP width, where the file says so: in our own lists, which go first, or in
+/// `per_layer_config`.
+fn layer_lists(
+    raw: &RawConfig,
+    is_ours: bool,
+    shape: &ModelShape,
+    problems: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) -> Option<[Vec<u32>; 3]> {
+    let entries = raw.per_layer_config.as_ref().filter(|entries| !entries.is_empty());
+    let said = entries.map(|entries| per_layer::lists(entries, shape, problems));
+    if !is_ours {
+        return said;
+    }
+    let list = |list: &Option<Vec<u32>>| list.clone().unwrap_or_default();
+    let ours = [&raw.layer_num_attention_heads, &raw.layer_num_key_value_heads, &raw.layer_intermediate_size].map(list);
+    if said.is_some_and(|said| said != ours) {
+        notes.push("per_layer_config and the three lists of layers' sizes differ: the lists count".into());
+    }
+    Some(ours)
 }
 
 /// What the layers have beyond LLaMA's tensors: what the family always has, and the biases that the file asks for.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Keys that say nothing about the function: names, training, generation, serving.
-const HARMLESS: [&str; 78] = [
+const HARMLESS: [&str; 77] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
@@ -83,7 +83,6 @@ const HARMLESS: [&str; 78] = [
     "unsloth_version",
     "use_bfloat16",
     "use_cache",
-    "per_layer_config",
 ];
 
 /// Parts of the names of keys that scale, clip, bias, window, normalise or choose: what they say changes the function.

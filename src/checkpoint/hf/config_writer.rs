@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::config::REMOTE_PREFIX;
+use super::per_layer;
 use super::rope_parameters::rope_scaling;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::family::{Family, FamilyRow};
@@ -97,22 +98,18 @@ fn own_class(class: &FamilyRow) -> Map<String, Value> {
     object(json!({ "model_type": class.model_type, "architectures": [format!("{}ForCausalLM", class.class)] }))
 }
 
-/// The keys of a model that our remote code computes: each layer's sizes, and the same as `per_layer_config`, which
-/// transformers from 5.14 on reads.
+/// The keys of a model that our remote code computes.
 fn remote_class(config: &LlamaConfig, class: &FamilyRow) -> Map<String, Value> {
-    let genes = config.genome.genes();
-    let group = config.shape.group() as u32;
-    object(json!({
+    let mut keys = object(json!({
         "model_type": format!("{REMOTE_PREFIX}{}", class.model_type),
         "architectures": ["CriaderoForCausalLM"],
         "auto_map": {
             "AutoConfig": "modeling_criadero.CriaderoConfig",
             "AutoModelForCausalLM": "modeling_criadero.CriaderoForCausalLM",
         },
-        "layer_num_attention_heads": genes.iter().map(|gene| gene.heads).collect::<Vec<_>>(),
-        "layer_num_key_value_heads": genes.iter().map(|gene| gene.heads / group).collect::<Vec<_>>(),
-        "layer_intermediate_size": genes.iter().map(|gene| gene.mlp).collect::<Vec<_>>(),
-    }))
+    }));
+    keys.extend(per_layer::keys(config));
+    keys
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -4,6 +4,7 @@ mod config;
 mod config_keys;
 mod config_writer;
 mod directory;
+mod per_layer;
 mod rope_parameters;
 mod safetensors_file;
 mod tensor_names;

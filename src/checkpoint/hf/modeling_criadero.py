@@ -19,7 +19,8 @@ class CriaderoConfig(LlamaConfig):
         self.layer_num_attention_heads = list(layer_num_attention_heads)
         self.layer_num_key_value_heads = list(layer_num_key_value_heads)
         self.layer_intermediate_size = list(layer_intermediate_size)
-        super().__init__(**kwargs)
+        # transformers from 5.14 on has `per_layer_config` too, and asks before it gives out a scalar that layers override.
+        super().__init__(**{"allow_global_per_layer_attribute_access": True, **kwargs})
 
     def validate(self):  # transformers 5 refuses head counts that do not divide the hidden size
         pass
@@ -27,6 +28,7 @@ class CriaderoConfig(LlamaConfig):
     def layer(self, index):
         """One layer's configuration. A half that is not there is built at width one and then removed."""
         config = copy.copy(self)
+        config.__dict__.pop("_heterogeneity_spec", None)
         config.num_attention_heads = max(1, self.layer_num_attention_heads[index])
         config.num_key_value_heads = max(1, self.layer_num_key_value_heads[index])
         config.intermediate_size = max(1, self.layer_intermediate_size[index])
@@ -69,3 +71,9 @@ class CriaderoForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         self.model = CriaderoModel(config)
         self.post_init()
+
+    def generate(self, *args, **kwargs):
+        # The cache has places for layers with attention alone, and asks layers by their number which of them has a window.
+        if len(set(getattr(self.config, "layer_types", None) or ())) > 1 and 0 in self.config.layer_num_attention_heads:
+            kwargs["use_cache"] = False
+        return super().generate(*args, **kwargs)
