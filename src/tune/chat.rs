@@ -3,8 +3,9 @@
 use minijinja::Value;
 
 use crate::error::Result;
+use crate::task::kind_of;
 use crate::tune::part::Part;
-use crate::tune::record::{Record, kind_of};
+use crate::tune::record::Record;
 use crate::tune::template::Template;
 
 /// The role whose words are learned.

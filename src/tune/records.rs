@@ -95,7 +95,7 @@ impl Records {
         if !Record::are_in(path) {
             return plain(path, &encoder, reading.length);
         }
-        let records = Record::read_all(path)?;
+        let records = Record::read_all(path).into_iter().collect::<Result<Vec<_>>>()?;
         let Some(first) = records.first() else {
             return Err(Error::format(path, FORMAT, "found no record, expected one or more"));
         };
