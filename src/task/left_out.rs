@@ -71,10 +71,15 @@ impl LeftOut {
         }
     }
 
-    /// These rows and those that `other` left out of what remained.
-    pub fn and(&self, other: &LeftOut) -> LeftOut {
-        let reasons = [self.reasons.as_slice(), &other.reasons].concat();
-        LeftOut { count: self.count + other.count, of: self.of.max(other.of), reasons }
+    /// These rows and those that `later` left out of what remained.
+    pub fn and(&self, later: &LeftOut) -> LeftOut {
+        let reasons = [self.reasons.as_slice(), &later.reasons].concat();
+        LeftOut { count: self.count + later.count, of: self.of.max(later.of), reasons }
+    }
+
+    /// These rows and those of other data.
+    pub fn beside(&self, other: &LeftOut) -> LeftOut {
+        LeftOut { of: self.of + other.of, ..self.and(other) }
     }
 
     /// These rows, out of `of`; `what` and `path` are for the message.
@@ -173,7 +178,7 @@ mod tests {
             left_out.out_of(of, "task", Path::new(file)).unwrap()
         };
         let both = of("a.jsonl", "first", 10).and(&of("b.jsonl", &"é".repeat(1000), 4));
-        assert_eq!((both.count, both.of), (2, 10));
+        assert_eq!((both.count, both.of, both.beside(&both).of), (2, 10, 20));
         assert!(both.to_string().contains("\n  b.jsonl, line 1: é"), "{both}");
         assert!(both.reasons[1].reason.chars().count() < 310, "a long reason is cut");
     }

@@ -87,7 +87,7 @@ impl Renderer<'_> {
         let mut left_out = left_out.out_of(of, &what, self.rows.path())?;
         golds.check(&self.file.name)?;
         if !of_examples.is_empty() {
-            left_out = LeftOut { of: of + of_examples.of, ..left_out.and(&of_examples) };
+            left_out = left_out.beside(&of_examples);
         }
         Ok(Rendered { items, sizes, left_out, notes: golds.notes() })
     }

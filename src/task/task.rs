@@ -35,7 +35,8 @@ enum Source {
 
 impl Task {
     /// Opens a task: a shipped name, a task file (`.yaml`), a file of rows (`{context, choices, gold}` or
-    /// `{contexts, continuation, gold}`: JSON lines, Parquet or Arrow), or a text (`.txt`, `.md`), which is a rolling task.
+    /// `{contexts, continuation, gold}`, or `{text}` for a rolling task: JSON, JSON lines, Parquet or Arrow), or a text (`.txt`, `.md`),
+    /// which is a rolling task of one document.
     ///
     /// A task's data is looked for in `data_dir`, and for the user's own task file beside that file first. Reading it is
     /// left to [`Task::items`].
@@ -81,17 +82,18 @@ impl Task {
         Ok(Task { file, source: Source::Text(path.to_path_buf()), shots: 0 })
     }
 
-    /// The user's own rows. The first one that can be read and is of one of the two kinds says of which they all are.
+    /// The user's own rows. The first one that can be read and is of a known kind says of which they all are.
     fn rows(path: &Path) -> Result<Task> {
-        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"} or {\"contexts\", \"continuation\", \"gold\"}, \
-                             found neither `choices` nor `contexts`";
+        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"}, {\"contexts\", \"continuation\", \"gold\"} or {\"text\"}, \
+                             found none of `choices`, `contexts` and `text`";
+        const FIRST: [(&str, Scoring); 3] =
+            [("choices", Scoring::Choices), ("contexts", Scoring::Contexts), ("text", Scoring::Rolling)];
         let (mut left_out, mut read) = (LeftOut::default(), 0);
         for row in Dataset::file(path).rows() {
             read += 1;
-            let scoring = row.and_then(|row| match [row.value.get("choices"), row.value.get("contexts")] {
-                [Some(_), _] => Ok(Scoring::Choices),
-                [None, Some(_)] => Ok(Scoring::Contexts),
-                [None, None] => Err(row.place.error("task data", KINDS)),
+            let scoring = row.and_then(|row| {
+                let fits = FIRST.iter().find(|(field, _)| row.value.get(*field).is_some());
+                fits.map(|(_, scoring)| *scoring).ok_or_else(|| row.place.error("task data", KINDS))
             });
             if let Some(scoring) = left_out.keep(scoring)? {
                 let file = TaskFile::of_user(path, scoring, prompt_of_user(scoring));
@@ -217,6 +219,7 @@ fn prompt_of_user(scoring: Scoring) -> Prompt {
             continuation: text("{{continuation}}"),
             gold: text("gold"),
         },
+        Scoring::Rolling => Prompt::Rolling { document: text("{{text}}"), counted: None },
         _ => Prompt::Choices {
             context: text("{{context}}"),
             choices: List::Formula(text("choices")),

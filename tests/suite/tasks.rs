@@ -284,6 +284,14 @@ fn a_bad_row_moves_no_item_to_the_other_side() {
 }
 
 #[test]
+fn rows_of_text_are_documents() {
+    let rendered = rendered("mine.jsonl", "{\"text\": \" a b\\n\"}\n{\"text\": \"\"}\n{\"text\": \"c\"}\n").unwrap();
+    let texts: Vec<&str> = rendered.items.iter().map(|item| item.requests[0].continuation.as_str()).collect();
+    assert_eq!((texts, rendered.sizes.len(), rendered.sizes[1].words), (vec![" a b\n", "c"], 2, 1));
+    assert_eq!(rendered.left_out.reasons[0].reason, "the text to score is empty");
+}
+
+#[test]
 fn rows_may_be_one_array() {
     let array = "[\n{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": \"B\"},\n 7]";
     let rendered = rendered("mine.json", array).unwrap();
