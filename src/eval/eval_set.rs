@@ -78,13 +78,10 @@ pub struct EvalSet {
 impl EvalSet {
     /// How requests became tokens where that is not plain: one line each, for people.
     pub fn notes(&self, max_length: usize) -> Vec<String> {
-        let note = |count: usize, what: String| (count > 0).then(|| format!("{count} requests {what}"));
-        let truncated = note(
-            self.truncated,
-            format!("were longer than {max_length} tokens and lost the first tokens of their context"),
-        );
-        let apart = "have a continuation that merges with the end of its context, so it was tokenized by itself";
-        truncated.into_iter().chain(note(self.apart, apart.to_string())).collect()
+        let note = |count: usize, what: String| (count > 0).then(|| format!("requests {what}: {count}"));
+        let truncated = format!("longer than {max_length} tokens, which lost the first tokens of their context");
+        let apart = "whose continuation merges with the end of its context, so it was tokenized by itself".to_string();
+        [note(self.truncated, truncated), note(self.apart, apart)].into_iter().flatten().collect()
     }
 
     /// The accuracy of guessing: the mean of true choices over choices; 0 where there is nothing to choose from.

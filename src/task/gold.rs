@@ -77,7 +77,10 @@ impl Golds {
 
     /// One line for each way of writing that was interpreted.
     pub fn notes(&self) -> Vec<String> {
-        let note = |count: usize, how: &str| (count > 0).then(|| format!("gold {how} in {count} rows"));
+        let note = |count: usize, how: &str| {
+            let rows = if count == 1 { "row" } else { "rows" };
+            (count > 0).then(|| format!("gold {how} in {count} {rows}"))
+        };
         [
             note(self.digits, "is text of digits, read as the choice's place from 0,"),
             note(self.letters, "is a letter, read as the choice's place from A,"),
@@ -194,9 +197,9 @@ mod tests {
         assert_eq!(
             golds.notes(),
             [
-                "gold is text of digits, read as the choice's place from 0, in 1 rows",
+                "gold is text of digits, read as the choice's place from 0, in 1 row",
                 "gold is a letter, read as the choice's place from A, in 2 rows",
-                "gold is the text of a choice that digits would place elsewhere, read as that text, in 1 rows",
+                "gold is the text of a choice that digits would place elsewhere, read as that text, in 1 row",
             ]
         );
         assert!(golds.check("t").is_ok());

@@ -9,6 +9,12 @@ use crate::error::{Error, Result};
 
 /// Characters of a reason that are kept: a hostile row cannot flood a file or a terminal.
 const REASON: usize = 300;
+/// Reasons that are kept apart. With the next number it keeps files small where a million rows are empty or broken.
+const KEPT_REASONS: usize = 100;
+/// Places that are kept for each reason.
+const KEPT_ROWS: usize = 1000;
+/// The reason of all that come after those that are kept apart.
+const OTHERS: &str = "other reasons";
 /// Reasons that a message names.
 const SHOWN_REASONS: usize = 3;
 /// Places that a message names for each reason.
@@ -32,7 +38,9 @@ pub struct Reason {
     pub file: String,
     /// What was found there.
     pub reason: String,
-    /// Where in the file, such as `line 7`.
+    /// How many rows.
+    pub count: usize,
+    /// Where in the file the first thousand are, such as `line 7`.
     pub rows: Vec<String>,
 }
 
@@ -65,9 +73,21 @@ impl LeftOut {
             reason.truncate(end);
             reason.push('…');
         }
-        match self.reasons.iter_mut().find(|known| known.reason == reason && known.file == file) {
-            Some(known) => known.rows.push(place),
-            None => self.reasons.push(Reason { file, reason, rows: vec![place] }),
+        let same = |known: &Reason, reason: &str| known.reason == reason && known.file == file;
+        if self.reasons.len() >= KEPT_REASONS && !self.reasons.iter().any(|known| same(known, &reason)) {
+            reason = OTHERS.to_string();
+        }
+        let known = match self.reasons.iter().position(|known| same(known, &reason)) {
+            Some(known) => known,
+            None => {
+                self.reasons.push(Reason { file: file.clone(), reason, count: 0, rows: Vec::new() });
+                self.reasons.len() - 1
+            }
+        };
+        let known = &mut self.reasons[known];
+        known.count += 1;
+        if known.rows.len() < KEPT_ROWS {
+            known.rows.push(place);
         }
     }
 
@@ -93,7 +113,10 @@ impl LeftOut {
         }
         Err(Error::Mismatch {
             path: path.to_path_buf(),
-            what: format!("{what}: {} of {of} rows cannot be used, and no more than half are left out", self.count),
+            what: format!(
+                "{what}: {} of {of} rows cannot be used; up to half are left out, more must be mended",
+                self.count
+            ),
             problems: self.lines(),
         })
     }
@@ -104,8 +127,8 @@ impl LeftOut {
         let line = |reason: &Reason| {
             let file = if several { format!("{}, ", reason.file) } else { String::new() };
             let mut rows = reason.rows[..reason.rows.len().min(SHOWN_ROWS)].join("; ");
-            if reason.rows.len() > SHOWN_ROWS {
-                rows += &format!(" and {} more", reason.rows.len() - SHOWN_ROWS);
+            if reason.count > SHOWN_ROWS {
+                rows += &format!(" and {} more", reason.count - SHOWN_ROWS);
             }
             format!("{file}{rows}: {}", reason.reason)
         };
@@ -150,7 +173,10 @@ mod tests {
         );
         let json = serde_json::to_value(&left_out).unwrap();
         let rows = serde_json::json!(["line 2", "line 9"]);
-        assert_eq!(json["reasons"][0], serde_json::json!({ "file": "a.jsonl", "reason": "no gold", "rows": rows }));
+        assert_eq!(
+            json["reasons"][0],
+            serde_json::json!({ "file": "a.jsonl", "reason": "no gold", "count": 2, "rows": rows })
+        );
         assert_eq!((&json["count"], &json["of"]), (&3.into(), &6.into()));
         assert_eq!(serde_json::from_value::<LeftOut>(json).unwrap(), left_out);
     }
@@ -162,12 +188,26 @@ mod tests {
             left_out.keep(bad("a.jsonl", line, &format!("reason {}", line.min(5)))).unwrap();
         }
         let error = left_out.clone().out_of(59, "task `a`", Path::new("data/a.jsonl")).unwrap_err().to_string();
-        let start = "data/a.jsonl: task `a`: 30 of 59 rows cannot be used, and no more than half are left out:\n  \
+        let start = "data/a.jsonl: task `a`: 30 of 59 rows cannot be used; up to half are left out, more must be mended:\n  \
                      line 1: reason 1\n";
         assert!(error.starts_with(start), "{error}");
         assert!(error.ends_with("line 3: reason 3\n  and 2 more reasons"), "{error}");
         assert!(left_out.clone().out_of(60, "task `a`", Path::new("a.jsonl")).is_ok());
         assert!(left_out.reasons[4].rows.len() == 26 && left_out.lines().len() == 4);
+    }
+
+    #[test]
+    fn however_much_is_broken_little_is_kept_and_all_is_counted() {
+        let mut left_out = LeftOut::default();
+        for line in 1..=5000 {
+            left_out.keep(bad("a.jsonl", line, "empty")).unwrap();
+            left_out.keep(bad("a.jsonl", line, &format!("column {line}"))).unwrap();
+        }
+        assert_eq!((left_out.count, left_out.reasons.len()), (10_000, KEPT_REASONS + 1));
+        let kept = |place: usize| (left_out.reasons[place].count, left_out.reasons[place].rows.len());
+        assert_eq!((kept(0), kept(1), kept(KEPT_REASONS)), ((5000, KEPT_ROWS), (1, 1), (4901, KEPT_ROWS)));
+        assert_eq!(left_out.reasons.iter().map(|reason| reason.count).sum::<usize>(), 10_000);
+        assert!(left_out.lines()[0].contains("; line 8 and 4992 more: empty"), "{:?}", left_out.lines());
     }
 
     #[test]

@@ -273,14 +273,14 @@ mod tests {
             (
                 "a.jsonl",
                 format!("{}{alpaca}\n{alpaca}", text("a")),
-                "training data: 2 of 3 rows cannot be used, and no more than half are left out:\n  \
+                "training data: 2 of 3 rows cannot be used; up to half are left out, more must be mended:\n  \
                  line 2; line 3: found instructions, but the file began with texts; split",
             ),
             ("a.jsonl", "{\"question\": 1}\n".repeat(2), &format!("line 1; line 2: {no_kind}")),
             (
                 "a.json",
                 "[7, {\"text\": \"a\"},\n{\"text\": 1}]".into(),
-                "2 of 3 rows cannot be used, and no more than half are left out:\n  \
+                "2 of 3 rows cannot be used; up to half are left out, more must be mended:\n  \
                  record 1, line 1: found a number, which is no object; expected {\"field\": ...}\n  \
                  record 3, line 2: `text`: found a number, expected text",
             ),
@@ -289,7 +289,7 @@ mod tests {
             (
                 "a.jsonl",
                 text("").repeat(3),
-                "3 of 3 rows cannot be used, and no more than half are left out:\n  \
+                "3 of 3 rows cannot be used; up to half are left out, more must be mended:\n  \
                  line 1; line 2; line 3: found nothing to learn (texts), expected a text",
             ),
             ("a.txt", "".into(), "found nothing to learn in 1 tokens in windows of 4"),

@@ -343,7 +343,7 @@ fn a_continuation_that_merges_with_its_context_is_scored_by_itself() {
         assert!((found - expected).abs() < 1e-4, "{found} {expected}");
     }
     assert_eq!((summary["items"].as_u64(), summary.get("left_out")), (Some(1), None));
-    assert!(notes.contains("note: mine: 1 requests have a continuation that merges with"), "{notes}");
+    assert!(notes.contains("note: mine: requests whose continuation merges with"), "{notes}");
 }
 
 #[test]
@@ -367,11 +367,14 @@ fn blank_and_long_contexts_are_scored_and_too_long_choices_left_out() {
         assert!((found - expected).abs() < 1e-4, "{found} {expected}");
     }
     let reason = "continuation: found 400 tokens to score, expected at most the model's 256";
-    let reasons = json!([{ "file": "r.jsonl", "reason": reason, "rows": ["line 4"] }]);
+    let reasons = json!([{ "file": "r.jsonl", "reason": reason, "count": 1, "rows": ["line 4"] }]);
     assert_eq!(left_out, json!({ "left_out": { "count": 1, "of": 4, "reasons": reasons } }));
     assert_eq!(summary["left_out"], left_out["left_out"]);
     assert!(notes.contains(&format!("note: mine: 1 of 4 rows was left out\n  line 4: {reason}\n")), "{notes}");
-    assert!(notes.contains("note: mine: 2 requests were longer than 256 tokens and lost the first"), "{notes}");
+    assert!(
+        notes.contains("note: mine: requests longer than 256 tokens, which lost the first tokens of their context: 2"),
+        "{notes}"
+    );
 }
 
 #[test]

@@ -240,7 +240,7 @@ fn rows_that_cannot_be_scored_are_left_out_and_named() {
         ("", "it has no rows"),
         (
             "{\"a\": 1}",
-            "1 of 1 rows cannot be used, and no more than half are left out:\n  line 1: expected {\"context\"",
+            "1 of 1 rows cannot be used; up to half are left out, more must be mended:\n  line 1: expected {\"context\"",
         ),
     ] {
         let error = of_rows("mine.jsonl", rows).unwrap_err().to_string();
@@ -255,7 +255,7 @@ fn more_bad_rows_than_good_ones_are_refused_with_the_first_reasons() {
     let half = rendered("mine.jsonl", &[good, bad, bad, good].concat()).unwrap();
     assert_eq!((half.items.len(), half.left_out.reasons[0].rows.join(" ")), (2, "line 2 line 3".to_string()));
     let error = of_rows("mine.jsonl", &["7\n", good, bad, bad, good].concat()).unwrap_err().to_string();
-    let expected = "mine.jsonl: task `mine`: 3 of 5 rows cannot be used, and no more than half are left out:\n  \
+    let expected = "mine.jsonl: task `mine`: 3 of 5 rows cannot be used; up to half are left out, more must be mended:\n  \
                     line 1: found a number, which is no object; expected {\"field\": ...}\n  \
                     line 3; line 4: gold is 7, expected 0 to 1, a choice's text, or its letter from A on";
     assert!(error.ends_with(expected), "{error}");
@@ -284,6 +284,28 @@ fn a_bad_row_moves_no_item_to_the_other_side() {
 }
 
 #[test]
+fn bad_worked_examples_are_left_out_too_and_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    let yaml = "name: mine\ndata: mine.jsonl\nscoring: choices\ncontext: '{{q}}'\nchoices: o\ngold: g\n";
+    write("mine.yaml", &format!("{yaml}fewshot: {{ data: shots.jsonl, count: 1, delimiter: '|' }}\n"));
+    write("same.yaml", &format!("{yaml}fewshot: {{ data: mine.jsonl, count: 1, delimiter: '|' }}\n"));
+    let row = |q: &str| format!("{{\"q\": \"{q}\", \"o\": [\"a\", \"b\"], \"g\": 1}}\n");
+    write("mine.jsonl", &[row("x"), "oops\n".into(), row("y")].concat());
+    write("shots.jsonl", &["{\"q\": \"z\"}\n".into(), row("s")].concat());
+    let render = |name: &str| Task::open(dir.path().join(name).to_str().unwrap(), None).unwrap().render(None);
+    let own = render("mine.yaml").unwrap();
+    assert_eq!(own.items[0].requests[0].context, "s b|x");
+    let places: Vec<String> = own.left_out.reasons.iter().map(|one| format!("{} {}", one.file, one.rows[0])).collect();
+    assert_eq!((places.join(", ").as_str(), own.left_out.of), ("mine.jsonl line 2, shots.jsonl line 1", 5));
+    let same = render("same.yaml").unwrap();
+    assert_eq!((same.items[0].requests[0].context.as_str(), same.left_out.count, same.left_out.of), ("y b|x", 1, 3));
+    write("shots.jsonl", "{\"q\": \"z\"}\n7\n");
+    let error = render("mine.yaml").unwrap_err().to_string();
+    assert!(error.contains("shots.jsonl: few-shot examples of task `mine`: 2 of 2 rows cannot be used"), "{error}");
+}
+
+#[test]
 fn rows_of_text_are_documents() {
     let rendered = rendered("mine.jsonl", "{\"text\": \" a b\\n\"}\n{\"text\": \"\"}\n{\"text\": \"c\"}\n").unwrap();
     let texts: Vec<&str> = rendered.items.iter().map(|item| item.requests[0].continuation.as_str()).collect();
@@ -297,5 +319,5 @@ fn rows_may_be_one_array() {
     let rendered = rendered("mine.json", array).unwrap();
     assert_eq!((rendered.items.len(), rendered.items[0].gold.as_slice()), (1, [1].as_slice()));
     assert_eq!(rendered.left_out.reasons[0].rows, ["record 2, line 3"]);
-    assert_eq!(rendered.notes, ["gold is a letter, read as the choice's place from A, in 1 rows"]);
+    assert_eq!(rendered.notes, ["gold is a letter, read as the choice's place from A, in 1 row"]);
 }
