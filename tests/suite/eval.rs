@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::command::{self, criadero};
 
-use crate::goldens::{GOLDENS, TINY};
+use crate::goldens::{GOLDENS, TINY, copy_of_tiny};
 
 fn succeed(arguments: &[&str]) -> String {
     command::succeed(criadero(arguments))
@@ -321,14 +321,14 @@ fn a_split_and_a_file_of_genomes_are_scored_as_a_search_scores_them() {
     assert!(fail(&["eval", TINY, "--task", &task, "--genomes", &wrong]).contains("line 2"));
 }
 
-/// What `eval` says on the tiny model about a task of these rows: its summary, its items, and what it notes.
-fn eval_rows(yaml: &str, rows: &str) -> (Value, Vec<Value>, String) {
+/// What `eval` says of a model on a task of these rows: its summary, its items, and what it notes.
+fn eval_rows(model: &str, yaml: &str, rows: &str) -> (Value, Vec<Value>, String) {
     let dir = tempfile::tempdir().unwrap();
     let (task, items) = (dir.path().join("mine.yaml"), dir.path().join("items.jsonl"));
     fs::write(&task, format!("name: mine\ndata: r.jsonl\nscoring: choices\n{yaml}")).unwrap();
     fs::write(dir.path().join("r.jsonl"), rows).unwrap();
     let [task, out] = [&task, &items].map(|path| path.to_str().unwrap().to_string());
-    let (out, notes) = command::said(criadero(&["eval", &tiny(), "--task", &task, "--per-item", &out, "--json"]));
+    let (out, notes) = command::said(criadero(&["eval", model, "--task", &task, "--per-item", &out, "--json"]));
     (serde_json::from_str(&out).unwrap(), per_item(&items), notes)
 }
 
@@ -337,13 +337,24 @@ fn a_continuation_that_merges_with_its_context_is_scored_by_itself() {
     // `the` is one token, of which `th`, another, is no beginning; `thx` is `th` and `x`.
     let yaml = "context: '{{q}}'\nchoices: opts\ngold: g\ntarget_delimiter: ''\n";
     let row = r#"{"q": "th", "opts": ["e", "x"], "g": 0}"#;
-    let (summary, items, notes) = eval_rows(yaml, row);
+    let (summary, items, notes) = eval_rows(&tiny(), yaml, row);
     // transformers 5.23.0 with torch 2.11.0 in float32: of `e` and of `x` after `th`.
     for (found, expected) in log_likelihoods(&items).iter().zip([-9.08684584141574, -7.557136681087828]) {
         assert!((found - expected).abs() < 1e-4, "{found} {expected}");
     }
     assert_eq!((summary["items"].as_u64(), summary.get("left_out")), (Some(1), None));
     assert!(notes.contains("note: mine: requests whose continuation merges with"), "{notes}");
+    // Behind a BOS that the tokenizer adds, which is before the context and not before the continuation once more.
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_tiny(dir.path());
+    let config = dir.path().join("tokenizer_config.json");
+    let mut settings: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    settings["add_bos_token"] = true.into();
+    fs::write(&config, settings.to_string()).unwrap();
+    let (_, items, _) = eval_rows(dir.path().to_str().unwrap(), yaml, row);
+    for (found, expected) in log_likelihoods(&items).iter().zip([-9.845455449103904, -9.243845026969504]) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
 }
 
 #[test]
@@ -353,7 +364,7 @@ fn blank_and_long_contexts_are_scored_and_too_long_choices_left_out() {
     let (long, too_long) = ("the cat sat on the mat. ".repeat(40), "a b".repeat(200));
     let rows =
         [row("", ["a", "b"]), row("  ", ["a", "b"]), row(&long, ["a", "b"]), row("q", ["a", &too_long])].concat();
-    let (summary, mut items, notes) = eval_rows("context: '{{q}}'\nchoices: opts\ngold: g\n", &rows);
+    let (summary, mut items, notes) = eval_rows(&tiny(), "context: '{{q}}'\nchoices: opts\ngold: g\n", &rows);
     let left_out = items.pop().unwrap();
     // transformers 5.23.0 with torch 2.11.0 in float32, behind BOS where the context has no token, and in the last 256
     // tokens where it has too many.
