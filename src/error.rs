@@ -23,6 +23,18 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// One row of a data file cannot be used; the others may be.
+    #[error("{}: not a valid {format} file: {place}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The format's name, such as `training data`.
+        format: &'static str,
+        /// Where in the file, such as `line 7`.
+        place: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// Several facts of one input contradict each other; all of them are listed.
     #[error("{}: {}:\n  {}", path.display(), what, problems.join("\n  "))]
     Mismatch {

@@ -15,7 +15,7 @@ use criadero::eval::{
 };
 use criadero::run::cores;
 use criadero::space::Genome;
-use criadero::task::{Scoring, Selection, Split, Task};
+use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::json;
 
 use super::arguments::read_genomes;
@@ -45,7 +45,7 @@ pub struct Eval {
     /// Score the networks of `--genomes` one after the other, each with seconds of its own
     #[arg(long, requires = "genomes")]
     alone: bool,
-    /// Write one JSON row an item and network
+    /// Write one JSON row an item and network, and a last one that lists the rows left out, if there are any
     #[arg(long, value_name = "FILE")]
     per_item: Option<PathBuf>,
     /// Print one JSON object
@@ -99,12 +99,10 @@ impl Eval {
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
-        if set.truncated > 0 {
-            eprintln!(
-                "note: {} requests were longer than {max_length} tokens and lost their first tokens",
-                set.truncated
-            );
-        }
+        let left_out = selection.left_out.and(&set.left_out);
+        let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
+        let notes = selection.notes.iter().cloned().chain(left_out.iter().map(LeftOut::to_string));
+        notes.chain(set.notes(max_length)).for_each(|note| eprintln!("note: {}: {note}", task.name()));
         let threads = self.threads.unwrap_or_else(cores);
         let mut evaluator = LocalEvaluator::start(&models, vec![set], Workers { count: 1, threads }, 0, Arc::default());
         let set = evaluator.sets()[0].clone();
@@ -119,7 +117,7 @@ impl Eval {
         }
         bar.finish();
         note_lost(evaluator.lost());
-        self.report(&task, &set, genomes.iter().zip(&networks), per_item.as_mut())
+        self.report(&task, &set, left_out.as_ref(), genomes.iter().zip(&networks), per_item.as_mut())
     }
 
     /// Prints each network's metrics, and writes its items' scores.
@@ -127,6 +125,7 @@ impl Eval {
         &self,
         task: &Task,
         set: &EvalSet,
+        left_out: Option<&LeftOut>,
         networks: impl Iterator<Item = (&'a Genome, &'a (NetworkScores, f64))>,
         mut per_item: Option<&mut File>,
     ) -> anyhow::Result<()> {
@@ -144,7 +143,13 @@ impl Eval {
             if named.is_some() {
                 summary["genome"] = json!(genome);
             }
+            if let Some(left_out) = left_out {
+                summary["left_out"] = json!(left_out);
+            }
             if self.json || named.is_some() { println!("{summary}") } else { print_summary(set, &summary) }
+        }
+        if let (Some(file), Some(path), Some(left_out)) = (per_item, &self.per_item, left_out) {
+            writeln!(file, "{}", json!({ "left_out": left_out })).map_err(Error::io(path))?;
         }
         Ok(())
     }

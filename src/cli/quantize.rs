@@ -10,6 +10,7 @@ use criadero::run::{
     searched_model,
 };
 use criadero::space::{Bits, Constraint};
+use criadero::task::Split;
 
 use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
 use super::picked::picked;
@@ -170,10 +171,10 @@ impl Quantize {
             let settings = settings.filter(|_| self.tasks.is_empty())?;
             settings.tasks.iter().map(items).max()
         };
-        let held_out = self.held_out.or(of_run(|task| task.held_out_items)).unwrap_or(HELD_OUT_ITEMS);
+        let held_out = self.held_out.or(of_run(|task| task.selected(Split::HeldOut))).unwrap_or(HELD_OUT_ITEMS);
         Local {
             data: self.data.dir(),
-            limit: self.limit.or(of_run(|task| task.search_items)),
+            limit: self.limit.or(of_run(|task| task.selected(Split::Search))),
             held_out: Some(held_out),
             threads: self.threads,
             devices: self.device.name().to_string(),

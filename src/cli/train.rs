@@ -13,6 +13,7 @@ use criadero::model::device::device_name;
 use criadero::plan::activations::Trained;
 use criadero::plan::{available, training};
 use criadero::report::curve::{Curve, curves};
+use criadero::task::LeftOut;
 use criadero::tune::adamw::AdamW;
 use criadero::tune::curriculum::Curriculum;
 use criadero::tune::metrics::Metrics;
@@ -39,8 +40,8 @@ const WARMUP_SHARE: usize = 10;
 /// Data, optimizer and the length of a fine-tuning.
 #[derive(Clone, clap::Args)]
 pub struct TrainArgs {
-    /// Text to train on, never of the task that will be scored: Alpaca or chat records (.json, .jsonl), JSONL with `text`,
-    /// or plain text; may be given more than once
+    /// Text to train on, never of the task that will be scored: conversations, instructions, prompts with their completion, or
+    /// texts (.json, .jsonl, .jsonl.gz, .parquet, .arrow), or one plain text; may be given more than once
     #[arg(long = "data", value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
     /// Directory of the result and of everything on the way; the same command again resumes
@@ -165,14 +166,14 @@ impl TrainArgs {
         let Lessons { base, name, model, teacher, curriculum } = lessons;
         let threads = self.threads.unwrap_or_else(criadero::run::cores);
         tch::set_num_threads(threads as i32);
-        let corpus = self.corpus(base)?;
+        let (corpus, left_out) = self.corpus(base)?;
         let settings = TuneSettings {
             model: name,
             model_digest: base.digest()?,
             teacher_digest: teacher.as_ref().map(|(_, digest)| digest.clone()),
             device: device_name(&model),
             threads,
-            ..self.settings(curriculum, &corpus)
+            ..self.settings(curriculum, &corpus, left_out)
         };
         let networks = settings.curriculum.pupils(settings.seed, 0).len();
         let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once")?;
@@ -217,7 +218,7 @@ impl TrainArgs {
     }
 
     /// What the flags say; the model's names and digests are not among them.
-    fn settings(&self, curriculum: Curriculum, corpus: &Corpus) -> TuneSettings {
+    fn settings(&self, curriculum: Curriculum, corpus: &Corpus, left_out: LeftOut) -> TuneSettings {
         TuneSettings {
             format: TuneSettings::FORMAT,
             versions: versions(),
@@ -235,6 +236,7 @@ impl TrainArgs {
             batching: Batching { length: self.length, sequences: self.batch, accumulate: self.accumulate },
             data: self.data.iter().map(|path| path.display().to_string()).collect(),
             data_digest: corpus.digest.clone(),
+            left_out,
             held_out: self.held_out_sequences,
             measure_every: self.measure_every,
             recompute: self.recompute,
@@ -244,17 +246,18 @@ impl TrainArgs {
         }
     }
 
-    /// The training files as sequences, with a line about each file.
-    fn corpus(&self, base: &Checkpoint) -> anyhow::Result<Corpus> {
+    /// The training files as sequences, with a line about each file, and the records that are not in them.
+    fn corpus(&self, base: &Checkpoint) -> anyhow::Result<(Corpus, LeftOut)> {
         let (tokenizer, chat_template) = (base.tokenizer()?, base.chat_template()?);
         let reading = Reading { tokenizer: &tokenizer, chat_template: chat_template.as_ref(), length: self.length };
-        let mut documents = Vec::new();
+        let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
         for path in &self.data {
             let records = Records::read(path, &reading)?;
             let tokens: usize = records.documents.iter().map(Document::len).sum();
             eprintln!("{}: {}, {} documents, {tokens} tokens", path.display(), records.kind, records.documents.len());
-            if records.skipped > 0 {
-                eprintln!("note: {} records have nothing to learn and were left out", records.skipped);
+            if !records.left_out.is_empty() {
+                eprintln!("note: {}: {}", path.display(), records.left_out);
+                left_out = left_out.beside(&records.left_out);
             }
             if records.assumed_chatml {
                 eprintln!("note: the tokenizer has no chat template; conversations are written as ChatML");
@@ -269,7 +272,7 @@ impl TrainArgs {
             100.0 * corpus.fill(),
             corpus.held_out.len()
         );
-        Ok(corpus)
+        Ok((corpus, left_out))
     }
 
     /// Refuses what does not fit, and says what would.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Targets, TokenTree};
-use crate::task::Scoring;
+use crate::task::{LeftOut, Scoring};
 
 /// How requests become tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,13 +63,36 @@ pub struct EvalSet {
     pub packed_tokens: usize,
     /// Tokens a forward pass would see if every request were run alone.
     pub naive_tokens: usize,
-    /// Requests that were longer than `max_length` and lost their first tokens.
+    /// Requests that were longer than `max_length` and lost the first tokens of their context.
     pub truncated: usize,
+    /// Requests whose continuation was tokenized by itself, because joined to its context it has no token of its own.
+    #[serde(default)]
+    pub apart: usize,
+    /// The items that cannot be scored.
+    #[serde(default)]
+    pub left_out: LeftOut,
     /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.
     pub divergence: bool,
 }
 
 impl EvalSet {
+    /// How requests became tokens where that is not plain: one line each, for people.
+    pub fn notes(&self, max_length: usize) -> Vec<String> {
+        let note = |count: usize, what: String| (count > 0).then(|| format!("requests {what}: {count}"));
+        let truncated = format!("longer than {max_length} tokens, which lost the first tokens of their context");
+        let apart = "whose continuation merges with the end of its context, so it was tokenized by itself".to_string();
+        [note(self.truncated, truncated), note(self.apart, apart)].into_iter().flatten().collect()
+    }
+
+    /// The accuracy of guessing: the mean of true choices over choices; 0 where there is nothing to choose from.
+    pub fn chance(&self) -> f64 {
+        if self.items.is_empty() || matches!(self.scoring, Scoring::LastWord | Scoring::Rolling) {
+            return 0.0;
+        }
+        let share = |item: &PackedItem| item.gold.len() as f64 / item.choice_chars.len() as f64;
+        self.items.iter().map(share).sum::<f64>() / self.items.len() as f64
+    }
+
     /// The same set for a vocabulary of `vocab` tokens: every token's number modulo that. What random weights make of it means
     /// as much, and a forward pass is as large.
     pub fn folded(mut self, vocab: usize) -> EvalSet {

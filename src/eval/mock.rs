@@ -9,7 +9,7 @@ use super::eval_set::{Chunk, EvalSet, PackedItem};
 use super::evaluator::{Evaluator, ItemScore, Outcome, Partial, Work};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
-use crate::task::Scoring;
+use crate::task::{LeftOut, Scoring};
 
 /// Items of a mock chunk.
 const CHUNK_ITEMS: usize = 8;
@@ -82,6 +82,8 @@ fn mock_set(name: &str, count: usize) -> EvalSet {
         packed_tokens: 0,
         naive_tokens: 0,
         truncated: 0,
+        apart: 0,
+        left_out: LeftOut::default(),
         divergence: false,
     }
 }

@@ -1,12 +1,13 @@
 //! Packing: items become tokens once, in chunks that never depend on the genomes.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::eval_set::{Chunk, EvalSet, PackedItem, PackingOptions};
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Targets, TreeBuilder};
-use crate::task::{Item, Scoring, Selection, Task, TextSize};
+use crate::task::{Item, LeftOut, Scoring, Selection, Task, TextSize};
 
 /// One request as tokens: `sequence` is fed to the model, and its last `scored.len()` rows predict `scored`.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ struct Encoded {
     scored: Vec<u32>,
     /// Left-truncated, or a window of a longer text: positions do not start where others' do.
     alone: bool,
+    /// The continuation was tokenized by itself.
+    apart: bool,
 }
 
 /// Tokenizes and packs a selection of a task's items, and counts words and bytes as the task does.
@@ -30,16 +33,21 @@ pub fn pack_task(
 ) -> Result<EvalSet> {
     let items: Vec<&Item> = selection.items.iter().collect();
     let mut set = pack_items(name, task.scoring(), &items, tokenizer, options)?;
-    for (item, size) in set.items.iter_mut().zip(&selection.sizes) {
-        (item.words, item.bytes) = (size.words, size.bytes);
+    let sizes = selection.items.iter().map(|item| item.index).zip(&selection.sizes);
+    let sizes: HashMap<usize, &TextSize> = sizes.collect();
+    for item in &mut set.items {
+        if let Some(size) = sizes.get(&item.index) {
+            (item.words, item.bytes) = (size.words, size.bytes);
+        }
     }
     Ok(set)
 }
 
-/// Tokenizes and packs items in the order given.
+/// Tokenizes and packs items in the order given. Items that cannot be scored are left out: one without a token to score, one whose
+/// continuation is longer than the model's positions.
 ///
 /// # Errors
-/// When an item has no token to score, or there are no items.
+/// When there are no items, or more than half of them cannot be scored.
 pub fn pack_items(
     name: &str,
     scoring: Scoring,
@@ -59,18 +67,25 @@ pub fn pack_items(
         packed_tokens: 0,
         naive_tokens: 0,
         truncated: 0,
+        apart: 0,
+        left_out: LeftOut::default(),
         divergence: false,
     };
     let mut open = OpenChunk::default();
-    for (place, item) in items.iter().enumerate() {
-        let requests = encode_item(scoring, item, tokenizer, options.max_length)?;
+    let mut left_out = LeftOut::default();
+    for item in items {
+        let encoded = encode_item(scoring, item, tokenizer, options.max_length);
+        let encoded = encoded.map_err(|error| item.place.error("task data", error));
+        let Some(requests) = left_out.keep(encoded)? else { continue };
         set.truncated += requests.iter().filter(|request| request.alone && scoring != Scoring::Rolling).count();
+        set.apart += requests.iter().filter(|request| request.apart).count();
         set.naive_tokens += requests.iter().map(|request| request.sequence.len()).sum::<usize>();
         let before = open.builder.len();
         let nodes = open.insert(&requests);
         if open.builder.len() > options.chunk_tokens && before > 0 {
             open.builder.truncate(before);
-            close(&mut set, std::mem::take(&mut open), place);
+            let end = set.items.len();
+            close(&mut set, std::mem::take(&mut open), end);
             let nodes = open.insert(&requests);
             open.items.push(nodes);
         } else {
@@ -78,7 +93,9 @@ pub fn pack_items(
         }
         set.items.push(packed_item(item, &requests));
     }
-    close(&mut set, open, items.len());
+    set.left_out = left_out.out_of(items.len(), &format!("eval set `{name}`"), &items[0].place.file)?;
+    let end = set.items.len();
+    close(&mut set, open, end);
     set.digest = set.compute_digest();
     Ok(set)
 }
@@ -155,7 +172,7 @@ fn encode_item(scoring: Scoring, item: &Item, tokenizer: &Tokenizer, max_length:
         }
         if encoded[before..].iter().all(|request| request.scored.is_empty()) {
             let found = format!("no token in {:?}", request.continuation);
-            return Err(Error::invalid(format!("item {}, request {place}", item.index), found, "a text to score"));
+            return Err(Error::invalid(format!("choice {place}"), found, "a text to score"));
         }
     }
     Ok(encoded)
@@ -172,32 +189,53 @@ fn prefix_token(tokenizer: &Tokenizer) -> Result<u32> {
 /// version 0.4.13): trailing spaces of the context move to the continuation, the continuation's tokens are
 /// those of the joined text behind as many tokens as the context alone has, and a sequence that is too long
 /// loses its first tokens.
+///
+/// Two requests that end the run there are scored here. A context of spaces alone has no token, so the prefix token stands
+/// before the text, as before one without context. A continuation that merges with the context's last token is tokenized
+/// by itself.
 fn encode_pair(context: &str, continuation: &str, tokenizer: &Tokenizer, max_length: usize) -> Result<Encoded> {
     let stem = context.trim_end();
-    let (mut sequence, scored) = if context.is_empty() {
+    let before = if context.is_empty() { Vec::new() } else { tokenizer.encode(stem)? };
+    let joined = tokenizer.encode(&[context, continuation].concat())?;
+    let mut apart = false;
+    let (mut sequence, scored) = if before.is_empty() {
         let prefix = prefix_token(tokenizer)?;
-        let mut tokens = tokenizer.encode(continuation)?;
-        if tokens.first() == Some(&prefix) {
-            tokens.remove(0);
-        }
-        (vec![prefix], tokens)
+        (vec![prefix], joined.strip_prefix(&[prefix]).unwrap_or(&joined).to_vec())
     } else {
-        let joined = tokenizer.encode(&[context, continuation].concat())?;
-        let context = tokenizer.encode(stem)?;
-        let scored = joined.get(context.len()..).unwrap_or_default().to_vec();
-        (context, scored)
+        let mut scored = joined.get(before.len()..).unwrap_or_default().to_vec();
+        apart = scored.is_empty();
+        if apart {
+            scored = encode_inside(&[&context[stem.len()..], continuation].concat(), tokenizer)?;
+        }
+        (before, scored)
     };
+    if scored.is_empty() {
+        return Err(Error::invalid("continuation", format!("no token in {continuation:?}"), "a text to score"));
+    }
+    if scored.len() > max_length {
+        let found = format!("{} tokens to score", scored.len());
+        return Err(Error::invalid("continuation", found, format!("at most the model's {max_length}")));
+    }
     sequence.extend(&scored);
     sequence.pop();
     let alone = sequence.len() > max_length;
     if alone {
         sequence.drain(..sequence.len() - max_length);
     }
-    if sequence.len() < scored.len() {
-        let found = format!("{} tokens to score", scored.len());
-        return Err(Error::invalid("continuation", found, format!("at most the model's {max_length}")));
+    Ok(Encoded { sequence, scored, alone, apart })
+}
+
+/// A text's tokens inside another one: behind a line end, with which few vocabularies merge anything, so that it begins neither
+/// with BOS nor with SentencePiece's mark of a space.
+fn encode_inside(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let line_end = tokenizer.encode("\n")?;
+    let tokens = tokenizer.encode(&["\n", text].concat())?;
+    if let Some(inside) = tokens.strip_prefix(line_end.as_slice()) {
+        return Ok(inside.to_vec());
     }
-    Ok(Encoded { sequence, scored, alone })
+    let tokens = tokenizer.encode(text)?;
+    let bos = tokenizer.bos().filter(|bos| tokenizer.adds_bos() && tokens.first() == Some(bos));
+    Ok(tokens[usize::from(bos.is_some())..].to_vec())
 }
 
 /// A text as disjoint windows, as `get_rolling_token_windows` and `make_disjoint_window` of
@@ -216,6 +254,7 @@ fn encode_windows(text: &str, tokenizer: &Tokenizer, max_length: usize) -> Resul
             sequence: tokens[start..end].to_vec(),
             scored: tokens[predicted + 1..=end].to_vec(),
             alone: true,
+            apart: false,
         });
         predicted = end;
     }

@@ -9,6 +9,7 @@ use super::scorer::Scorer;
 use super::settings::{Frozen, RunTask};
 use crate::error::Result;
 use crate::eval::{Evaluator, MockEvaluator, PackingOptions};
+use crate::task::LeftOut;
 
 /// Accuracy of guessing on a mock task, whose items have four choices.
 const CHANCE: f64 = 0.25;
@@ -28,7 +29,8 @@ pub fn mock_scorer(
         names.iter().flat_map(|name| RunTask::set_names(name).into_iter().zip(items)).collect();
     let evaluator = MockEvaluator::new(*experiment.space.shape(), &sets, delay, stop);
     let pairs = names.iter().zip(evaluator.sets().chunks_exact(2));
-    let tasks = pairs.map(|(name, sets)| RunTask::new(name, [&sets[0], &sets[1]], CHANCE)).collect();
+    let tasks =
+        pairs.map(|(name, sets)| RunTask::new(name, [&sets[0], &sets[1]], CHANCE, LeftOut::default())).collect();
     Ok(Scorer {
         name: "mock".to_string(),
         space: experiment.space.clone(),

@@ -76,6 +76,8 @@ impl Default for Local {
 struct PreparedTask {
     record: RunTask,
     sets: [EvalSet; 2],
+    /// What the user is to know of its items.
+    notes: Vec<String>,
 }
 
 /// One preparation under way.
@@ -120,6 +122,7 @@ impl Preparation<'_> {
         let mut packing = self.packing(checkpoint.config());
         let mut workers = self.workers();
         let mut prepared = self.tasks(&tokenizer, packing)?;
+        prepared.iter().flat_map(|task| task.notes.clone()).for_each(|note| self.note(note));
         // What a card has free before the weights are on it is what they and a chunk have to share.
         let room = least_free_memory(&self.local.devices);
         let models = self.load(&checkpoint, &space)?;
@@ -209,9 +212,10 @@ impl Preparation<'_> {
         let limits = [self.local.limit, self.local.held_out];
         let sides = [Split::Search, Split::HeldOut];
         let selections = Selection::sides(&task, [(sides[0], limits[0]), (sides[1], limits[1])])?;
+        let mut notes = Vec::new();
         for ((selection, side), limit) in selections.iter().zip(sides).zip(limits) {
             if let Some(limit) = limit.filter(|&limit| limit > selection.available) {
-                self.note(format!("{name}/{side} has {} items, not {limit}", selection.available));
+                notes.push(format!("{side} has {} items, not {limit}", selection.available));
             }
         }
         let [search, held_out] = RunTask::set_names(name);
@@ -221,15 +225,14 @@ impl Preparation<'_> {
             Ok::<_, Error>(set)
         };
         let sets = [pack(&search, &selections[0])?, pack(&held_out, &selections[1])?];
-        let truncated: usize = sets.iter().map(|set| set.truncated).sum();
-        if truncated > 0 {
-            self.note(format!(
-                "{name}: {truncated} requests were longer than {} tokens and lost their first tokens",
-                packing.max_length
-            ));
-        }
-        let record = RunTask::new(name, [&sets[0], &sets[1]], task.chance(&selections[1].items));
-        Ok(PreparedTask { record, sets })
+        let left_out = &selections[0].left_out;
+        let all_left_out = sets.iter().fold(left_out.clone(), |all, set| all.and(&set.left_out));
+        notes.extend(selections[0].notes.clone());
+        notes.extend((!all_left_out.is_empty()).then(|| all_left_out.to_string()));
+        notes.extend(sets.iter().flat_map(|set| set.notes(packing.max_length)));
+        let notes = notes.into_iter().map(|note| format!("{name}: {note}")).collect();
+        let record = RunTask::new(name, [&sets[0], &sets[1]], sets[1].chance(), left_out.clone());
+        Ok(PreparedTask { record, sets, notes })
     }
 
     /// The model on each device, and beside it the weights that the space may want in blocks.

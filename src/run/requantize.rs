@@ -76,7 +76,7 @@ impl Requantization {
         let parent = searched_model(dir)?.expect("its settings were read");
         let front = Front::read_json(&dir.join("front.json"))?;
         let tasks = settings.tasks.iter().map(|task| HeldOutTask {
-            items: held_out.unwrap_or(task.held_out_items),
+            items: held_out.unwrap_or(task.selected(Split::HeldOut)),
             digest: held_out.is_none().then(|| task.held_out_digest.clone()),
             name: task.name.clone(),
         });

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
 use crate::search::{ClosedForm, Exact};
 use crate::space::{Constraint, Genome, SearchSpace};
-use crate::task::Split;
+use crate::task::{LeftOut, Split};
 use crate::throughput::ThroughputTable;
 
 /// The version of the files of a run directory.
@@ -35,11 +35,20 @@ pub struct RunTask {
     pub held_out_items: usize,
     /// Accuracy of guessing.
     pub chance: f64,
+    /// The rows of which no item can be made, on neither side.
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub left_out: LeftOut,
+    /// The items of the search split that cannot be scored.
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub search_left_out: LeftOut,
+    /// The items of the held-out split that cannot be scored.
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub held_out_left_out: LeftOut,
 }
 
 impl RunTask {
-    /// What a run keeps of a task: of its eval sets for searching and for what is held out.
-    pub fn new(name: &str, [search, held_out]: [&EvalSet; 2], chance: f64) -> RunTask {
+    /// What a run keeps of a task: of its eval sets for searching and for what is held out, and of the rows that are in neither.
+    pub fn new(name: &str, [search, held_out]: [&EvalSet; 2], chance: f64, left_out: LeftOut) -> RunTask {
         RunTask {
             name: name.to_string(),
             search_digest: search.digest.clone(),
@@ -47,12 +56,23 @@ impl RunTask {
             held_out_digest: held_out.digest.clone(),
             held_out_items: held_out.items.len(),
             chance,
+            left_out,
+            search_left_out: search.left_out.clone(),
+            held_out_left_out: held_out.left_out.clone(),
         }
     }
 
     /// What the eval sets of a task are called: for searching, and for what is held out.
     pub fn set_names(task: &str) -> [String; 2] {
         [Split::Search, Split::HeldOut].map(|split| format!("{task}/{split}"))
+    }
+
+    /// How many items of one side were selected: those that were scored, and those that cannot be.
+    pub fn selected(&self, split: Split) -> usize {
+        match split {
+            Split::Search => self.search_items + self.search_left_out.count,
+            Split::HeldOut => self.held_out_items + self.held_out_left_out.count,
+        }
     }
 
     /// The digest that the eval set of one side must have.

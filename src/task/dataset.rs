@@ -1,7 +1,7 @@
-//! Rows of a task's data files: JSON lines (plain or gzip), Parquet, and Arrow IPC (stream or file).
+//! Rows of data files: JSON lines and JSON arrays (plain or gzip), Parquet, and Arrow IPC (stream or file).
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
+use super::json_rows::json_rows;
+use super::row::{Place, Row, RowNumber};
 use crate::cache_dir::cache_dir;
 use crate::error::{Error, Result};
 
@@ -19,24 +21,6 @@ use crate::error::{Error, Result};
 /// line calls this.
 pub fn default_data_dir() -> PathBuf {
     cache_dir().join("assets")
-}
-
-/// One row of a data file.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// The file it is from.
-    pub path: Arc<Path>,
-    /// Its line in a text file or its place in a table, from 1.
-    pub number: usize,
-    /// An object.
-    pub value: Value,
-}
-
-impl Row {
-    /// An error about this row.
-    pub fn error(&self, reason: impl std::fmt::Display) -> Error {
-        Error::format(&self.path, "task data", format!("line {}: {reason}", self.number))
-    }
 }
 
 /// The data files of a task, in the order their rows count.
@@ -69,7 +53,12 @@ impl Dataset {
         Dataset { files: vec![path.into()] }
     }
 
-    /// All rows, file by file.
+    /// The first of its files, for messages about all of them.
+    pub fn path(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    /// All rows, file by file. After an [`Error::Row`] there may be more of them.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row>> + '_ {
         self.files.iter().flat_map(|path| rows_of(path).unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))
     }
@@ -121,9 +110,6 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 type Rows = Box<dyn Iterator<Item = Result<Row>>>;
 
-/// The longest line read from a text file: a guard against a compressed bomb.
-const MAX_LINE: u64 = 1 << 28;
-
 /// Rows of one file. The first bytes say what it is, whatever its name.
 fn rows_of(path: &Path) -> Result<Rows> {
     let mut file = File::open(path).map_err(Error::io(path))?;
@@ -132,7 +118,7 @@ fn rows_of(path: &Path) -> Result<Rows> {
     file.rewind().map_err(Error::io(path))?;
     let shared: Arc<Path> = Arc::from(path);
     match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Ok(Box::new(lines(shared, MultiGzDecoder::new(BufReader::new(file))))),
+        [0x1f, 0x8b, ..] => json_rows(shared, MultiGzDecoder::new(BufReader::new(file))),
         [b'P', b'A', b'R', b'1', ..] => {
             let reader = guarded(path, PARQUET, || ParquetRecordBatchReaderBuilder::try_new(file)?.build())?;
             Ok(Box::new(table(shared, PARQUET, reader)))
@@ -145,45 +131,8 @@ fn rows_of(path: &Path) -> Result<Rows> {
             let reader = guarded(path, ARROW, || arrow_ipc::reader::StreamReader::try_new_buffered(file, None))?;
             Ok(Box::new(table(shared, ARROW, reader)))
         }
-        _ => Ok(Box::new(lines(shared, file))),
+        _ => json_rows(shared, file),
     }
-}
-
-/// Rows of a text file with one JSON object a line; blank lines are skipped.
-fn lines(path: Arc<Path>, source: impl Read) -> impl Iterator<Item = Result<Row>> {
-    let mut reader = BufReader::with_capacity(1 << 16, source);
-    let mut number = 0;
-    let mut line = Vec::new();
-    let mut failed = false;
-    std::iter::from_fn(move || {
-        let bad = |number, reason: String| Error::format(&path, "JSON lines", format!("line {number}: {reason}"));
-        while !failed {
-            line.clear();
-            number += 1;
-            let read = match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-                Ok(read) => read,
-                Err(error) => {
-                    failed = true;
-                    return Some(Err(bad(number, error.to_string())));
-                }
-            };
-            if read == 0 {
-                return None;
-            }
-            let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            let row = serde_json::from_slice(text).map_err(|error| bad(number, error.to_string()));
-            let row = row.and_then(|value: Value| match value {
-                Value::Object(_) => Ok(Row { path: path.clone(), number, value }),
-                _ => Err(bad(number, "found a value that is no object, expected {\"field\": ...}".to_string())),
-            });
-            failed = row.is_err();
-            return Some(row);
-        }
-        None
-    })
 }
 
 const ARROW: &str = "Arrow IPC";
@@ -212,7 +161,10 @@ fn table<E: std::fmt::Display>(
             Ok(Some(values)) => {
                 let before = number;
                 number += values.len();
-                let row = |(place, value)| Ok(Row { path: path.clone(), number: before + place + 1, value });
+                let row = |(place, value)| {
+                    let row = RowNumber::Row(before + place + 1);
+                    Ok(Row { place: Place { file: path.clone(), row }, value })
+                };
                 values.into_iter().enumerate().map(row).collect()
             }
         };
@@ -326,9 +278,9 @@ mod tests {
         let path = dir.path().join("rows.jsonl");
         for (text, reason) in [
             ("{\"a\": 1}\n\n{\"a\": \n", "line 3: EOF while parsing"),
-            ("{}\n[1]\n", "line 2: found a value that is no object"),
+            ("{}\n[1]\n", "line 2: found a list, which is no object"),
             ("{\"a\": \"\u{1}\"}", "line 1: control character"),
-            (&"[".repeat(10_000), "line 1: recursion limit"),
+            (&("{\"a\": ".to_string() + &"[".repeat(10_000)), "line 1: recursion limit"),
         ] {
             fs::write(&path, text).unwrap();
             let error = rows(&path).unwrap_err().to_string();

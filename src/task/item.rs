@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::row::Place;
+
 /// One log-likelihood to compute: of `continuation` after `context`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Request {
@@ -32,9 +34,11 @@ pub enum Scoring {
 }
 
 /// One question of a task, rendered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Place among the kept rows of the task's files, from 0.
+    /// The row it was made of.
+    pub place: Place,
+    /// Number among the rows of the task's files that `where` keeps, from 0: those that were left out count too.
     pub index: usize,
     /// One a choice; one for `LastWord` and `Rolling`.
     pub requests: Vec<Request>,
@@ -62,6 +66,7 @@ impl Item {
         }
         texts.retain(|text| !text.trim().is_empty());
         let passage = |(index, text): (usize, String)| Item {
+            place: self.place.clone(),
             index,
             key: key([""], [text.as_str()]),
             gold: Vec::new(),
@@ -131,7 +136,15 @@ fn normalised<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::row::RowNumber;
     use super::*;
+
+    fn place() -> Place {
+        Place { file: Arc::from(Path::new("a.jsonl")), row: RowNumber::Line(1) }
+    }
 
     #[test]
     fn keys_ignore_case_spaces_and_the_order_of_choices_only() {
@@ -147,7 +160,7 @@ mod tests {
         let item = |index, first| {
             let mut key = [0; 32];
             key[0] = first;
-            Item { index, requests: Vec::new(), gold: Vec::new(), choice_chars: Vec::new(), key }
+            Item { place: place(), index, requests: Vec::new(), gold: Vec::new(), choice_chars: Vec::new(), key }
         };
         let items = [item(0, 0x7f), item(1, 0x80), item(2, 0x00), item(3, 0xff), item(4, 0x00)];
         let places = |side| split_items(&items, side).iter().map(|item| item.index).collect::<Vec<_>>();
@@ -159,7 +172,14 @@ mod tests {
     fn cuts_a_text_into_passages_without_losing_any_of_it() {
         let text: String = (0..300).map(|line| format!("line {line} of a long text\n")).collect();
         let request = Request { context: String::new(), continuation: text.clone() };
-        let whole = Item { index: 0, requests: vec![request], gold: vec![], choice_chars: vec![], key: [0; 32] };
+        let whole = Item {
+            place: place(),
+            index: 0,
+            requests: vec![request],
+            gold: vec![],
+            choice_chars: vec![],
+            key: [0; 32],
+        };
         let passages = whole.passages();
         assert_eq!(passages.iter().map(|item| item.requests[0].continuation.as_str()).collect::<String>(), text);
         assert!(passages.len() > 2 && passages.iter().all(|item| item.requests[0].continuation.len() < 2 * PASSAGE));

@@ -1,10 +1,11 @@
 //! One row of a task's data, rendered: contexts, continuations and which of them are true.
 
 use minijinja::Environment;
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::Value;
 
-use super::dataset::Row;
+use super::gold::{Golds, flags};
 use super::item::{Item, Request, Scoring, key};
+use super::row::{Place, Row};
 use super::task_file::{List, Prompt, TaskFile};
 use super::template::{Formula, Result, Text};
 
@@ -78,8 +79,8 @@ impl<'a> Compiled<'a> {
         self.preamble.as_ref().map_or(Ok(String::new()), |text| text.render(row))
     }
 
-    /// The question of one row, checked.
-    pub fn question(&self, row: &Value) -> Result<Question> {
+    /// The question of one row, checked; `golds` learns how its gold was written.
+    pub fn question(&self, row: &Value, golds: &mut Golds) -> Result<Question> {
         let (contexts, continuations) = (self.contexts.render(row)?, self.continuations.render(row)?);
         if contexts.is_empty() || continuations.is_empty() {
             return Err("it has no choices".to_string());
@@ -88,47 +89,12 @@ impl<'a> Compiled<'a> {
         let gold = match &self.gold {
             None => vec![0],
             Some(gold) if self.flags => flags(&gold.value(row)?, options.len())?,
-            Some(gold) => indices(&gold.value(row)?, options)?,
+            Some(gold) => golds.places(&gold.value(row)?, options)?,
         };
         let question = Question { contexts, continuations, gold };
         question.check()?;
         Ok(question)
     }
-}
-
-/// The places of the ones in `mc2`'s labels.
-fn flags(labels: &Value, count: usize) -> Result<Vec<usize>> {
-    let wrong = || format!("gold is {labels}, expected a list of 0 and 1, one for each of {count} choices");
-    let flag = |label: Value| label.as_usize().filter(|flag| *flag <= 1 && label.is_number()).ok_or_else(wrong);
-    let items = labels.try_iter().map_err(|_| wrong())?;
-    let flags: Vec<usize> = items.map(flag).collect::<Result<_, _>>()?;
-    if flags.len() != count || !flags.contains(&1) {
-        return Err(wrong());
-    }
-    Ok((0..count).filter(|place| flags[*place] == 1).collect())
-}
-
-/// The true choices that a gold value stands for: an index, a choice's text, or a list of those.
-fn indices(gold: &Value, options: &[String]) -> Result<Vec<usize>> {
-    let count = options.len();
-    let golds =
-        if gold.kind() == ValueKind::Seq { gold.try_iter() } else { Value::from(vec![gold.clone()]).try_iter() };
-    let mut places = Vec::new();
-    for gold in golds.map_err(|error| error.to_string())? {
-        let place = match gold.as_str() {
-            Some(text) => options.iter().position(|option| option == text),
-            None if gold.is_number() => gold.as_usize().filter(|place| *place < count),
-            None => None,
-        };
-        let expected = || format!("gold is {gold:?}, expected 0 to {} or a choice's text", count.saturating_sub(1));
-        places.push(place.ok_or_else(expected)?);
-    }
-    places.sort_unstable();
-    places.dedup();
-    if places.is_empty() {
-        return Err("gold is an empty list".to_string());
-    }
-    Ok(places)
 }
 
 /// One row's texts: several contexts and one continuation, or the other way round, or one of each.
@@ -164,15 +130,16 @@ impl Question {
         format!("{context}{delimiter}{continuation}")
     }
 
-    /// The question as an item, with `before` in front of every context.
-    pub fn item(self, index: usize, before: &str, delimiter: &str) -> Item {
+    /// The question as an item without an index, with `before` in front of every context.
+    pub fn item(self, place: Place, before: &str, delimiter: &str) -> Item {
         let pairs = || (0..self.contexts.len().max(self.continuations.len())).map(|choice| self.pair(choice));
         let request = |(context, continuation): (&str, &str)| Request {
             context: format!("{before}{context}"),
             continuation: format!("{delimiter}{continuation}"),
         };
         Item {
-            index,
+            place,
+            index: 0,
             requests: pairs().map(request).collect(),
             choice_chars: pairs().map(|(_, continuation)| continuation.chars().count()).collect(),
             key: key(self.contexts.iter().map(String::as_str), self.continuations.iter().map(String::as_str)),
@@ -209,45 +176,21 @@ impl Examples {
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::RowNumber;
     use super::*;
 
     #[test]
-    fn gold_is_an_index_a_text_or_a_list_of_them() {
-        let options = ["no", "yes", "7", "no"].map(str::to_string);
-        let golds = |json: serde_json::Value| indices(&Value::from_serialize(json), &options);
-        for (gold, places) in [
-            (serde_json::json!(3), vec![3]),
-            (serde_json::json!("no"), vec![0]),
-            (serde_json::json!("7"), vec![2]),
-            (serde_json::json!([2, "yes", 2]), vec![1, 2]),
-        ] {
-            assert_eq!(golds(gold.clone()), Ok(places), "{gold}");
-        }
-        for gold in ["4", "-1", "0.5", "\"0\"", "null", "false", "[]", "{}", "[[0]]"] {
-            assert!(golds(serde_json::from_str(gold).unwrap()).is_err(), "{gold}");
-        }
-    }
-
-    #[test]
-    fn labels_of_mc2_are_one_flag_a_choice_with_a_true_one() {
-        let places = |json: serde_json::Value| flags(&Value::from_serialize(json), 3);
-        assert_eq!(places(serde_json::json!([1, 0, 1])), Ok(vec![0, 2]));
-        for labels in ["[1, 0]", "[0, 0, 0]", "[1, 2, 0]", "[true, false, false]", "1", "\"101\""] {
-            assert!(places(serde_json::from_str(labels).unwrap()).is_err(), "{labels}");
-        }
-    }
-
-    #[test]
     fn several_contexts_share_the_continuation_and_one_context_its_choices() {
+        let place = || Place { file: std::sync::Arc::from(std::path::Path::new("a.jsonl")), row: RowNumber::Line(7) };
         let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let choices = Question { contexts: texts(&["q"]), continuations: texts(&["a", "bé"]), gold: vec![1] };
         assert_eq!(choices.example(" "), "q bé");
-        let item = choices.item(5, "Before. ", " ");
+        let item = choices.item(place(), "Before. ", " ");
         assert_eq!(item.requests[1], Request { context: "Before. q".to_string(), continuation: " bé".to_string() });
-        assert_eq!((item.index, item.choice_chars), (5, vec![1, 2]));
+        assert_eq!((item.place, item.choice_chars), (place(), vec![1, 2]));
         let contexts = Question { contexts: texts(&["Ana", "Eva"]), continuations: texts(&["ran."]), gold: vec![1] };
         assert_eq!(contexts.example(" "), "Eva ran.");
-        let item = contexts.item(0, "", " ");
+        let item = contexts.item(place(), "", " ");
         assert_eq!(item.requests[0], Request { context: "Ana".to_string(), continuation: " ran.".to_string() });
         assert_eq!(item.choice_chars, [4, 4]);
     }

@@ -1,7 +1,12 @@
 //! Which items of a task are scored, and in which order.
 
+use std::collections::HashMap;
+
 use super::item::{Item, Split, split_items};
-use super::task::{Task, TextSize};
+use super::left_out::LeftOut;
+use super::rendered::Rendered;
+use super::task::Task;
+use super::text_size::TextSize;
 use crate::error::Result;
 
 /// Items of a task in the order in which they are scored.
@@ -13,35 +18,38 @@ pub struct Selection {
     pub sizes: Vec<TextSize>,
     /// How many items there are to select from.
     pub available: usize,
+    /// The rows of the task that make no item; they are on no side.
+    pub left_out: LeftOut,
+    /// How rows were understood, where there was a choice: one line each.
+    pub notes: Vec<String>,
 }
 
 impl Selection {
     /// The first `limit` items of a task, or all, in the order of its files.
     ///
     /// # Errors
-    /// As [`Task::items`].
+    /// As [`Task::render`].
     pub fn in_order(task: &Task, limit: Option<usize>) -> Result<Selection> {
-        let items = task.items(limit)?;
-        let available = items.len();
-        Ok(Selection { sizes: task.text_sizes(limit)?, available, items })
+        let Rendered { items, sizes, left_out, notes } = task.render(limit)?;
+        Ok(Selection { available: items.len(), items, sizes, left_out, notes })
     }
 
     /// The first items of each side of a task's split, or all, in hash order: any prefix is a random sample.
     ///
     /// # Errors
-    /// As [`Task::items`].
+    /// As [`Task::render`].
     pub fn sides<const N: usize>(task: &Task, sides: [(Split, Option<usize>); N]) -> Result<[Selection; N]> {
-        let items = task.divisible_items()?;
-        let sizes = task.text_sizes(None)?;
-        // A text that was cut into passages has one size for all of them, which is none of theirs.
-        let sizes = if sizes.len() == items.len() { sizes } else { Vec::new() };
+        let Rendered { items, sizes, left_out, notes } = task.divisible()?;
+        let size_of: HashMap<usize, TextSize> = items.iter().map(|item| item.index).zip(sizes).collect();
         Ok(sides.map(|(side, limit)| {
             let side = split_items(&items, side);
             let chosen = &side[..limit.unwrap_or(side.len()).min(side.len())];
             Selection {
                 items: chosen.iter().map(|item| (*item).clone()).collect(),
-                sizes: chosen.iter().filter_map(|item| sizes.get(item.index).copied()).collect(),
+                sizes: chosen.iter().filter_map(|item| size_of.get(&item.index).copied()).collect(),
                 available: side.len(),
+                left_out: left_out.clone(),
+                notes: notes.clone(),
             }
         }))
     }
@@ -49,7 +57,7 @@ impl Selection {
     /// The same of one side.
     ///
     /// # Errors
-    /// As [`Task::items`].
+    /// As [`Task::render`].
     pub fn side(task: &Task, side: Split, limit: Option<usize>) -> Result<Selection> {
         let [selection] = Selection::sides(task, [(side, limit)])?;
         Ok(selection)

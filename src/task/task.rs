@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use minijinja::value::Value;
-
-use super::dataset::{Dataset, Row};
+use super::dataset::Dataset;
 use super::item::{Item, Scoring};
-use super::question::{Compiled, Examples, Question};
+use super::left_out::LeftOut;
+use super::question::Question;
+use super::rendered::{Rendered, Renderer};
+use super::row::{Place, RowNumber};
 use super::shipped::{SHIPPED, shipped_yaml};
 use super::task_file::{List, Prompt, TaskFile};
-use super::template::{Text, environment};
+use super::text_size::TextSize;
 use crate::error::{Error, Result};
 
 /// A task that is ready to read its data.
@@ -32,27 +33,10 @@ enum Source {
     Text(PathBuf),
 }
 
-/// Words and bytes of a document as it was written, the denominators of word and byte perplexity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TextSize {
-    /// Pieces between runs of white space, as Python's `re.split(r"\s+", text)` counts them.
-    pub words: usize,
-    /// Bytes in UTF-8.
-    pub bytes: usize,
-}
-
-impl TextSize {
-    /// The size of `text`.
-    pub fn of(text: &str) -> TextSize {
-        let starts = text.chars().zip(std::iter::once('x').chain(text.chars()));
-        let runs = starts.filter(|(here, before)| here.is_whitespace() && !before.is_whitespace()).count();
-        TextSize { words: runs + 1, bytes: text.len() }
-    }
-}
-
 impl Task {
     /// Opens a task: a shipped name, a task file (`.yaml`), a file of rows (`{context, choices, gold}` or
-    /// `{contexts, continuation, gold}`: JSON lines, Parquet or Arrow), or a text (`.txt`, `.md`), which is a rolling task.
+    /// `{contexts, continuation, gold}`, or `{text}` for a rolling task: JSON, JSON lines, Parquet or Arrow), or a text (`.txt`, `.md`),
+    /// which is a rolling task of one document.
     ///
     /// A task's data is looked for in `data_dir`, and for the user's own task file beside that file first. Reading it is
     /// left to [`Task::items`].
@@ -98,26 +82,28 @@ impl Task {
         Ok(Task { file, source: Source::Text(path.to_path_buf()), shots: 0 })
     }
 
-    /// The user's own rows. The first one says which of the two kinds they are.
+    /// The user's own rows. The first one that can be read and is of a known kind says of which they all are.
     fn rows(path: &Path) -> Result<Task> {
-        let Some(first) = Dataset::file(path).rows().next().transpose()? else {
-            return Err(Error::format(path, "task data", "it has no rows"));
-        };
-        let texts = |field: &str| field.to_string();
-        let (scoring, prompt) = if first.value.get("choices").is_some() {
-            let (context, choices) = ("{{context}}".to_string(), List::Formula(texts("choices")));
-            (Scoring::Choices, Prompt::Choices { context, choices, gold: texts("gold") })
-        } else if first.value.get("contexts").is_some() {
-            let (contexts, continuation) = (List::Formula(texts("contexts")), "{{continuation}}".to_string());
-            (Scoring::Contexts, Prompt::Contexts { contexts, continuation, gold: texts("gold") })
-        } else {
-            return Err(first.error(
-                "expected {\"context\", \"choices\", \"gold\"} or {\"contexts\", \"continuation\", \"gold\"}, \
-                 found neither `choices` nor `contexts`",
-            ));
-        };
-        let file = TaskFile::of_user(path, scoring, prompt);
-        Ok(Task { file, source: Source::Rows(path.to_path_buf()), shots: 0 })
+        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"}, {\"contexts\", \"continuation\", \"gold\"} or {\"text\"}, \
+                             found none of `choices`, `contexts` and `text`";
+        const FIRST: [(&str, Scoring); 3] =
+            [("choices", Scoring::Choices), ("contexts", Scoring::Contexts), ("text", Scoring::Rolling)];
+        let (mut left_out, mut read) = (LeftOut::default(), 0);
+        for row in Dataset::file(path).rows() {
+            read += 1;
+            let scoring = row.and_then(|row| {
+                let fits = FIRST.iter().find(|(field, _)| row.value.get(*field).is_some());
+                fits.map(|(_, scoring)| *scoring).ok_or_else(|| row.place.error("task data", KINDS))
+            });
+            if let Some(scoring) = left_out.keep(scoring)? {
+                let file = TaskFile::of_user(path, scoring, prompt_of_user(scoring));
+                return Ok(Task { file, source: Source::Rows(path.to_path_buf()), shots: 0 });
+            }
+        }
+        match read {
+            0 => Err(Error::format(path, "task data", "it has no rows")),
+            _ => Err(left_out.out_of(read, "task data", path).expect_err("every row was left out")),
+        }
     }
 
     /// The same task with `count` worked examples before each question.
@@ -156,70 +142,47 @@ impl Task {
         SHIPPED
     }
 
-    /// The first `limit` items, or all, in the order of the files.
+    /// The first `limit` items, or all, in the order of the files, and the rows that make none.
     ///
     /// # Errors
-    /// [`Error::Missing`] says where to get data that is not there; [`Error::Format`] names file and line of a row that
-    /// cannot be used: a field that is missing, an empty choice, no choices, a gold out of range; or no rows at all.
-    pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>> {
+    /// [`Error::Missing`] says where to get data that is not there. [`Error::Mismatch`] when more than half of the rows cannot be
+    /// used, with the first reasons: a field that is missing, an empty choice, no choices, a gold out of range. And no rows at all.
+    pub fn render(&self, limit: Option<usize>) -> Result<Rendered> {
         if limit == Some(0) {
             return Err(Error::invalid("the number of items", 0, "1 or more"));
         }
-        if let Source::Text(path) = &self.source {
-            let document = read_text(path)?;
-            let question = Question { contexts: vec![String::new()], continuations: vec![document], gold: vec![0] };
-            question.check().map_err(|reason| Error::format(path, "text", reason))?;
-            return Ok(vec![question.item(0, "", "")]);
-        }
-        let env = environment();
-        let prompt = Compiled::new(&env, &self.file).map_err(|reason| self.wrong(reason))?;
-        let examples = self.examples(&prompt)?;
-        let mut items = Vec::new();
-        self.each_row(&prompt, limit, |row, value| {
-            let in_row = |reason: String| row.error(reason);
-            let question = prompt.question(value).map_err(in_row)?;
-            let preamble = prompt.preamble(value).map_err(in_row)?;
-            let before = preamble + &examples.before(row, self.shots).map_err(in_row)?;
-            items.push(question.item(items.len(), &before, prompt.delimiter));
-            Ok(())
-        })?;
-        Ok(items)
+        let (rows, roots) = match &self.source {
+            Source::Text(path) => return text_of(path),
+            Source::Rows(path) => (Dataset::file(path), &Vec::new()),
+            Source::Named(roots) => (Dataset::find(&self.file.data, roots, &self.remedy())?, roots),
+        };
+        let shots = match &self.file.fewshot {
+            Some(fewshot) if self.shots > 0 => {
+                Some((self.shots, fewshot, Dataset::find(&fewshot.data.to_vec(), roots, &self.remedy())?))
+            }
+            _ => None,
+        };
+        let of_user = matches!(self.source, Source::Rows(_));
+        Renderer { file: &self.file, rows, of_user, shots }.render(limit)
     }
 
-    /// All items, ready for [`Selection`](super::Selection): a single text is cut into its passages, so that both sides have some.
-    pub fn divisible_items(&self) -> Result<Vec<Item>> {
-        let items = self.items(None)?;
-        match (self.scoring(), items.as_slice()) {
-            (Scoring::Rolling, [text]) => Ok(text.passages()),
-            _ => Ok(items),
-        }
+    /// The items alone: [`Task::render`] says which rows are not among them.
+    ///
+    /// # Errors
+    /// As [`Task::render`].
+    pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>> {
+        self.render(limit).map(|rendered| rendered.items)
     }
 
-    /// Words and bytes of a rolling task's documents as they were written, one for each item of [`Task::items`];
-    /// empty for other tasks.
-    pub fn text_sizes(&self, limit: Option<usize>) -> Result<Vec<TextSize>> {
-        let Prompt::Rolling { document, counted } = &self.file.prompt else { return Ok(Vec::new()) };
-        if let Source::Text(path) = &self.source {
-            return Ok(vec![TextSize::of(&read_text(path)?)]);
+    /// All items, ready for [`Selection`](super::Selection): a single text is cut into its passages, so that both sides have
+    /// some. Several have no sizes: the text's own is none of theirs.
+    pub fn divisible(&self) -> Result<Rendered> {
+        let mut rendered = self.render(None)?;
+        if let (Scoring::Rolling, [text]) = (self.scoring(), rendered.items.as_slice()) {
+            rendered.items = text.passages();
+            rendered.sizes.truncate(if rendered.items.len() == 1 { 1 } else { 0 });
         }
-        let env = environment();
-        let prompt = Compiled::new(&env, &self.file).map_err(|reason| self.wrong(reason))?;
-        let counted = Text::new(&env, counted.as_ref().unwrap_or(document)).map_err(|reason| self.wrong(reason))?;
-        let mut sizes = Vec::new();
-        self.each_row(&prompt, limit, |row, value| {
-            sizes.push(TextSize::of(&counted.render(value).map_err(|reason| row.error(reason))?));
-            Ok(())
-        })?;
-        Ok(sizes)
-    }
-
-    /// The accuracy of guessing: the mean of true choices over choices; 0 where there is nothing to choose from.
-    pub fn chance(&self, items: &[Item]) -> f64 {
-        if items.is_empty() || matches!(self.file.scoring, Scoring::LastWord | Scoring::Rolling) {
-            return 0.0;
-        }
-        let share = |item: &Item| item.gold.len() as f64 / item.requests.len() as f64;
-        items.iter().map(share).sum::<f64>() / items.len() as f64
+        Ok(rendered)
     }
 
     /// BLAKE3 of how the task scores and of its rendered items, in hexadecimal: two equal digests ask the same.
@@ -240,87 +203,40 @@ impl Task {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Calls `use_row` with the first `limit` kept rows.
-    fn each_row(
-        &self,
-        prompt: &Compiled,
-        limit: Option<usize>,
-        mut use_row: impl FnMut(&Row, &Value) -> Result<()>,
-    ) -> Result<()> {
-        let (mut read, mut kept) = (0, 0);
-        let dataset = self.dataset()?;
-        for row in dataset.rows() {
-            if limit.is_some_and(|limit| kept >= limit) {
-                break;
-            }
-            let row = row?;
-            read += 1;
-            self.same_kind(&row)?;
-            let value = Value::from_serialize(&row.value);
-            if prompt.keeps(&value).map_err(|reason| row.error(format!("`where`: {reason}")))? {
-                kept += 1;
-                use_row(&row, &value)?;
-            }
-        }
-        if kept == 0 {
-            let kept = if read > 0 { format!("`where` keeps none of {read} rows") } else { "no rows".to_string() };
-            return Err(Error::invalid(format!("task `{}`", self.file.name), kept, "one item or more"));
-        }
-        Ok(())
-    }
-
-    fn dataset(&self) -> Result<Dataset> {
-        match &self.source {
-            Source::Named(roots) => Dataset::find(&self.file.data, roots, &self.remedy()),
-            Source::Rows(path) | Source::Text(path) => Ok(Dataset::file(path)),
-        }
-    }
-
     fn remedy(&self) -> String {
         let source = &self.file.source;
         let get = if source.is_empty() { String::new() } else { format!("get it from {}; ", source.trim_end()) };
         format!("{get}or name the directory that holds it with --data DIR")
     }
+}
 
-    /// A user's file holds rows of one kind.
-    fn same_kind(&self, row: &Row) -> Result<()> {
-        let (wanted, other) = match (&self.source, self.file.scoring) {
-            (Source::Rows(_), Scoring::Choices) => ("choices", "contexts"),
-            (Source::Rows(_), Scoring::Contexts) => ("contexts", "choices"),
-            _ => return Ok(()),
-        };
-        match row.value.get(other) {
-            Some(_) => Err(row.error(format!("has `{other}`, the first row has `{wanted}`; one file holds one kind"))),
-            None => Ok(()),
-        }
+/// How rows without a task file become requests.
+fn prompt_of_user(scoring: Scoring) -> Prompt {
+    let text = |field: &str| field.to_string();
+    match scoring {
+        Scoring::Contexts => Prompt::Contexts {
+            contexts: List::Formula(text("contexts")),
+            continuation: text("{{continuation}}"),
+            gold: text("gold"),
+        },
+        Scoring::Rolling => Prompt::Rolling { document: text("{{text}}"), counted: None },
+        _ => Prompt::Choices {
+            context: text("{{context}}"),
+            choices: List::Formula(text("choices")),
+            gold: text("gold"),
+        },
     }
+}
 
-    /// The worked examples, rendered.
-    fn examples(&self, prompt: &Compiled) -> Result<Examples> {
-        let mut examples = Examples::default();
-        let (Some(fewshot), Source::Named(roots)) = (&self.file.fewshot, &self.source) else { return Ok(examples) };
-        if self.shots == 0 {
-            return Ok(examples);
-        }
-        examples.same = fewshot.same.clone();
-        examples.from_the_items = fewshot.data.to_vec() == self.file.data;
-        for row in Dataset::find(&fewshot.data.to_vec(), roots, &self.remedy())?.rows() {
-            let row = row?;
-            let in_row = |reason: String| row.error(reason);
-            let value = Value::from_serialize(&row.value);
-            if !prompt.keeps(&value).map_err(in_row)? {
-                continue;
-            }
-            let question = prompt.question(&value).map_err(in_row)?;
-            let text = question.example(prompt.delimiter) + &fewshot.delimiter;
-            examples.shots.push((row.value, text));
-        }
-        Ok(examples)
-    }
-
-    fn wrong(&self, reason: String) -> Error {
-        Error::invalid(format!("task `{}`", self.file.name), reason, "templates that compile")
-    }
+/// A user's own text as one document.
+fn text_of(path: &Path) -> Result<Rendered> {
+    let document = read_text(path)?;
+    let sizes = vec![TextSize::of(&document)];
+    let question = Question { contexts: vec![String::new()], continuations: vec![document], gold: vec![0] };
+    question.check().map_err(|reason| Error::format(path, "text", reason))?;
+    let place = Place { file: path.into(), row: RowNumber::Line(1) };
+    let items = vec![question.item(place, "", "")];
+    Ok(Rendered { items, sizes, left_out: LeftOut::default(), notes: Vec::new() })
 }
 
 /// A text file, whole.
@@ -409,7 +325,7 @@ mod tests {
             contexts(&with, 3).unwrap_err().to_string().contains("3 few-shot examples were asked for, 2 are there")
         );
         let same = format!("{YAML}fewshot: {{ data: mine.jsonl, same: g }}\n");
-        assert!(contexts(&same, 1).unwrap_err().to_string().contains("line 2: 1 few-shot examples"));
+        assert_eq!(contexts(&same, 1).unwrap(), ["c? yes\n\na?", "a? yes\n\nc?"], "line 2 has no example of its group");
         assert!(contexts(YAML, 1).unwrap_err().to_string().contains("this task has no `fewshot` data"));
         let keys = |shots| of_yaml(&with, &rows, shots).unwrap().iter().map(|item| item.key).collect::<Vec<_>>();
         assert_eq!(keys(0), keys(2), "examples never move a question to the other side");
@@ -422,12 +338,12 @@ mod tests {
         fs::write(&path, " Uno dos\n\ntres ").unwrap();
         let task = Task::open(path.to_str().unwrap(), None).unwrap();
         let items = task.items(None).unwrap();
-        assert_eq!((task.name(), task.scoring(), task.chance(&items)), ("novel", Scoring::Rolling, 0.0));
+        assert_eq!((task.name(), task.scoring()), ("novel", Scoring::Rolling));
         assert_eq!(
             items[0].requests,
             [Request { context: String::new(), continuation: " Uno dos\n\ntres ".to_string() }]
         );
-        assert_eq!(task.text_sizes(None).unwrap(), [TextSize { words: 5, bytes: 15 }]);
+        assert_eq!(task.render(None).unwrap().sizes, [TextSize { words: 5, bytes: 15 }]);
         fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(task.items(None).unwrap_err().to_string().contains("not UTF-8"));
         fs::write(&path, " \n").unwrap();
@@ -435,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_and_digest_follow_the_items() {
+    fn the_digest_follows_the_items() {
         let rows = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n\
                     {\"context\": \"d\", \"choices\": [\"a\", \"b\", \"c\", \"d\"], \"gold\": 0}\n";
         let dir = tempfile::tempdir().unwrap();
@@ -443,7 +359,6 @@ mod tests {
         fs::write(&path, rows).unwrap();
         let task = Task::open(path.to_str().unwrap(), None).unwrap();
         let items = task.items(None).unwrap();
-        assert_eq!(task.chance(&items), 0.375);
         assert_eq!(task.digest(&items), task.digest(&task.items(None).unwrap()));
         assert_ne!(task.digest(&items), task.digest(&items[..1]));
         let mut other = items.clone();

@@ -3,26 +3,23 @@
 use minijinja::Value;
 
 use crate::error::Result;
+use crate::tune::conversation::Conversation;
 use crate::tune::part::Part;
-use crate::tune::record::{Record, kind_of};
+use crate::tune::record::Record;
 use crate::tune::template::Template;
 
-/// The role whose words are learned.
-const ASSISTANT: &str = "assistant";
-
-/// A record's `messages`, and its `tools` where it has some, as the template writes them: the assistant's turns are to
-/// be learned, with what the template writes to end them.
+/// A record's conversation as the template writes it: the turns that are to be learned, with what the template writes to end them,
+/// and what stands between.
 ///
 /// Where a turn begins and ends is what the template makes of the conversation up to it and through it: a template
 /// that writes those otherwise once more messages follow cannot be taken apart so.
 ///
 /// # Errors
 /// When the template refuses the conversation, or rewrites what stands before.
-pub fn parts(record: &Record, template: &Template) -> Result<Vec<Part>> {
-    let roles = roles(record)?;
-    let value = |field| record.value(field).map_or_else(|| Value::from(()), Value::from_serialize);
-    let (tools, messages) = (value("tools"), value("messages"));
-    let messages: Vec<Value> = messages.try_iter().map_err(|error| record.error(error))?.collect();
+pub fn parts(record: &Record, conversation: &Conversation, template: &Template) -> Result<Vec<Part>> {
+    let tools = Value::from_serialize(&conversation.tools);
+    let messages: Vec<Value> =
+        conversation.messages.iter().map(|message| Value::from_serialize(&message.fields)).collect();
     let render = |count: usize, prompt: bool| {
         let wrong = |reason| record.error(format!("the template ({}) does not take it: {reason}", template.name()));
         template.render(&messages[..count], &tools, prompt).map_err(wrong)
@@ -31,15 +28,16 @@ pub fn parts(record: &Record, template: &Template) -> Result<Vec<Part>> {
     let whole = render(messages.len(), false)?;
     let mut parts = Vec::new();
     let mut read = 0;
-    for (place, _) in roles.iter().enumerate().filter(|(_, role)| **role == ASSISTANT) {
+    for (place, _) in conversation.messages.iter().enumerate().filter(|(_, message)| message.learned) {
         let (before, through) = (render(place, true)?, render(place + 1, false)?);
         let fits = whole.starts_with(&through) && through.starts_with(&before) && before.len() >= read;
         if !fits {
             return Err(record.error(format!(
-                "the template ({}) writes messages up to `messages[{place}]` not as in the whole conversation, so the \
+                "the template ({}) writes the messages up to number {} not as in the whole conversation, so the \
                  assistant's words cannot be found; split the conversation there, or give the tokenizer a template \
                  that writes a turn the same whatever follows",
-                template.name()
+                template.name(),
+                place + 1
             )));
         }
         parts.push(Part::given(&whole[read..before.len()]));
@@ -49,29 +47,6 @@ pub fn parts(record: &Record, template: &Template) -> Result<Vec<Part>> {
     parts.push(Part::given(&whole[read..]));
     parts.retain(|part| !part.text.is_empty());
     Ok(parts)
-}
-
-/// The speakers of a record's messages, which all must have a role and a content.
-fn roles(record: &Record) -> Result<Vec<&str>> {
-    let messages = record.value("messages");
-    let Some(messages) = messages.and_then(|messages| messages.as_array()).filter(|messages| !messages.is_empty())
-    else {
-        let found =
-            messages.map_or("null", |messages| if messages.is_array() { "no message" } else { kind_of(messages) });
-        return Err(record.error(format!("`messages`: found {found}, expected a list of {{role, content}}")));
-    };
-    let mut roles = Vec::with_capacity(messages.len());
-    for (place, message) in messages.iter().enumerate() {
-        for field in ["role", "content"] {
-            let value = message.get(field);
-            if !value.is_some_and(|value| value.is_string()) {
-                let found = value.map_or("nothing", kind_of);
-                return Err(record.error(format!("`messages[{place}].{field}`: found {found}, expected text")));
-            }
-        }
-        roles.extend(message["role"].as_str());
-    }
-    Ok(roles)
 }
 
 #[cfg(test)]
@@ -98,7 +73,12 @@ mod tests {
     }
 
     fn parts_of(source: Option<&str>, turns: &[(&str, &str)]) -> Result<Vec<Part>> {
-        parts(&record(json!({ "messages": messages(turns) })), &template(source))
+        parts_with(json!({ "messages": messages(turns) }), &template(source))
+    }
+
+    fn parts_with(fields: Json, template: &Template) -> Result<Vec<Part>> {
+        let record = record(fields);
+        parts(&record, &Conversation::of(&record, &["messages"])?, template)
     }
 
     #[test]
@@ -120,6 +100,20 @@ mod tests {
     }
 
     #[test]
+    fn turns_that_are_not_to_be_learned_are_given() {
+        let turns = json!([
+            { "from": "human", "value": "u" },
+            { "from": "gpt", "value": "a", "weight": 0 },
+            { "from": "human", "value": "v", "weight": 0 },
+            { "from": "gpt", "value": "b", "weight": 1 },
+        ]);
+        let given = "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n<|im_start|>user\nv<|im_end|>\n\
+                     <|im_start|>assistant\n";
+        let expected = [Part::given(given), Part::learned("b<|im_end|>\n")];
+        assert_eq!(parts_with(json!({ "messages": turns }), &template(None)).unwrap(), expected);
+    }
+
+    #[test]
     fn templates_without_a_generation_prompt_are_cut_where_the_answer_begins() {
         let source = "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token ~ '[INST] ' ~ m.content ~ ' [/INST]' }}\
                       {% else %}{{ ' ' ~ m.content ~ ' ' ~ eos_token }}{% endif %}{% endfor %}";
@@ -132,7 +126,7 @@ mod tests {
     #[test]
     fn tools_reach_the_template() {
         let fields = json!({ "messages": messages(&[("user", "u")]), "tools": [{ "name": "f", "args": {} }] });
-        let parts = parts(&record(fields), &template(Some("{{ tools | tojson }}"))).unwrap();
+        let parts = parts_with(fields, &template(Some("{{ tools | tojson }}"))).unwrap();
         assert_eq!(parts, [Part::given(r#"[{"name": "f", "args": {}}]"#)]);
     }
 
@@ -140,29 +134,13 @@ mod tests {
     fn templates_that_rewrite_what_was_said_are_refused() {
         let turns = [("user", "u"), ("assistant", "a"), ("user", "v"), ("assistant", "b")];
         let error = parts_of(Some("{{ messages|length }}"), &turns).unwrap_err().to_string();
-        let start = "a.jsonl: not a valid training data file: line 7: the template (chat_template.jinja) writes messages \
-                     up to `messages[1]` not as in the whole conversation";
+        let start = "a.jsonl: not a valid training data file: line 7: the template (chat_template.jinja) writes the \
+                     messages up to number 2 not as in the whole conversation";
         assert!(error.starts_with(start), "{error}");
         let error = parts_of(Some("{{ raise_exception('no system role') }}"), &turns).unwrap_err().to_string();
         assert!(
             error.ends_with("line 7: the template (chat_template.jinja) does not take it: no system role"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn messages_without_role_or_content_are_named() {
-        for (value, reason) in [
-            (json!([]), "`messages`: found no message, expected a list of {role, content}"),
-            (json!(null), "`messages`: found null, expected a list"),
-            (json!("u"), "`messages`: found text, expected a list"),
-            (json!([{ "role": "user", "content": "u" }, { "role": "user" }]), "`messages[1].content`: found nothing"),
-            (json!([{ "role": "user", "content": null }]), "`messages[0].content`: found null, expected text"),
-            (json!([{ "role": 1, "content": "u" }]), "`messages[0].role`: found a number, expected text"),
-            (json!(["u"]), "`messages[0].role`: found nothing, expected text"),
-        ] {
-            let error = parts(&record(json!({ "messages": value })), &template(None)).unwrap_err().to_string();
-            assert!(error.contains(&format!("line 7: {reason}")), "{error}");
-        }
     }
 }

@@ -6,12 +6,15 @@ mod alpaca;
 pub mod backward;
 pub mod batch;
 mod chat;
+mod conversation;
 mod corpus;
 pub mod curriculum;
 mod document;
 #[cfg(test)]
 mod fixture;
 pub mod head_loss;
+mod kind;
+mod message;
 pub mod metrics;
 mod part;
 mod record;
@@ -26,5 +29,6 @@ pub mod tuned;
 
 pub use corpus::{Corpus, CorpusSettings};
 pub use document::Document;
-pub use records::{Kind, Reading, Records};
+pub use kind::Kind;
+pub use records::{Reading, Records};
 pub use sequence::Sequence;

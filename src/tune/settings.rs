@@ -10,6 +10,7 @@ use super::curriculum::Curriculum;
 use super::schedule::Schedule;
 use crate::checkpoint::LayerTensor;
 use crate::error::{Error, Result};
+use crate::task::LeftOut;
 
 /// The file's name.
 const FILE: &str = "tune.json";
@@ -89,6 +90,9 @@ pub struct TuneSettings {
     pub data: Vec<String>,
     /// BLAKE3 of the packed sequences.
     pub data_digest: String,
+    /// The records of these files that were left out.
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub left_out: LeftOut,
     /// Held-out sequences that losses are followed on.
     pub held_out: usize,
     /// Steps between two measurements of the held-out loss.
@@ -138,7 +142,12 @@ impl TuneSettings {
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let there: TuneSettings =
             serde_json::from_str(&text).map_err(|error| Error::format(&path, FILE, error.to_string()))?;
-        let nameless = |one: &TuneSettings| TuneSettings { model: String::new(), data: vec![], ..one.clone() };
+        let nameless = |one: &TuneSettings| TuneSettings {
+            model: String::new(),
+            data: vec![],
+            left_out: LeftOut::default(),
+            ..one.clone()
+        };
         let differences = crate::differences::differences(&nameless(&there), &nameless(self));
         if differences.is_empty() { Ok(()) } else { Err(Error::OtherRun { dir: dir.into(), differences }) }
     }

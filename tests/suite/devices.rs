@@ -1,6 +1,7 @@
 //! Devices that fail: their work is done all the same, with the same scores.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,7 +11,7 @@ use criadero::eval::{
 };
 use criadero::model::Llama;
 use criadero::space::{Genome, SearchSpace};
-use criadero::task::{Item, Request, Scoring};
+use criadero::task::{Item, Place, Request, RowNumber, Scoring};
 use criadero::{Error, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +37,8 @@ fn bench() -> Bench {
             let requests = [" yes", " no"].map(|choice| request(context.clone(), choice));
             let mut key = [0; 32];
             key[0] = index as u8;
-            Item { index, requests: requests.into(), gold: vec![index % 2], choice_chars: vec![3, 2], key }
+            let place = Place { file: Path::new("drill").into(), row: RowNumber::Line(index + 1) };
+            Item { place, index, requests: requests.into(), gold: vec![index % 2], choice_chars: vec![3, 2], key }
         })
         .collect();
     let packing = PackingOptions { chunk_tokens: 64, max_length: 128 };

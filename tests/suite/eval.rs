@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::command::{self, criadero};
 
-use crate::goldens::{GOLDENS, TINY};
+use crate::goldens::{GOLDENS, TINY, copy_of_tiny};
 
 fn succeed(arguments: &[&str]) -> String {
     command::succeed(criadero(arguments))
@@ -319,6 +319,103 @@ fn a_split_and_a_file_of_genomes_are_scored_as_a_search_scores_them() {
     fs::write(dir.path().join("wrong.txt"), "4x128*4\n4x128*\n").unwrap();
     let wrong = dir.path().join("wrong.txt").display().to_string();
     assert!(fail(&["eval", TINY, "--task", &task, "--genomes", &wrong]).contains("line 2"));
+}
+
+/// What `eval` says of a model on a task of these rows: its summary, its items, and what it notes.
+fn eval_rows(model: &str, yaml: &str, rows: &str) -> (Value, Vec<Value>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let (task, items) = (dir.path().join("mine.yaml"), dir.path().join("items.jsonl"));
+    fs::write(&task, format!("name: mine\ndata: r.jsonl\nscoring: choices\n{yaml}")).unwrap();
+    fs::write(dir.path().join("r.jsonl"), rows).unwrap();
+    let [task, out] = [&task, &items].map(|path| path.to_str().unwrap().to_string());
+    let (out, notes) = command::said(criadero(&["eval", model, "--task", &task, "--per-item", &out, "--json"]));
+    (serde_json::from_str(&out).unwrap(), per_item(&items), notes)
+}
+
+#[test]
+fn a_continuation_that_merges_with_its_context_is_scored_by_itself() {
+    // `the` is one token, of which `th`, another, is no beginning; `thx` is `th` and `x`.
+    let yaml = "context: '{{q}}'\nchoices: opts\ngold: g\ntarget_delimiter: ''\n";
+    let row = r#"{"q": "th", "opts": ["e", "x"], "g": 0}"#;
+    let (summary, items, notes) = eval_rows(&tiny(), yaml, row);
+    // transformers 5.23.0 with torch 2.11.0 in float32: of `e` and of `x` after `th`.
+    for (found, expected) in log_likelihoods(&items).iter().zip([-9.08684584141574, -7.557136681087828]) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    assert_eq!((summary["items"].as_u64(), summary.get("left_out")), (Some(1), None));
+    assert!(notes.contains("note: mine: requests whose continuation merges with"), "{notes}");
+    // Behind a BOS that the tokenizer adds, which is before the context and not before the continuation once more.
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_tiny(dir.path());
+    let config = dir.path().join("tokenizer_config.json");
+    let mut settings: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    settings["add_bos_token"] = true.into();
+    fs::write(&config, settings.to_string()).unwrap();
+    let (_, items, _) = eval_rows(dir.path().to_str().unwrap(), yaml, row);
+    for (found, expected) in log_likelihoods(&items).iter().zip([-9.845455449103904, -9.243845026969504]) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+}
+
+#[test]
+fn blank_and_long_contexts_are_scored_and_too_long_choices_left_out() {
+    let row = |context: &str, choices: [&str; 2]| json!({ "q": context, "opts": choices, "g": 1 }).to_string() + "\n";
+    // The model has 256 positions; the long context is 440 tokens.
+    let (long, too_long) = ("the cat sat on the mat. ".repeat(40), "a b".repeat(200));
+    let rows =
+        [row("", ["a", "b"]), row("  ", ["a", "b"]), row(&long, ["a", "b"]), row("q", ["a", &too_long])].concat();
+    let (summary, mut items, notes) = eval_rows(&tiny(), "context: '{{q}}'\nchoices: opts\ngold: g\n", &rows);
+    let left_out = items.pop().unwrap();
+    // transformers 5.23.0 with torch 2.11.0 in float32, behind BOS where the context has no token, and in the last 256
+    // tokens where it has too many.
+    let expected = [
+        [-6.121093117429501, -6.661420904828793],
+        [-26.856874942870967, -25.48600280294024],
+        [-14.614712520442527, -15.166896267734092],
+    ];
+    assert_eq!(items.len(), 3);
+    for (found, expected) in log_likelihoods(&items).iter().zip(expected.as_flattened()) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    let reason = "continuation: found 400 tokens to score, expected at most the model's 256";
+    let reasons = json!([{ "file": "r.jsonl", "reason": reason, "count": 1, "rows": ["line 4"] }]);
+    assert_eq!(left_out, json!({ "left_out": { "count": 1, "of": 4, "reasons": reasons } }));
+    assert_eq!(summary["left_out"], left_out["left_out"]);
+    assert!(notes.contains(&format!("note: mine: 1 of 4 rows was left out\n  line 4: {reason}\n")), "{notes}");
+    assert!(
+        notes.contains("note: mine: requests longer than 256 tokens, which lost the first tokens of their context: 2"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn a_search_freezes_what_it_left_out_and_resumes_on_the_same_items() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 24);
+    let long = json!({ "context": "q", "choices": ["a", "a b".repeat(200)], "gold": 0 });
+    let rows = fs::read_to_string(&task).unwrap();
+    fs::write(&task, format!("{{\"gold\": 1}}\n{rows}{long}\n")).unwrap();
+    let out = dir.path().join("run").display().to_string();
+    let search = || {
+        let nll = format!("choice_nll:{task}");
+        let what = ["search", "tiny", "--model", &tiny(), "--objective", &nll, "--objective", "params"];
+        criadero(&[&what[..], &["--evals", "6", "--population", "4", "--seed", "5", "--out", &out]].concat())
+    };
+    let (_, notes) = command::said(search());
+    assert_eq!(notes.matches("2 of 26 rows were left out").count(), 1, "{notes}");
+    let run: Value = serde_json::from_str(&fs::read_to_string(dir.path().join("run/run.json")).unwrap()).unwrap();
+    let kept = &run["tasks"][0];
+    assert_eq!(kept["left_out"]["reasons"][0]["rows"], json!(["line 1"]), "{kept}");
+    let sides = ["search", "held_out"].map(|side| {
+        let left_out = kept.get(format!("{side}_left_out")).map_or(0, |left_out| left_out["count"].as_u64().unwrap());
+        (kept[format!("{side}_items")].as_u64().unwrap(), left_out)
+    });
+    assert_eq!((sides[0].0 + sides[1].0, sides[0].1, sides[1].1), (24, 0, 1), "{kept}");
+    let front = fs::read(dir.path().join("run/front.csv")).unwrap();
+    command::succeed(search());
+    assert_eq!(fs::read(dir.path().join("run/front.csv")).unwrap(), front);
+    // It scores the run's own held-out items, which it knows by their digest, and refuses others.
+    succeed(&["quantize", &out, "--bits", "8", "--threads", "1"]);
 }
 
 #[test]

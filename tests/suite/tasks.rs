@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use criadero::Result;
-use criadero::task::{Dataset, Item, Request, Split, Task, TextSize, default_data_dir, split};
+use criadero::task::{Dataset, Item, Rendered, Request, Selection, Split, Task, TextSize, default_data_dir, split};
 use serde_json::Value;
 
 fn golden_dir() -> PathBuf {
@@ -93,7 +93,7 @@ fn tasks_without_packaged_data_ask_what_lm_eval_asks() {
                 words: item["words"].as_u64().unwrap() as usize,
                 bytes: item["bytes"].as_u64().unwrap() as usize,
             };
-            assert_eq!(task.text_sizes(None).unwrap(), wanted.iter().map(size).collect::<Vec<_>>());
+            assert_eq!(task.render(None).unwrap().sizes, wanted.iter().map(size).collect::<Vec<_>>());
         }
         tasks.push(name.to_string());
     }
@@ -165,12 +165,17 @@ fn the_split_halves_a_task_and_keeps_duplicates_together() {
     assert!(keys.len() > 2_360, "{} distinct questions", keys.len());
 }
 
-/// The items of rows in a file of the user's, or the error.
-fn of_rows(name: &str, rows: &str) -> Result<Vec<Item>> {
+/// What comes of rows in a file of the user's, or the error.
+fn rendered(name: &str, rows: &str) -> Result<Rendered> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     fs::write(&path, rows).unwrap();
-    Task::open(path.to_str().unwrap(), None)?.items(None)
+    Task::open(path.to_str().unwrap(), None)?.render(None)
+}
+
+/// The items alone.
+fn of_rows(name: &str, rows: &str) -> Result<Vec<Item>> {
+    rendered(name, rows).map(|rendered| rendered.items)
 }
 
 #[test]
@@ -195,30 +200,124 @@ fn rows_without_a_task_file_are_joined_by_one_space() {
 }
 
 #[test]
-fn rejects_rows_that_cannot_be_scored() {
-    let good = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n";
+fn rows_that_cannot_be_scored_are_left_out_and_named() {
+    let good = |place: usize| format!("{{\"context\": \"c {place}\", \"choices\": [\"a\", \"b\"], \"gold\": 0}}\n");
     for (row, reason) in [
         ("{\"context\": \"c\", \"choices\": [\"a\", \"\"], \"gold\": 0}", "choice 1 is empty"),
+        ("{\"context\": \"c\", \"choices\": [\" \\n\", \"b\"], \"gold\": 0}", "choice 0 is empty"),
         ("{\"context\": \"c\", \"choices\": [], \"gold\": 0}", "it has no choices"),
         (
             "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 2}",
-            "gold is 2, expected 0 to 1 or a choice's text",
+            "gold is 2, expected 0 to 1, a choice's text, or its letter from A on",
         ),
         ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": -1}", "gold is -1"),
+        ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": null}", "gold is null"),
         ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": true}", "gold is True"),
         ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": []}", "gold is an empty list"),
         ("{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": \"z\"}", "gold is \"z\""),
         ("{\"context\": \"c\", \"choices\": \"ab\", \"gold\": 0}", "a list of texts was expected"),
+        ("{\"context\": \"c\", \"choices\": [\"a\", null], \"gold\": 0}", "a list of texts was expected"),
         ("{\"context\": [1], \"choices\": [\"a\", \"b\"], \"gold\": 0}", "a sequence would be printed"),
+        ("{\"context\": null, \"choices\": [\"a\", \"b\"], \"gold\": 0}", "a null or undefined value"),
         ("{\"choices\": [\"a\", \"b\"], \"gold\": 0}", "no field `context`; the row has choices, gold"),
         ("{\"contexts\": [\"a\", \"b\"], \"continuation\": \"c\", \"gold\": 0}", "one file holds one kind"),
+        ("[1, 2]", "found a list, which is no object"),
+        ("{\"context\": \"c\",", "EOF while parsing"),
     ] {
-        let error = of_rows("mine.jsonl", &format!("{good}{row}")).unwrap_err().to_string();
-        assert!(error.contains("mine.jsonl: ") && error.contains("line 2: "), "{row}: {error}");
-        assert!(error.contains(reason), "{row}: {error}");
+        let rendered = rendered("mine.jsonl", &[good(0), format!("{row}\n"), good(2)].concat()).unwrap();
+        let contexts: Vec<&str> = rendered.items.iter().map(|item| item.requests[0].context.as_str()).collect();
+        assert_eq!(contexts, ["c 0", "c 2"], "{row}");
+        assert_eq!(rendered.items[1].index, 2, "an item's index is its row's, whatever was left out");
+        let left_out = rendered.left_out;
+        assert_eq!((left_out.count, left_out.of, left_out.reasons.len()), (1, 3, 1), "{row}");
+        let found = &left_out.reasons[0];
+        assert_eq!((found.file.as_str(), found.rows.as_slice()), ("mine.jsonl", &["line 2".to_string()][..]), "{row}");
+        assert!(found.reason.contains(reason), "{row}: {}", found.reason);
+        let error = of_rows("mine.jsonl", &format!("{}{row}\n{row}", good(0))).unwrap_err().to_string();
+        assert!(error.contains("/mine.jsonl: task `mine`: 2 of 3 rows") && error.contains(reason), "{error}");
     }
-    for (rows, reason) in [("", "it has no rows"), ("{\"a\": 1}", "line 1: expected {\"context\"")] {
+    for (rows, reason) in [
+        ("", "it has no rows"),
+        (
+            "{\"a\": 1}",
+            "1 of 1 rows cannot be used; up to half are left out, more must be mended:\n  line 1: expected {\"context\"",
+        ),
+    ] {
         let error = of_rows("mine.jsonl", rows).unwrap_err().to_string();
         assert!(error.contains(reason), "{rows}: {error}");
     }
+}
+
+#[test]
+fn more_bad_rows_than_good_ones_are_refused_with_the_first_reasons() {
+    let good = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 0}\n";
+    let bad = "{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": 7}\n";
+    let half = rendered("mine.jsonl", &[good, bad, bad, good].concat()).unwrap();
+    assert_eq!((half.items.len(), half.left_out.reasons[0].rows.join(" ")), (2, "line 2 line 3".to_string()));
+    let error = of_rows("mine.jsonl", &["7\n", good, bad, bad, good].concat()).unwrap_err().to_string();
+    let expected = "mine.jsonl: task `mine`: 3 of 5 rows cannot be used; up to half are left out, more must be mended:\n  \
+                    line 1: found a number, which is no object; expected {\"field\": ...}\n  \
+                    line 3; line 4: gold is 7, expected 0 to 1, a choice's text, or its letter from A on";
+    assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
+fn a_bad_row_moves_no_item_to_the_other_side() {
+    let good = |place: usize| format!("{{\"context\": \"c {place}\", \"choices\": [\"a\", \"b\"], \"gold\": 0}}\n");
+    let clean: String = (0..20).map(good).collect();
+    let mixed: String =
+        (0..20).map(|place| if place % 3 == 0 { format!("oops\n{}", good(place)) } else { good(place) }).collect();
+    let sides = |rows: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.jsonl");
+        fs::write(&path, rows).unwrap();
+        let task = Task::open(path.to_str().unwrap(), None).unwrap();
+        let sides = Selection::sides(&task, [(Split::Search, Some(5)), (Split::HeldOut, None)]).unwrap();
+        sides.map(|side| {
+            (side.items.iter().map(|item| item.requests[0].context.clone()).collect::<Vec<_>>(), side.left_out.count)
+        })
+    };
+    let [(search, none), (held_out, _)] = sides(&clean);
+    let [(search_mixed, seven), (held_out_mixed, again)] = sides(&mixed);
+    assert_eq!((search, held_out), (search_mixed, held_out_mixed));
+    assert_eq!((none, seven, again), (0, 7, 7));
+}
+
+#[test]
+fn bad_worked_examples_are_left_out_too_and_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    let yaml = "name: mine\ndata: mine.jsonl\nscoring: choices\ncontext: '{{q}}'\nchoices: o\ngold: g\n";
+    write("mine.yaml", &format!("{yaml}fewshot: {{ data: shots.jsonl, count: 1, delimiter: '|' }}\n"));
+    write("same.yaml", &format!("{yaml}fewshot: {{ data: mine.jsonl, count: 1, delimiter: '|' }}\n"));
+    let row = |q: &str| format!("{{\"q\": \"{q}\", \"o\": [\"a\", \"b\"], \"g\": 1}}\n");
+    write("mine.jsonl", &[row("x"), "oops\n".into(), row("y")].concat());
+    write("shots.jsonl", &["{\"q\": \"z\"}\n".into(), row("s")].concat());
+    let render = |name: &str| Task::open(dir.path().join(name).to_str().unwrap(), None).unwrap().render(None);
+    let own = render("mine.yaml").unwrap();
+    assert_eq!(own.items[0].requests[0].context, "s b|x");
+    let places: Vec<String> = own.left_out.reasons.iter().map(|one| format!("{} {}", one.file, one.rows[0])).collect();
+    assert_eq!((places.join(", ").as_str(), own.left_out.of), ("mine.jsonl line 2, shots.jsonl line 1", 5));
+    let same = render("same.yaml").unwrap();
+    assert_eq!((same.items[0].requests[0].context.as_str(), same.left_out.count, same.left_out.of), ("y b|x", 1, 3));
+    write("shots.jsonl", "{\"q\": \"z\"}\n7\n");
+    let error = render("mine.yaml").unwrap_err().to_string();
+    assert!(error.contains("shots.jsonl: few-shot examples of task `mine`: 2 of 2 rows cannot be used"), "{error}");
+}
+
+#[test]
+fn rows_of_text_are_documents() {
+    let rendered = rendered("mine.jsonl", "{\"text\": \" a b\\n\"}\n{\"text\": \"\"}\n{\"text\": \"c\"}\n").unwrap();
+    let texts: Vec<&str> = rendered.items.iter().map(|item| item.requests[0].continuation.as_str()).collect();
+    assert_eq!((texts, rendered.sizes.len(), rendered.sizes[1].words), (vec![" a b\n", "c"], 2, 1));
+    assert_eq!(rendered.left_out.reasons[0].reason, "the text to score is empty");
+}
+
+#[test]
+fn rows_may_be_one_array() {
+    let array = "[\n{\"context\": \"c\", \"choices\": [\"a\", \"b\"], \"gold\": \"B\"},\n 7]";
+    let rendered = rendered("mine.json", array).unwrap();
+    assert_eq!((rendered.items.len(), rendered.items[0].gold.as_slice()), (1, [1].as_slice()));
+    assert_eq!(rendered.left_out.reasons[0].rows, ["record 2, line 3"]);
+    assert_eq!(rendered.notes, ["gold is a letter, read as the choice's place from A, in 1 row"]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, said, succeed};
 
 use crate::goldens::TINY;
 
@@ -198,13 +198,13 @@ fn bad_input_is_named() {
     };
     let empty = write("empty.jsonl", "");
     let short = write("short.txt", "One.");
-    let fieldless = write("fieldless.jsonl", "{\"text\": \"good\"}\n{\"txt\": \"bad\"}\n");
+    let fieldless = write("fieldless.jsonl", "{\"text\": \"good\"}\n{\"txt\": \"bad\"}\n{\"txt\": \"bad\"}\n");
     let out = dir.path().join("out");
     for (data, more, expected) in [
         (empty.as_str(), vec![], "empty.jsonl"),
         (&short, vec![], "short.txt"),
         (&fieldless, vec![], "fieldless.jsonl"),
-        (&fieldless, vec![], "line 2"),
+        (&fieldless, vec![], "line 2; line 3: found `txt`, expected"),
         ("/no/such/file.jsonl", vec![], "/no/such/file.jsonl"),
         (&data, vec!["--learning-rate", "0"], "learning rate"),
         (&data, vec!["--learning-rate", "NaN"], "learning rate"),
@@ -228,6 +228,28 @@ fn bad_input_is_named() {
         assert!(error.contains(expected), "{more:?}, {data}: {error}");
     }
     assert!(!out.join("tune.json").exists(), "nothing was begun");
+}
+
+#[test]
+fn bad_records_are_left_out_and_listed_with_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let turns = |n: usize| {
+        format!("{{\"from\": \"human\", \"value\": \"{n}?\"}}, {{\"from\": \"gpt\", \"value\": \"the cat {n}\"}}")
+    };
+    let mut lines: Vec<String> = (0..20).map(|n| format!("{{\"conversations\": [{}]}}", turns(n))).collect();
+    lines.insert(1, "{\"conversations\": [{\"from\": \"narrator\", \"value\": \"\"}]}".to_string());
+    lines.push("{\"conversations\"".to_string());
+    let data = dir.path().join("chat.jsonl");
+    fs::write(&data, lines.join("\n")).unwrap();
+    let out = dir.path().join("out");
+    let (_, notes) = said(tune(TINY, &data.display().to_string(), &out, &[]));
+    assert!(
+        notes.contains("chat.jsonl: 2 of 22 rows were left out\n  line 2: `conversations[0]`: found the role"),
+        "{notes}"
+    );
+    let settings: serde_json::Value = serde_json::from_slice(&read(&out, "tune.json")).unwrap();
+    let left_out = &settings["left_out"];
+    assert_eq!((&left_out["count"], &left_out["reasons"][1]["rows"][0]), (&2.into(), &"line 22".into()), "{left_out}");
 }
 
 #[test]
