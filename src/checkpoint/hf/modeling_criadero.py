@@ -55,11 +55,21 @@ class CriaderoDecoderLayer(LlamaDecoderLayer):
         return hidden_states
 
 
+def without_layers(config):
+    """What the family's own classes are built from, before layers of their own sizes take their places."""
+    config = copy.copy(config)
+    config.__dict__.pop("_heterogeneity_spec", None)
+    config.num_hidden_layers = 0
+    return config
+
+
 class CriaderoModel(LlamaModel):
     config_class = CriaderoConfig
 
     def __init__(self, config):
-        super().__init__(config)
+        super().__init__(without_layers(config))
+        config._attn_implementation = self.config._attn_implementation  # chosen just now
+        self.config = config
         self.layers = nn.ModuleList(CriaderoDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.post_init()
 
@@ -68,7 +78,9 @@ class CriaderoForCausalLM(LlamaForCausalLM):
     config_class = CriaderoConfig
 
     def __init__(self, config):
-        super().__init__(config)
+        super().__init__(without_layers(config))
+        config._attn_implementation = self.config._attn_implementation  # chosen just now
+        self.config = config
         self.model = CriaderoModel(config)
         self.post_init()
 
