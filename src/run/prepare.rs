@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::scorer::Scorer;
 use super::settings::{Frozen, RunSettings, RunTask};
 use super::throughput_table::Tables;
+use crate::checkpoint::export::{EXPORTERS, Exporter, Network};
 use crate::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
@@ -21,7 +22,7 @@ use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
 use crate::plan::load;
 use crate::search::Kept;
-use crate::space::SearchSpace;
+use crate::space::{Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
 
 /// Longest sequence when the model does not say less: longer windows of a text would make chunks of minutes.
@@ -118,6 +119,7 @@ impl Preparation<'_> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
+        unexported(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
         let tokenizer = checkpoint.tokenizer()?;
         let mut packing = self.packing(checkpoint.config());
         let mut workers = self.workers();
@@ -308,6 +310,20 @@ pub fn space_of(space: SearchSpace, checkpoint: &Checkpoint) -> Result<(SearchSp
 pub fn never_ranked(checkpoint: &Checkpoint) -> String {
     let path = checkpoint.path().display();
     format!("{path} was never ranked; narrow networks keep its first heads and channels, whatever they do")
+}
+
+/// What to say of formats that cannot hold networks of a space: found when a search begins, not when its front is exported.
+pub fn unexported(checkpoint: &Checkpoint, space: &SearchSpace) -> Vec<String> {
+    let (small, large) = (space.smallest(), space.largest());
+    // A network whose layers differ as much as the space lets them.
+    let genes = small.genes().iter().zip(large.genes()).enumerate();
+    let mixed = Genome::new(genes.map(|(layer, (&small, &large))| if layer % 2 == 0 { large } else { small }));
+    let refusal = |exporter: &&dyn Exporter| {
+        let network = Network { parent: checkpoint, genome: &mixed, dtype: None };
+        let error = exporter.check(network).err()?;
+        Some(format!("networks of this space cannot be exported as {}: {error}", exporter.name().0))
+    };
+    EXPORTERS.iter().filter_map(refusal).collect()
 }
 
 /// What to say of a model that is about to be quantized again.

@@ -28,6 +28,14 @@ pub trait Exporter: Sync {
         out.to_path_buf()
     }
 
+    /// Refuses a network that the format cannot hold, from what is known without its weights.
+    ///
+    /// # Errors
+    /// `Mismatch` when the genome does not fit, `Invalid` when the format has no place for layers or a tokenizer like these.
+    fn check(&self, network: Network) -> Result<()> {
+        network.parent.config().subnet(network.genome).map(drop)
+    }
+
     /// Writes the network to a target, whole or not at all.
     ///
     /// # Errors

@@ -47,21 +47,48 @@ impl Exporter for Gguf {
         if out.extension().is_some_and(|end| end == "gguf") { out.to_path_buf() } else { out.join("model.gguf") }
     }
 
+    fn check(&self, network: Network) -> Result<()> {
+        let held = InFile::of(network)?;
+        held.file().tokenizer().map(drop)
+    }
+
     fn export(&self, network: Network, out: &Path) -> Result<()> {
         write(network, out)
     }
 }
 
-fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
-    parent.config().subnet(genome)?; // refuses a genome that does not fit
-    let layers = gguf_layers(&parent.config().shape, genome);
-    let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
-    let kept: Vec<usize> = layers.iter().map(|&(layer, _)| layer).collect();
-    let config =
-        LlamaConfig { sliding_window: parent.config().window_in(&kept), ..parent.config().with_genome(in_file) };
-    let unheld = |reason| Error::invalid("network to export as GGUF", genome, reason);
-    let architecture = Architecture::holding(&config).map_err(unheld)?.row();
-    let file = File { parent, genome, config: &config, layers: &layers, architecture };
+/// A network as a file holds it, fillers included.
+struct InFile<'a> {
+    network: Network<'a>,
+    config: LlamaConfig,
+    layers: Vec<(usize, Gene)>,
+    architecture: &'static ArchitectureRow,
+}
+
+impl<'a> InFile<'a> {
+    fn of(network: Network<'a>) -> Result<InFile<'a>> {
+        let Network { parent, genome, .. } = network;
+        parent.config().subnet(genome)?; // refuses a genome that does not fit
+        let layers = gguf_layers(&parent.config().shape, genome);
+        let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
+        let kept: Vec<usize> = layers.iter().map(|&(layer, _)| layer).collect();
+        let sliding_window = parent.config().window_in(&kept);
+        let config = LlamaConfig { sliding_window, ..parent.config().with_genome(in_file) };
+        let unheld = |reason| Error::invalid("network to export as GGUF", genome, reason);
+        let architecture = Architecture::holding(&config).map_err(unheld)?.row();
+        Ok(InFile { network, config, layers, architecture })
+    }
+
+    fn file(&self) -> File<'_> {
+        let InFile { network: Network { parent, genome, .. }, config, layers, architecture } = self;
+        File { parent, genome, config, layers, architecture }
+    }
+}
+
+fn write(network: Network, out: &Path) -> Result<()> {
+    let held = InFile::of(network)?;
+    let file = held.file();
+    let dtype = network.dtype;
     let dtype = dtype.unwrap_or(Dtype::F16).unquantized();
     let tensors = file.plan(dtype)?;
     let metadata = file.metadata(most_common(&tensors), out)?;
@@ -284,22 +311,25 @@ impl File<'_> {
         ]
     }
 
+    /// The pairs that say how text becomes tokens: a GGUF parent's own, or those of its files.
+    fn tokenizer(&self) -> Result<Vec<(String, Entry)>> {
+        let File { parent, config, .. } = *self;
+        match &parent.metadata {
+            Some(source) => {
+                let kept = KEPT.iter().flat_map(|prefix| source.with_prefix(prefix));
+                Ok(kept.map(|(key, entry)| (key.clone(), entry.clone())).collect())
+            }
+            None => tokenizer_writer::from_files(parent.path(), &parent.tokenizer_files()?, config),
+        }
+    }
+
     fn metadata(&self, ty: GgmlType, out: &Path) -> Result<Metadata> {
         let File { parent, genome, config, architecture, .. } = *self;
         let mut metadata = Metadata::new(out);
         let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
         metadata.insert("general.name", Entry::string(&name));
-        match &parent.metadata {
-            Some(source) => {
-                for (key, entry) in KEPT.iter().flat_map(|prefix| source.with_prefix(prefix)) {
-                    metadata.insert(key, entry.clone());
-                }
-            }
-            None => {
-                for (key, entry) in tokenizer_writer::from_files(parent.path(), &parent.tokenizer_files()?, config)? {
-                    metadata.insert(key, entry);
-                }
-            }
+        for (key, entry) in self.tokenizer()? {
+            metadata.insert(key, entry);
         }
         metadata.insert("general.architecture", Entry::string(architecture.name));
         metadata.insert("general.type", Entry::string("model"));

@@ -47,7 +47,9 @@ pub fn export(
     {
         return Err(Error::invalid("place to export to", target.display(), "another than the parent's own"));
     }
-    format.export(Network { parent, genome, dtype }, &target)?;
+    let network = Network { parent, genome, dtype };
+    format.check(network)?;
+    format.export(network, &target)?;
     Ok(target)
 }
 
