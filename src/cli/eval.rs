@@ -20,7 +20,7 @@ use criadero::task::{Scoring, Selection, Split, Task};
 use serde_json::json;
 
 use super::arguments::read_genomes;
-use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost};
+use super::model::{DataArgs, DevicesArgs, blocks_of, note_lost, tokenizer_of};
 use super::progress::Bar;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
@@ -84,7 +84,7 @@ impl Eval {
         let mut per_item =
             self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = open_model(&self.model)?;
-        let tokenizer = checkpoint.tokenizer()?;
+        let tokenizer = tokenizer_of(&checkpoint)?;
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();

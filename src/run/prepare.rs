@@ -116,6 +116,7 @@ impl Preparation<'_> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
         let (space, card) = self.space(&checkpoint)?;
         let tokenizer = checkpoint.tokenizer()?;
+        tokenizer.notes().iter().for_each(|note| self.note(note.clone()));
         let mut packing = self.packing(checkpoint.config());
         let mut workers = self.workers();
         let mut prepared = self.tasks(&tokenizer, packing)?;

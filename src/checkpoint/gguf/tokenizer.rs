@@ -320,6 +320,7 @@ pub(crate) mod tests {
             ("merges", Entry::strings(&merges)),
             ("token_type", Entry::i32s(&types)),
             ("bos_token_id", Entry::u32(8)),
+            ("eos_token_id", Entry::u32(8)),
         ]
     }
 

@@ -80,7 +80,7 @@ pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
     let mut pairs = if parsed.is_sentencepiece() { parsed.sentencepiece(&tokens)? } else { parsed.byte_level()? };
     pairs.push(("tokens", Entry::strings(&tokens)));
     pairs.push(("token_type", Entry::i32s(&types)));
-    pairs.push(("add_bos_token", Entry::bool(tokenizer.adds_bos())));
+    pairs.extend(around(&tokenizer)?);
     let id =
         |text: Option<&str>| text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32);
     let pad = id(settings.pad_token.as_ref().map(|token| token.text()));
@@ -91,6 +91,19 @@ pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
         chat_template.map(|found| ("tokenizer.chat_template".to_string(), Entry::string(&found.source)));
     let pairs = pairs.into_iter().map(|(name, entry)| (format!("tokenizer.ggml.{name}"), entry));
     Ok(pairs.chain(specials.into_iter().flatten()).chain(chat_template).collect())
+}
+
+/// Whether llama.cpp is to put BOS before a text and EOS behind it: it has no words for other tokens there.
+fn around(tokenizer: &Tokenizer) -> Result<[(&'static str, Entry); 2]> {
+    let (before, behind) = tokenizer.around();
+    let is_only = |ids: &[u32], special: Option<u32>| ids.is_empty() || special.is_some_and(|special| ids == [special]);
+    if !is_only(before, tokenizer.bos()) || !is_only(behind, tokenizer.eos()) {
+        let found = format!("{before:?} before a text and {behind:?} behind it");
+        let expected = "BOS before, EOS behind, or nothing, which is all that GGUF can say (export as hf instead)";
+        return Err(Error::invalid(format!("post_processor of {TOKENIZER_FILE}"), found, expected));
+    }
+    let pair = |name, ids: &[u32]| (name, Entry::bool(!ids.is_empty()));
+    Ok([pair("add_bos_token", before), pair("add_eos_token", behind)])
 }
 
 fn unknown(what: &str, found: &Option<Value>) -> Error {
