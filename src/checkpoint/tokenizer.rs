@@ -57,6 +57,12 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// The same with further notes.
+    pub(super) fn with_notes(mut self, notes: Vec<String>) -> Tokenizer {
+        self.notes.extend(notes);
+        self
+    }
+
     /// What a reader of the numbers should know about the tokens around a text.
     fn notes_on_template(&self, [add_bos, add_eos]: [Option<bool>; 2]) -> Vec<String> {
         let text = |ids: &[u32]| {

@@ -2,6 +2,6 @@
 
 pub(crate) mod file;
 pub(crate) mod metadata;
-mod pre_tokenizer;
+pub(crate) mod pre_tokenizer;
 pub(crate) mod tokenizer;
 pub(crate) mod tokenizer_writer;

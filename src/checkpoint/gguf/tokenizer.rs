@@ -22,6 +22,10 @@ pub(crate) const USER_DEFINED: u32 = 4;
 pub(crate) const UNUSED: u32 = 5;
 pub(crate) const BYTE: u32 = 6;
 
+/// Vocabularies that are known by one token and its place, and how their models cut text: files of early 2024 do not say.
+const KNOWN_VOCABULARIES: [(usize, &str, &str); 2] =
+    [(128_000, "<|begin_of_text|>", "llama-bpe"), (151_643, "<|endoftext|>", "qwen2")];
+
 /// SentencePiece's mark of a space.
 pub(crate) const SPACE: &str = "\u{2581}";
 /// Pieces are words and parts of words; the search for merges is quadratic in their length.
@@ -84,6 +88,21 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
     Ok(TokenizerFiles(files.map(|(name, text)| (name.to_string(), text.into_bytes())).into()))
 }
 
+/// What users should know of a GGUF file's tokenizer.
+pub(crate) fn notes(metadata: &Metadata) -> Result<Vec<String>> {
+    let names_none = metadata.text("tokenizer.ggml.pre")?.is_none();
+    if !names_none || metadata.text("tokenizer.ggml.model")?.as_deref() != Some("gpt2") {
+        return Ok(Vec::new());
+    }
+    let found = "the file does not say how text is cut (tokenizer.ggml.pre)";
+    Ok(vec![match Vocabulary::read(metadata)?.pre_tokenizer() {
+        Some(name) => {
+            format!("{found}; its vocabulary is that of `{name}`, which is used. llama.cpp cuts otherwise there")
+        }
+        None => format!("{found}; `default` is used, as llama.cpp does, and may not be what the model learned"),
+    }])
+}
+
 /// `tokenizer.ggml.tokens` with their types.
 struct Vocabulary {
     tokens: Vec<String>,
@@ -114,6 +133,12 @@ impl Vocabulary {
             .map(|token| (token.clone(), json!(self.ids[token])))
             .collect::<serde_json::Map<_, _>>()
             .into()
+    }
+
+    /// The name of how its models cut text, where the vocabulary is a known one.
+    fn pre_tokenizer(&self) -> Option<&'static str> {
+        let has = |place: usize, text: &str| self.tokens.get(place).is_some_and(|token| token == text);
+        KNOWN_VOCABULARIES.iter().find(|(place, text, _)| has(*place, text)).map(|&(.., name)| name)
     }
 
     /// Tokens that are found in the text before it is cut.
@@ -150,8 +175,10 @@ fn bpe(vocabulary: &Vocabulary, merges: Vec<(&str, &str)>, unk: Option<&str>, by
 }
 
 fn byte_level_parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Parts> {
-    let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".into());
-    let pre = PreTokenizer::named(&pre)?;
+    let pre = match metadata.text("tokenizer.ggml.pre")? {
+        Some(name) => PreTokenizer::named(&name)?,
+        None => PreTokenizer::named(vocabulary.pre_tokenizer().unwrap_or("default"))?,
+    };
     let key = "tokenizer.ggml.merges";
     let merges = metadata.texts(key)?.ok_or_else(|| metadata.wrong(key, "missing"))?;
     let merges = merges
@@ -162,13 +189,13 @@ fn byte_level_parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
         })
         .collect::<Result<_>>()?;
     let mut model = bpe(vocabulary, merges, None, false);
-    model["ignore_merges"] = json!(pre.is_llama3());
+    model["ignore_merges"] = json!(pre.takes_whole_words());
     Ok(Parts {
-        normalizer: Value::Null,
+        normalizer: pre.normalizer(),
         pre_tokenizer: pre.json(),
         decoder: json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true }),
         model,
-        adds_bos: pre.is_llama3(),
+        adds_bos: pre.adds_bos(),
     })
 }
 
@@ -343,6 +370,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn known_vocabularies_are_cut_as_their_models_learned() {
+        let mut pairs = byte_level("default");
+        pairs.retain(|(name, _)| *name != "pre");
+        assert!(notes(&metadata(pairs.clone())).unwrap()[0].contains("`default` is used"));
+        assert_eq!(tokenizer(&metadata(pairs.clone())).encode("'S").unwrap(), [5, 6]);
+        for (place, text, name) in KNOWN_VOCABULARIES {
+            let tokens = ["'", "S", "'S", "1", "2", "12"].map(String::from).into_iter();
+            let mut tokens: Vec<String> = tokens.chain((6..place).map(|id| format!("[{id}]"))).collect();
+            tokens.push(text.into());
+            let mut pairs = pairs.clone();
+            pairs
+                .retain(|(name, _)| !["tokens", "token_type", "merges", "bos_token_id", "eos_token_id"].contains(name));
+            pairs.extend([("tokens", Entry::strings(&tokens)), ("merges", Entry::strings(&["' S", "1 2"]))]);
+            let metadata = metadata(pairs);
+            let ids = tokenizer(&metadata).encode("'S12").unwrap();
+            assert_eq!(ids, if name == "llama-bpe" { vec![2, 5] } else { vec![2, 3, 4] }, "{name}");
+            let [note] = &notes(&metadata).unwrap()[..] else { panic!() };
+            assert!(note.contains(&format!("its vocabulary is that of `{name}`")), "{note}");
+        }
+    }
+
+    #[test]
     fn rejects_tokenizers_it_does_not_know() {
         let replaced = |name: &'static str, entry: Entry| {
             let mut pairs = sentencepiece();
@@ -356,8 +405,8 @@ pub(crate) mod tests {
         assert!(replaced("tokens", Entry::u32(1)).contains("expected text"));
         let long = vec!["x".repeat(MAX_PIECE_BYTES + 1); 13];
         assert!(replaced("tokens", Entry::strings(&long)).contains("token 0: longer"));
-        let error = to_files(&metadata(byte_level("tekken")), &small()).unwrap_err().to_string();
-        assert!(error.contains("unknown GGUF pre-tokenizer `tekken`; known: gpt-2"), "{error}");
+        let error = to_files(&metadata(byte_level("kimi-k2")), &small()).unwrap_err().to_string();
+        assert!(error.contains("unknown GGUF pre-tokenizer `kimi-k2`; known: gpt-2"), "{error}");
         let mut pairs = byte_level("gpt-2");
         pairs[3] = ("merges", Entry::strings(&["joined"]));
         assert!(to_files(&metadata(pairs), &small()).unwrap_err().to_string().contains("value 0: expected two tokens"));

@@ -41,6 +41,8 @@ struct Model {
     #[serde(default)]
     merges: Vec<Merge>,
     byte_fallback: Option<bool>,
+    #[serde(default)]
+    ignore_merges: bool,
     unk_token: Option<String>,
 }
 
@@ -164,15 +166,27 @@ impl TokenizerJson {
         ])
     }
 
-    fn byte_level(&self) -> Result<Vec<(&'static str, Entry)>> {
-        let name = self.pre_tokenizer.as_ref().and_then(PreTokenizer::name_of);
-        let name = name.ok_or_else(|| unknown("pre_tokenizer", &self.pre_tokenizer))?;
-        if self.normalizer.as_ref().is_some_and(|normalizer| !normalizer.is_null()) {
-            return Err(unknown("normalizer", &self.normalizer));
+    /// llama.cpp's name for how text is cut.
+    fn pre_tokenizer_name(&self) -> Result<&'static str> {
+        let [normalizer, step] = [&self.normalizer, &self.pre_tokenizer].map(|step| step.clone().unwrap_or_default());
+        let whole_words = self.model.ignore_merges;
+        if let Some(name) = PreTokenizer::name_of(&normalizer, &step, whole_words) {
+            return Ok(name);
         }
+        if let Some(name) = PreTokenizer::name_of(&normalizer, &step, !whole_words) {
+            let expected = format!("{}, as llama.cpp has it for `{name}` (export as hf instead)", !whole_words);
+            return Err(Error::invalid(format!("ignore_merges of {TOKENIZER_FILE}"), whole_words, expected));
+        }
+        Err(match PreTokenizer::name_of(&Value::Null, &step, whole_words) {
+            Some(_) => unknown("normalizer", &self.normalizer),
+            None => unknown("pre_tokenizer", &self.pre_tokenizer),
+        })
+    }
+
+    fn byte_level(&self) -> Result<Vec<(&'static str, Entry)>> {
         Ok(vec![
             ("model", Entry::string("gpt2")),
-            ("pre", Entry::string(name)),
+            ("pre", Entry::string(self.pre_tokenizer_name()?)),
             ("merges", Entry::strings(&self.merges())),
         ])
     }
@@ -201,9 +215,9 @@ mod tests {
 
     #[test]
     fn writes_back_what_it_read() {
-        let cases =
-            [("gpt-2", byte_level("gpt-2")), ("smollm", byte_level("smollm")), ("llama-bpe", byte_level("llama3"))];
-        let cases = cases.into_iter().chain([("default", sentencepiece())]);
+        let names = ["gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "deepseek-v3", "falcon"];
+        let cases = names.into_iter().map(|name| (name, byte_level(name)));
+        let cases = cases.chain([("llama-bpe", byte_level("llama3")), ("default", sentencepiece())]);
         for (pre, pairs) in cases {
             let read = metadata(pairs);
             let mut written = Metadata::new(Path::new("m.gguf"));
@@ -222,13 +236,45 @@ mod tests {
         }
     }
 
+    /// A byte-level tokenizer that adds `before` and `behind` its texts, after a change.
+    fn changed(around: [bool; 2], change: impl Fn(&mut Value)) -> Result<Vec<(String, Entry)>> {
+        let mut pairs = byte_level("gpt-2");
+        pairs.push(("add_bos_token", Entry::bool(around[0])));
+        pairs.push(("add_eos_token", Entry::bool(around[1])));
+        let mut files = to_files(&metadata(pairs), &small()).unwrap();
+        let mut tokenizer: Value = serde_json::from_slice(&files.0[TOKENIZER_FILE]).unwrap();
+        change(&mut tokenizer);
+        files.0.insert(TOKENIZER_FILE.into(), tokenizer.to_string().into_bytes());
+        from_files(Path::new("m"), &files, &small())
+    }
+
+    #[test]
+    fn says_what_stands_around_a_text() {
+        for around in [[false, false], [true, false], [false, true], [true, true]] {
+            let pairs: BTreeMap<String, Entry> = changed(around, |_| {}).unwrap().into_iter().collect();
+            let written = ["add_bos_token", "add_eos_token"].map(|name| &pairs[&format!("tokenizer.ggml.{name}")]);
+            assert_eq!(written, [&Entry::bool(around[0]), &Entry::bool(around[1])]);
+        }
+    }
+
     #[test]
     fn rejects_tokenizers_that_llama_cpp_has_no_name_for() {
-        let mut files = to_files(&metadata(byte_level("gpt-2")), &small()).unwrap();
-        let mut tokenizer: Value = serde_json::from_slice(&files.0[TOKENIZER_FILE]).unwrap();
-        tokenizer["pre_tokenizer"] = json!({ "type": "Whitespace" });
-        files.0.insert(TOKENIZER_FILE.into(), tokenizer.to_string().into_bytes());
-        let error = from_files(Path::new("m"), &files, &small()).unwrap_err().to_string();
+        let refusal = |change: &dyn Fn(&mut Value)| changed([true, true], change).unwrap_err().to_string();
+        let error = refusal(&|tokenizer| tokenizer["pre_tokenizer"] = json!({ "type": "Whitespace" }));
         assert!(error.contains("pre_tokenizer of tokenizer.json: found") && error.contains("Whitespace"), "{error}");
+        let error = refusal(&|tokenizer| tokenizer["normalizer"] = json!({ "type": "Lowercase" }));
+        assert!(error.contains("normalizer of tokenizer.json: found") && error.contains("Lowercase"), "{error}");
+        let error = refusal(&|tokenizer| {
+            tokenizer["pre_tokenizer"] = PreTokenizer::named("tekken").unwrap().json();
+        });
+        assert_eq!(
+            error,
+            "ignore_merges of tokenizer.json: found false, expected true, as llama.cpp has it for `tekken` (export as hf \
+             instead)"
+        );
+        let error = refusal(&|tokenizer| {
+            tokenizer["post_processor"]["special_tokens"]["<|end|>"]["ids"] = json!([8, 9]);
+        });
+        assert!(error.contains("found [8, 9] before a text and [8, 9] behind it, expected BOS before"), "{error}");
     }
 }
