@@ -85,7 +85,6 @@ PRE_TOKENIZERS = {
     ),
     "tekken": ([split(GPT4O.replace(CONTRACTIONS + "?", "").replace(r"\p{N}{1,3}", r"\p{N}")), letters()], False, True),
     "gpt-4o": ([split(GPT4O), letters()], False, False),
-    "tiny_aya": ([split(r"\d{1,3}(?=(?:\d{3})*\b)"), split(GPT4O), letters()], False, False),
     "deepseek-llm": (
         [split("[\r\n]"), split(DEEPSEEK_LETTERS), split("\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+"), split(r"\s+$"), split(CJK_AND_HANGUL), digits(), letters()],
         False, False,

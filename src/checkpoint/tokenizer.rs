@@ -8,13 +8,15 @@ use crate::error::{Error, Result};
 
 mod added_tokens;
 mod config;
-mod template;
+mod sentencepiece;
+mod sentencepiece_json;
+mod source;
+pub(super) mod template;
 
 use config::SpecialToken;
 pub(super) use config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
+pub(super) use source::{TOKENIZER_FILE, tokenizer_json};
 use template::Template;
-
-pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// The tokenizer of a checkpoint. Token ids are those of transformers' `AutoTokenizer` on the same files, without what a
 /// template puts behind a text.
@@ -30,18 +32,15 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// The tokenizer of these files; `path` is for error messages.
     pub(super) fn new(path: &Path, files: &TokenizerFiles, config: &LlamaConfig) -> Result<Tokenizer> {
-        let bytes = files.0.get(TOKENIZER_FILE).ok_or_else(|| Error::Missing {
-            what: TOKENIZER_FILE.into(),
-            path: path.into(),
-            remedy: "load the tokenizer with transformers' AutoTokenizer and save_pretrained it there".into(),
-        })?;
+        let mut settings = TokenizerConfig::of(path, files)?;
+        let mut notes = std::mem::take(&mut settings.notes);
+        let (bytes, said) = tokenizer_json(path, files, &settings)?;
+        notes.extend(said);
         let wrong = |error: tokenizers::Error| Error::format(path, TOKENIZER_FILE, error.to_string());
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(wrong)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(wrong)?;
         // Some files keep the cutting and padding of a training run; transformers sets both anew as well.
         inner.with_truncation(None).map_err(wrong)?;
         inner.with_padding(None);
-        let mut settings = TokenizerConfig::of(path, files)?;
-        let mut notes = std::mem::take(&mut settings.notes);
         let vocab = config.shape.vocab;
         notes.extend(added_tokens::add(&mut inner, path, &settings)?);
         notes.extend(added_tokens::past_the_end(&inner, vocab));
@@ -344,7 +343,7 @@ mod tests {
         broken.0.insert(TOKENIZER_FILE.into(), b"{}".into());
         let new = |files: &TokenizerFiles| opened(files).err().unwrap().to_string();
         assert!(new(&broken).contains("tokenizer.json"));
-        assert!(new(&TokenizerFiles::default()).contains("tokenizer.json not found"));
+        assert!(new(&TokenizerFiles::default()).contains("vocab.json with merges.txt not found"));
         assert!(new(&files(&[], json!([]))).contains("tokenizer_config.json"));
     }
 

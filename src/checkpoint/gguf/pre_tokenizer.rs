@@ -132,7 +132,6 @@ static PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer::new(&["qwen35"], &[Split(QWEN35), Bytes]).composing(),
     PreTokenizer::new(&["tekken"], &[Split(TEKKEN), Bytes]).of_whole_words().after_bos(),
     PreTokenizer::new(&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], &[Split(GPT4O), Bytes]),
-    PreTokenizer::new(&["tiny_aya", "cohere2moe"], &[Split(r"\d{1,3}(?=(?:\d{3})*\b)"), Split(GPT4O), Bytes]),
     PreTokenizer::new(
         &["deepseek-llm"],
         &[

@@ -11,7 +11,7 @@ use crate::checkpoint::config::LlamaConfig;
 use crate::checkpoint::gguf::metadata::Metadata;
 use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
 use crate::checkpoint::hf::{TokenizerFiles, pretty};
-use crate::checkpoint::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::checkpoint::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, template};
 use crate::error::{Error, Result};
 
 /// Token types (`llama.h`, `enum llama_token_type`).
@@ -44,9 +44,9 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
     let flag = |name: &str| metadata.flag(&format!("tokenizer.ggml.{name}"));
     let adds_bos = flag("add_bos_token")?.unwrap_or(parts.adds_bos);
     let adds_eos = flag("add_eos_token")?.unwrap_or(false);
-    let special = |name: &str| -> Result<Option<(u32, &String)>> {
+    let special = |name: &str| -> Result<Option<(u32, &str)>> {
         let id = metadata.count(&format!("tokenizer.ggml.{name}_token_id"))?;
-        Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?))))
+        Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?.as_str()))))
     };
     let (bos, eos) = (special("bos")?, special("eos")?);
     let tokenizer = json!({
@@ -56,11 +56,11 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
         "added_tokens": vocabulary.added_tokens(),
         "normalizer": parts.normalizer,
         "pre_tokenizer": parts.pre_tokenizer,
-        "post_processor": template(bos.filter(|_| adds_bos), eos.filter(|_| adds_eos)),
+        "post_processor": template::json(bos.filter(|_| adds_bos), eos.filter(|_| adds_eos)),
         "decoder": parts.decoder,
         "model": parts.model,
     });
-    let text = |token: Option<(u32, &String)>| token.map(|(_, text)| text.clone());
+    let text = |token: Option<(u32, &str)>| token.map(|(_, text)| text.to_string());
     let mut settings = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": text(bos),
@@ -248,30 +248,6 @@ fn merges_of_scores<'a>(vocabulary: &'a Vocabulary, scores: &[f64]) -> Vec<(&'a 
     }
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
     merges.into_iter().map(|merge| merge.4).collect()
-}
-
-/// The step that puts BOS before a text and EOS behind it.
-fn template(bos: Option<(u32, &String)>, eos: Option<(u32, &String)>) -> Value {
-    if bos.is_none() && eos.is_none() {
-        return Value::Null;
-    }
-    let sequence = |id: &str, type_id: u32| {
-        let token = |special: Option<(u32, &String)>| {
-            special.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": type_id } }))
-        };
-        let text = json!({ "Sequence": { "id": id, "type_id": type_id } });
-        token(bos).into_iter().chain([text]).chain(token(eos)).collect::<Vec<_>>()
-    };
-    let pair = [sequence("A", 0), sequence("B", 1)].concat();
-    let specials = bos.into_iter().chain(eos);
-    json!({
-        "type": "TemplateProcessing",
-        "single": sequence("A", 0),
-        "pair": pair,
-        "special_tokens": specials
-            .map(|(id, text)| (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] })))
-            .collect::<serde_json::Map<_, _>>(),
-    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::checkpoint::gguf::metadata::Entry;
 use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
 use crate::checkpoint::gguf::tokenizer::{BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED};
 use crate::checkpoint::hf::TokenizerFiles;
-use crate::checkpoint::tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerConfig};
+use crate::checkpoint::tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerConfig, tokenizer_json};
 use crate::error::{Error, Result};
 
 /// The part of `tokenizer.json` that GGUF keeps.
@@ -70,9 +70,9 @@ impl Merge {
 pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConfig) -> Result<Vec<(String, Entry)>> {
     let tokenizer = Tokenizer::new(path, files, config)?;
     let settings = TokenizerConfig::of(path, files)?;
-    let bytes = files.0.get(TOKENIZER_FILE).map(Vec::as_slice).unwrap_or_default();
+    let (bytes, _) = tokenizer_json(path, files, &settings)?;
     let parsed: TokenizerJson =
-        serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
     if parsed.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
         return Err(unknown("model", &parsed.model.kind.map(Value::from)));
     }

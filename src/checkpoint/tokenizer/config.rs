@@ -20,6 +20,7 @@ pub(in crate::checkpoint) struct TokenizerConfig {
     pub(super) add_eos_token: Option<bool>,
     pub(super) add_prefix_space: Option<bool>,
     pub(super) legacy: Option<bool>,
+    pub(super) tokenizer_class: Option<String>,
     pub(in crate::checkpoint) bos_token: Option<SpecialToken>,
     pub(in crate::checkpoint) eos_token: Option<SpecialToken>,
     pub(in crate::checkpoint) unk_token: Option<SpecialToken>,
@@ -173,6 +174,12 @@ impl TokenizerConfig {
         }
         listed.sort_by_key(|(id, ..)| *id);
         Ok(listed)
+    }
+
+    /// Whether transformers' class for LLaMA is named.
+    pub(super) fn is_llama(&self) -> bool {
+        let class = self.tokenizer_class.as_deref().unwrap_or_default();
+        ["LlamaTokenizer", "LLaMATokenizer"].contains(&class.trim_end_matches("Fast"))
     }
 
     /// The tokens that have a special meaning by name, without ids.

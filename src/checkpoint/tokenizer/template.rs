@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
@@ -58,14 +58,36 @@ impl Template {
     }
 }
 
+/// The step that puts BOS before a text and EOS behind it.
+pub(in crate::checkpoint) fn json(bos: Option<(u32, &str)>, eos: Option<(u32, &str)>) -> Value {
+    if bos.is_none() && eos.is_none() {
+        return Value::Null;
+    }
+    let sequence = |id: &str, type_id: u32| {
+        let token = |special: Option<(u32, &str)>| {
+            special.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": type_id } }))
+        };
+        let text = json!({ "Sequence": { "id": id, "type_id": type_id } });
+        token(bos).into_iter().chain([text]).chain(token(eos)).collect::<Vec<_>>()
+    };
+    let pair = [sequence("A", 0), sequence("B", 1)].concat();
+    let specials = bos.into_iter().chain(eos);
+    json!({
+        "type": "TemplateProcessing",
+        "single": sequence("A", 0),
+        "pair": pair,
+        "special_tokens": specials
+            .map(|(id, text)| (text.to_string(), json!({ "id": text, "ids": [id], "tokens": [text] })))
+            .collect::<serde_json::Map<_, _>>(),
+    })
+}
+
 fn number(value: &Value) -> Option<u32> {
     u32::try_from(value.as_u64()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn template(single: Value) -> Value {
