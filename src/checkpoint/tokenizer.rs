@@ -14,8 +14,8 @@ mod source;
 pub(super) mod template;
 
 use config::SpecialToken;
-pub(super) use config::{TOKENIZER_CONFIG_FILE, TokenizerConfig};
-pub(super) use source::{TOKENIZER_FILE, tokenizer_json};
+pub(super) use config::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerConfig};
+pub(super) use source::tokenizer_json;
 use template::Template;
 
 /// The tokenizer of a checkpoint. Token ids are those of transformers' `AutoTokenizer` on the same files, without what a
@@ -82,8 +82,8 @@ impl Tokenizer {
         }
         if !behind.is_empty() {
             notes.push(format!(
-                "the template of {TOKENIZER_FILE} puts {} behind every text; it is left out of contexts and of what is \
-                 scored. lm-evaluation-harness keeps it, which shifts its log-likelihoods by as many tokens",
+                "the tokenizer puts {} behind every text; it is left out of contexts and of what is scored. \
+                 lm-evaluation-harness keeps it, which shifts its log-likelihoods by as many tokens",
                 text(behind)
             ));
         }
@@ -222,16 +222,18 @@ mod tests {
     #[test]
     fn adds_bos_as_the_template_says_and_never_twice() {
         let named = json!({ "bos_token": "<s>" });
-        let cases: [(&[&str], Value, bool, &str, &[u32]); 7] = [
-            (&["<s>", "A"], named.clone(), true, "a b", &[1, 3, 4]),
-            (&["<s>", "A"], named.clone(), true, "<s>a", &[1, 3]),
-            (&["<s>", "A"], named.clone(), true, "", &[1]),
-            (&["<s>", "A"], json!({ "add_bos_token": false, "bos_token": "<s>" }), true, "a", &[1, 3]),
-            (&[], json!({ "add_bos_token": true, "bos_token": "<s>" }), false, "a", &[3]),
-            (&[], json!({ "add_bos_token": true, "bos_token": "<s>" }), false, "<s>a", &[1, 3]),
-            (&[], named, false, "a b a b", &[3, 4, 3, 4]),
+        let flag = |flag: bool| json!({ "add_bos_token": flag, "bos_token": "<s>" });
+        let cases = [
+            (true, named.clone(), "a b", vec![1, 3, 4]),
+            (true, named.clone(), "<s>a", vec![1, 3]),
+            (true, named.clone(), "", vec![1]),
+            (true, flag(false), "a", vec![1, 3]),
+            (false, flag(true), "a", vec![3]),
+            (false, flag(true), "<s>a", vec![1, 3]),
+            (false, named, "a b a b", vec![3, 4, 3, 4]),
         ];
-        for (single, settings, adds, text, ids) in cases {
+        for (adds, settings, text, ids) in cases {
+            let single: &[&str] = if adds { &["<s>", "A"] } else { &[] };
             let tokenizer = tokenizer(single, settings.clone());
             assert_eq!(tokenizer.adds_bos(), adds, "{settings}");
             assert_eq!(tokenizer.encode(text).unwrap(), ids, "{single:?} {settings} {text}");
@@ -310,8 +312,9 @@ mod tests {
         add(&mut older, "added_tokens.json", &json!({ "<x>": 6, "<y>": 7, "</s>": 2 }));
         let tokenizer = opened(&older).unwrap();
         assert_eq!((tokenizer.encode("<y><x>").unwrap(), notes(&tokenizer)), (vec![7, 6], vec![]));
-        let tokenizer = opened(&files(&[], json!({ "pad_token": "<p>" }))).unwrap();
-        assert_eq!(tokenizer.encode("<p>").unwrap(), [6], "transformers gives it the next free id");
+        let named = json!({ "pad_token": "<p>", "additional_special_tokens": ["<q>"], "extra_special_tokens": {} });
+        let tokenizer = opened(&files(&[], named)).unwrap();
+        assert_eq!(tokenizer.encode("<p><q>").unwrap(), [6, 7], "transformers gives them the next free ids");
     }
 
     #[test]

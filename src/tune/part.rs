@@ -117,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tune::fixture::{tiny, tiny_with};
+    use crate::tune::fixture::{tiny, tiny_with, tiny_with_bos};
 
     /// Tokens of a document, each with whether it is a target.
     fn pairs(document: Document) -> Vec<(u32, bool)> {
@@ -130,15 +130,6 @@ mod tests {
 
     fn learned<const N: usize>(tokens: [u32; N]) -> Vec<(u32, bool)> {
         tokens.map(|token| (token, true)).to_vec()
-    }
-
-    fn with_bos() -> Tokenizer {
-        tiny_with(|tokenizer, _| {
-            let start = json!({ "SpecialToken": { "id": "<s>", "type_id": 0 } });
-            tokenizer["post_processor"]["single"].as_array_mut().unwrap().insert(0, start);
-            tokenizer["post_processor"]["special_tokens"] =
-                json!({ "<s>": { "id": "<s>", "ids": [0], "tokens": ["<s>"] } });
-        })
     }
 
     #[test]
@@ -160,7 +151,7 @@ mod tests {
 
     #[test]
     fn no_token_reaches_across_a_boundary() {
-        let (plain, with_bos) = (tiny(), with_bos());
+        let (plain, with_bos) = (tiny(), tiny_with_bos());
         // `the` is one token, 260, of which `th`, 279, is no beginning.
         let parts = [Part::given("th"), Part::learned("e"), Part::given("<s>b")];
         let document = Encoder::new(&plain).unwrap().document(&parts).unwrap();
@@ -171,7 +162,7 @@ mod tests {
 
     #[test]
     fn bos_comes_first_where_the_tokenizer_adds_it_and_once() {
-        let tokenizer = with_bos();
+        let tokenizer = tiny_with_bos();
         let encoder = Encoder::new(&tokenizer).unwrap();
         for text in ["the cat", "<s>the cat"] {
             let document = encoder.closed(&[Part::learned(text)]).unwrap();

@@ -76,8 +76,8 @@ fn an_eos_that_the_template_appends_is_no_part_of_what_is_scored() {
     assert_eq!(scored, plain);
     assert_ne!(scored[0], scored[1]);
     assert!(!silent.contains("note: "), "{silent}");
-    let note = "note: the template of tokenizer.json puts `</s>` behind every text; it is left out of contexts and of \
-                what is scored. lm-evaluation-harness keeps it";
+    let note = "note: the tokenizer puts `</s>` behind every text; it is left out of contexts and of what is scored. \
+                lm-evaluation-harness keeps it";
     assert_eq!(said.matches(note).count(), 1, "{said}");
 }
 

@@ -26,6 +26,9 @@ pub(crate) const BYTE: u32 = 6;
 const KNOWN_VOCABULARIES: [(usize, &str, &str); 2] =
     [(128_000, "<|begin_of_text|>", "llama-bpe"), (151_643, "<|endoftext|>", "qwen2")];
 
+/// Ids of special tokens of SentencePiece models, as llama.cpp has them where the file does not say.
+const SPECIAL_IDS: [(&str, u32); 3] = [("bos", 1), ("eos", 2), ("unknown", 0)];
+
 /// SentencePiece's mark of a space.
 pub(crate) const SPACE: &str = "\u{2581}";
 /// Pieces are words and parts of words; the search for merges is quadratic in their length.
@@ -45,7 +48,8 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
     let adds_bos = flag("add_bos_token")?.unwrap_or(parts.adds_bos);
     let adds_eos = flag("add_eos_token")?.unwrap_or(false);
     let special = |name: &str| -> Result<Option<(u32, &str)>> {
-        let id = metadata.count(&format!("tokenizer.ggml.{name}_token_id"))?;
+        let usual = SPECIAL_IDS.iter().find(|(known, _)| kind == "llama" && *known == name).map(|&(_, id)| id);
+        let id = metadata.count(&format!("tokenizer.ggml.{name}_token_id"))?.or(usual);
         Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?.as_str()))))
     };
     let (bos, eos) = (special("bos")?, special("eos")?);
@@ -300,6 +304,21 @@ pub(crate) mod tests {
         assert_eq!(tokenizer.encode("é").unwrap(), [1, 3, 10, 11]);
         assert_eq!(tokenizer.encode("a<|user|>").unwrap(), [1, 3, 4, 12]);
         assert_eq!(tokenizer.decode(&[9, 6, 10, 11]).unwrap(), "abcé");
+    }
+
+    #[test]
+    fn puts_around_a_text_what_llama_cpp_does() {
+        let mut pairs = sentencepiece();
+        pairs.retain(|(name, _)| !name.ends_with("_token_id"));
+        let plain = tokenizer(&metadata(pairs.clone()));
+        assert_eq!((plain.bos(), plain.eos()), (Some(1), Some(2)));
+        assert_eq!(plain.encode("abc").unwrap(), [1, 9, 6], "BOS is 1 and added where the file says neither");
+        pairs.push(("add_eos_token", Entry::bool(true)));
+        pairs.push(("remove_extra_whitespaces", Entry::bool(true)));
+        let with_eos = tokenizer(&metadata(pairs));
+        assert_eq!(with_eos.encode("abc").unwrap(), [1, 9, 6], "EOS is no part of a text");
+        assert!(with_eos.notes()[0].starts_with("the tokenizer puts `</s>` behind every text"));
+        assert_eq!(with_eos.encode("a  a").unwrap(), [1, 3, 4, 3, 3, 4], "llama.cpp removes no spaces of this kind");
     }
 
     #[test]

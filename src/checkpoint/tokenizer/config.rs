@@ -10,6 +10,10 @@ use crate::checkpoint::hf::TokenizerFiles;
 use crate::error::{Error, Result};
 
 pub(in crate::checkpoint) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+pub(in crate::checkpoint) const TOKENIZER_FILE: &str = "tokenizer.json";
+pub(super) const SENTENCEPIECE_FILE: &str = "tokenizer.model";
+/// What transformers looks for in tokenizer.json to know that it is no SentencePiece tokenizer.
+const BYTE_LEVEL: &[u8] = b"\"ByteLevel\"";
 const SPECIAL_TOKENS_MAP_FILE: &str = "special_tokens_map.json";
 const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 
@@ -21,12 +25,15 @@ pub(in crate::checkpoint) struct TokenizerConfig {
     pub(super) add_prefix_space: Option<bool>,
     pub(super) legacy: Option<bool>,
     pub(super) tokenizer_class: Option<String>,
+    /// Whether transformers makes the tokenizer as its class for LLaMA does, whatever steps tokenizer.json has.
+    #[serde(skip)]
+    pub(super) is_made_by_llama_class: bool,
     pub(in crate::checkpoint) bos_token: Option<SpecialToken>,
     pub(in crate::checkpoint) eos_token: Option<SpecialToken>,
     pub(in crate::checkpoint) unk_token: Option<SpecialToken>,
     pub(in crate::checkpoint) pad_token: Option<SpecialToken>,
-    #[serde(alias = "extra_special_tokens", default)]
     additional_special_tokens: Option<Extra>,
+    extra_special_tokens: Option<Extra>,
     added_tokens_decoder: Option<BTreeMap<String, SpecialToken>>,
     pub(in crate::checkpoint) chat_template: Option<serde_json::Value>,
     /// `added_tokens.json`, where `added_tokens_decoder` is not there.
@@ -113,6 +120,12 @@ struct SpecialTokensMap {
     pad_token: Option<SpecialToken>,
 }
 
+/// Whether a directory's model is of the type whose tokenizer.json transformers takes as it is, whatever class is named.
+fn is_mistral(path: &Path) -> bool {
+    let text = std::fs::read(path.join("config.json")).unwrap_or_default();
+    serde_json::from_slice(&text).is_ok_and(|config: serde_json::Value| config["model_type"] == "mistral")
+}
+
 /// Reads a file where there is one.
 fn read<T: Default + DeserializeOwned>(path: &Path, files: &TokenizerFiles, name: &'static str) -> Result<T> {
     let Some(bytes) = files.0.get(name) else { return Ok(T::default()) };
@@ -151,6 +164,17 @@ impl TokenizerConfig {
         if older_files_count {
             config.added_tokens = read(path, files, ADDED_TOKENS_FILE)?;
         }
+        let is_byte_level = |bytes: &Vec<u8>| bytes.windows(BYTE_LEVEL.len()).any(|window| window == BYTE_LEVEL);
+        config.is_made_by_llama_class = match files.0.get(TOKENIZER_FILE) {
+            Some(bytes) => config.is_llama() && !is_byte_level(bytes) && !is_mistral(path),
+            None => files.0.contains_key(SENTENCEPIECE_FILE),
+        };
+        if config.is_made_by_llama_class {
+            let TokenizerConfig { bos_token, eos_token, unk_token, .. } = &mut config;
+            for (token, name) in [(bos_token, "<s>"), (eos_token, "</s>"), (unk_token, "<unk>")] {
+                token.get_or_insert_with(|| SpecialToken::Text(name.into()));
+            }
+        }
         Ok(config)
     }
 
@@ -188,8 +212,8 @@ impl TokenizerConfig {
     }
 
     fn special(&self) -> impl Iterator<Item = &SpecialToken> {
-        let TokenizerConfig { bos_token, eos_token, unk_token, pad_token, additional_special_tokens, .. } = self;
-        let extra = additional_special_tokens.iter().flat_map(Extra::tokens);
+        let TokenizerConfig { bos_token, eos_token, unk_token, pad_token, .. } = self;
+        let extra = self.additional_special_tokens.iter().chain(&self.extra_special_tokens).flat_map(Extra::tokens);
         [bos_token, eos_token, unk_token, pad_token].into_iter().flatten().chain(extra)
     }
 }

@@ -6,16 +6,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenizers::normalizers::Precompiled;
 
-use crate::checkpoint::tokenizer::config::TokenizerConfig;
+use crate::checkpoint::tokenizer::config::{SpecialToken, TokenizerConfig};
 use crate::checkpoint::tokenizer::sentencepiece::{Algorithm, Piece, PieceKind, SentencePiece};
 use crate::checkpoint::tokenizer::template;
 use crate::error::{Error, Result};
 
 /// SentencePiece's mark of a space.
 const SPACE: &str = "\u{2581}";
-/// What `LlamaTokenizer` calls its tokens where the settings do not.
-const NAMES: [&str; 3] = ["<s>", "</s>", "<unk>"];
-
 /// The tokenizer, and where other programs read the same file otherwise.
 ///
 /// Pieces are chosen as SentencePiece chooses them. Tokens that stand in the text by name, and the space before it, are
@@ -54,32 +51,25 @@ pub(super) fn to_json(path: &Path, model: &SentencePiece, settings: &TokenizerCo
     if model.algorithm == Algorithm::Unigram {
         note("a unigram model, read as such; LlamaTokenizer of transformers 5 takes it for BPE");
     }
-    let scheme = match (adds_space, settings.legacy.unwrap_or(false)) {
-        (false, _) => "never",
-        (true, true) => "always",
-        (true, false) => "first",
-    };
-    let strip = adds_space.then(|| json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
-    let decoders = [
-        json!({ "type": "Replace", "pattern": { "String": SPACE }, "content": " " }),
-        json!({ "type": "ByteFallback" }),
-        json!({ "type": "Fuse" }),
-    ];
-    let [bos, eos, unk] = special(model, settings);
+    let unk = model.pieces[model.unk_id].text.as_str();
+    let text = |token: &Option<SpecialToken>| token.as_ref().map(|token| token.text().to_string());
+    let (bos, eos) = (text(&settings.bos_token), text(&settings.eos_token));
     let added = |wanted: Option<bool>, token| {
         let id = model.pieces.iter().position(|piece| piece.text == token)? as u32;
         (wanted == Some(true)).then_some((id, token))
     };
-    let post_processor = template::json(added(settings.add_bos_token, bos), added(settings.add_eos_token, eos));
+    let around = [(settings.add_bos_token, bos.as_deref()), (settings.add_eos_token, eos.as_deref())];
+    let [bos, eos] = around.map(|(wanted, token)| added(wanted, token?));
+    let post_processor = template::json(bos, eos);
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": added_tokens(model, [bos, eos, unk]),
+        "added_tokens": added_tokens(model, unk),
         "normalizer": (!normalizers.is_empty()).then(|| json!({ "type": "Sequence", "normalizers": normalizers })),
-        "pre_tokenizer": { "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false },
+        "pre_tokenizer": spaces(adds_space, settings),
         "post_processor": post_processor,
-        "decoder": { "type": "Sequence", "decoders": decoders.into_iter().chain(strip).collect::<Vec<_>>() },
+        "decoder": decoder(adds_space),
         "model": match model.algorithm {
             Algorithm::Bpe => bpe(model, by_score),
             Algorithm::Unigram => unigram(model),
@@ -88,19 +78,45 @@ pub(super) fn to_json(path: &Path, model: &SentencePiece, settings: &TokenizerCo
     Ok((tokenizer, notes))
 }
 
-/// The texts of BOS, EOS and the unknown token.
-fn special<'a>(model: &'a SentencePiece, settings: &'a TokenizerConfig) -> [&'a str; 3] {
-    let named = [&settings.bos_token, &settings.eos_token, &settings.unk_token];
-    let unk = model.pieces[model.unk_id].text.as_str();
-    let names = [NAMES[0], NAMES[1], unk];
-    [0, 1, 2].map(|place| named[place].as_ref().map_or(names[place], |token| token.text()))
+/// A tokenizer.json with the steps of `LlamaTokenizer`, which keeps its vocabulary, added tokens and template alone.
+pub(super) fn as_llama_class(mut tokenizer: Value, settings: &TokenizerConfig) -> Value {
+    if tokenizer["model"]["type"] != "BPE" {
+        return tokenizer;
+    }
+    let adds_space = settings.add_prefix_space.unwrap_or(true);
+    tokenizer["normalizer"] = Value::Null;
+    tokenizer["pre_tokenizer"] = spaces(adds_space, settings);
+    tokenizer["decoder"] = decoder(adds_space);
+    for (name, value) in [("fuse_unk", true), ("byte_fallback", true), ("ignore_merges", false)] {
+        tokenizer["model"][name] = json!(value);
+    }
+    tokenizer
 }
 
-fn added_tokens(model: &SentencePiece, special: [&str; 3]) -> Vec<Value> {
+/// The step that marks spaces.
+fn spaces(adds_space: bool, settings: &TokenizerConfig) -> Value {
+    let scheme = match (adds_space, settings.legacy.unwrap_or(false)) {
+        (false, _) => "never",
+        (true, true) => "always",
+        (true, false) => "first",
+    };
+    json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false })
+}
+
+fn decoder(adds_space: bool) -> Value {
+    let steps = [
+        json!({ "type": "Replace", "pattern": { "String": SPACE }, "content": " " }),
+        json!({ "type": "ByteFallback" }),
+        json!({ "type": "Fuse" }),
+    ];
+    let strip = adds_space.then(|| json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
+    json!({ "type": "Sequence", "decoders": steps.into_iter().chain(strip).collect::<Vec<_>>() })
+}
+
+fn added_tokens(model: &SentencePiece, unk: &str) -> Vec<Value> {
     let pieces = model.pieces.iter().enumerate();
-    let found = pieces.filter(|(_, piece)| {
-        [PieceKind::Control, PieceKind::UserDefined].contains(&piece.kind) || special.contains(&piece.text.as_str())
-    });
+    let found = pieces
+        .filter(|(_, piece)| [PieceKind::Control, PieceKind::UserDefined].contains(&piece.kind) || piece.text == unk);
     let token = |(id, piece): (usize, &Piece)| {
         json!({
             "id": id, "content": piece.text, "single_word": false, "lstrip": false, "rstrip": false,
@@ -198,6 +214,39 @@ mod tests {
                 assert_eq!(tokenizer.encode(text).unwrap(), ids, "{} {text:?}", row["settings"]);
             }
         }
+    }
+
+    /// What transformers makes of tokenizer.json under this class is what it makes of tokenizer.model, but for the template.
+    #[test]
+    fn the_class_counts_more_than_the_steps_of_tokenizer_json() {
+        let golden = golden();
+        let (mut json, _) =
+            to_json(Path::new("m"), &SentencePiece::read(Path::new("m"), BPE).unwrap(), &TokenizerConfig::default())
+                .unwrap();
+        let prepend = json!({ "type": "Prepend", "prepend": SPACE });
+        let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
+        json["normalizer"] = json!({ "type": "Sequence", "normalizers": [prepend, replace] });
+        json["pre_tokenizer"] = Value::Null;
+        let open = |settings: &Value| {
+            let files = [("tokenizer.json", json.to_string()), ("tokenizer_config.json", settings.to_string())];
+            let files = TokenizerFiles(files.map(|(name, text)| (name.to_string(), text.into_bytes())).into());
+            let mut config = small();
+            config.shape.vocab = 512;
+            Tokenizer::new(Path::new("m"), &files, &config).unwrap()
+        };
+        for place in [0, 1, 3] {
+            let row = &golden["bpe"]["transformers"][place];
+            let adds_bos = usize::from(row["settings"]["add_bos_token"] == true);
+            for (text, ids) in texts(&golden).into_iter().zip(row["ids"].as_array().unwrap()) {
+                let ids = &ids.as_array().unwrap()[adds_bos..];
+                assert_eq!(json!(open(&row["settings"]).encode(text).unwrap()), json!(ids), "{text:?}");
+            }
+        }
+        let other = open(&json!({ "tokenizer_class": "PreTrainedTokenizerFast" }));
+        assert_ne!(
+            other.encode("<s>the").unwrap(),
+            open(&golden["bpe"]["transformers"][0]["settings"]).encode("<s>the").unwrap()
+        );
     }
 
     #[test]

@@ -7,13 +7,11 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
 use crate::checkpoint::hf::TokenizerFiles;
-use crate::checkpoint::tokenizer::config::{SpecialToken, TokenizerConfig};
+use crate::checkpoint::tokenizer::config::{SENTENCEPIECE_FILE, SpecialToken, TOKENIZER_FILE, TokenizerConfig};
 use crate::checkpoint::tokenizer::sentencepiece::SentencePiece;
 use crate::checkpoint::tokenizer::{sentencepiece_json, template};
 use crate::error::{Error, Result};
 
-pub(in crate::checkpoint) const TOKENIZER_FILE: &str = "tokenizer.json";
-const SENTENCEPIECE_FILE: &str = "tokenizer.model";
 const VOCAB_FILE: &str = "vocab.json";
 const MERGES_FILE: &str = "merges.txt";
 
@@ -36,7 +34,12 @@ pub(in crate::checkpoint) fn tokenizer_json<'a>(
 ) -> Result<(Cow<'a, [u8]>, Vec<String>)> {
     let file = |name: &str| files.0.get(name);
     if let Some(bytes) = file(TOKENIZER_FILE) {
-        return Ok((bytes.into(), Vec::new()));
+        if !settings.is_made_by_llama_class {
+            return Ok((bytes.into(), Vec::new()));
+        }
+        let given =
+            serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()));
+        return Ok((sentencepiece_json::as_llama_class(given?, settings).to_string().into_bytes().into(), Vec::new()));
     }
     if let Some(bytes) = file(SENTENCEPIECE_FILE) {
         let (made, notes) = sentencepiece_json::to_json(path, &SentencePiece::read(path, bytes)?, settings)?;
@@ -66,7 +69,7 @@ fn of_vocab_and_merges(path: &Path, vocab: &[u8], merges: &[u8], settings: &Toke
         serde_json::from_slice(vocab).map_err(|error| Error::format(path, VOCAB_FILE, error.to_string()))?;
     let merges = std::str::from_utf8(merges).map_err(|error| Error::format(path, MERGES_FILE, error.to_string()))?;
     let lines = merges.lines().map(str::trim).enumerate();
-    let merges = lines.filter(|(place, line)| !line.is_empty() && !(*place == 0 && line.starts_with("#version")));
+    let merges = lines.filter(|(place, line)| !(line.is_empty() || *place == 0 && line.starts_with("#version")));
     let merges = merges.map(|(place, line)| {
         line.split_once(' ').ok_or_else(|| {
             Error::format(path, MERGES_FILE, format!("line {}: found `{line}`, expected two tokens", place + 1))
