@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::checkpoint::hf::TokenizerFiles;
 use crate::error::{Error, Result};
 
-pub(in crate::checkpoint) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
-pub(in crate::checkpoint) const TOKENIZER_FILE: &str = "tokenizer.json";
+pub(crate) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(super) const SENTENCEPIECE_FILE: &str = "tokenizer.model";
 /// What transformers looks for in tokenizer.json to know that it is no SentencePiece tokenizer.
 const BYTE_LEVEL: &[u8] = b"\"ByteLevel\"";
@@ -19,7 +19,7 @@ const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 
 /// The part of `tokenizer_config.json` that decides ids, with what older files keep beside it.
 #[derive(Default, Deserialize)]
-pub(in crate::checkpoint) struct TokenizerConfig {
+pub(crate) struct TokenizerConfig {
     pub(super) add_bos_token: Option<bool>,
     pub(super) add_eos_token: Option<bool>,
     pub(super) add_prefix_space: Option<bool>,
@@ -28,14 +28,14 @@ pub(in crate::checkpoint) struct TokenizerConfig {
     /// Whether transformers makes the tokenizer as its class for LLaMA does, whatever steps tokenizer.json has.
     #[serde(skip)]
     pub(super) is_made_by_llama_class: bool,
-    pub(in crate::checkpoint) bos_token: Option<SpecialToken>,
-    pub(in crate::checkpoint) eos_token: Option<SpecialToken>,
-    pub(in crate::checkpoint) unk_token: Option<SpecialToken>,
-    pub(in crate::checkpoint) pad_token: Option<SpecialToken>,
+    pub(crate) bos_token: Option<SpecialToken>,
+    pub(crate) eos_token: Option<SpecialToken>,
+    pub(crate) unk_token: Option<SpecialToken>,
+    pub(crate) pad_token: Option<SpecialToken>,
     additional_special_tokens: Option<Extra>,
     extra_special_tokens: Option<Extra>,
     added_tokens_decoder: Option<BTreeMap<String, SpecialToken>>,
-    pub(in crate::checkpoint) chat_template: Option<serde_json::Value>,
+    pub(crate) chat_template: Option<serde_json::Value>,
     /// `added_tokens.json`, where `added_tokens_decoder` is not there.
     #[serde(skip)]
     added_tokens: BTreeMap<String, u32>,
@@ -64,14 +64,14 @@ impl Extra {
 /// A token by its text, alone or with flags.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
-pub(in crate::checkpoint) enum SpecialToken {
+pub(crate) enum SpecialToken {
     Text(String),
     Added(ListedToken),
 }
 
 /// A token with how it is found in a text.
 #[derive(Clone, Deserialize)]
-pub(in crate::checkpoint) struct ListedToken {
+pub(crate) struct ListedToken {
     content: String,
     #[serde(default)]
     single_word: bool,
@@ -85,7 +85,7 @@ pub(in crate::checkpoint) struct ListedToken {
 }
 
 impl SpecialToken {
-    pub(in crate::checkpoint) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             SpecialToken::Text(text) | SpecialToken::Added(ListedToken { content: text, .. }) => text,
         }
@@ -136,7 +136,7 @@ impl TokenizerConfig {
     /// Reads the files that are there, each with the say that transformers 5.23 gives it
     /// (`PreTrainedTokenizerBase._from_pretrained`): special_tokens_map.json and added_tokens.json count only where
     /// tokenizer_config.json has no `added_tokens_decoder`, and then special_tokens_map.json counts more.
-    pub(in crate::checkpoint) fn of(path: &Path, files: &TokenizerFiles) -> Result<TokenizerConfig> {
+    pub(crate) fn of(path: &Path, files: &TokenizerFiles) -> Result<TokenizerConfig> {
         let mut config: TokenizerConfig = read(path, files, TOKENIZER_CONFIG_FILE)?;
         let map: SpecialTokensMap = read(path, files, SPECIAL_TOKENS_MAP_FILE)?;
         let older_files_count = config.added_tokens_decoder.is_none();

@@ -229,12 +229,12 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Trained by SentencePiece: `scripts/parity/make_sentencepiece.py`.
-    pub(in super::super) const BPE: &[u8] = include_bytes!("../../../tests/goldens/sentencepiece/bpe.model");
-    pub(in super::super) const UNIGRAM: &[u8] = include_bytes!("../../../tests/goldens/sentencepiece/unigram.model");
+    pub(crate) const BPE: &[u8] = include_bytes!("../../../tests/goldens/sentencepiece/bpe.model");
+    pub(crate) const UNIGRAM: &[u8] = include_bytes!("../../../tests/goldens/sentencepiece/unigram.model");
 
     fn read(bytes: &[u8]) -> Result<SentencePiece> {
         SentencePiece::read(Path::new("m"), bytes)

@@ -27,7 +27,7 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 ///
 /// # Errors
 /// `Missing` when there is none of them; `Format` and `Invalid` when they cannot be read.
-pub(in crate::checkpoint) fn tokenizer_json<'a>(
+pub(crate) fn tokenizer_json<'a>(
     path: &Path,
     files: &'a TokenizerFiles,
     settings: &TokenizerConfig,

@@ -59,7 +59,7 @@ impl Template {
 }
 
 /// The step that puts BOS before a text and EOS behind it.
-pub(in crate::checkpoint) fn json(bos: Option<(u32, &str)>, eos: Option<(u32, &str)>) -> Value {
+pub(crate) fn json(bos: Option<(u32, &str)>, eos: Option<(u32, &str)>) -> Value {
     if bos.is_none() && eos.is_none() {
         return Value::Null;
     }
