@@ -5,14 +5,16 @@
 
 Needs transformers, tokenizers, torch and gguf in this Python. For every name of llama.cpp's, a byte-level BPE vocabulary is
 trained behind the model's own pattern, as its tokenizer.json publishes it. Ids are compared three times: transformers against
-ours on the directory, the name in the exported GGUF, and ours on that GGUF. With --golden, only writes how the `tokenizers`
-package cuts a few texts, for the tests. Exits with 1 when anything differs.
+ours on the directory, the name in the exported GGUF, and ours on that GGUF. Then directories whose files say different things
+about special and added tokens. With --golden, only writes how the `tokenizers` package cuts a few texts, for the tests. Exits
+with 1 when anything differs.
 """
 
 import argparse
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -231,7 +233,69 @@ def compare(arguments):
             print(f"{name:18} {len(texts)} lines, {count} tokens: differing lines {len(found[0])} (directory), {len(found[1])} (GGUF, `{written}`)", flush=True)
             for place in (found[0] + found[1])[:3]:
                 print(f"  {texts[place]!r}")
-    sys.exit(1 if failed else 0)
+    return failed
+
+
+def template(*single):
+    """A post-processor that puts tokens around a text, A."""
+    pieces = [{"Sequence": {"id": "A", "type_id": 0}} if name == "A" else {"SpecialToken": {"id": name, "type_id": 0}} for name in single]
+    tokens = {name: {"id": name, "ids": [SPECIAL.index(name)], "tokens": [name]} for name in single if name != "A"}
+    pair = [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]
+    return {"type": "TemplateProcessing", "single": pieces, "pair": pair, "special_tokens": tokens}
+
+
+def listed(tokens):
+    flags = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    return {str(place): {"content": text, **flags, **more} for place, (text, more) in tokens.items()}
+
+
+#: Files that say different things: changes to tokenizer.json and tokenizer_config.json, and files beside them. The tiny
+#: model's tokenizer has 512 tokens, `<s>` and `</s>` first.
+DISAGREEMENTS = {
+    "plain": ({}, {}, {}),
+    "template BOS": ({"post_processor": template("<s>", "A")}, {}, {}),
+    "template EOS": ({"post_processor": template("A", "</s>")}, {}, {}),
+    "template both": ({"post_processor": template("<s>", "A", "</s>")}, {}, {}),
+    "template BOS, flag no": ({"post_processor": template("<s>", "A")}, {"add_bos_token": False}, {}),
+    "template none, flags yes": ({"post_processor": None}, {"add_bos_token": True, "add_eos_token": True}, {}),
+    "template EOS, flag BOS": ({"post_processor": template("A", "</s>")}, {"add_bos_token": True}, {}),
+    "Roberta": ({"post_processor": {"type": "RobertaProcessing", "cls": ["<s>", 0], "sep": ["</s>", 1], "trim_offsets": True, "add_prefix_space": False}}, {}, {}),
+    "listed with another id": ({}, {"added_tokens_decoder": listed({0: ("<s>", {}), 5: ("</s>", {})})}, {}),
+    "listed with other flags": ({}, {"added_tokens_decoder": listed({1: ("</s>", {"lstrip": True, "rstrip": True})})}, {}),
+    "listed inside the vocabulary": ({}, {"added_tokens_decoder": listed({260: ("the", {"special": False})})}, {}),
+    "map against settings": ({}, {}, {"special_tokens_map.json": {"bos_token": "</s>", "eos_token": {"content": "<s>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}}}),
+    "map against list": ({}, {"added_tokens_decoder": listed({0: ("<s>", {}), 1: ("</s>", {})})}, {"special_tokens_map.json": {"bos_token": "</s>", "eos_token": "<s>"}}),
+    "a special token of the vocabulary": ({}, {"pad_token": "the", "additional_special_tokens": ["and"]}, {}),
+}
+AROUND = ["the cat and the dog", "<s>the", "the</s>", " </s> the", "", "<s>", "a <s> </s>b"]
+
+
+def compare_disagreements(arguments):
+    """How many of them differ. What stands behind a text is left out of ours, and a BOS that it writes is not doubled."""
+    import transformers
+
+    tiny = pathlib.Path(__file__).resolve().parents[2] / "tests/goldens/tiny-llama"
+    failed = 0
+    for name, (tokenizer, settings, files) in DISAGREEMENTS.items():
+        with tempfile.TemporaryDirectory() as work:
+            work = pathlib.Path(work)
+            for file in ("config.json", "model.safetensors"):
+                shutil.copy(tiny / file, work)
+            read = lambda file: json.loads((tiny / file).read_text())
+            written = {"tokenizer.json": {**read("tokenizer.json"), **tokenizer}, "tokenizer_config.json": {**read("tokenizer_config.json"), **settings}, **files}
+            for file, content in written.items():
+                (work / file).write_text(json.dumps(content))
+            theirs = transformers.AutoTokenizer.from_pretrained(work)
+            behind = [1] if theirs("")["input_ids"][-1:] == [1] else []
+            expected = []
+            for text in AROUND:
+                ids = theirs(text)["input_ids"]
+                ids = ids[: len(ids) - len(behind)]
+                expected.append(ids[1:] if ids[:2] == [0, 0] else ids)
+            found = ours(arguments, work, AROUND)
+            failed += found != expected
+            print(f"{name:35} {'equal' if found == expected else f'DIFFERS: {found}, expected {expected}'}", flush=True)
+    return failed
 
 
 def main():
@@ -245,7 +309,7 @@ def main():
     if arguments.golden:
         golden(arguments.golden)
     else:
-        compare(arguments)
+        sys.exit(1 if compare(arguments) + compare_disagreements(arguments) else 0)
 
 
 main()

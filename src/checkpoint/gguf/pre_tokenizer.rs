@@ -87,6 +87,10 @@ impl PreTokenizer {
     }
 }
 
+/// Vocabularies that are known by one token and its place, and how their models cut text: files of early 2024 do not say.
+const KNOWN_VOCABULARIES: [(usize, &str, &str); 2] =
+    [(128_000, "<|begin_of_text|>", "llama-bpe"), (151_643, "<|endoftext|>", "qwen2")];
+
 /// Of rows with the same steps, the first is the one we write.
 static PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer::new(
@@ -198,6 +202,12 @@ impl PreTokenizer {
         self.adds_bos
     }
 
+    /// The name of how models of this vocabulary cut text, where it is a known one.
+    pub(crate) fn name_of_vocabulary(tokens: &[String]) -> Option<&'static str> {
+        let has = |place: usize, text: &str| tokens.get(place).is_some_and(|token| token == text);
+        KNOWN_VOCABULARIES.iter().find(|(place, text, _)| has(*place, text)).map(|&(.., name)| name)
+    }
+
     /// llama.cpp's name for a tokenizer's normalizer and pre-tokenizer, as `tokenizer.json` has them, where it has one:
     /// of a tokenizer that takes whole words as tokens (`ignore_merges`) or not.
     ///
@@ -283,6 +293,17 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count, "a name stands in one row");
+    }
+
+    #[test]
+    fn knows_vocabularies_by_one_token() {
+        for (place, text, name) in KNOWN_VOCABULARIES {
+            let mut tokens = vec![String::new(); place];
+            assert_eq!(PreTokenizer::name_of_vocabulary(&tokens), None);
+            tokens.push(text.into());
+            assert_eq!(PreTokenizer::name_of_vocabulary(&tokens), Some(name));
+            assert!(PreTokenizer::named(name).is_ok());
+        }
     }
 
     #[test]

@@ -22,9 +22,8 @@ pub(crate) const USER_DEFINED: u32 = 4;
 pub(crate) const UNUSED: u32 = 5;
 pub(crate) const BYTE: u32 = 6;
 
-/// Vocabularies that are known by one token and its place, and how their models cut text: files of early 2024 do not say.
-const KNOWN_VOCABULARIES: [(usize, &str, &str); 2] =
-    [(128_000, "<|begin_of_text|>", "llama-bpe"), (151_643, "<|endoftext|>", "qwen2")];
+/// llama.cpp's name for how it cuts text when nothing is known.
+const DEFAULT: &str = "default";
 
 /// Ids of special tokens of SentencePiece models, as llama.cpp has them where the file does not say.
 const SPECIAL_IDS: [(&str, u32); 3] = [("bos", 1), ("eos", 2), ("unknown", 0)];
@@ -92,14 +91,18 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
     Ok(TokenizerFiles(files.map(|(name, text)| (name.to_string(), text.into_bytes())).into()))
 }
 
+/// How the file says text is cut. Early converters wrote nothing, or `default`, for what they did not know.
+fn named_pre_tokenizer(metadata: &Metadata) -> Result<Option<String>> {
+    Ok(metadata.text("tokenizer.ggml.pre")?.filter(|name| name != DEFAULT))
+}
+
 /// What users should know of a GGUF file's tokenizer.
 pub(crate) fn notes(metadata: &Metadata) -> Result<Vec<String>> {
-    let names_none = metadata.text("tokenizer.ggml.pre")?.is_none();
-    if !names_none || metadata.text("tokenizer.ggml.model")?.as_deref() != Some("gpt2") {
+    if named_pre_tokenizer(metadata)?.is_some() || metadata.text("tokenizer.ggml.model")?.as_deref() != Some("gpt2") {
         return Ok(Vec::new());
     }
     let found = "the file does not say how text is cut (tokenizer.ggml.pre)";
-    Ok(vec![match Vocabulary::read(metadata)?.pre_tokenizer() {
+    Ok(vec![match PreTokenizer::name_of_vocabulary(&Vocabulary::read(metadata)?.tokens) {
         Some(name) => {
             format!("{found}; its vocabulary is that of `{name}`, which is used. llama.cpp cuts otherwise there")
         }
@@ -139,12 +142,6 @@ impl Vocabulary {
             .into()
     }
 
-    /// The name of how its models cut text, where the vocabulary is a known one.
-    fn pre_tokenizer(&self) -> Option<&'static str> {
-        let has = |place: usize, text: &str| self.tokens.get(place).is_some_and(|token| token == text);
-        KNOWN_VOCABULARIES.iter().find(|(place, text, _)| has(*place, text)).map(|&(.., name)| name)
-    }
-
     /// Tokens that are found in the text before it is cut.
     fn added_tokens(&self) -> Vec<Value> {
         let kinds = self.tokens.iter().zip(&self.types).enumerate();
@@ -179,9 +176,9 @@ fn bpe(vocabulary: &Vocabulary, merges: Vec<(&str, &str)>, unk: Option<&str>, by
 }
 
 fn byte_level_parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Parts> {
-    let pre = match metadata.text("tokenizer.ggml.pre")? {
+    let pre = match named_pre_tokenizer(metadata)? {
         Some(name) => PreTokenizer::named(&name)?,
-        None => PreTokenizer::named(vocabulary.pre_tokenizer().unwrap_or("default"))?,
+        None => PreTokenizer::named(PreTokenizer::name_of_vocabulary(&vocabulary.tokens).unwrap_or(DEFAULT))?,
     };
     let key = "tokenizer.ggml.merges";
     let merges = metadata.texts(key)?.ok_or_else(|| metadata.wrong(key, "missing"))?;
@@ -366,24 +363,24 @@ pub(crate) mod tests {
 
     #[test]
     fn known_vocabularies_are_cut_as_their_models_learned() {
-        let mut pairs = byte_level("default");
+        let said_default = byte_level("default");
+        assert!(notes(&metadata(said_default.clone())).unwrap()[0].contains("`default` is used"));
+        assert_eq!(notes(&metadata(byte_level("gpt-2"))).unwrap(), Vec::<String>::new());
+        let mut pairs = said_default;
         pairs.retain(|(name, _)| *name != "pre");
         assert!(notes(&metadata(pairs.clone())).unwrap()[0].contains("`default` is used"));
         assert_eq!(tokenizer(&metadata(pairs.clone())).encode("'S").unwrap(), [5, 6]);
-        for (place, text, name) in KNOWN_VOCABULARIES {
-            let tokens = ["'", "S", "'S", "1", "2", "12"].map(String::from).into_iter();
-            let mut tokens: Vec<String> = tokens.chain((6..place).map(|id| format!("[{id}]"))).collect();
-            tokens.push(text.into());
-            let mut pairs = pairs.clone();
-            pairs
-                .retain(|(name, _)| !["tokens", "token_type", "merges", "bos_token_id", "eos_token_id"].contains(name));
-            pairs.extend([("tokens", Entry::strings(&tokens)), ("merges", Entry::strings(&["' S", "1 2"]))]);
-            let metadata = metadata(pairs);
-            let ids = tokenizer(&metadata).encode("'S12").unwrap();
-            assert_eq!(ids, if name == "llama-bpe" { vec![2, 5] } else { vec![2, 3, 4] }, "{name}");
-            let [note] = &notes(&metadata).unwrap()[..] else { panic!() };
-            assert!(note.contains(&format!("its vocabulary is that of `{name}`")), "{note}");
+        let mut tokens: Vec<String> = (0..=128_000).map(|id| format!("[{id}]")).collect();
+        for (id, token) in ["'", "S", "'S", "1", "2", "12"].into_iter().enumerate() {
+            tokens[id] = token.into();
         }
+        tokens[128_000] = "<|begin_of_text|>".into();
+        pairs.retain(|(name, _)| !["tokens", "token_type", "merges", "bos_token_id", "eos_token_id"].contains(name));
+        pairs.extend([("tokens", Entry::strings(&tokens)), ("merges", Entry::strings(&["' S", "1 2"]))]);
+        let metadata = metadata(pairs);
+        assert_eq!(tokenizer(&metadata).encode("'S12").unwrap(), [2, 5]);
+        let [note] = &notes(&metadata).unwrap()[..] else { panic!() };
+        assert!(note.contains("its vocabulary is that of `llama-bpe`"), "{note}");
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl TokenizerJson {
     fn sentencepiece(&self, tokens: &[String]) -> Result<Vec<(&'static str, Entry)>> {
         let normalizer = self.normalizer.as_ref().map(Value::to_string).unwrap_or_default();
         let metaspace = self.pre_tokenizer.as_ref().map(Value::to_string).unwrap_or_default();
-        if !normalizer.contains(SPACE) && !metaspace.contains(SPACE) {
+        let marks_spaces = normalizer.contains(SPACE) || metaspace.contains(SPACE);
+        if !marks_spaces || !self.normalizer.as_ref().is_none_or(only_marks_spaces) {
             return Err(unknown("normalizer", &self.normalizer));
         }
         let adds_space = normalizer.contains("Prepend")
@@ -189,6 +190,19 @@ impl TokenizerJson {
             ("pre", Entry::string(self.pre_tokenizer_name()?)),
             ("merges", Entry::strings(&self.merges())),
         ])
+    }
+}
+
+/// Whether a normalizer does nothing that llama.cpp would not do.
+fn only_marks_spaces(normalizer: &Value) -> bool {
+    match normalizer["type"].as_str() {
+        None => normalizer.is_null(),
+        Some("Sequence") => {
+            normalizer["normalizers"].as_array().is_some_and(|steps| steps.iter().all(only_marks_spaces))
+        }
+        Some("Prepend") => normalizer["prepend"] == SPACE,
+        Some("Replace") => normalizer["pattern"]["String"] == " " && normalizer["content"] == SPACE,
+        Some(_) => false,
     }
 }
 
@@ -255,6 +269,17 @@ mod tests {
             let written = ["add_bos_token", "add_eos_token"].map(|name| &pairs[&format!("tokenizer.ggml.{name}")]);
             assert_eq!(written, [&Entry::bool(around[0]), &Entry::bool(around[1])]);
         }
+    }
+
+    #[test]
+    fn rejects_normalizers_of_sentencepiece_that_llama_cpp_does_not_know() {
+        let mut files = to_files(&metadata(sentencepiece()), &small()).unwrap();
+        let mut tokenizer: Value = serde_json::from_slice(&files.0[TOKENIZER_FILE]).unwrap();
+        let strip = json!({ "type": "Strip", "strip_left": false, "strip_right": true });
+        tokenizer["normalizer"]["normalizers"].as_array_mut().unwrap().push(strip);
+        files.0.insert(TOKENIZER_FILE.into(), tokenizer.to_string().into_bytes());
+        let error = from_files(Path::new("m"), &files, &small()).unwrap_err().to_string();
+        assert!(error.contains("normalizer of tokenizer.json: found") && error.contains("Strip"), "{error}");
     }
 
     #[test]
