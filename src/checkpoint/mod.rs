@@ -117,7 +117,9 @@ impl Checkpoint {
 
     /// The tokenizer that came with the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Tokenizer::new(&self.path, &self.tokenizer_files()?, &self.config)
+        let tokenizer = Tokenizer::new(&self.path, &self.tokenizer_files()?, &self.config)?;
+        let notes = self.metadata.as_ref().map(gguf_tokenizer::notes).transpose()?;
+        Ok(tokenizer.with_notes(notes.unwrap_or_default()))
     }
 
     /// The tokenizer as Hugging Face's files: a directory's own, byte for byte, or built from a GGUF's metadata.

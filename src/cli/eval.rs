@@ -19,7 +19,7 @@ use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::json;
 
 use super::arguments::read_genomes;
-use super::model::{self, DataArgs, DevicesArgs, blocks_of, note_lost};
+use super::model::{self, DataArgs, DevicesArgs, blocks_of, note_lost, tokenizer_of};
 use super::progress::Bar;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
@@ -80,10 +80,8 @@ impl Eval {
             Some(split) => Selection::side(&task, split, self.limit)?,
         };
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
-        let mut per_item =
-            self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
         let checkpoint = model::open(&self.model)?;
-        let tokenizer = checkpoint.tokenizer()?;
+        let tokenizer = tokenizer_of(&checkpoint)?;
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();
@@ -91,6 +89,8 @@ impl Eval {
         if genomes.is_empty() {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
+        let mut per_item =
+            self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
         let blocks = blocks_of(checkpoint.config(), &genomes);
         let models = self.devices.load(&checkpoint, blocks)?;
         let model = &models[0];

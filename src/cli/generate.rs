@@ -11,7 +11,7 @@ use criadero::tune::template::Template;
 use minijinja::context;
 use serde_json::json;
 
-use super::model::{DeviceArgs, load_for};
+use super::model::{DeviceArgs, load_for, tokenizer_of};
 use super::picked::model_or_pick;
 
 /// Write text behind a prompt, and say how fast
@@ -64,7 +64,7 @@ impl Generate {
         let sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
         let (checkpoint, network) = model_or_pick(&self.model)?;
         let genome = self.genome.clone().unwrap_or(network);
-        let tokenizer = checkpoint.tokenizer()?;
+        let tokenizer = tokenizer_of(&checkpoint)?;
         let prompt = tokenizer.encode(&self.text(&checkpoint, &tokenizer)?)?;
         let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
         tch::set_num_threads(self.threads.unwrap_or_else(cores) as i32);

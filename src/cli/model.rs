@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use criadero::checkpoint::{Checkpoint, LlamaConfig, open_model};
+use criadero::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use criadero::eval::LostDevice;
 use criadero::model::Llama;
 use criadero::model::device::{DeviceKind, free_memory, open_device, open_devices};
@@ -78,6 +78,13 @@ pub fn open(model: &Path) -> criadero::Result<Checkpoint> {
 /// Says which devices failed.
 pub fn note_lost(lost: &[LostDevice]) {
     lost.iter().for_each(|lost| eprintln!("note: {lost}"));
+}
+
+/// A model's tokenizer; says where its files disagree.
+pub fn tokenizer_of(checkpoint: &Checkpoint) -> criadero::Result<Tokenizer> {
+    let tokenizer = checkpoint.tokenizer()?;
+    tokenizer.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    Ok(tokenizer)
 }
 
 /// Opens a space by name for the networks of a model, and says where that was never ranked.

@@ -10,7 +10,7 @@ use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
 
-use super::model::{self, DeviceArgs, assets, load};
+use super::model::{self, DeviceArgs, assets, load, tokenizer_of};
 use super::progress::Bar;
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
@@ -121,7 +121,7 @@ impl Rank {
         }
         // A token is rarely longer than 16 bytes: enough text, and not a gigabyte of it.
         let end = (0..=text.len().min(self.tokens.saturating_mul(16))).rev().find(|&end| text.is_char_boundary(end));
-        let tokens = checkpoint.tokenizer()?.encode(&text[..end.unwrap_or(0)])?;
+        let tokens = tokenizer_of(checkpoint)?.encode(&text[..end.unwrap_or(0)])?;
         let mut windows: Vec<Vec<u32>> = tokens.chunks(window).map(<[u32]>::to_vec).collect();
         if windows.len() > 1 {
             windows.retain(|tokens| tokens.len() == window);

@@ -25,7 +25,7 @@ use criadero::versions::versions;
 
 use super::arguments::positive;
 use super::interrupt::stop_on_ctrl_c;
-use super::model::DeviceArgs;
+use super::model::{DeviceArgs, tokenizer_of};
 use super::progress::Bar;
 
 /// Wall times of a fine-tuning's steps, apart from what is the same in every run.
@@ -248,7 +248,7 @@ impl TrainArgs {
 
     /// The training files as sequences, with a line about each file, and the records that are not in them.
     fn corpus(&self, base: &Checkpoint) -> anyhow::Result<(Corpus, LeftOut)> {
-        let (tokenizer, chat_template) = (base.tokenizer()?, base.chat_template()?);
+        let (tokenizer, chat_template) = (tokenizer_of(base)?, base.chat_template()?);
         let reading = Reading { tokenizer: &tokenizer, chat_template: chat_template.as_ref(), length: self.length };
         let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
         for path in &self.data {

@@ -121,6 +121,7 @@ impl Preparation<'_> {
         let (space, card) = self.space(&checkpoint)?;
         unexported(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
         let tokenizer = checkpoint.tokenizer()?;
+        tokenizer.notes().iter().for_each(|note| self.note(note.clone()));
         let mut packing = self.packing(checkpoint.config());
         let mut workers = self.workers();
         let mut prepared = self.tasks(&tokenizer, packing)?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::checkpoint::{Checkpoint, Tokenizer};
 
@@ -29,4 +29,14 @@ pub fn tiny_with(change: impl Fn(&mut Value, &mut Value)) -> Tokenizer {
         fs::write(to(name), value.to_string()).unwrap();
     }
     Checkpoint::open(dir.path()).unwrap().tokenizer().unwrap()
+}
+
+/// The same with a template that puts `<s>` before a text.
+pub fn tiny_with_bos() -> Tokenizer {
+    tiny_with(|tokenizer, _| {
+        let start = json!({ "SpecialToken": { "id": "<s>", "type_id": 0 } });
+        let template = &mut tokenizer["post_processor"];
+        template["single"].as_array_mut().unwrap().insert(0, start);
+        template["special_tokens"] = json!({ "<s>": { "id": "<s>", "ids": [0], "tokens": ["<s>"] } });
+    })
 }

@@ -30,8 +30,6 @@ pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     /// What the tokenizer puts before a text: a token and how a text would write it.
     bos: Option<(u32, String)>,
-    /// What it puts behind one: some files were saved so.
-    appended: Option<u32>,
 }
 
 impl<'a> Encoder<'a> {
@@ -41,10 +39,7 @@ impl<'a> Encoder<'a> {
             Some(bos) => Some((bos, tokenizer.decode(&[bos])?)),
             None => None,
         };
-        let empty = tokenizer.encode("")?;
-        let behind = empty.get(usize::from(bos.is_some())..).unwrap_or_default();
-        let appended = tokenizer.eos().filter(|eos| behind == [*eos]);
-        Ok(Encoder { tokenizer, bos, appended })
+        Ok(Encoder { tokenizer, bos })
     }
 
     /// The parts as one document.
@@ -77,14 +72,14 @@ impl<'a> Encoder<'a> {
 
     fn joined(&self, parts: &[Part]) -> Result<Option<Document>> {
         let text: String = parts.iter().map(|part| part.text.as_str()).collect();
-        let tokens = self.start(&text)?;
+        let tokens = self.tokenizer.encode(&text)?;
         let mut scored = Vec::with_capacity(tokens.len());
         let mut end = 0;
         for part in parts {
             end += part.text.len();
             let mut reached = tokens.len();
             if end < text.len() {
-                let before = self.start(&text[..end])?;
+                let before = self.tokenizer.encode(&text[..end])?;
                 if !tokens.starts_with(&before) || before.len() < scored.len() {
                     return Ok(None);
                 }
@@ -98,24 +93,15 @@ impl<'a> Encoder<'a> {
     fn separate(&self, parts: &[Part]) -> Result<Document> {
         let mut pairs = Vec::new();
         for part in parts {
-            let tokens = if pairs.is_empty() { self.start(&part.text)? } else { self.later(&part.text)? };
+            let tokens = if pairs.is_empty() { self.tokenizer.encode(&part.text)? } else { self.later(&part.text)? };
             pairs.extend(tokens.into_iter().map(|token| (token, part.scored)));
         }
         Ok(pairs.into_iter().collect())
     }
 
-    /// A text's tokens at the beginning of a document.
-    fn start(&self, text: &str) -> Result<Vec<u32>> {
-        let mut tokens = self.tokenizer.encode(text)?;
-        if self.appended.is_some() && tokens.last() == self.appended.as_ref() {
-            tokens.pop();
-        }
-        Ok(tokens)
-    }
-
     /// A text's tokens inside a document, where no BOS is but one that the text writes.
     fn later(&self, text: &str) -> Result<Vec<u32>> {
-        let mut tokens = self.start(text)?;
+        let mut tokens = self.tokenizer.encode(text)?;
         if let Some((bos, written)) = &self.bos
             && tokens.first() == Some(bos)
             && !text.starts_with(written.as_str())
@@ -131,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tune::fixture::{tiny, tiny_with};
+    use crate::tune::fixture::{tiny, tiny_with, tiny_with_bos};
 
     /// Tokens of a document, each with whether it is a target.
     fn pairs(document: Document) -> Vec<(u32, bool)> {
@@ -144,10 +130,6 @@ mod tests {
 
     fn learned<const N: usize>(tokens: [u32; N]) -> Vec<(u32, bool)> {
         tokens.map(|token| (token, true)).to_vec()
-    }
-
-    fn with_bos() -> Tokenizer {
-        tiny_with(|_, settings| settings["add_bos_token"] = json!(true))
     }
 
     #[test]
@@ -169,7 +151,7 @@ mod tests {
 
     #[test]
     fn no_token_reaches_across_a_boundary() {
-        let (plain, with_bos) = (tiny(), with_bos());
+        let (plain, with_bos) = (tiny(), tiny_with_bos());
         // `the` is one token, 260, of which `th`, 279, is no beginning.
         let parts = [Part::given("th"), Part::learned("e"), Part::given("<s>b")];
         let document = Encoder::new(&plain).unwrap().document(&parts).unwrap();
@@ -180,7 +162,7 @@ mod tests {
 
     #[test]
     fn bos_comes_first_where_the_tokenizer_adds_it_and_once() {
-        let tokenizer = with_bos();
+        let tokenizer = tiny_with_bos();
         let encoder = Encoder::new(&tokenizer).unwrap();
         for text in ["the cat", "<s>the cat"] {
             let document = encoder.closed(&[Part::learned(text)]).unwrap();
@@ -197,7 +179,7 @@ mod tests {
             tokenizer["post_processor"]["special_tokens"] =
                 json!({ "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } });
         });
-        assert_eq!(tokenizer.encode("a").unwrap(), [66, 1], "the fixture adds EOS");
+        assert!(tokenizer.notes()[0].contains("puts `</s>` behind every text"), "the fixture adds EOS");
         let encoder = Encoder::new(&tokenizer).unwrap();
         let parts = [Part::given("a"), Part::learned("b")];
         assert_eq!(pairs(encoder.closed(&parts).unwrap()), [given([66]), learned([67, 1])].concat());

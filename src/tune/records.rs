@@ -107,7 +107,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::tune::fixture::{tiny, tiny_with};
+    use crate::tune::fixture::{tiny, tiny_with_bos};
 
     fn read_with(tokenizer: &Tokenizer, name: &str, bytes: impl AsRef<[u8]>) -> Result<Records> {
         let dir = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!((records.kind, records.left_out.count), (Kind::Text, 1));
         assert_eq!(records.documents[0].tokens, [260, 280, 272, 1]);
         assert_eq!(records.documents[0].scored, [false, true, true, true]);
-        let with_bos = tiny_with(|_, settings| settings["add_bos_token"] = true.into());
+        let with_bos = tiny_with_bos();
         let records = read_with(&with_bos, "a.jsonl", lines).unwrap();
         assert_eq!(records.documents[0].tokens, [0, 260, 280, 272, 1]);
         assert_eq!(records.documents[0].scored, [false, true, true, true, true]);
@@ -183,7 +183,7 @@ mod tests {
         let tokens: Vec<Vec<u32>> = records.documents.iter().map(|document| document.tokens.clone()).collect();
         assert_eq!(tokens, [vec![260, 280, 272, 264], vec![280, 272, 1]]);
         assert_eq!(records.documents[1].scored, [false, true, true]);
-        let with_bos = tiny_with(|_, settings| settings["add_bos_token"] = true.into());
+        let with_bos = tiny_with_bos();
         let records = read_with(&with_bos, "a", "the cat the").unwrap();
         assert_eq!(records.documents[0].tokens, [0, 260, 280, 272]);
         assert_eq!(records.documents.len(), 2, "{:?}", records.documents);

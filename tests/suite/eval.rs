@@ -43,6 +43,44 @@ fn log_likelihoods(rows: &[Value]) -> Vec<f64> {
     rows.iter().flat_map(|row| row["log_likelihoods"].as_array().unwrap()).map(|ll| ll.as_f64().unwrap()).collect()
 }
 
+/// A copy of the tiny model with another tokenizer.json.
+fn with_tokenizer(dir: &Path, change: impl Fn(&mut Value)) -> String {
+    for name in ["config.json", "model.safetensors", "tokenizer_config.json"] {
+        fs::copy(format!("{TINY}/{name}"), dir.join(name)).unwrap();
+    }
+    let mut tokenizer = serde_json::from_slice(&fs::read(format!("{TINY}/tokenizer.json")).unwrap()).unwrap();
+    change(&mut tokenizer);
+    fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    dir.display().to_string()
+}
+
+#[test]
+fn an_eos_that_the_template_appends_is_no_part_of_what_is_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = with_tokenizer(dir.path(), |tokenizer| {
+        let eos = json!({ "SpecialToken": { "id": "</s>", "type_id": 0 } });
+        tokenizer["post_processor"]["single"].as_array_mut().unwrap().push(eos);
+        tokenizer["post_processor"]["special_tokens"] =
+            json!({ "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } });
+    });
+    let task = dir.path().join("r.jsonl");
+    fs::write(&task, json!({ "context": "the", "choices": ["a", "b"], "gold": 0 }).to_string()).unwrap();
+    let score = |model: &str| {
+        let rows = dir.path().join("rows.jsonl");
+        let arguments = ["eval", model, "--task", task.to_str().unwrap(), "--per-item", rows.to_str().unwrap()];
+        let (_, said) = command::said(criadero(&arguments));
+        (log_likelihoods(&per_item(&rows)), said)
+    };
+    let (plain, silent) = score(&tiny());
+    let (scored, said) = score(&model);
+    assert_eq!(scored, plain);
+    assert_ne!(scored[0], scored[1]);
+    assert!(!silent.contains("note: "), "{silent}");
+    let note = "note: the tokenizer puts `</s>` behind every text; it is left out of contexts and of what is scored. \
+                lm-evaluation-harness keeps it";
+    assert_eq!(said.matches(note).count(), 1, "{said}");
+}
+
 #[test]
 fn scores_are_the_same_in_any_chunk_size_and_reported_as_json() {
     let dir = tempfile::tempdir().unwrap();

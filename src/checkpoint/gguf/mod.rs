@@ -5,7 +5,7 @@ pub(crate) mod config;
 pub(crate) mod file;
 pub(crate) mod fused;
 pub(crate) mod metadata;
-mod pre_tokenizer;
+pub(crate) mod pre_tokenizer;
 pub(crate) mod rope;
 mod split;
 pub(crate) mod tokenizer;

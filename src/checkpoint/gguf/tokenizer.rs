@@ -11,7 +11,7 @@ use crate::checkpoint::config::LlamaConfig;
 use crate::checkpoint::gguf::metadata::Metadata;
 use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
 use crate::checkpoint::hf::{TokenizerFiles, pretty};
-use crate::checkpoint::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::checkpoint::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, template};
 use crate::error::{Error, Result};
 
 /// Token types (`llama.h`, `enum llama_token_type`).
@@ -21,6 +21,12 @@ pub(crate) const CONTROL: u32 = 3;
 pub(crate) const USER_DEFINED: u32 = 4;
 pub(crate) const UNUSED: u32 = 5;
 pub(crate) const BYTE: u32 = 6;
+
+/// llama.cpp's name for how it cuts text when nothing is known.
+const DEFAULT: &str = "default";
+
+/// Ids of special tokens of SentencePiece models, as llama.cpp has them where the file does not say.
+const SPECIAL_IDS: [(&str, u32); 3] = [("bos", 1), ("eos", 2), ("unknown", 0)];
 
 /// SentencePiece's mark of a space.
 pub(crate) const SPACE: &str = "\u{2581}";
@@ -40,9 +46,10 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
     let flag = |name: &str| metadata.flag(&format!("tokenizer.ggml.{name}"));
     let adds_bos = flag("add_bos_token")?.unwrap_or(parts.adds_bos);
     let adds_eos = flag("add_eos_token")?.unwrap_or(false);
-    let special = |name: &str| -> Result<Option<(u32, &String)>> {
-        let id = metadata.count(&format!("tokenizer.ggml.{name}_token_id"))?;
-        Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?))))
+    let special = |name: &str| -> Result<Option<(u32, &str)>> {
+        let usual = SPECIAL_IDS.iter().find(|(known, _)| kind == "llama" && *known == name).map(|&(_, id)| id);
+        let id = metadata.count(&format!("tokenizer.ggml.{name}_token_id"))?.or(usual);
+        Ok(id.and_then(|id| Some((id, vocabulary.tokens.get(id as usize)?.as_str()))))
     };
     let (bos, eos) = (special("bos")?, special("eos")?);
     let tokenizer = json!({
@@ -52,11 +59,11 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
         "added_tokens": vocabulary.added_tokens(),
         "normalizer": parts.normalizer,
         "pre_tokenizer": parts.pre_tokenizer,
-        "post_processor": template(bos.filter(|_| adds_bos), eos.filter(|_| adds_eos)),
+        "post_processor": template::json(bos.filter(|_| adds_bos), eos.filter(|_| adds_eos)),
         "decoder": parts.decoder,
         "model": parts.model,
     });
-    let text = |token: Option<(u32, &String)>| token.map(|(_, text)| text.clone());
+    let text = |token: Option<(u32, &str)>| token.map(|(_, text)| text.to_string());
     let mut settings = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": text(bos),
@@ -82,6 +89,25 @@ pub(crate) fn to_files(metadata: &Metadata, config: &LlamaConfig) -> Result<Toke
         ("generation_config.json", pretty(&generation)),
     ];
     Ok(TokenizerFiles(files.map(|(name, text)| (name.to_string(), text.into_bytes())).into()))
+}
+
+/// How the file says text is cut. Early converters wrote nothing, or `default`, for what they did not know.
+fn named_pre_tokenizer(metadata: &Metadata) -> Result<Option<String>> {
+    Ok(metadata.text("tokenizer.ggml.pre")?.filter(|name| name != DEFAULT))
+}
+
+/// What users should know of a GGUF file's tokenizer.
+pub(crate) fn notes(metadata: &Metadata) -> Result<Vec<String>> {
+    if named_pre_tokenizer(metadata)?.is_some() || metadata.text("tokenizer.ggml.model")?.as_deref() != Some("gpt2") {
+        return Ok(Vec::new());
+    }
+    let found = "the file does not say how text is cut (tokenizer.ggml.pre)";
+    Ok(vec![match PreTokenizer::name_of_vocabulary(&Vocabulary::read(metadata)?.tokens) {
+        Some(name) => {
+            format!("{found}; its vocabulary is that of `{name}`, which is used. llama.cpp cuts otherwise there")
+        }
+        None => format!("{found}; `default` is used, as llama.cpp does, and may not be what the model learned"),
+    }])
 }
 
 /// `tokenizer.ggml.tokens` with their types.
@@ -150,8 +176,10 @@ fn bpe(vocabulary: &Vocabulary, merges: Vec<(&str, &str)>, unk: Option<&str>, by
 }
 
 fn byte_level_parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Parts> {
-    let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_else(|| "default".into());
-    let pre = PreTokenizer::named(&pre)?;
+    let pre = match named_pre_tokenizer(metadata)? {
+        Some(name) => PreTokenizer::named(&name)?,
+        None => PreTokenizer::named(PreTokenizer::name_of_vocabulary(&vocabulary.tokens).unwrap_or(DEFAULT))?,
+    };
     let key = "tokenizer.ggml.merges";
     let merges = metadata.texts(key)?.ok_or_else(|| metadata.wrong(key, "missing"))?;
     let merges = merges
@@ -162,13 +190,13 @@ fn byte_level_parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
         })
         .collect::<Result<_>>()?;
     let mut model = bpe(vocabulary, merges, None, false);
-    model["ignore_merges"] = json!(pre.is_llama3());
+    model["ignore_merges"] = json!(pre.takes_whole_words());
     Ok(Parts {
-        normalizer: Value::Null,
+        normalizer: pre.normalizer(),
         pre_tokenizer: pre.json(),
         decoder: json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true }),
         model,
-        adds_bos: pre.is_llama3(),
+        adds_bos: pre.adds_bos(),
     })
 }
 
@@ -221,30 +249,6 @@ fn merges_of_scores<'a>(vocabulary: &'a Vocabulary, scores: &[f64]) -> Vec<(&'a 
     }
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
     merges.into_iter().map(|merge| merge.4).collect()
-}
-
-/// The step that puts BOS before a text and EOS behind it.
-fn template(bos: Option<(u32, &String)>, eos: Option<(u32, &String)>) -> Value {
-    if bos.is_none() && eos.is_none() {
-        return Value::Null;
-    }
-    let sequence = |id: &str, type_id: u32| {
-        let token = |special: Option<(u32, &String)>| {
-            special.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": type_id } }))
-        };
-        let text = json!({ "Sequence": { "id": id, "type_id": type_id } });
-        token(bos).into_iter().chain([text]).chain(token(eos)).collect::<Vec<_>>()
-    };
-    let pair = [sequence("A", 0), sequence("B", 1)].concat();
-    let specials = bos.into_iter().chain(eos);
-    json!({
-        "type": "TemplateProcessing",
-        "single": sequence("A", 0),
-        "pair": pair,
-        "special_tokens": specials
-            .map(|(id, text)| (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] })))
-            .collect::<serde_json::Map<_, _>>(),
-    })
 }
 
 #[cfg(test)]
@@ -300,6 +304,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn puts_around_a_text_what_llama_cpp_does() {
+        let mut pairs = sentencepiece();
+        pairs.retain(|(name, _)| !name.ends_with("_token_id"));
+        let plain = tokenizer(&metadata(pairs.clone()));
+        assert_eq!((plain.bos(), plain.eos()), (Some(1), Some(2)));
+        assert_eq!(plain.encode("abc").unwrap(), [1, 9, 6], "BOS is 1 and added where the file says neither");
+        pairs.push(("add_eos_token", Entry::bool(true)));
+        pairs.push(("remove_extra_whitespaces", Entry::bool(true)));
+        let with_eos = tokenizer(&metadata(pairs));
+        assert_eq!(with_eos.encode("abc").unwrap(), [1, 9, 6], "EOS is no part of a text");
+        assert!(with_eos.notes()[0].starts_with("the tokenizer puts `</s>` behind every text"));
+        assert_eq!(with_eos.encode("a  a").unwrap(), [1, 3, 4, 3, 3, 4], "llama.cpp removes no spaces of this kind");
+    }
+
+    #[test]
     fn adds_nothing_when_the_file_says_so() {
         let mut pairs = sentencepiece();
         pairs.push(("add_bos_token", Entry::bool(false)));
@@ -320,6 +339,7 @@ pub(crate) mod tests {
             ("merges", Entry::strings(&merges)),
             ("token_type", Entry::i32s(&types)),
             ("bos_token_id", Entry::u32(8)),
+            ("eos_token_id", Entry::u32(8)),
         ]
     }
 
@@ -342,6 +362,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn known_vocabularies_are_cut_as_their_models_learned() {
+        let said_default = byte_level("default");
+        assert!(notes(&metadata(said_default.clone())).unwrap()[0].contains("`default` is used"));
+        assert_eq!(notes(&metadata(byte_level("gpt-2"))).unwrap(), Vec::<String>::new());
+        let mut pairs = said_default;
+        pairs.retain(|(name, _)| *name != "pre");
+        assert!(notes(&metadata(pairs.clone())).unwrap()[0].contains("`default` is used"));
+        assert_eq!(tokenizer(&metadata(pairs.clone())).encode("'S").unwrap(), [5, 6]);
+        let mut tokens: Vec<String> = (0..=128_000).map(|id| format!("[{id}]")).collect();
+        for (id, token) in ["'", "S", "'S", "1", "2", "12"].into_iter().enumerate() {
+            tokens[id] = token.into();
+        }
+        tokens[128_000] = "<|begin_of_text|>".into();
+        pairs.retain(|(name, _)| !["tokens", "token_type", "merges", "bos_token_id", "eos_token_id"].contains(name));
+        pairs.extend([("tokens", Entry::strings(&tokens)), ("merges", Entry::strings(&["' S", "1 2"]))]);
+        let metadata = metadata(pairs);
+        assert_eq!(tokenizer(&metadata).encode("'S12").unwrap(), [2, 5]);
+        let [note] = &notes(&metadata).unwrap()[..] else { panic!() };
+        assert!(note.contains("its vocabulary is that of `llama-bpe`"), "{note}");
+    }
+
+    #[test]
     fn rejects_tokenizers_it_does_not_know() {
         let replaced = |name: &'static str, entry: Entry| {
             let mut pairs = sentencepiece();
@@ -355,8 +397,8 @@ pub(crate) mod tests {
         assert!(replaced("tokens", Entry::u32(1)).contains("expected text"));
         let long = vec!["x".repeat(MAX_PIECE_BYTES + 1); 13];
         assert!(replaced("tokens", Entry::strings(&long)).contains("token 0: longer"));
-        let error = to_files(&metadata(byte_level("tekken")), &small()).unwrap_err().to_string();
-        assert!(error.contains("unknown GGUF pre-tokenizer `tekken`; known: gpt-2"), "{error}");
+        let error = to_files(&metadata(byte_level("kimi-k2")), &small()).unwrap_err().to_string();
+        assert!(error.contains("unknown GGUF pre-tokenizer `kimi-k2`; known: gpt-2"), "{error}");
         let mut pairs = byte_level("gpt-2");
         pairs[3] = ("merges", Entry::strings(&["joined"]));
         assert!(to_files(&metadata(pairs), &small()).unwrap_err().to_string().contains("value 0: expected two tokens"));

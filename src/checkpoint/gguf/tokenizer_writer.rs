@@ -12,7 +12,7 @@ use crate::checkpoint::gguf::metadata::Entry;
 use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
 use crate::checkpoint::gguf::tokenizer::{BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED};
 use crate::checkpoint::hf::TokenizerFiles;
-use crate::checkpoint::tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerConfig};
+use crate::checkpoint::tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerConfig, tokenizer_json};
 use crate::error::{Error, Result};
 
 /// The part of `tokenizer.json` that GGUF keeps.
@@ -41,6 +41,8 @@ struct Model {
     #[serde(default)]
     merges: Vec<Merge>,
     byte_fallback: Option<bool>,
+    #[serde(default)]
+    ignore_merges: bool,
     unk_token: Option<String>,
 }
 
@@ -68,9 +70,9 @@ impl Merge {
 pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConfig) -> Result<Vec<(String, Entry)>> {
     let tokenizer = Tokenizer::new(path, files, config)?;
     let settings = TokenizerConfig::of(path, files)?;
-    let bytes = files.0.get(TOKENIZER_FILE).map(Vec::as_slice).unwrap_or_default();
+    let (bytes, _) = tokenizer_json(path, files, &settings)?;
     let parsed: TokenizerJson =
-        serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
     if parsed.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
         return Err(unknown("model", &parsed.model.kind.map(Value::from)));
     }
@@ -80,7 +82,7 @@ pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
     let mut pairs = if parsed.is_sentencepiece() { parsed.sentencepiece(&tokens)? } else { parsed.byte_level()? };
     pairs.push(("tokens", Entry::strings(&tokens)));
     pairs.push(("token_type", Entry::i32s(&types)));
-    pairs.push(("add_bos_token", Entry::bool(tokenizer.adds_bos())));
+    pairs.extend(around(&tokenizer)?);
     let id =
         |text: Option<&str>| text.and_then(|text| tokens.iter().position(|token| token == text)).map(|id| id as u32);
     let pad = id(settings.pad_token.as_ref().map(|token| token.text()));
@@ -91,6 +93,19 @@ pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConf
         chat_template.map(|found| ("tokenizer.chat_template".to_string(), Entry::string(&found.source)));
     let pairs = pairs.into_iter().map(|(name, entry)| (format!("tokenizer.ggml.{name}"), entry));
     Ok(pairs.chain(specials.into_iter().flatten()).chain(chat_template).collect())
+}
+
+/// Whether llama.cpp is to put BOS before a text and EOS behind it: it has no words for other tokens there.
+fn around(tokenizer: &Tokenizer) -> Result<[(&'static str, Entry); 2]> {
+    let (before, behind) = tokenizer.around();
+    let is_only = |ids: &[u32], special: Option<u32>| ids.is_empty() || special.is_some_and(|special| ids == [special]);
+    if !is_only(before, tokenizer.bos()) || !is_only(behind, tokenizer.eos()) {
+        let found = format!("{before:?} before a text and {behind:?} behind it");
+        let expected = "BOS before, EOS behind, or nothing, which is all that GGUF can say (export as hf instead)";
+        return Err(Error::invalid(format!("post_processor of {TOKENIZER_FILE}"), found, expected));
+    }
+    let pair = |name, ids: &[u32]| (name, Entry::bool(!ids.is_empty()));
+    Ok([pair("add_bos_token", before), pair("add_eos_token", behind)])
 }
 
 fn unknown(what: &str, found: &Option<Value>) -> Error {
@@ -138,7 +153,8 @@ impl TokenizerJson {
     fn sentencepiece(&self, tokens: &[String]) -> Result<Vec<(&'static str, Entry)>> {
         let normalizer = self.normalizer.as_ref().map(Value::to_string).unwrap_or_default();
         let metaspace = self.pre_tokenizer.as_ref().map(Value::to_string).unwrap_or_default();
-        if !normalizer.contains(SPACE) && !metaspace.contains(SPACE) {
+        let marks_spaces = normalizer.contains(SPACE) || metaspace.contains(SPACE);
+        if !marks_spaces || !self.normalizer.as_ref().is_none_or(only_marks_spaces) {
             return Err(unknown("normalizer", &self.normalizer));
         }
         let adds_space = normalizer.contains("Prepend")
@@ -151,17 +167,42 @@ impl TokenizerJson {
         ])
     }
 
-    fn byte_level(&self) -> Result<Vec<(&'static str, Entry)>> {
-        let name = self.pre_tokenizer.as_ref().and_then(PreTokenizer::name_of);
-        let name = name.ok_or_else(|| unknown("pre_tokenizer", &self.pre_tokenizer))?;
-        if self.normalizer.as_ref().is_some_and(|normalizer| !normalizer.is_null()) {
-            return Err(unknown("normalizer", &self.normalizer));
+    /// llama.cpp's name for how text is cut.
+    fn pre_tokenizer_name(&self) -> Result<&'static str> {
+        let [normalizer, step] = [&self.normalizer, &self.pre_tokenizer].map(|step| step.clone().unwrap_or_default());
+        let whole_words = self.model.ignore_merges;
+        if let Some(name) = PreTokenizer::name_of(&normalizer, &step, whole_words) {
+            return Ok(name);
         }
+        if let Some(name) = PreTokenizer::name_of(&normalizer, &step, !whole_words) {
+            let expected = format!("{}, as llama.cpp has it for `{name}` (export as hf instead)", !whole_words);
+            return Err(Error::invalid(format!("ignore_merges of {TOKENIZER_FILE}"), whole_words, expected));
+        }
+        Err(match PreTokenizer::name_of(&Value::Null, &step, whole_words) {
+            Some(_) => unknown("normalizer", &self.normalizer),
+            None => unknown("pre_tokenizer", &self.pre_tokenizer),
+        })
+    }
+
+    fn byte_level(&self) -> Result<Vec<(&'static str, Entry)>> {
         Ok(vec![
             ("model", Entry::string("gpt2")),
-            ("pre", Entry::string(name)),
+            ("pre", Entry::string(self.pre_tokenizer_name()?)),
             ("merges", Entry::strings(&self.merges())),
         ])
+    }
+}
+
+/// Whether a normalizer does nothing that llama.cpp would not do.
+fn only_marks_spaces(normalizer: &Value) -> bool {
+    match normalizer["type"].as_str() {
+        None => normalizer.is_null(),
+        Some("Sequence") => {
+            normalizer["normalizers"].as_array().is_some_and(|steps| steps.iter().all(only_marks_spaces))
+        }
+        Some("Prepend") => normalizer["prepend"] == SPACE,
+        Some("Replace") => normalizer["pattern"]["String"] == " " && normalizer["content"] == SPACE,
+        Some(_) => false,
     }
 }
 
@@ -188,9 +229,9 @@ mod tests {
 
     #[test]
     fn writes_back_what_it_read() {
-        let cases =
-            [("gpt-2", byte_level("gpt-2")), ("smollm", byte_level("smollm")), ("llama-bpe", byte_level("llama3"))];
-        let cases = cases.into_iter().chain([("default", sentencepiece())]);
+        let names = ["gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "deepseek-v3", "falcon"];
+        let cases = names.into_iter().map(|name| (name, byte_level(name)));
+        let cases = cases.chain([("llama-bpe", byte_level("llama3")), ("default", sentencepiece())]);
         for (pre, pairs) in cases {
             let read = metadata(pairs);
             let mut written = Metadata::new(Path::new("m.gguf"));
@@ -209,13 +250,56 @@ mod tests {
         }
     }
 
-    #[test]
-    fn rejects_tokenizers_that_llama_cpp_has_no_name_for() {
-        let mut files = to_files(&metadata(byte_level("gpt-2")), &small()).unwrap();
+    /// A byte-level tokenizer that adds `before` and `behind` its texts, after a change.
+    fn changed(around: [bool; 2], change: impl Fn(&mut Value)) -> Result<Vec<(String, Entry)>> {
+        let mut pairs = byte_level("gpt-2");
+        pairs.push(("add_bos_token", Entry::bool(around[0])));
+        pairs.push(("add_eos_token", Entry::bool(around[1])));
+        let mut files = to_files(&metadata(pairs), &small()).unwrap();
         let mut tokenizer: Value = serde_json::from_slice(&files.0[TOKENIZER_FILE]).unwrap();
-        tokenizer["pre_tokenizer"] = json!({ "type": "Whitespace" });
+        change(&mut tokenizer);
+        files.0.insert(TOKENIZER_FILE.into(), tokenizer.to_string().into_bytes());
+        from_files(Path::new("m"), &files, &small())
+    }
+
+    #[test]
+    fn says_what_stands_around_a_text() {
+        for around in [[false, false], [true, false], [false, true], [true, true]] {
+            let pairs: BTreeMap<String, Entry> = changed(around, |_| {}).unwrap().into_iter().collect();
+            let written = ["add_bos_token", "add_eos_token"].map(|name| &pairs[&format!("tokenizer.ggml.{name}")]);
+            assert_eq!(written, [&Entry::bool(around[0]), &Entry::bool(around[1])]);
+        }
+    }
+
+    #[test]
+    fn rejects_normalizers_of_sentencepiece_that_llama_cpp_does_not_know() {
+        let mut files = to_files(&metadata(sentencepiece()), &small()).unwrap();
+        let mut tokenizer: Value = serde_json::from_slice(&files.0[TOKENIZER_FILE]).unwrap();
+        let strip = json!({ "type": "Strip", "strip_left": false, "strip_right": true });
+        tokenizer["normalizer"]["normalizers"].as_array_mut().unwrap().push(strip);
         files.0.insert(TOKENIZER_FILE.into(), tokenizer.to_string().into_bytes());
         let error = from_files(Path::new("m"), &files, &small()).unwrap_err().to_string();
+        assert!(error.contains("normalizer of tokenizer.json: found") && error.contains("Strip"), "{error}");
+    }
+
+    #[test]
+    fn rejects_tokenizers_that_llama_cpp_has_no_name_for() {
+        let refusal = |change: &dyn Fn(&mut Value)| changed([true, true], change).unwrap_err().to_string();
+        let error = refusal(&|tokenizer| tokenizer["pre_tokenizer"] = json!({ "type": "Whitespace" }));
         assert!(error.contains("pre_tokenizer of tokenizer.json: found") && error.contains("Whitespace"), "{error}");
+        let error = refusal(&|tokenizer| tokenizer["normalizer"] = json!({ "type": "Lowercase" }));
+        assert!(error.contains("normalizer of tokenizer.json: found") && error.contains("Lowercase"), "{error}");
+        let error = refusal(&|tokenizer| {
+            tokenizer["pre_tokenizer"] = PreTokenizer::named("tekken").unwrap().json();
+        });
+        assert_eq!(
+            error,
+            "ignore_merges of tokenizer.json: found false, expected true, as llama.cpp has it for `tekken` (export as hf \
+             instead)"
+        );
+        let error = refusal(&|tokenizer| {
+            tokenizer["post_processor"]["special_tokens"]["<|end|>"]["ids"] = json!([8, 9]);
+        });
+        assert!(error.contains("found [8, 9] before a text and [8, 9] behind it, expected BOS before"), "{error}");
     }
 }
