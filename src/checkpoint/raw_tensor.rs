@@ -157,6 +157,14 @@ pub(super) fn match_tensors(
     if problems.is_empty() {
         return Ok(tensors);
     }
+    if tensors.is_empty() && !found.is_empty() {
+        let expected = config.tensors().first().map(&file_name).unwrap_or_default();
+        let names: Vec<&str> = found.keys().map(String::as_str).take(3).collect();
+        problems = vec![
+            format!("found {} tensors named like {}", found.len(), names.join(", ")),
+            format!("expected names like {expected}"),
+        ];
+    }
     if problems.len() > MAX_PROBLEMS {
         let more = problems.len() - MAX_PROBLEMS;
         problems.truncate(MAX_PROBLEMS);

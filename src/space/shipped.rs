@@ -7,11 +7,18 @@ use super::SearchSpace;
 use crate::error::{Error, Result};
 
 /// The shipped spaces: name and YAML text. The first is the default.
-pub const SHIPPED: [(&str, &str); 5] = [
+pub const SHIPPED: [(&str, &str); 12] = [
     ("smollm2-135m", include_str!("../../search-spaces/smollm2-135m.yaml")),
     ("smollm2-135m-mixed", include_str!("../../search-spaces/smollm2-135m-mixed.yaml")),
     ("llama2-7b", include_str!("../../search-spaces/llama2-7b.yaml")),
     ("llama2-7b-llama-nas", include_str!("../../search-spaces/llama2-7b-llama-nas.yaml")),
+    ("tinyllama-1.1b", include_str!("../../search-spaces/tinyllama-1.1b.yaml")),
+    ("llama-3.2-1b", include_str!("../../search-spaces/llama-3.2-1b.yaml")),
+    ("llama-3.1-8b", include_str!("../../search-spaces/llama-3.1-8b.yaml")),
+    ("mistral-7b", include_str!("../../search-spaces/mistral-7b.yaml")),
+    ("qwen2.5-0.5b", include_str!("../../search-spaces/qwen2.5-0.5b.yaml")),
+    ("qwen2.5-7b", include_str!("../../search-spaces/qwen2.5-7b.yaml")),
+    ("qwen3-0.6b", include_str!("../../search-spaces/qwen3-0.6b.yaml")),
     ("tiny", include_str!("../../search-spaces/tiny.yaml")),
 ];
 
@@ -77,6 +84,25 @@ mod tests {
     }
 
     #[test]
+    fn counts_the_parameters_that_are_published() {
+        // Of each model's safetensors files on the Hugging Face hub.
+        for (name, params) in [
+            ("smollm2-135m", 134_515_008),
+            ("llama2-7b", 6_738_415_616),
+            ("tinyllama-1.1b", 1_100_048_384),
+            ("llama-3.2-1b", 1_235_814_400),
+            ("llama-3.1-8b", 8_030_261_248),
+            ("mistral-7b", 7_248_023_552),
+            ("qwen2.5-0.5b", 494_032_768),
+            ("qwen2.5-7b", 7_615_616_512),
+            ("qwen3-0.6b", 596_049_920),
+        ] {
+            let shape = *SearchSpace::shipped(name).unwrap().shape();
+            assert_eq!(Cost::of(&shape, &shape.parent()).params, params, "{name}");
+        }
+    }
+
+    #[test]
     fn counts_the_llama_nas_space_exactly() {
         let space = SearchSpace::shipped("llama2-7b-llama-nas").unwrap();
         assert_eq!(space.genomes().to_string(), (3u64 << 32).to_string());
@@ -88,7 +114,8 @@ mod tests {
         let error = SearchSpace::open("smollm").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown search space `smollm`; known: smollm2-135m, smollm2-135m-mixed, llama2-7b, llama2-7b-llama-nas, tiny"
+            "unknown search space `smollm`; known: smollm2-135m, smollm2-135m-mixed, llama2-7b, llama2-7b-llama-nas, \
+             tinyllama-1.1b, llama-3.2-1b, llama-3.1-8b, mistral-7b, qwen2.5-0.5b, qwen2.5-7b, qwen3-0.6b, tiny"
         );
         let error = SearchSpace::open("no/such.yaml").unwrap_err().to_string();
         assert!(error.starts_with("search space not found: no/such.yaml; give a YAML file"), "{error}");
@@ -98,7 +125,7 @@ mod tests {
     fn opens_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mine.yaml");
-        fs::write(&path, SHIPPED[4].1).unwrap();
+        fs::write(&path, SHIPPED[SHIPPED.len() - 1].1).unwrap();
         assert_eq!(SearchSpace::open(path.to_str().unwrap()).unwrap(), SearchSpace::shipped("tiny").unwrap());
         assert!(SearchSpace::open(dir.path().to_str().unwrap()).is_err());
     }

@@ -385,10 +385,16 @@ fn a_continuation_that_merges_with_its_context_is_scored_by_itself() {
     // Behind a BOS that the tokenizer adds, which is before the context and not before the continuation once more.
     let dir = tempfile::tempdir().unwrap();
     copy_of_tiny(dir.path());
-    let config = dir.path().join("tokenizer_config.json");
-    let mut settings: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-    settings["add_bos_token"] = true.into();
-    fs::write(&config, settings.to_string()).unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let sequence = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
+    tokenizer["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [{ "SpecialToken": { "id": "<s>", "type_id": 0 } }, sequence("A")],
+        "pair": [sequence("A"), sequence("B")],
+        "special_tokens": { "<s>": { "id": "<s>", "ids": [0], "tokens": ["<s>"] } },
+    });
+    fs::write(&path, tokenizer.to_string()).unwrap();
     let (_, items, _) = eval_rows(dir.path().to_str().unwrap(), yaml, row);
     for (found, expected) in log_likelihoods(&items).iter().zip([-9.845455449103904, -9.243845026969504]) {
         assert!((found - expected).abs() < 1e-4, "{found} {expected}");

@@ -12,6 +12,7 @@ mod command;
 mod devices;
 mod eval;
 mod families;
+mod field;
 mod generate;
 mod goldens;
 mod gpu_check;

@@ -154,6 +154,13 @@ impl TensorInfo {
     }
 }
 
+/// Why a tensor does not lie in the file.
+enum Misplaced {
+    /// Its bytes would end behind the file's.
+    Behind(String),
+    Impossible(String),
+}
+
 /// The file that tensors must lie in.
 struct Place {
     file: Arc<File>,
@@ -169,10 +176,19 @@ impl Place {
         let mut problems = vec![];
         let mut found = FoundTensors::new();
         let mut extents = vec![];
+        let mut behind: Option<(usize, usize)> = None; // its line, and how many there are
         for info in infos {
             let name = info.name.clone();
             match self.tensor(&info) {
-                Err(reason) => problems.push(format!("{name}: {reason}")),
+                // Of a file that was cut off all tensors from some place on: one line says it.
+                Err(Misplaced::Behind(reason)) => match &mut behind {
+                    Some((_, count)) => *count += 1,
+                    None => {
+                        behind = Some((problems.len(), 1));
+                        problems.push(format!("{name}: {reason}"));
+                    }
+                },
+                Err(Misplaced::Impossible(reason)) => problems.push(format!("{name}: {reason}")),
                 Ok(tensor) => {
                     extents.push((tensor.start, tensor.start + tensor.len, name.clone()));
                     if found.insert(name.clone(), tensor).is_some() {
@@ -180,6 +196,10 @@ impl Place {
                     }
                 }
             }
+        }
+        if let Some((line, count @ 2..)) = behind {
+            problems[line] +=
+                &format!("; {} more lie behind the end too: is it a download that was cut off?", count - 1);
         }
         extents.sort();
         for pair in extents.windows(2) {
@@ -192,19 +212,20 @@ impl Place {
         if problems.is_empty() { Ok(found) } else { Err(problems) }
     }
 
-    fn tensor(&self, info: &TensorInfo) -> Reason<RawTensor> {
-        let (ty, len) = info.layout()?;
+    fn tensor(&self, info: &TensorInfo) -> Result<RawTensor, Misplaced> {
+        let (ty, len) = info.layout().map_err(Misplaced::Impossible)?;
         if !info.offset.is_multiple_of(self.alignment) {
-            return Err(format!("found offset {}, expected a multiple of {}", info.offset, self.alignment));
+            let reason = format!("found offset {}, expected a multiple of {}", info.offset, self.alignment);
+            return Err(Misplaced::Impossible(reason));
         }
         let start = self.data_start.checked_add(info.offset);
         let end = start.and_then(|start| start.checked_add(len));
         let (Some(start), Some(_)) = (start, end.filter(|&end| end <= self.file_len)) else {
-            return Err(format!(
+            return Err(Misplaced::Behind(format!(
                 "found {len} bytes at offset {}, expected them inside the file's {} bytes of weights",
                 info.offset,
                 self.file_len.saturating_sub(self.data_start)
-            ));
+            )));
         };
         // Bounded by the file's length, so every dimension that is not beside a zero fits.
         let shape = info.dims.iter().rev().map(|&dim| dim as usize).collect();

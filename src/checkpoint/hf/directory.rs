@@ -190,7 +190,7 @@ fn file_like(dir: &Path) -> Option<(String, &'static str)> {
     let of = |name: &String| {
         let what = match Path::new(name).extension()?.to_str()? {
             "gguf" => "a model of its own: give the file, not its directory",
-            "safetensors" => "without an index of the shards: download the rest of the model",
+            "safetensors" if name.contains("-of-") => "without an index of the shards: download the rest of the model",
             "bin" | "pt" | "pth" | "ckpt" => "a pickle: load it with transformers and save_pretrained it there",
             _ => return None,
         };
