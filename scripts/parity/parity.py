@@ -29,6 +29,7 @@ import gguf
 import safetensors.torch
 import torch
 import transformers
+from runtimes import with_llama_cpp, with_transformers
 
 TOLERANCE = 1e-3
 #: Where llama.cpp rounds activations, of the mean of all log-probabilities; one of an unlikely token may be off by far more.
@@ -60,35 +61,6 @@ def kept_widths(genome):
     """The network as its own export names it: no bits, and no dropped layers."""
     runs = [run for run in genome.split(":") if not run.startswith(("E@", "H@", "-"))]
     return ":".join(re.sub(r"@\w+", "", run) for run in runs)
-
-
-def with_transformers(directory, text):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, trust_remote_code=True, attn_implementation="eager"
-    ).eval()
-    model.generation_config.eos_token_id = None  # go on whatever comes
-    tokens = tokenizer(text)["input_ids"]
-    with torch.no_grad():
-        logits = model(torch.tensor([tokens])).logits[0, :-1].double()
-        start = model.generate(torch.tensor([tokens[:16]]), max_new_tokens=8, do_sample=False, pad_token_id=0)
-    after = torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
-    # The same continuation without a cache: layers without attention must not shift the cache's positions.
-    greedy = tokens[:16]
-    with torch.no_grad():
-        for _ in range(8):
-            greedy = [*greedy, model(torch.tensor([greedy]), use_cache=False).logits[0, -1].argmax().item()]
-    assert start[0].tolist() == greedy, f"{directory}: generation with and without a cache differ"
-    return tokens, after.tolist(), f"transformers {transformers.__version__} {type(model).__name__}"
-
-
-def with_llama_cpp(file, text, tokens, work):
-    script = pathlib.Path(__file__).with_name("llama_cpp.mjs")
-    given, answer = work / "llama_cpp_in.json", work / "llama_cpp_out.json"
-    given.write_text(json.dumps({"text": text, "tokens": tokens}))
-    subprocess.run(["node", script, file, given, answer], check=True)
-    result = json.loads(answer.read_text())
-    return result["tokens"], result["log_probs"], result["version"]
 
 
 def reads_alike(file, directory):
@@ -161,10 +133,10 @@ def agrees(arguments, genome):
     """Prints a table of one network; whether every row is within its tolerance."""
     quantized = "@" in genome
     llama_cpp = lambda directory: with_llama_cpp(directory / "model.gguf", TEXT, tokens, arguments.work)
-    tokens, reference, name = with_transformers(export(arguments, genome, "hf-padded"), TEXT)
+    tokens, reference, name = with_transformers(export(arguments, genome, "hf-padded"), text=TEXT)
     rows = [("hf-padded", name, tokens, reference)]
     directory = export(arguments, genome, "hf")
-    rows.append(("hf", *reordered(with_transformers(directory, TEXT))))
+    rows.append(("hf", *reordered(with_transformers(directory, text=TEXT))))
     rounded = None
     if quantized:
         rows.append(("gguf, F32", *reordered(llama_cpp(export(arguments, kept_widths(genome), "gguf", directory)))))

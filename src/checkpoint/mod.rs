@@ -24,6 +24,7 @@ pub(crate) mod peft;
 pub mod quantize;
 mod raw_tensor;
 mod rope;
+mod stop_tokens;
 pub mod synthetic;
 pub(crate) mod tensor_file;
 mod tokenizer;

@@ -71,7 +71,7 @@ impl Generate {
         let ends: Vec<u32> = if self.ignore_eos {
             Vec::new()
         } else {
-            checkpoint.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect()
+            checkpoint.stop_tokens()?.into_iter().chain(tokenizer.eos()).collect()
         };
         let start = Instant::now();
         let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;

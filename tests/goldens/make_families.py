@@ -29,7 +29,7 @@ OUT = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "families"
 SIZES = {
     "vocab_size": 260,
     "hidden_size": 32,
-    "intermediate_size": 48,
+    "intermediate_size": 64,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -50,7 +50,7 @@ MODELS = {
 }
 TOKENS = [(place * place * 7 + 11 * place + 5) % 260 for place in range(24)]
 LAST = 2
-NARROW = "2x32:4x16:4x48"
+NARROW = "2x32:4x16:4x64"
 ROPES = {
     "linear": {"factor": 4.0},
     "dynamic": {"factor": 4.0},
@@ -73,10 +73,11 @@ ROPES = {
     "longrope": {
         "short_factor": [1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0],
         "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0],
-        "original_max_position_embeddings": 200,
+        "original_max_position_embeddings": 256,
         "factor": 4.0,
     },
 }
+POSITIONS = {"longrope": 1024}
 MADE_BY = {
     "transformers": transformers.__version__,
     "torch": torch.__version__,
@@ -171,11 +172,15 @@ def ropes():
         kind = name.split(",")[0]
         scaling = {"rope_type": kind, **keys}
         config.rope_parameters = {"rope_theta": 10000.0, **scaling}
+        config.max_position_embeddings = POSITIONS.get(kind, config.max_position_embeddings)
         model = load(tiny, config).double()
         with torch.no_grad():
             log_probs = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
         following = log_probs[:-1].gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
-        cases.append({"name": name, "rope_scaling": scaling, "log_probs": numbers(following)})
+        positions = config.max_position_embeddings
+        cases.append(
+            {"name": name, "rope_scaling": scaling, "max_position_embeddings": positions, "log_probs": numbers(following)}
+        )
     return {"made_by": MADE_BY | {"dtype": "float64"}, "tokens": tokens, "cases": cases}
 
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, Family, export};
+use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, Family, LayerTensor, TensorName, export};
 use criadero::model::generation::Generation;
 use criadero::model::{Llama, Targets, TokenTree, TreeBuilder};
 use criadero::space::{Extra, Genome, ModelShape};
@@ -15,6 +15,7 @@ use criadero::tune::{Document, Sequence};
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
 
+use crate::command::{criadero, succeed};
 use crate::goldens::{GOLDENS, copy_of_tiny, load};
 
 /// Their names, and what is told apart by each.
@@ -210,7 +211,7 @@ fn every_family_goes_on_as_transformers_does() {
     for model in MODELS.map(Model::named) {
         let (llama, golden) = (model.llama(), &model.golden);
         let Generated { tokens: expected, smallest_lead } = &golden.generated;
-        assert!(*smallest_lead > 10.0 * TOLERANCE, "{}: the golden choice is close, {smallest_lead}", model.name);
+        assert!(*smallest_lead > 5.0 * TOLERANCE, "{}: the golden choice is close, {smallest_lead}", model.name);
         let genome = llama.config().genome.clone();
         let mut generation = Generation::begin(&llama, &genome, &golden.tokens[..10], expected.len()).unwrap();
         let mut found = vec![];
@@ -258,6 +259,7 @@ struct Ropes {
 struct RopeCase {
     name: String,
     rope_scaling: serde_json::Value,
+    max_position_embeddings: usize,
     log_probs: Vec<f64>,
 }
 
@@ -273,6 +275,7 @@ fn with_rope(case: &RopeCase, dir: &Path) -> Checkpoint {
     config.as_object_mut().unwrap().remove("rope_parameters");
     config["rope_theta"] = 10000.0.into();
     config["rope_scaling"] = case.rope_scaling.clone();
+    config["max_position_embeddings"] = case.max_position_embeddings.into();
     std::fs::write(&path, config.to_string()).unwrap();
     Checkpoint::open(dir).unwrap()
 }
@@ -309,9 +312,9 @@ fn sequences_end_where_long_contexts_would_turn_every_position() {
     let dir = tempfile::tempdir().unwrap();
     let case = cases.iter().find(|case| case.name == "longrope").unwrap();
     let model = load(&with_rope(case, dir.path()));
-    assert_eq!((model.config().max_position_embeddings, model.config().positions()), (256, 200));
-    let error = model.batch(&TokenTree::chain(&[1; 201])).err().unwrap().to_string();
-    assert!(error.contains("201 tokens") && error.contains("200"), "{error}");
+    assert_eq!((model.config().max_position_embeddings, model.config().positions()), (1024, 256));
+    let error = model.batch(&TokenTree::chain(&[1; 257])).err().unwrap().to_string();
+    assert!(error.contains("257 tokens") && error.contains("256"), "{error}");
 }
 
 #[test]
@@ -321,7 +324,7 @@ fn networks_of_every_family_compute_the_same_after_an_export() {
         let llama = load(&parent);
         // Short enough that no window of a GGUF matters.
         let tokens = &model.golden.tokens[..5];
-        for genome in ["4x48*3", "4x16*3", "2x48*3", "2x32:4x16:4x48", "-:2x32:4x0", "4x48:0x16:2x8"] {
+        for genome in ["4x64*3", "4x16*3", "2x64*3", "2x32:4x16:4x64", "-:2x32:4x0", "4x64:0x16:2x8"] {
             let genome: Genome = genome.parse().unwrap();
             let expected = logits(&llama, Some(&genome.to_string()), tokens, 5);
             for exporter in EXPORTERS {
@@ -348,5 +351,75 @@ fn networks_of_every_family_compute_the_same_after_an_export() {
                 }
             }
         }
+    }
+}
+
+/// A space of the tiny models' sizes.
+fn space(shape: &ModelShape) -> String {
+    let sizes = shape.fields().map(|(name, value)| format!("{name}: {value}")).join(", ");
+    format!("shape: {{ {sizes} }}\ndepth: [2, 3]\nheads: [2, 4]\nmlp: [32, 64]\n")
+}
+
+#[test]
+fn every_family_goes_through_all_commands() {
+    for model in ["llama-biases", "mistral-window", "qwen2", "qwen3"].map(Model::named) {
+        let at = |name: &str| model.dir.path().join(name).display().to_string();
+        let run = |arguments: &[&str]| succeed(criadero(arguments));
+        let from = model.dir.path().display().to_string();
+        let checkpoint = model.checkpoint();
+        std::fs::write(at("space.yaml"), space(&checkpoint.config().shape)).unwrap();
+        std::fs::write(at("text.txt"), "the cat sat on the mat and the dog lay by the door. ".repeat(60)).unwrap();
+        let rows = (0..24).map(|row| {
+            format!("{{\"context\": \"the {row}\", \"choices\": [\"cat {row}\", \"mat\"], \"gold\": {}}}\n", row % 2)
+        });
+        std::fs::write(at("task.jsonl"), rows.collect::<String>()).unwrap();
+
+        // The order of heads and channels changes no function.
+        let (text, supernet) = (at("text.txt"), at("supernet"));
+        run(&["rank", &from, "--text", &text, "--out", &supernet, "--tokens", "256", "--window", "32"]);
+        let (before, after) = (model.llama(), load(&Checkpoint::open(&supernet).unwrap()));
+        assert_eq!(after.config().family, before.config().family);
+        let tokens = &model.golden.tokens;
+        assert_near(&logits(&after, None, tokens, 24), &logits(&before, None, tokens, 24), model.name);
+        assert_ne!(
+            after.tensor(TensorName::Layer(0, LayerTensor::Up)).unwrap(),
+            before.tensor(TensorName::Layer(0, LayerTensor::Up)).unwrap()
+        );
+
+        // Training changes every tensor of the table that the family has.
+        let (space, tuned) = (at("space.yaml"), at("tuned"));
+        let short =
+            ["--length", "32", "--steps", "4", "--measure-every", "4", "--threads", "1", "--learning-rate", "1e-2"];
+        run(&[&["tune", &supernet, "--space", &space, "--data", &text, "--out", &tuned][..], &short].concat());
+        let tuned_model = load(&Checkpoint::open(&tuned).unwrap());
+        for name in after.config().tensors() {
+            let (one, other) = (after.tensor(name).unwrap(), tuned_model.tensor(name).unwrap());
+            assert!(
+                (one - other).abs().max().double_value(&[]) > 1e-4,
+                "{}: {} was not trained",
+                model.name,
+                name.hf()
+            );
+        }
+
+        let (task, found) = (at("task.jsonl"), at("run"));
+        let goals = ["--objective", &format!("choice_nll:{task}"), "--objective", "weight_bytes"];
+        let size = ["--evals", "8", "--population", "4", "--chunk-tokens", "256", "--threads", "1"];
+        run(&[&["search", &space, "--model", &tuned, "--out", &found][..], &goals, &size].concat());
+        run(&["quantize", &tuned, "--task", &task, "--bits", "8", "--threads", "1", "--out", &at("quantized")]);
+        let (gguf, hf) = (at("small.gguf"), at("small"));
+        run(&["export", &found, "--pick", "knee", "--format", "gguf", "--out", &gguf]);
+        run(&["export", &found, "--pick", "knee", "--format", "hf", "--out", &hf]);
+        // What was scored is what both hold; matrices of 16 bits are rounded in the file.
+        let of = |place: &str| logits(&load(&Checkpoint::open(place).unwrap()), None, &tokens[..5], 5);
+        let difference = (of(&gguf) - of(&hf)).abs().max().double_value(&[]);
+        assert!(difference < 0.05, "{}: {difference}", model.name);
+
+        // In blocks a file and a directory hold the same values, biases and norms as they are.
+        let (gguf, hf) = (at("blocks.gguf"), at("blocks"));
+        let network = ["export", &tuned, "--genome=4x32:4x64*2", "--bits", "8", "--dtype", "f32"];
+        run(&[&network[..], &["--format", "gguf", "--out", &gguf]].concat());
+        run(&[&network[..], &["--format", "hf", "--out", &hf]].concat());
+        assert_near(&of(&gguf), &of(&hf), model.name);
     }
 }

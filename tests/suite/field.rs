@@ -385,3 +385,22 @@ fn a_uniform_network_is_a_llama_with_scalars() {
     let config = std::fs::read_to_string(uniform.join("config.json")).unwrap();
     assert!(config.contains(r#""model_type": "llama""#) && !uniform.join("modeling_criadero.py").exists(), "{config}");
 }
+
+#[test]
+fn a_text_ends_where_the_generation_configuration_says() {
+    let with = |generation: Option<Value>| {
+        let dir = copy();
+        let path = dir.path().join("generation_config.json");
+        match generation {
+            Some(value) => std::fs::write(path, value.to_string()).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+        Checkpoint::open(dir.path()).unwrap().stop_tokens().map_err(|error| error.to_string())
+    };
+    assert_eq!(with(None), Ok(vec![1]), "what config.json says");
+    assert_eq!(with(Some(json!({}))), Ok(vec![1]));
+    assert_eq!(with(Some(json!({ "eos_token_id": [7, 9] }))), Ok(vec![7, 9]), "as transformers generates");
+    assert!(with(Some(json!({ "eos_token_id": 512 }))).unwrap_err().contains("less than the vocabulary's 512"));
+    let (_dir, file) = gguf_with(&[("tokenizer.ggml.eot_token_id", Key::Count(9))]);
+    assert_eq!(Checkpoint::open(&file).unwrap().stop_tokens().unwrap(), [1, 9]);
+}

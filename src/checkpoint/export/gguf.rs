@@ -292,9 +292,10 @@ impl File<'_> {
             [first, ..] if !self.architecture.per_layer => Entry::u32(size(first)),
             _ => Entry::i32s(&genes.iter().map(|gene| size(gene) as i32).collect::<Vec<_>>()),
         };
-        // llama.cpp's architectures here have no windows: up to a window's width they compute the same.
+        // As far as llama.cpp computes what was scored: its architectures here have no windows, and it takes LongRoPE's other
+        // divisors for longer contexts.
         let window = config.sliding_window.as_ref().map_or(usize::MAX, |window| window.width);
-        let context = config.max_position_embeddings.min(window);
+        let context = config.positions().min(window);
         [
             ("block_count", Entry::u32(shape.layers as u32)),
             ("context_length", Entry::u32(context as u32)),
