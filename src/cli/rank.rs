@@ -45,7 +45,6 @@ pub struct Rank {
 impl Rank {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         let checkpoint = model::open(&self.model)?;
         let shape = checkpoint.config().shape;
         if checkpoint.config().genome != shape.parent() {
@@ -56,6 +55,8 @@ impl Rank {
             );
         }
         let (windows, text_digest) = self.windows(&checkpoint)?;
+        // Before the long part, behind everything that may be refused.
+        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
         let before = probe(&model, &windows)?;

@@ -3,7 +3,7 @@
 //! Letters: as in `model/forward.rs`, and `q = h·e`.
 
 use crate::checkpoint::LayerTensor;
-use crate::space::{Gene, Half, ModelShape};
+use crate::space::{Extra, Gene, Half, ModelShape};
 
 /// What of a layer is trained: decides which inputs its matrices keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,11 @@ pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) 
         let together = if trained.keeps_input_of(&last(&attention, Half::Attention)) { q } else { 0 };
         let values = heads + q + together + trained.low_rank(&of_half(Half::Attention));
         bytes += norm(&attention) + values * word + h * 4;
+        if shape.extras.has(Extra::HeadNorms) {
+            // Their input, which rotation alone would not keep, root mean square and scale of each head, and what is scaled.
+            let scaled = if *trained == Trained::Full { 4 * (q + k * e) } else { 0 };
+            bytes += (q + 2 * k * e) * word + 2 * 4 * (h + k) + scaled;
+        }
     }
     if f > 0 {
         let product = if trained.keeps_input_of(&last(&mlp, Half::Mlp)) { f } else { 0 };
@@ -97,5 +102,15 @@ mod tests {
         // In bfloat16: float32 copies for the norm, everything else in half.
         let half = kept_bytes(&SHAPE, Gene::new(0, 4), &Trained::Full, 2);
         assert_eq!(half, 8 * 2 + 8 * 4 + 8 + 8 * 4 + 8 * 2 + 4 * 4 * 2);
+    }
+
+    #[test]
+    fn norms_of_heads_keep_what_they_read() {
+        let plain = ModelShape { extras: Extras::NONE, ..SHAPE };
+        let normed = ModelShape { extras: Extras::NONE.with(Extra::HeadNorms), ..SHAPE };
+        let gene = Gene::new(4, 16);
+        let more = |trained| kept_bytes(&normed, gene, trained, 4) - kept_bytes(&plain, gene, trained, 4);
+        // Queries 8, keys and values 4 each; 4 + 2 heads.
+        assert_eq!(more(&Trained::Full), 4 * (8 + 2 * 4) + 8 * 6 + 4 * (8 + 4));
     }
 }

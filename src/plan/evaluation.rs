@@ -6,7 +6,7 @@ use super::Footprint;
 use super::footprint::largest_that_fits;
 use crate::checkpoint::LlamaConfig;
 use crate::model::HEAD_ROWS;
-use crate::space::{Bits, BlockWeights, Cost};
+use crate::space::{Bits, BlockWeights, Cost, Extra};
 
 /// Float32 tensors of (rows, v) that are alive together: logits and what their logsumexp needs.
 const HEAD_COPIES: u64 = 2;
@@ -37,8 +37,9 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     // One state for each half layer that others may begin with, and the one at hand.
     let depth = 2 * shape.layers as u64;
     let states = t * d * word * if networks > 1 { depth + 1 } else { 2 };
-    // Attention: the norm's two, the product of queries, keys and values, what is rotated, and copies for the heads.
-    let attention = 2 * d + (q + 2 * k * e) + (q + k * e) + 3 * q + q;
+    // Attention: the norm's two, the product of queries, keys and values, their norms, what is rotated, and copies for the heads.
+    let normed = if shape.extras.has(Extra::HeadNorms) { (q + k * e) + (q + 2 * k * e) } else { 0 };
+    let attention = 2 * d + (q + 2 * k * e) + normed + (q + k * e) + 3 * q + q;
     // MLP: the norm's two, gate and up, the result.
     let mlp = 2 * d + 2 * f + d;
     let workers = workers as u64;

@@ -8,6 +8,7 @@ use criadero::model::{Llama, TokenTree};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::command::criadero;
 use crate::goldens::{copy_of_tiny, load, tiny, tiny_model};
 
 /// A copy of the tiny model.
@@ -403,4 +404,59 @@ fn a_text_ends_where_the_generation_configuration_says() {
     assert!(with(Some(json!({ "eos_token_id": 512 }))).unwrap_err().contains("less than the vocabulary's 512"));
     let (_dir, file) = gguf_with(&[("tokenizer.ggml.eot_token_id", Key::Count(9))]);
     assert_eq!(Checkpoint::open(&file).unwrap().stop_tokens().unwrap(), [1, 9]);
+}
+
+#[test]
+fn a_command_that_refuses_leaves_no_empty_place_behind() {
+    let broken = copy();
+    std::fs::write(broken.path().join("model.safetensors"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+    let broken = broken.path().display().to_string();
+    let good = copy().keep();
+    let text = good.join("text.txt");
+    std::fs::write(&text, "The goose is larger than the trout. ".repeat(40)).unwrap();
+    let task = good.join("task.jsonl");
+    std::fs::write(&task, r#"{"context": "the", "choices": ["a", "b"], "gold": 0}"#).unwrap();
+    let [model, text, task] = [&good, &text, &task].map(|path| path.display().to_string());
+    let goals = ["--objective", &format!("choice_nll:{task}"), "--objective", "params"];
+    let small = ["--evals", "4", "--population", "2", "--threads", "1"];
+    let nothing = "/no/such/place";
+    let cases: Vec<(Vec<&str>, &str)> = vec![
+        (vec!["rank", &broken, "--text", &text], "git lfs"),
+        (vec!["rank", &model, "--text", nothing], nothing),
+        ([&["search", "tiny", "--model", &broken][..], &goals, &small].concat(), "git lfs"),
+        ([&["search", "smollm2-135m", "--model", &model][..], &goals, &small].concat(), "shape.layers"),
+        (
+            [
+                &["search", "tiny", "--model", &model, "--objective", "choice_nll:none.jsonl", "--objective", "params"]
+                    [..],
+                &small,
+            ]
+            .concat(),
+            "none.jsonl",
+        ),
+        (vec!["tune", &broken, "--space", "tiny", "--data", &text], "git lfs"),
+        (vec!["tune", &model, "--space", "tiny", "--length", "32", "--data", nothing], nothing),
+        (vec!["export", &broken, "--genome=4x128*4", "--format", "hf"], "git lfs"),
+        (vec!["export", &model, "--genome=9x128*4", "--format", "hf"], "9 heads"),
+        (vec!["export", &model, "--genome=9x128*4", "--format", "gguf"], "9 heads"),
+        (vec!["quantize", &broken, "--bits", "8", "--task", &task], "git lfs"),
+        (vec!["eval", &broken, "--task", &task, "--per-item"], "git lfs"),
+        (vec!["measure", &broken, "--space", "tiny"], "git lfs"),
+        (vec!["synthesize", "--shape", "no-such-shape"], "no-such-shape"),
+        (vec!["merge", &broken, "--adapters", nothing], ""),
+    ];
+    for (arguments, said) in cases {
+        let place = tempfile::tempdir().unwrap();
+        let out = place.path().join("out");
+        let mut command = criadero(&arguments);
+        if arguments.last() != Some(&"--per-item") {
+            command.arg("--out");
+        }
+        let output = command.arg(&out).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && stderr.contains(said), "{arguments:?}: {stderr}");
+        let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{arguments:?} left {left:?} behind: {stderr}");
+    }
+    std::fs::remove_dir_all(good).unwrap();
 }
