@@ -20,10 +20,9 @@ import tempfile
 import time
 
 import torch
-from runtimes import with_llama_cpp, with_transformers
+from runtimes import TOLERANCE, with_llama_cpp, with_transformers
 
 GOLDENS = pathlib.Path(__file__).parent.parent.parent / "tests" / "goldens"
-TOLERANCE = 1e-4
 GENOMES = ["4x64*3", "2x16*3", "2x32:4x16:4x64", "-:2x32:4x0", "0x32:4x16:4x0"]
 WINDOWS = {"mistral-window": 7, "qwen2-window": 5}
 #: Networks of this model fit no architecture of llama.cpp, and the exporter says so.

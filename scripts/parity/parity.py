@@ -29,9 +29,8 @@ import gguf
 import safetensors.torch
 import torch
 import transformers
-from runtimes import with_llama_cpp, with_transformers
+from runtimes import TOLERANCE, with_llama_cpp, with_transformers
 
-TOLERANCE = 1e-3
 #: Where llama.cpp rounds activations, of the mean of all log-probabilities; one of an unlikely token may be off by far more.
 ROUNDED_MEAN = 0.05
 TEXT = """The vicuña is the wild ancestor of the alpaca. It lives in the high Andes, at 3,200 to 4,800 metres, and is

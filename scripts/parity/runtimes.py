@@ -7,6 +7,9 @@ import subprocess
 import torch
 import transformers
 
+#: Of one log-probability, all in float32.
+TOLERANCE = 1e-3
+
 
 def with_transformers(directory, text=None, tokens=None):
     """Tokens (of a text, or as given), the log-probability of each after those before it, and what computed them. Generation

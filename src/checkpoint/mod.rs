@@ -27,6 +27,7 @@ mod rope;
 mod stop_tokens;
 pub mod synthetic;
 pub(crate) mod tensor_file;
+mod tensor_problems;
 mod tokenizer;
 
 pub use chat_template::ChatTemplate;

@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::names::TensorName;
+use crate::checkpoint::tensor_problems::TensorProblems;
 use crate::error::{Error, Result};
 
 /// Weights read at a time: a multiple of every block length, small beside any tensor, so that what is held in
@@ -121,9 +122,6 @@ pub(super) fn write_weights(
 /// Tensors named as their file names them.
 pub(super) type FoundTensors = BTreeMap<String, RawTensor>;
 
-/// Lines of one error; a file of another architecture would fill the screen.
-const MAX_PROBLEMS: usize = 1000;
-
 /// Gives every tensor of `config` its place. `file_name` is the format's column of the table of names; tensors
 /// for which `ignored` says so have no part in the function.
 ///
@@ -136,15 +134,15 @@ pub(super) fn match_tensors(
     file_name: impl Fn(&TensorName) -> String,
     ignored: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<TensorName, RawTensor>> {
-    let mut problems = Vec::new();
+    let mut problems = TensorProblems::default();
     let mut tensors = BTreeMap::new();
     for name in config.tensors() {
         let in_file = file_name(&name);
         let Some(expected) = config.tensor_shape(name) else { continue };
         match found.remove(&in_file) {
-            None => problems.push(format!("{in_file}: missing, expected shape {expected:?}")),
+            None => problems.push(in_file, format!("missing, expected shape {expected:?}")),
             Some(raw) if raw.shape != expected => {
-                problems.push(format!("{in_file}: found shape {:?}, expected {expected:?}", raw.shape));
+                problems.push(in_file, format!("found shape {:?}, expected {expected:?}", raw.shape));
             }
             Some(raw) => {
                 tensors.insert(name, raw);
@@ -152,8 +150,9 @@ pub(super) fn match_tensors(
         }
     }
     for name in found.keys().filter(|name| !ignored(name)) {
-        problems.push(format!("{name}: found, but the model has no such tensor"));
+        problems.push(name, "found, but the model has no such tensor");
     }
+    let mut problems = problems.lines();
     if problems.is_empty() {
         return Ok(tensors);
     }
@@ -164,11 +163,6 @@ pub(super) fn match_tensors(
             format!("found {} tensors named like {}", found.len(), names.join(", ")),
             format!("expected names like {expected}"),
         ];
-    }
-    if problems.len() > MAX_PROBLEMS {
-        let more = problems.len() - MAX_PROBLEMS;
-        problems.truncate(MAX_PROBLEMS);
-        problems.push(format!("and {more} more"));
     }
     Err(Error::Mismatch { path: path.into(), what: "configuration and tensors contradict each other".into(), problems })
 }

@@ -308,6 +308,19 @@ fn keys_of_a_gguf_that_change_the_function_are_refused_by_name() {
 }
 
 #[test]
+fn tensors_of_types_that_are_not_read_are_named_in_a_few_lines() {
+    let dir = copy();
+    let eight = |(name, tensor): (String, Tensor)| (name, tensor.to_kind(Kind::Int8));
+    write(dir.path(), "model.safetensors", &tensors().into_iter().map(eight).collect::<Vec<_>>());
+    let error = Checkpoint::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("found dtype I8, expected F32, F16 or BF16") && error.contains("2 more like it"), "{error}");
+    assert!(error.lines().count() < 30, "{error}");
+    let few = with_config(|config| config["intermediate_size"] = json!(127));
+    let error = Checkpoint::open(few.path()).err().unwrap().to_string();
+    assert!(error.contains("up_proj.weight and 2 more like it: found shape [128, 64], expected [127, 64]"), "{error}");
+}
+
+#[test]
 fn a_split_gguf_is_one_model() {
     let dir = tempfile::tempdir().unwrap();
     let (_kept, file) = gguf_with(&[("split.count", Key::Count(2)), ("split.no", Key::Count(0))]);

@@ -18,6 +18,8 @@ use crate::space::{Extras, Genome, LAYER, MAX_LAYERS, ModelShape};
 /// Says of unquantized weights that they began as blocks.
 pub(crate) const QUANTIZED: &str = "criadero.quantized";
 
+const TOKENS: &str = "tokenizer.ggml.tokens";
+
 /// Keys of an architecture that are applied here, or say nothing about the function.
 const KNOWN: [&str; 17] = [
     "attention.causal",
@@ -201,6 +203,14 @@ pub(crate) fn read(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Re
         family: architecture.family,
     };
     config.check(path)?;
+    let vocab = config.shape.vocab;
+    if let Some(tokens) = metadata.len_of(TOKENS).filter(|&tokens| tokens != vocab as u64) {
+        let expected = format!("one for each of the {vocab} rows of {}", TensorName::Embedding.gguf());
+        return Err(metadata.wrong(TOKENS, format!("found {tokens} tokens, expected {expected}")));
+    }
+    if let Some(said) = metadata.count(&keys.key("vocab_size"))?.filter(|&said| said as usize != vocab) {
+        notes.push(format!("vocab_size is {said} and the embedding has {vocab} rows: these count, as in llama.cpp"));
+    }
     let held = FAMILIES.iter().any(|row| config.is_of(row.family));
     if !held {
         let found = config.shape.extras.names().join(", ");

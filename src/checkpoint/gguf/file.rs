@@ -17,6 +17,7 @@ use crate::checkpoint::file_kind;
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor, match_tensors};
+use crate::checkpoint::tensor_problems::TensorProblems;
 use crate::error::{Error, Result};
 
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
@@ -173,42 +174,40 @@ struct Place {
 impl Place {
     /// Every tensor's place, or all that is wrong with them.
     fn tensors(&self, infos: Vec<TensorInfo>) -> Result<FoundTensors, Vec<String>> {
-        let mut problems = vec![];
+        let mut problems = TensorProblems::default();
         let mut found = FoundTensors::new();
         let mut extents = vec![];
-        let mut behind: Option<(usize, usize)> = None; // its line, and how many there are
+        let mut behind: Vec<(String, String)> = vec![];
         for info in infos {
             let name = info.name.clone();
             match self.tensor(&info) {
                 // Of a file that was cut off all tensors from some place on: one line says it.
-                Err(Misplaced::Behind(reason)) => match &mut behind {
-                    Some((_, count)) => *count += 1,
-                    None => {
-                        behind = Some((problems.len(), 1));
-                        problems.push(format!("{name}: {reason}"));
-                    }
-                },
-                Err(Misplaced::Impossible(reason)) => problems.push(format!("{name}: {reason}")),
+                Err(Misplaced::Behind(reason)) => behind.push((name, reason)),
+                Err(Misplaced::Impossible(reason)) => problems.push(name, reason),
                 Ok(tensor) => {
                     extents.push((tensor.start, tensor.start + tensor.len, name.clone()));
                     if found.insert(name.clone(), tensor).is_some() {
-                        problems.push(format!("{name}: there twice"));
+                        problems.push(name, "there twice");
                     }
                 }
             }
         }
-        if let Some((line, count @ 2..)) = behind {
-            problems[line] +=
-                &format!("; {} more lie behind the end too: is it a download that was cut off?", count - 1);
+        if let Some((name, reason)) = behind.first() {
+            let more = match behind.len() - 1 {
+                0 => String::new(),
+                more => format!("; {more} more lie behind the end too: is it a download that was cut off?"),
+            };
+            problems.push(name, format!("{reason}{more}"));
         }
         extents.sort();
         for pair in extents.windows(2) {
             if let [(_, end, first), (start, _, second)] = pair
                 && end > start
             {
-                problems.push(format!("{first} and {second} overlap at byte {start}"));
+                problems.push(first, format!("overlaps with {second} at byte {start}"));
             }
         }
+        let problems = problems.lines();
         if problems.is_empty() { Ok(found) } else { Err(problems) }
     }
 

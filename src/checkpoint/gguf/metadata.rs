@@ -252,6 +252,14 @@ impl Metadata {
         }
     }
 
+    /// How many values an array has.
+    pub(crate) fn len_of(&self, key: &str) -> Option<u64> {
+        let entry = self.entries.get(key).filter(|entry| entry.ty == ARRAY)?;
+        let mut cursor = Cursor::new(&entry.bytes);
+        cursor.u32(key).ok()?;
+        cursor.u64(key).ok()
+    }
+
     /// Numbers of an array, or a scalar as an array of one.
     pub(crate) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
         self.all(key, "a number", number)
@@ -330,6 +338,7 @@ mod tests {
         assert_eq!(read.numbers("e").unwrap().unwrap(), [-1.0, 3.0]);
         assert_eq!(read.counts("a").unwrap().unwrap(), [7], "a scalar is an array of one");
         assert_eq!(read.text("absent").unwrap(), None);
+        assert_eq!((read.len_of("d"), read.len_of("a"), read.len_of("absent")), (Some(2), None, None));
     }
 
     #[test]

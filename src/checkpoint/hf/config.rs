@@ -291,7 +291,8 @@ fn sliding_window(
     };
     let layers = match family.family {
         Family::Llama => {
-            if raw.sliding_window.is_some() || listed.is_some_and(|listed| listed.contains(&true)) {
+            let used = raw.sliding_window.is_some() || raw.use_sliding_window == Some(true);
+            if used || listed.is_some_and(|listed| listed.contains(&true)) {
                 problems.push("sliding_window: found a window, expected null (llama has none; mistral does)".into());
             }
             return None;
@@ -452,6 +453,12 @@ mod tests {
             ),
             (r#""mlp_bias": false"#, r#""mlp_bias": true, "model_type": "qwen2""#, "not a valid config.json"),
             (r#""mlp_bias": false"#, r#""sliding_window": 4096"#, "sliding_window: found a window"),
+            (r#""mlp_bias": false"#, r#""use_sliding_window": true"#, "sliding_window: found a window"),
+            (
+                r#""rope_type": "llama3""#,
+                r#""rope_type": "llama3", "mrope_section": [8, 12, 12]"#,
+                "mrope_section: found",
+            ),
             (r#""mlp_bias": false"#, r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor: found 0.5"),
             (r#""mlp_bias": false"#, r#""logit_scale": 0.5"#, "logit_scale: found 0.5, which is not applied"),
             (r#""mlp_bias": false"#, r#""layer_types": ["full_attention"]"#, "layer_types: found"),
@@ -499,6 +506,8 @@ mod tests {
                 "rope_scaling and rope_parameters differ: rope_scaling counts",
             ),
             (r#""rope_type": "llama3""#, r#""rope_type": "llama3", "rope_theta": 7.5"#, "rope_theta is 7.5 among"),
+            (r#""rope_type": "llama3""#, r#""rope_type": "llama3", "type": "yarn""#, "rope_type counts"),
+            (r#""rope_type": "llama3""#, r#""rope_type": "llama3", "shift": 2"#, "not applied: shift"),
             (r#""mlp_bias": false"#, r#""mystery": 7"#, "not known here and not applied: mystery"),
         ] {
             let found = notes(&LLAMA3_2_1B.replacen(plain, both, 1));

@@ -86,7 +86,7 @@ const HARMLESS: [&str; 77] = [
 ];
 
 /// Parts of the names of keys that scale, clip, bias, window, normalise or choose: what they say changes the function.
-const CHANGING: [&str; 33] = [
+const CHANGING: [&str; 34] = [
     "act",
     "adapter",
     "alibi",
@@ -112,6 +112,7 @@ const CHANGING: [&str; 33] = [
     "num_",
     "parallel",
     "prun",
+    "quant",
     "residual",
     "rope",
     "rotary",
@@ -183,7 +184,7 @@ mod tests {
             "logit_scale": 0.0625, "attention_multiplier": 0.015625, "residual_multiplier": 0.22, "embedding_multiplier": 12.0,
             "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "clip_qkv": 8.0, "num_local_experts": 8,
             "use_qk_norm": true, "rope_interleaved": true, "no_rope_layers": [1, 0], "query_pre_attn_scalar": 224,
-            "attention_chunk_size": 8192, "mup_enabled": true, "logits_scaling": 8.0, "scale_emb": 12, "dim_model_base": 256,
+            "attention_chunk_size": 8192, "quantization": {"bits": 4}, "mup_enabled": true, "logits_scaling": 8.0, "scale_emb": 12, "dim_model_base": 256,
         });
         let names: Vec<String> = changing.as_object().unwrap().keys().cloned().collect();
         let (problems, notes) = looked_at(changing);

@@ -1,6 +1,8 @@
 //! The keys of `config.json` that say how positions turn: `rope_theta`, `rope_scaling` and, since transformers 5,
 //! `rope_parameters`, which joins the two.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,11 +38,33 @@ pub(super) struct RawRope {
     /// One a kind of layer, instead of everything above.
     full_attention: Option<Box<RawRope>>,
     sliding_attention: Option<Box<RawRope>>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 impl RawRope {
     fn name(&self) -> &str {
         self.rope_type.as_deref().or(self.kind.as_deref()).unwrap_or("default")
+    }
+
+    /// Two names that differ, and keys that are not applied: those of several positions a token change the function.
+    fn look_at_names(&self, problems: &mut Vec<String>, notes: &mut Vec<String>) {
+        if let (Some(new), Some(old)) = (&self.rope_type, &self.kind)
+            && new != old
+        {
+            notes.push(format!("rope_type is `{new}` and type `{old}`: rope_type counts, as in transformers"));
+        }
+        let said = self.others.iter().filter(|(key, value)| *key != "finetuned" && !value.is_null());
+        let (sections, others): (Vec<_>, Vec<_>) =
+            said.map(|(key, _)| key.as_str()).partition(|key| key.contains("section"));
+        problems
+            .extend(sections.iter().map(|key| format!("rope scaling, {key}: found, expected one position a token")));
+        if !others.is_empty() {
+            notes.push(format!(
+                "keys of the rope parameters that are not known here and not applied: {}",
+                others.join(", ")
+            ));
+        }
     }
 }
 
@@ -81,6 +105,9 @@ impl RopeKeys<'_> {
                 None
             }
         };
+        if let Some(rope) = rope {
+            rope.look_at_names(problems, notes);
+        }
         let inside = rope.and_then(|rope| rope.rope_theta);
         if let (Some(inside), Some(beside)) = (inside, self.theta)
             && inside != beside
@@ -186,6 +213,8 @@ pub(super) fn rope_scaling(config: &LlamaConfig) -> Option<Value> {
         }),
         RopeScaling::LongRope(long) => json!({
             "rope_type": "longrope",
+            // Not used beside an attention factor, but transformers 4 misses it.
+            "factor": config.max_position_embeddings as f64 / long.original_max_position_embeddings as f64,
             "short_factor": long.short_factor,
             "long_factor": long.long_factor,
             "original_max_position_embeddings": long.original_max_position_embeddings,

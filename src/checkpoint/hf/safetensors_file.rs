@@ -12,6 +12,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 use crate::checkpoint::file_kind;
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::raw_tensor::{FoundTensors, RawTensor};
+use crate::checkpoint::tensor_problems::TensorProblems;
 use crate::error::{Error, Result};
 
 /// The header's own length, before its JSON.
@@ -54,8 +55,9 @@ pub(crate) fn open_safetensors(path: &Path) -> Result<(BTreeMap<String, String>,
     let (file, data_start, metadata) = open_header(path)?;
     let (file, shared_path): (_, Arc<Path>) = (Arc::new(file), path.into());
     let mut found = FoundTensors::new();
-    let mut problems = Vec::new();
-    for (name, info) in metadata.tensors() {
+    let mut problems = TensorProblems::default();
+    // In the order of their names, as problems are told.
+    for (name, info) in metadata.tensors().into_iter().collect::<BTreeMap<_, _>>() {
         let ty = match info.dtype {
             safetensors::Dtype::F32 => GgmlType::F32,
             safetensors::Dtype::F16 => GgmlType::F16,
@@ -63,7 +65,7 @@ pub(crate) fn open_safetensors(path: &Path) -> Result<(BTreeMap<String, String>,
             // The rotary table of old checkpoints has no part in the function, whatever its type.
             _ if is_rotary_table(&name) => continue,
             other => {
-                problems.push(format!("{name}: found dtype {other:?}, expected F32, F16 or BF16"));
+                problems.push(name, format!("found dtype {other:?}, expected F32, F16 or BF16"));
                 continue;
             }
         };
@@ -78,10 +80,10 @@ pub(crate) fn open_safetensors(path: &Path) -> Result<(BTreeMap<String, String>,
         };
         found.insert(name, tensor);
     }
+    let problems = problems.lines();
     if problems.is_empty() {
         let words = metadata.metadata().clone().unwrap_or_default();
         return Ok((words.into_iter().collect(), found));
     }
-    problems.sort();
     Err(Error::Mismatch { path: path.into(), what: "tensors of types that are not read".into(), problems })
 }
