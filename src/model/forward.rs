@@ -9,10 +9,11 @@ use tch::{Kind, Tensor};
 
 use super::head::Head;
 use super::kv_cache::KvCache;
+use super::layer::{Attention, Layer, Mlp};
 use super::quantized::Prepared;
 use super::stream::Stream;
 use super::tree_batch::{Angles, TreeBatch};
-use super::weights::{Attention, Layer, Llama, Mlp};
+use super::weights::Llama;
 use crate::checkpoint::LayerTensor;
 use crate::error::{Error, Result};
 use crate::kernels::rms_norm::reference as rms_norm;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::head::Head;
+use super::layer::Layer;
 use super::low_rank::LowRanks;
-use super::matrix::by_group;
 use super::quantized::{QuantizedMatrices, Source};
 use super::token_tree::TokenTree;
 use super::tree_batch::{RopeTable, TreeBatch};
-use crate::checkpoint::{Adapters, Checkpoint, LayerTensor, LlamaConfig, LowRank, TensorName, synthetic};
+use crate::checkpoint::{Adapters, Checkpoint, LlamaConfig, LowRank, TensorName, synthetic};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::space::{Bits, Extra, Matrix};
+use crate::space::{Bits, Matrix};
 
 /// A LLaMA on a device whose layers can run at any prefix of their widths.
 pub struct Llama {
@@ -34,45 +34,6 @@ pub struct Llama {
     exact: Option<Arc<Checkpoint>>,
     pub(super) row_tile: Option<i64>,
     pub(super) kernels: Kernels,
-}
-
-/// A layer: the halves that it has.
-pub(super) struct Layer {
-    pub(super) attention: Option<Attention>,
-    pub(super) mlp: Option<Mlp>,
-}
-
-/// The attention of a layer.
-pub(super) struct Attention {
-    /// (d)
-    pub(super) norm: Tensor,
-    /// Queries, keys and values of one KV group after the other, so that one product makes them all and a number of
-    /// groups is still a prefix: (k·(g + 2)·e, d).
-    pub(super) qkv: Tensor,
-    /// (d, h·e)
-    pub(super) o: Tensor,
-    /// Of queries, keys and values, KV group by KV group as their matrix: (k·(g + 2)·e).
-    pub(super) qkv_bias: Option<Tensor>,
-    /// (d)
-    pub(super) o_bias: Option<Tensor>,
-    /// Of each query head and each key head: (e) and (e).
-    pub(super) head_norms: Option<[Tensor; 2]>,
-}
-
-/// The MLP of a layer.
-pub(super) struct Mlp {
-    /// (d)
-    pub(super) norm: Tensor,
-    /// (f, d)
-    pub(super) gate: Tensor,
-    /// (f, d)
-    pub(super) up: Tensor,
-    /// (d, f)
-    pub(super) down: Tensor,
-    /// Of gate and up projection: (f) and (f).
-    pub(super) inner_biases: Option<[Tensor; 2]>,
-    /// (d)
-    pub(super) down_bias: Option<Tensor>,
 }
 
 impl Llama {
@@ -100,50 +61,8 @@ impl Llama {
         read: &dyn Fn(TensorName, Kind) -> Result<Tensor>,
     ) -> Result<Llama> {
         let embedding = read(TensorName::Embedding, kind)?;
-        let mut layers = Vec::with_capacity(config.shape.layers);
-        for (layer, gene) in config.genome.genes().iter().enumerate() {
-            let weight = |tensor| read(TensorName::Layer(layer, tensor), kind);
-            let norm = |tensor| read(TensorName::Layer(layer, tensor), Kind::Float);
-            let has = |extra| config.shape.extras.has(extra);
-            let when = |extra, tensor| has(extra).then(|| weight(tensor)).transpose();
-            let two = |extra, of: [LayerTensor; 2], read: &dyn Fn(LayerTensor) -> Result<Tensor>| {
-                has(extra).then(|| Ok::<_, Error>([read(of[0])?, read(of[1])?])).transpose()
-            };
-            let groups = i64::from(gene.heads) / config.shape.group() as i64;
-            let attention = match gene.heads {
-                0 => None,
-                _ => Some(Attention {
-                    norm: norm(LayerTensor::InputNorm)?,
-                    qkv: by_group(
-                        &[weight(LayerTensor::Q)?, weight(LayerTensor::K)?, weight(LayerTensor::V)?],
-                        groups,
-                    )?,
-                    o: weight(LayerTensor::O)?,
-                    qkv_bias: has(Extra::QkvBias)
-                        .then(|| {
-                            let parts = [LayerTensor::QBias, LayerTensor::KBias, LayerTensor::VBias];
-                            let column = |tensor| Ok(weight(tensor)?.unsqueeze(1));
-                            let columns = parts.into_iter().map(column).collect::<Result<Vec<_>>>()?;
-                            Ok::<_, Error>(by_group(&columns, groups)?.squeeze_dim(1))
-                        })
-                        .transpose()?,
-                    o_bias: when(Extra::OBias, LayerTensor::OBias)?,
-                    head_norms: two(Extra::HeadNorms, [LayerTensor::QNorm, LayerTensor::KNorm], &norm)?,
-                }),
-            };
-            let mlp = match gene.mlp {
-                0 => None,
-                _ => Some(Mlp {
-                    norm: norm(LayerTensor::PostNorm)?,
-                    gate: weight(LayerTensor::Gate)?,
-                    up: weight(LayerTensor::Up)?,
-                    down: weight(LayerTensor::Down)?,
-                    inner_biases: two(Extra::MlpBias, [LayerTensor::GateBias, LayerTensor::UpBias], &weight)?,
-                    down_bias: when(Extra::MlpBias, LayerTensor::DownBias)?,
-                }),
-            };
-            layers.push(Layer { attention, mlp });
-        }
+        let layers = (0..config.shape.layers).map(|layer| Layer::read(&config, layer, kind, read));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
         let matrix = if config.shape.tied { embedding.shallow_clone() } else { read(TensorName::Head, kind)? };
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
         let head = Head { norm, matrix, epsilon: config.rms_norm_eps, kernels: Kernels::none() };
@@ -224,24 +143,8 @@ impl Llama {
     /// Every weight with a name, without adapters: what full fine-tuning changes. A tied head is not named again.
     pub fn weights(&self) -> Vec<(String, Tensor)> {
         let mut weights = vec![("embed_tokens".to_string(), &self.embedding)];
-        for (layer, Layer { attention, mlp }) in self.layers.iter().enumerate() {
-            let name = |part: &str| format!("layers.{layer}.{part}");
-            if let Some(Attention { norm, qkv, o, qkv_bias, o_bias, head_norms }) = attention {
-                weights.extend([(name("input_layernorm"), norm), (name("qkv_proj"), qkv), (name("o_proj"), o)]);
-                weights.extend(qkv_bias.as_ref().map(|bias| (name("qkv_proj.bias"), bias)));
-                weights.extend(o_bias.as_ref().map(|bias| (name("o_proj.bias"), bias)));
-                weights.extend(head_norms.iter().flat_map(|[q, k]| [(name("q_norm"), q), (name("k_norm"), k)]));
-            }
-            if let Some(Mlp { norm, gate, up, down, inner_biases, down_bias }) = mlp {
-                weights.extend([(name("post_attention_layernorm"), norm), (name("gate_proj"), gate)]);
-                weights.extend([(name("up_proj"), up), (name("down_proj"), down)]);
-                weights.extend(
-                    inner_biases
-                        .iter()
-                        .flat_map(|[gate, up]| [(name("gate_proj.bias"), gate), (name("up_proj.bias"), up)]),
-                );
-                weights.extend(down_bias.as_ref().map(|bias| (name("down_proj.bias"), bias)));
-            }
+        for (layer, own) in self.layers.iter().enumerate() {
+            weights.extend(own.named().into_iter().map(|(part, tensor)| (format!("layers.{layer}.{part}"), tensor)));
         }
         weights.push(("norm".to_string(), &self.head.norm));
         if !self.config.shape.tied {
@@ -263,48 +166,8 @@ impl Llama {
                 _ => self.embedding.shallow_clone(),
             });
         };
-        let Layer { attention, mlp } = self.layers.get(layer).ok_or_else(missing)?;
-        let attention = || attention.as_ref().ok_or_else(missing);
-        let mlp = || mlp.as_ref().ok_or_else(missing);
-        let weight = match kind {
-            LayerTensor::InputNorm => attention()?.norm.shallow_clone(),
-            LayerTensor::Q => self.of_groups(&attention()?.qkv, 0, self.config.shape.group() as i64),
-            LayerTensor::K => self.of_groups(&attention()?.qkv, self.config.shape.group() as i64, 1),
-            LayerTensor::V => self.of_groups(&attention()?.qkv, self.config.shape.group() as i64 + 1, 1),
-            LayerTensor::O => attention()?.o.shallow_clone(),
-            LayerTensor::PostNorm => mlp()?.norm.shallow_clone(),
-            LayerTensor::Gate => mlp()?.gate.shallow_clone(),
-            LayerTensor::Up => mlp()?.up.shallow_clone(),
-            LayerTensor::Down => mlp()?.down.shallow_clone(),
-            LayerTensor::QNorm | LayerTensor::KNorm => {
-                let which = usize::from(kind == LayerTensor::KNorm);
-                attention()?.head_norms.as_ref().ok_or_else(missing)?[which].shallow_clone()
-            }
-            LayerTensor::QBias | LayerTensor::KBias | LayerTensor::VBias => {
-                let bias = attention()?.qkv_bias.as_ref().ok_or_else(missing)?.unsqueeze(1); // (k·(g + 2)·e, 1)
-                let g = self.config.shape.group() as i64;
-                let (first, heads) = match kind {
-                    LayerTensor::QBias => (0, g),
-                    LayerTensor::KBias => (g, 1),
-                    _ => (g + 1, 1),
-                };
-                self.of_groups(&bias, first, heads).squeeze_dim(1)
-            }
-            LayerTensor::OBias => attention()?.o_bias.as_ref().ok_or_else(missing)?.shallow_clone(),
-            LayerTensor::GateBias | LayerTensor::UpBias => {
-                let which = usize::from(kind == LayerTensor::UpBias);
-                mlp()?.inner_biases.as_ref().ok_or_else(missing)?[which].shallow_clone()
-            }
-            LayerTensor::DownBias => mlp()?.down_bias.as_ref().ok_or_else(missing)?.shallow_clone(),
-        };
+        let weight = self.layers.get(layer).and_then(|own| own.tensor(kind, &self.config.shape)).ok_or_else(missing)?;
         Ok(self.low_rank.merge(layer, kind, weight))
-    }
-
-    /// Some of the g + 2 heads of every KV group: (k·(g + 2)·e, d) to (k·heads·e, d).
-    fn of_groups(&self, qkv: &Tensor, first: i64, heads: i64) -> Tensor {
-        let (e, g) = (self.config.shape.head_dim as i64, self.config.shape.group() as i64);
-        let d = qkv.size()[1];
-        qkv.view([-1, (g + 2) * e, d]).narrow(1, first * e, heads * e).reshape([-1, d])
     }
 
     /// The last norm and the output matrix.
@@ -345,31 +208,4 @@ impl Llama {
         }
         Ok(TreeBatch::new(tree, &self.rope, &self.config, self.device).to_kind(self.kind))
     }
-}
-
-impl Layer {
-    fn share(&self) -> Layer {
-        let attention = self.attention.as_ref().map(|attention| Attention {
-            norm: attention.norm.shallow_clone(),
-            qkv: attention.qkv.shallow_clone(),
-            o: attention.o.shallow_clone(),
-            qkv_bias: attention.qkv_bias.as_ref().map(Tensor::shallow_clone),
-            o_bias: attention.o_bias.as_ref().map(Tensor::shallow_clone),
-            head_norms: attention.head_norms.as_ref().map(handles),
-        });
-        let mlp = self.mlp.as_ref().map(|mlp| Mlp {
-            norm: mlp.norm.shallow_clone(),
-            gate: mlp.gate.shallow_clone(),
-            up: mlp.up.shallow_clone(),
-            down: mlp.down.shallow_clone(),
-            inner_biases: mlp.inner_biases.as_ref().map(handles),
-            down_bias: mlp.down_bias.as_ref().map(Tensor::shallow_clone),
-        });
-        Layer { attention, mlp }
-    }
-}
-
-/// Handles of the same two tensors.
-fn handles(of: &[Tensor; 2]) -> [Tensor; 2] {
-    of.each_ref().map(Tensor::shallow_clone)
 }

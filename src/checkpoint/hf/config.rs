@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::config_keys::look_at;
 use super::per_layer::{self, RawLayer};
 use super::rope_parameters::{RawRope, RopeKeys};
-use crate::checkpoint::config::{Dtype, LlamaConfig, SlidingWindow};
+use super::sliding_window::WindowKeys;
+use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::family::{Family, FamilyRow};
 use crate::error::{Error, Result};
 use crate::space::{Extra, Extras, Gene, Genome, ModelShape};
@@ -119,7 +120,15 @@ pub fn parse(path: &Path, text: &str) -> Result<ReadConfig> {
     }
     .read(&mut problems, &mut notes);
     let dtype = dtype(&raw, &mut problems, &mut notes);
-    let sliding_window = sliding_window(&raw, &keys, family.row(), &mut problems);
+    let sliding_window = WindowKeys {
+        width: keys.or_absent("sliding_window", raw.sliding_window, family.row().defaults.window),
+        stated: raw.sliding_window.is_some(),
+        used: raw.use_sliding_window,
+        first: raw.max_window_layers,
+        kinds: raw.layer_types.as_deref(),
+        layers: shape.layers,
+    }
+    .read(family, &mut problems);
     let lists = layer_lists(&raw, is_ours, &shape, &mut problems, &mut notes);
     if !problems.is_empty() {
         let what = "not a model that can be computed here".into();
@@ -260,62 +269,6 @@ fn refuse_what_is_not_computed(raw: &RawConfig, family: &FamilyRow, problems: &m
     if raw.quantization_config.is_some() {
         problems.push("quantization_config: expected none (give the unquantized checkpoint, or a GGUF)".into());
     }
-}
-
-/// The window and the layers that have it: all of Mistral's, those that Qwen's keys name; LLaMA has none.
-fn sliding_window(
-    raw: &RawConfig,
-    keys: &Keys,
-    family: &FamilyRow,
-    problems: &mut Vec<String>,
-) -> Option<SlidingWindow> {
-    let layers = raw.num_hidden_layers.unwrap_or(0);
-    let width = keys.or_absent("sliding_window", raw.sliding_window, family.defaults.window);
-    if width == Some(0) {
-        problems.push("sliding_window: found 0, expected null or at least 1".into());
-    }
-    let slides = |kind: &String| match kind.as_str() {
-        "sliding_attention" => Some(true),
-        "full_attention" => Some(false),
-        _ => None,
-    };
-    let listed: Option<Option<Vec<bool>>> = raw.layer_types.as_ref().map(|kinds| kinds.iter().map(slides).collect());
-    let listed = match listed {
-        Some(Some(listed)) if listed.len() == layers => Some(listed),
-        Some(_) => {
-            let expected = format!("{layers} times `full_attention` or `sliding_attention`, one a layer");
-            problems.push(format!("layer_types: found {:?}, expected {expected}", raw.layer_types));
-            return None;
-        }
-        None => None,
-    };
-    let layers = match family.family {
-        Family::Llama => {
-            let used = raw.sliding_window.is_some() || raw.use_sliding_window == Some(true);
-            if used || listed.is_some_and(|listed| listed.contains(&true)) {
-                problems.push("sliding_window: found a window, expected null (llama has none; mistral does)".into());
-            }
-            return None;
-        }
-        Family::Mistral => {
-            if listed.is_some_and(|listed| listed.iter().any(|&slides| slides != width.is_some())) {
-                problems.push("layer_types: found layers that differ, expected all alike (as mistral's are)".into());
-            }
-            vec![true; layers]
-        }
-        Family::Qwen2 | Family::Qwen3 => {
-            let used = raw.use_sliding_window.unwrap_or(false);
-            let first = raw.max_window_layers.unwrap_or(28);
-            let layers = listed.unwrap_or_else(|| (0..layers).map(|layer| used && layer >= first).collect());
-            if !used && layers.contains(&true) {
-                problems
-                    .push("layer_types: found sliding_attention, expected use_sliding_window: true beside it".into());
-            }
-            layers
-        }
-    };
-    let width = width?;
-    layers.contains(&true).then_some(SlidingWindow { width, layers })
 }
 
 /// The genome of per-layer sizes, as our remote-code directories and GGUF files of arch deci give them.

@@ -7,6 +7,7 @@ mod directory;
 mod per_layer;
 mod rope_parameters;
 mod safetensors_file;
+mod sliding_window;
 mod tensor_names;
 mod writer;
 
