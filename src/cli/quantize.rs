@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use criadero::eval::{Metric, Objective};
 use criadero::run::{
     Change, Experiment, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask, cores,
-    searched_model,
+    searched_model, unexported,
 };
 use criadero::space::{Bits, Constraint};
 use criadero::task::Split;
@@ -115,6 +115,7 @@ impl Quantize {
         let ends = self.embedding_bits.unwrap_or(bits);
         let after = subject.quantized(bits, ends_in(&shape, ends))?;
         note_fallback(&shape, &after, bits, ends);
+        unexported(subject.parent(), &after).iter().for_each(|note| eprintln!("note: {note}"));
         let threads = self.threads.or(subject.threads()).unwrap_or_else(cores);
         let place = Place { data: self.data.dir(), device: self.device.name().to_string(), threads };
         let listener = Listener::new("scoring");

@@ -76,7 +76,7 @@ pub use values::Values;
 #[cfg(feature = "torch")]
 pub use {
     parent::searched_model,
-    prepare::{CHUNK_TOKENS, Local, MAX_LENGTH, cores, never_ranked, quantized_twice, space_of},
+    prepare::{CHUNK_TOKENS, Local, MAX_LENGTH, cores, never_ranked, quantized_twice, space_of, unexported},
     requantize::{Place, Requantization},
     throughput_table::{Tables, measure_with_progress},
 };

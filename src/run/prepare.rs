@@ -119,7 +119,7 @@ impl Preparation<'_> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
-        unexported(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
+        unexported_of(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
         let tokenizer = checkpoint.tokenizer()?;
         tokenizer.notes().iter().for_each(|note| self.note(note.clone()));
         let mut packing = self.packing(checkpoint.config());
@@ -314,15 +314,20 @@ pub fn never_ranked(checkpoint: &Checkpoint) -> String {
 }
 
 /// What to say of formats that cannot hold networks of a space: found when a search begins, not when its front is exported.
-pub fn unexported(checkpoint: &Checkpoint, space: &SearchSpace) -> Vec<String> {
+fn unexported_of(checkpoint: &Checkpoint, space: &SearchSpace) -> Vec<String> {
     let (small, large) = (space.smallest(), space.largest());
     // A network whose layers differ as much as the space lets them.
     let genes = small.genes().iter().zip(large.genes()).enumerate();
     let mixed = Genome::new(genes.map(|(layer, (&small, &large))| if layer % 2 == 0 { large } else { small }));
+    unexported(checkpoint, &[mixed])
+}
+
+/// What to say of formats that cannot hold one of some networks.
+pub fn unexported(checkpoint: &Checkpoint, networks: &[Genome]) -> Vec<String> {
     let refusal = |exporter: &&dyn Exporter| {
-        let network = Network { parent: checkpoint, genome: &mixed, dtype: None };
-        let error = exporter.check(network).err()?;
-        Some(format!("networks of this space cannot be exported as {}: {error}", exporter.name().0))
+        let check = |genome| exporter.check(Network { parent: checkpoint, genome, dtype: None });
+        let error = networks.iter().find_map(|genome| check(genome).err())?;
+        Some(format!("such networks cannot be exported as {}: {error}", exporter.name().0))
     };
     EXPORTERS.iter().filter_map(refusal).collect()
 }

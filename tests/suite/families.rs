@@ -15,7 +15,7 @@ use criadero::tune::{Document, Sequence};
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
 
-use crate::command::{criadero, succeed};
+use crate::command::{criadero, said, succeed};
 use crate::goldens::{GOLDENS, copy_of_tiny, load};
 
 /// Their names, and what is told apart by each.
@@ -337,7 +337,7 @@ fn networks_of_every_family_compute_the_same_after_an_export() {
                     Err(error) => {
                         let error = error.to_string();
                         assert!(what.starts_with("qwen3-biases") && name == "gguf", "{what}: {error}");
-                        assert!(error.contains("no architecture of llama.cpp holds"), "{error}");
+                        assert!(error.contains("none of its architectures has"), "{error}");
                         continue;
                     }
                 };
@@ -422,4 +422,26 @@ fn every_family_goes_through_all_commands() {
         run(&[&network[..], &["--format", "hf", "--out", &hf]].concat());
         assert_near(&of(&gguf), &of(&hf), model.name);
     }
+}
+
+#[test]
+fn a_search_says_when_it_begins_which_formats_cannot_hold_its_networks() {
+    let model = Model::named("qwen3-biases");
+    let at = |name: &str| model.dir.path().join(name).display().to_string();
+    std::fs::write(at("space.yaml"), space(&model.checkpoint().config().shape)).unwrap();
+    let row = |row| format!("{{\"context\": \"the {row}\", \"choices\": [\"cat\", \"mat\"], \"gold\": 0}}\n");
+    std::fs::write(at("task.jsonl"), (0..16).map(row).collect::<String>()).unwrap();
+    let (space, from, out) = (at("space.yaml"), model.dir.path().display().to_string(), at("run"));
+    let objective = format!("choice_nll:{}", at("task.jsonl"));
+    let what = ["search", &space, "--model", &from, "--out", &out, "--objective", &objective, "--objective", "params"];
+    let size = ["--evals", "4", "--population", "2", "--chunk-tokens", "64", "--threads", "1"];
+    let (_, notes) = said(criadero(&[&what[..], &size].concat()));
+    let note = "note: such networks cannot be exported as gguf: ";
+    assert!(notes.contains(note) && notes.contains("none of its architectures has layers that differ"), "{notes}");
+    assert!(!notes.contains("exported as hf"), "{notes}");
+    let network = "4x64@8*3";
+    let task = at("task.jsonl");
+    let quantized = ["quantize", &from, "--task", &task, "--bits", "8", "--threads", "1", "--out", &at("quantized")];
+    let (_, notes) = said(criadero(&quantized));
+    assert!(notes.contains(note) && notes.contains(network), "{notes}");
 }

@@ -86,9 +86,9 @@ impl Architecture {
             };
             let alike = config.uniform().is_some();
             let layers = if alike { "layers" } else { "layers that differ" };
-            let or = if alike { "" } else { ", and networks whose layers are alike may be held" };
+            let or = if alike { "" } else { ", and gguf may hold networks whose layers are alike" };
             let untied = if config.shape.tied { "" } else { " and an output matrix of its own" };
-            format!("no architecture of llama.cpp holds {layers}{of}{untied}; formats hf and hf-padded do{or}")
+            format!("one that llama.cpp holds: none of its architectures has {layers}{of}{untied}; formats hf and hf-padded hold it{or}")
         })
     }
 
