@@ -69,6 +69,10 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
         if path.is_file() {
+            if path.extension().is_some_and(|end| end == "safetensors" || end == "json") {
+                let found = "a file of a Hugging Face directory, expected the directory itself or a .gguf file";
+                return Err(Error::format(path, "GGUF", format!("found {found}")));
+            }
             let GgufContent { config, tensors, metadata, architecture, notes } = gguf_file::open(path)?;
             let (path, neighbours) = (path.into(), architecture.neighbours);
             return Ok(Checkpoint { path, config, tensors, metadata: Some(metadata), neighbours, notes });

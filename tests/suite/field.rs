@@ -169,6 +169,35 @@ fn says_in_two_lines_what_stands_in_for_weights() {
 }
 
 #[test]
+fn says_what_to_give_instead_of_an_adapter_or_a_single_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("adapter_model.safetensors"), b"x").unwrap();
+    std::fs::write(dir.path().join("adapter_config.json"), b"{}").unwrap();
+    let error = Checkpoint::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("a LoRA adapter: merge it"), "{error}");
+    for file in ["model.safetensors", "config.json"] {
+        let error = Checkpoint::open(copy().path().join(file)).err().unwrap().to_string();
+        assert!(error.contains("expected the directory itself"), "{error}");
+    }
+}
+
+#[test]
+fn divisors_that_llama_cpp_would_not_read_are_not_passed_over() {
+    let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64, "rope_theta": 10000.0 });
+    let dir = with_config(|config| config["rope_parameters"] = llama3);
+    let parent = Checkpoint::open(dir.path()).unwrap();
+    let genome = parent.config().genome.clone();
+    let file = export(&parent, &genome, &Gguf, None, &dir.path().join("m.gguf")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(17).position(|window| window == b"rope_freqs.weight").unwrap();
+    bytes[at..at + 10].copy_from_slice(b"rope_freqz");
+    std::fs::write(&file, bytes).unwrap();
+    let error = Checkpoint::open(&file).err().unwrap().to_string();
+    assert!(error.contains("rope_freqz.weight: found, but the model has no such tensor"), "{error}");
+}
+
+#[test]
 fn a_file_cut_off_is_said_once_and_not_for_each_tensor() {
     let dir = tempfile::tempdir().unwrap();
     let genome = tiny().config().genome.clone();

@@ -53,7 +53,8 @@ pub(crate) fn open(path: &Path) -> Result<GgufContent> {
     }
     let ReadHeader { config, architecture, notes } = config::read(path, &metadata, &found)?;
     let found = fused::split(found, &config)?;
-    let tensors = match_tensors(path, &config, found, TensorName::gguf, rope::is_divisors)?;
+    let divisors = rope::divisors_of(architecture, config.rope_scaling.as_ref());
+    let tensors = match_tensors(path, &config, found, TensorName::gguf, |name| divisors.contains(&name))?;
     Ok(GgufContent { config, tensors, metadata, architecture, notes })
 }
 

@@ -26,9 +26,13 @@ const RARE_YARN: [(&str, f64); 3] = [
     ("rope.scaling.yarn_log_multiplier", 0.0),
 ];
 
-/// Whether a tensor is one of those that say how positions are stretched.
-pub(super) fn is_divisors(name: &str) -> bool {
-    name == FREQUENCIES || SHORT_AND_LONG.contains(&name)
+/// The tensors that say how positions are stretched, of those that llama.cpp reads under this architecture and scaling.
+pub(super) fn divisors_of(architecture: &ArchitectureRow, scaling: Option<&RopeScaling>) -> &'static [&'static str] {
+    match scaling {
+        _ if !architecture.divisors => &[],
+        Some(RopeScaling::LongRope(long)) if long.long_factor != long.short_factor => &SHORT_AND_LONG,
+        _ => &[FREQUENCIES],
+    }
 }
 
 /// A file, as far as rotary frequencies need it.

@@ -245,7 +245,12 @@ fn dtype(raw: &RawConfig, problems: &mut Vec<String>, notes: &mut Vec<String>) -
     {
         notes.push(format!("dtype is `{new}` and torch_dtype `{old}`: dtype counts, as in transformers"));
     }
-    match raw.dtype.as_deref().or(raw.torch_dtype.as_deref()).unwrap_or("float32") {
+    match raw
+        .dtype
+        .as_deref()
+        .or(raw.torch_dtype.as_deref())
+        .map_or("float32", |name| name.trim_start_matches("torch."))
+    {
         "float32" => Dtype::F32,
         "float16" => Dtype::F16,
         "bfloat16" => Dtype::BF16,

@@ -43,6 +43,9 @@ pub(crate) struct DirectoryContent {
 /// Opens a directory and checks it.
 pub(crate) fn open(dir: &Path) -> Result<DirectoryContent> {
     let config_path = dir.join(CONFIG_FILE);
+    if dir.is_dir() && !config_path.exists() && other_weights(dir).is_some() {
+        return Err(no_weights(dir));
+    }
     let ReadConfig { mut config, mut notes } = config::parse(&config_path, &read_text(&config_path)?)?;
     let found = renamed(dir, found_tensors(dir, &mut notes)?, &mut notes)?;
     let found = tie(found, &mut config, &mut notes)?;
@@ -171,15 +174,16 @@ fn check_names(dir: &Path, index_path: &Path, weight_map: &BTreeMap<String, Stri
 
 /// Says what there is instead of weights that are read.
 fn no_weights(dir: &Path) -> Error {
-    let other = OTHER_WEIGHTS.iter().find(|(name, _)| dir.join(name).is_file());
-    let remedy = match other {
-        Some((name, what)) => format!("{name} is there, {what}"),
-        None => match file_like(dir) {
-            Some((name, what)) => format!("{name} is there, {what}"),
-            None => "give a directory with a model in transformers' layout".into(),
-        },
-    };
+    let there = |(name, what): (String, &str)| format!("{name} is there, {what}");
+    let usual = || "give a directory with a model in transformers' layout".into();
+    let remedy = other_weights(dir).map_or_else(usual, there);
     Error::Missing { what: format!("{SINGLE_FILE} or {INDEX_FILE}"), path: dir.into(), remedy }
+}
+
+/// What there is instead of weights that are read, and what to do with it.
+fn other_weights(dir: &Path) -> Option<(String, &'static str)> {
+    let known = OTHER_WEIGHTS.iter().find(|(name, _)| dir.join(name).is_file());
+    known.map(|&(name, what)| (name.to_string(), what)).or_else(|| file_like(dir))
 }
 
 /// The first file that holds weights under another name.
