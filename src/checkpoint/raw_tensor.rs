@@ -140,6 +140,10 @@ pub(super) fn match_tensors(
         let in_file = file_name(&name);
         let Some(expected) = config.tensor_shape(name) else { continue };
         match found.remove(&in_file) {
+            None if name == TensorName::Head => {
+                let tied = "where it is the embedding, config.json says tie_word_embeddings: true";
+                problems.push(in_file, format!("missing, expected shape {expected:?}; {tied}"));
+            }
             None => problems.push(in_file, format!("missing, expected shape {expected:?}")),
             Some(raw) if raw.shape != expected => {
                 problems.push(in_file, format!("found shape {:?}, expected {expected:?}", raw.shape));

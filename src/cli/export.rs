@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use criadero::checkpoint::export::Network;
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named};
 use criadero::run::{Pick, searched_model};
 use criadero::space::{Bits, Cost, Genome};
@@ -65,7 +66,10 @@ impl Export {
         if genome.is_quantized() {
             note_quantized_twice(&parent);
         }
-        let written = export(&parent, &genome, exporter_named(&self.format)?, self.dtype, &self.out)?;
+        let exporter = exporter_named(&self.format)?;
+        let network = Network { parent: &parent, genome: &genome, dtype: self.dtype };
+        exporter.notes(network).iter().for_each(|note| eprintln!("note: {note}"));
+        let written = export(&parent, &genome, exporter, self.dtype, &self.out)?;
         let params = Cost::of(shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
         let tensors = Checkpoint::open(&written)?.weight_bytes();

@@ -113,6 +113,7 @@ fn names_of_other_tools_are_read_and_said() {
         (|name| format!("module.{name}"), "without `module.`"),
         (|name| format!("base_model.model.{}", name.replace("_proj.", "_proj.base_layer.")), "`base_model.model.`"),
         (|name| format!("base_model.model._orig_mod.{name}"), "without `_orig_mod.` and `base_model.model.`"),
+        (|name| name.replace(".mlp.", "._checkpoint_wrapped_module.mlp."), "without `._checkpoint_wrapped_module.`"),
     ] {
         let dir = copy();
         let renamed: Vec<_> = tensors().into_iter().map(|(name, tensor)| (change(&name), tensor)).collect();
@@ -501,4 +502,78 @@ fn a_command_that_refuses_leaves_no_empty_place_behind() {
         assert!(left.is_empty(), "{arguments:?} left {left:?} behind: {stderr}");
     }
     std::fs::remove_dir_all(good).unwrap();
+}
+
+#[test]
+fn what_a_configuration_says_of_rotary_parameters_counts_as_in_transformers() {
+    let with = |rope: Value, parameters: Value| {
+        let dir = with_config(|config| {
+            config["rope_parameters"] = parameters;
+            config["rope_scaling"] = rope;
+        });
+        Checkpoint::open(dir.path()).map(|checkpoint| (checkpoint.config().clone(), checkpoint.notes().to_vec()))
+    };
+    let linear = json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 777.0 });
+    let (config, notes) = with(json!({}), linear.clone()).unwrap();
+    assert_eq!((config.rope_theta, config.rope_scaling), (777.0, Some(RopeScaling::Linear { linear_factor: 2.0 })));
+    assert_eq!(notes, [""; 0], "an empty table is none");
+    let (config, notes) = with(json!({ "type": null, "factor": 2.0 }), Value::Null).unwrap();
+    assert_eq!(config.rope_scaling, None);
+    assert!(notes.len() == 1 && notes[0].contains("a factor of 2 without a rope_type"), "{notes:?}");
+    for nested in
+        [json!({ "full_attention": linear }), json!({ "sliding_attention": linear, "full_attention": linear })]
+    {
+        let error = with(Value::Null, nested).err().unwrap().to_string();
+        assert!(error.contains("for each kind of layer"), "{error}");
+    }
+}
+
+#[test]
+fn attention_in_both_directions_and_windows_without_a_width_are_refused() {
+    let refusal = |change: &dyn Fn(&mut Value)| Checkpoint::open(with_config(change).path()).err().unwrap().to_string();
+    assert!(refusal(&|config| config["is_causal"] = json!(false)).contains("is_causal: found false, expected true"));
+    let slides = refusal(&|config| {
+        config["model_type"] = json!("qwen3");
+        config["use_sliding_window"] = json!(true);
+        config["sliding_window"] = Value::Null;
+        config["layer_types"] = json!(["sliding_attention", "full_attention", "full_attention", "full_attention"]);
+    });
+    assert!(slides.contains("expected a sliding_window beside it"), "{slides}");
+}
+
+#[test]
+fn an_architecture_has_no_tensors_that_llama_cpp_does_not_read_under_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let families = Path::new(crate::goldens::GOLDENS).join("families");
+    for (place, from) in [
+        ("config.json", families.join("qwen3/config.json")),
+        ("model.safetensors", families.join("qwen3/model.safetensors")),
+        ("tokenizer.json", families.join("tokenizer.json")),
+    ] {
+        std::fs::copy(from, dir.path().join(place)).unwrap();
+    }
+    let parent = Checkpoint::open(dir.path()).unwrap();
+    let file = export(&parent, &parent.config().genome, &Gguf, None, &dir.path().join("m.gguf")).unwrap();
+    let text = std::fs::read(&file).unwrap();
+    let renamed: Vec<u8> = text.windows(5).map(|window| if window == b"qwen3" { 1 } else { 0 }).collect();
+    let mut bytes = text.clone();
+    for at in (0..renamed.len()).filter(|&at| renamed[at] == 1) {
+        bytes[at..at + 5].copy_from_slice(b"llama");
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let error = Checkpoint::open(&file).err().unwrap().to_string();
+    assert!(error.contains("found head_norms in its layers, which llama.cpp does not read under `llama`"), "{error}");
+}
+
+#[test]
+fn a_pipe_and_an_adapter_beside_the_weights_are_said() {
+    let dir = copy();
+    std::fs::remove_file(dir.path().join("config.json")).unwrap();
+    std::fs::create_dir(dir.path().join("config.json")).unwrap();
+    let error = Checkpoint::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("found a directory, a pipe or a device, expected a file"), "{error}");
+    let dir = copy();
+    std::fs::write(dir.path().join("adapter_model.safetensors"), b"x").unwrap();
+    let error = Checkpoint::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("an adapter lies beside the weights") && error.contains("merge it"), "{error}");
 }

@@ -36,6 +36,11 @@ pub trait Exporter: Sync {
         network.parent.config().subnet(network.genome).map(drop)
     }
 
+    /// Where what is written computes the same only within limits, a sentence each.
+    fn notes(&self, _network: Network) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Writes the network to a target, whole or not at all.
     ///
     /// # Errors

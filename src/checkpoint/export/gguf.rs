@@ -52,6 +52,19 @@ impl Exporter for Gguf {
         held.file().tokenizer().map(drop)
     }
 
+    fn notes(&self, network: Network) -> Vec<String> {
+        let Ok(config) = network.parent.config().subnet(network.genome) else { return Vec::new() };
+        let positions = config.positions();
+        let window = config.sliding_window.as_ref().map(|window| {
+            let within = format!("contexts of up to {} tokens compute the same, longer ones do not", window.width);
+            format!("llama.cpp knows no windows under this architecture: {within}")
+        });
+        let long = "for longer ones llama.cpp takes LongRoPE's other factors";
+        let short = (positions < config.max_position_embeddings)
+            .then(|| format!("what was scored are contexts of up to {positions} tokens; {long}"));
+        window.into_iter().chain(short).collect()
+    }
+
     fn export(&self, network: Network, out: &Path) -> Result<()> {
         write(network, out)
     }

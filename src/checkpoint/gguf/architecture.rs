@@ -35,17 +35,21 @@ pub(crate) struct ArchitectureRow {
     pub(crate) per_layer: bool,
     /// Whether each frequency may have a divisor (`rope_freqs.weight` and its relatives).
     pub(crate) divisors: bool,
+    /// What llama.cpp reads of a layer beyond LLaMA's tensors.
+    pub(crate) extras: Extras,
 }
+
+const BIASES: Extras = Extras::NONE.with(Extra::QkvBias).with(Extra::OBias).with(Extra::MlpBias);
 
 /// All of them, in the order of [`Architecture`].
 static ARCHITECTURES: [ArchitectureRow; 5] = {
     use Architecture::{Deci, Llama, OpenElm, Qwen2, Qwen3};
     [
-        row(Llama, "llama", Family::Llama, true, [false, true]),
-        row(Qwen2, "qwen2", Family::Qwen2, false, [false, false]),
-        row(Qwen3, "qwen3", Family::Qwen3, false, [false, false]),
-        row(Deci, "deci", Family::Llama, true, [true, true]),
-        row(OpenElm, "openelm", Family::Qwen3, false, [true, false]),
+        row(Llama, "llama", Family::Llama, true, [false, true], BIASES),
+        row(Qwen2, "qwen2", Family::Qwen2, false, [false, false], Extras::NONE.with(Extra::QkvBias)),
+        row(Qwen3, "qwen3", Family::Qwen3, false, [false, false], Extras::NONE.with(Extra::HeadNorms)),
+        row(Deci, "deci", Family::Llama, true, [true, true], BIASES),
+        row(OpenElm, "openelm", Family::Qwen3, false, [true, false], Extras::NONE.with(Extra::HeadNorms)),
     ]
 };
 
@@ -55,8 +59,9 @@ const fn row(
     family: Family,
     neighbours: bool,
     [per_layer, divisors]: [bool; 2],
+    extras: Extras,
 ) -> ArchitectureRow {
-    ArchitectureRow { architecture, name, family, neighbours, per_layer, divisors }
+    ArchitectureRow { architecture, name, family, neighbours, per_layer, divisors, extras }
 }
 
 impl Architecture {

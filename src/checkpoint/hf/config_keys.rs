@@ -85,6 +85,9 @@ const HARMLESS: [&str; 77] = [
     "use_cache",
 ];
 
+/// Keys that are true where nothing is said: what they switch off is computed here.
+const TRUE_UNLESS_SAID: [&str; 2] = ["causal", "is_causal"];
+
 /// Parts of the names of keys that scale, clip, bias, window, normalise or choose: what they say changes the function.
 const CHANGING: [&str; 34] = [
     "act",
@@ -139,6 +142,10 @@ pub(super) fn look_at(
             }
             let counts = "the class of its model_type counts";
             notes.push(format!("auto_map: the checkpoint has code of its own, which is not run; {counts}"));
+        } else if TRUE_UNLESS_SAID.contains(&key.as_str()) {
+            if !matches!(value, Value::Null | Value::Bool(true)) {
+                problems.push(format!("{key}: found {value}, expected true"));
+            }
         } else if CHANGING.iter().any(|part| key.contains(part)) {
             if !is_neutral(key, value) {
                 let remedy = "take it out of config.json if the model does not use it";
@@ -184,7 +191,7 @@ mod tests {
             "logit_scale": 0.0625, "attention_multiplier": 0.015625, "residual_multiplier": 0.22, "embedding_multiplier": 12.0,
             "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "clip_qkv": 8.0, "num_local_experts": 8,
             "use_qk_norm": true, "rope_interleaved": true, "no_rope_layers": [1, 0], "query_pre_attn_scalar": 224,
-            "attention_chunk_size": 8192, "quantization": {"bits": 4}, "mup_enabled": true, "logits_scaling": 8.0, "scale_emb": 12, "dim_model_base": 256,
+            "attention_chunk_size": 8192, "is_causal": false, "quantization": {"bits": 4}, "mup_enabled": true, "logits_scaling": 8.0, "scale_emb": 12, "dim_model_base": 256,
         });
         let names: Vec<String> = changing.as_object().unwrap().keys().cloned().collect();
         let (problems, notes) = looked_at(changing);

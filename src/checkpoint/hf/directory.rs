@@ -21,9 +21,11 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
+const ADAPTER_FILE: &str = "adapter_model.safetensors";
+
 /// Files that hold weights in ways that are not read, and what to do with each.
 const OTHER_WEIGHTS: [(&str, &str); 7] = [
-    ("adapter_model.safetensors", "a LoRA adapter: merge it into the model it was trained on, and give that"),
+    (ADAPTER_FILE, "a LoRA adapter: merge it into the model it was trained on, and give that"),
     ("pytorch_model.bin", "a pickle: load it with transformers and save_pretrained it there"),
     ("pytorch_model.bin.index.json", "pickles: load them with transformers and save_pretrained them there"),
     ("consolidated.safetensors", "Mistral's own layout: take the files of the same model in transformers' layout"),
@@ -43,6 +45,13 @@ pub(crate) struct DirectoryContent {
 /// Opens a directory and checks it.
 pub(crate) fn open(dir: &Path) -> Result<DirectoryContent> {
     let config_path = dir.join(CONFIG_FILE);
+    if dir.join(ADAPTER_FILE).is_file() && dir.join(SINGLE_FILE).is_file() {
+        // Whether transformers applies it depends on what else is installed.
+        let what = "an adapter lies beside the weights".into();
+        let remedy = "merge it into the model, or move it elsewhere";
+        let problems = vec![format!("found {ADAPTER_FILE}, expected none: {remedy}")];
+        return Err(Error::Mismatch { path: dir.into(), what, problems });
+    }
     if dir.is_dir() && !config_path.exists() && other_weights(dir).is_some() {
         return Err(no_weights(dir));
     }
@@ -92,6 +101,9 @@ fn equal(one: &RawTensor, other: &RawTensor) -> Result<bool> {
 
 /// A file's text, or which file of a checkpoint is not there.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
+    if path.exists() && !path.is_file() {
+        return Err(Error::format(path, "JSON", "found a directory, a pipe or a device, expected a file"));
+    }
     let bytes = fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::Missing {
             what: "checkpoint file".into(),

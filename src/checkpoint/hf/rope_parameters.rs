@@ -15,7 +15,7 @@ const DEFAULT_THETA: f64 = 10_000.0;
 const BETAS: [f64; 2] = [32.0, 1.0];
 
 /// `rope_scaling` or `rope_parameters` as it stands.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub(super) struct RawRope {
     rope_type: Option<String>,
     /// The older spelling of `rope_type`.
@@ -36,13 +36,18 @@ pub(super) struct RawRope {
     long_factor: Option<Vec<f64>>,
     partial_rotary_factor: Option<f64>,
     /// One a kind of layer, instead of everything above.
-    full_attention: Option<Box<RawRope>>,
-    sliding_attention: Option<Box<RawRope>>,
+    full_attention: Option<Value>,
+    sliding_attention: Option<Value>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
 
 impl RawRope {
+    /// Whether nothing stands in it: as good as not there.
+    fn is_empty(&self) -> bool {
+        *self == RawRope::default()
+    }
+
     fn name(&self) -> &str {
         self.rope_type.as_deref().or(self.kind.as_deref()).unwrap_or("default")
     }
@@ -89,23 +94,26 @@ impl RopeKeys<'_> {
     /// `convert_rope_params_to_dict`: `rope_scaling` replaces `rope_parameters` as a whole, a `rope_theta` inside goes before
     /// one beside, `original_max_position_embeddings` beside goes before one inside.
     pub(super) fn read(&self, problems: &mut Vec<String>, notes: &mut Vec<String>) -> (f64, Option<RopeScaling>) {
-        if let (Some(old), Some(new)) = (self.scaling, self.parameters)
+        let scaling = self.scaling.filter(|rope| !rope.is_empty());
+        if let (Some(old), Some(new)) = (scaling, self.parameters)
             && old != new
         {
             notes.push("rope_scaling and rope_parameters differ: rope_scaling counts, as in transformers".into());
         }
-        let chosen = self.scaling.or(self.parameters);
-        let nested = chosen.filter(|rope| rope.full_attention.is_some() || rope.sliding_attention.is_some());
-        let rope = match nested.map(|rope| (&rope.full_attention, &rope.sliding_attention)) {
-            None => chosen,
-            Some((Some(all), None)) | Some((None, Some(all))) => Some(&**all),
-            Some((Some(full), Some(sliding))) if full == sliding => Some(&**full),
-            Some(_) => {
-                problems.push("rope_parameters: found other ones for sliding than for full attention".into());
-                None
-            }
-        };
+        let chosen = scaling.or(self.parameters);
+        let nested = |rope: &&RawRope| rope.full_attention.is_some() || rope.sliding_attention.is_some();
+        let rope = chosen.filter(|rope| !nested(rope));
+        if chosen.is_some_and(|rope| nested(&rope)) {
+            // The classes of these families in transformers pass over such parameters, or fail on them.
+            problems
+                .push("rope_parameters: found some for each kind of layer, expected the same for all layers".into());
+        }
         if let Some(rope) = rope {
+            if rope.name() == "default"
+                && let Some(factor) = rope.factor
+            {
+                notes.push(format!("a factor of {factor} without a rope_type does not count, as in transformers"));
+            }
             rope.look_at_names(problems, notes);
         }
         let inside = rope.and_then(|rope| rope.rope_theta);

@@ -51,7 +51,7 @@ impl WindowKeys<'_> {
             Family::Mistral => {
                 if listed.is_some_and(|listed| listed.iter().any(|&slides| slides != self.width.is_some())) {
                     problems
-                        .push("layer_types: found layers that differ, expected all alike (as mistral's are)".into());
+                        .push("layer_types: found another kind than sliding_window says, expected all layers with a window or, where it is null, none".into());
                 }
                 vec![true; all]
             }
@@ -62,6 +62,8 @@ impl WindowKeys<'_> {
                 if !used && layers.contains(&true) {
                     let expected = "use_sliding_window: true beside it";
                     problems.push(format!("layer_types: found sliding_attention, expected {expected}"));
+                } else if self.width.is_none() && layers.contains(&true) {
+                    problems.push("layer_types: found sliding_attention, expected a sliding_window beside it".into());
                 }
                 layers
             }

@@ -7,9 +7,9 @@ use crate::checkpoint::raw_tensor::FoundTensors;
 use crate::error::{Error, Result};
 
 /// What wrappers put before a name: torch.compile, data parallel training, PEFT.
-const WRAPPERS: [&str; 3] = ["_orig_mod.", "module.", "base_model.model."];
-/// What PEFT puts inside the name of a matrix beside its adapters.
-const BASE_LAYER: &str = ".base_layer.";
+const WRAPPERS: [&str; 4] = ["_orig_mod.", "module.", "base_model.model.", "_fsdp_wrapped_module."];
+/// What wrappers of single modules put inside a name: PEFT beside adapters, torch.compile, FSDP, recomputation.
+const INNER: [&str; 4] = [".base_layer.", "._orig_mod.", "._fsdp_wrapped_module.", "._checkpoint_wrapped_module."];
 /// What transformers puts before all names but the output matrix's.
 const PREFIX: &str = "model.";
 
@@ -38,10 +38,8 @@ pub(super) fn renamed(dir: &Path, found: FoundTensors, notes: &mut Vec<String>) 
             taken.push(wrapper);
             rest = inner;
         }
-        if rest.contains(BASE_LAYER) {
-            taken.push(BASE_LAYER);
-        }
-        (rest.replace(BASE_LAYER, "."), taken)
+        taken.extend(INNER.into_iter().filter(|inner| rest.contains(inner)));
+        (INNER.iter().fold(rest.to_string(), |name, inner| name.replace(inner, ".")), taken)
     };
     let without_prefix = {
         let names: Vec<String> = found.keys().map(|name| bare(name).0).collect();
