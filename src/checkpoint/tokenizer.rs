@@ -4,9 +4,11 @@ use std::path::Path;
 
 use super::hf::TokenizerFiles;
 use crate::checkpoint::config::LlamaConfig;
+use crate::checkpoint::file_kind;
 use crate::error::{Error, Result};
 
 mod added_tokens;
+mod class;
 mod config;
 mod sentencepiece;
 mod sentencepiece_json;
@@ -37,7 +39,15 @@ impl Tokenizer {
         let (bytes, said) = tokenizer_json(path, files, &settings)?;
         notes.extend(said);
         let wrong = |error: tokenizers::Error| Error::format(path, TOKENIZER_FILE, error.to_string());
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(wrong)?;
+        if let Some(reason) = file_kind::other_than(&bytes, "JSON") {
+            return Err(Error::format(path, TOKENIZER_FILE, reason));
+        }
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
+        notes.extend(class::apply(&mut json, &settings, config.family));
+        let mut inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(wrong)?;
+        // Special tokens that a text writes are then plain text.
+        inner.set_encode_special_tokens(settings.split_special_tokens.unwrap_or(false));
         // Some files keep the cutting and padding of a training run; transformers sets both anew as well.
         inner.with_truncation(None).map_err(wrong)?;
         inner.with_padding(None);

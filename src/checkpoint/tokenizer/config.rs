@@ -23,6 +23,8 @@ pub(crate) struct TokenizerConfig {
     pub(super) add_bos_token: Option<bool>,
     pub(super) add_eos_token: Option<bool>,
     pub(super) add_prefix_space: Option<bool>,
+    /// Whether special tokens that a text writes are split like any other text.
+    pub(super) split_special_tokens: Option<bool>,
     pub(super) legacy: Option<bool>,
     pub(super) tokenizer_class: Option<String>,
     /// Whether transformers makes the tokenizer as its class for LLaMA does, whatever steps tokenizer.json has.

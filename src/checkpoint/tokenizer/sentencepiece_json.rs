@@ -25,7 +25,9 @@ pub(super) fn to_json(path: &Path, model: &SentencePiece, settings: &TokenizerCo
         note("it puts no space before a text (add_dummy_prefix); transformers 5 does all the same");
     }
     if !settings.is_llama() {
-        note("tokenizer_class is not LlamaTokenizer; the file is read as that class reads it");
+        note(
+            "tokenizer_class is not LlamaTokenizer; the file is read as that class reads it, and transformers may read it otherwise",
+        );
     }
     if settings.add_bos_token.is_none() {
         note("tokenizer_config.json has no add_bos_token; no BOS is added, as transformers 5 does");

@@ -21,7 +21,7 @@ impl Template {
     pub(super) fn of(path: &Path, post_processor: &Value) -> Result<Template> {
         Template::read(post_processor).ok_or_else(|| {
             let expected = "expected null, ByteLevel, TemplateProcessing with the text once, BertProcessing, \
-                            RobertaProcessing or a Sequence of them";
+                            RobertaProcessing or a Sequence with one of them";
             Error::format(path, "tokenizer.json", format!("post_processor: found {post_processor}, {expected}"))
         })
     }
@@ -37,10 +37,13 @@ impl Template {
                 let id = |name: &str| Some(vec![number(&step[name][1])?]);
                 Some(Template { before: id("cls")?, behind: id("sep")? })
             }
-            "Sequence" => step["processors"].as_array()?.iter().try_fold(Template::default(), |inner, outer| {
-                let Template { before, behind } = Template::read(outer)?;
-                Some(Template { before: [before, inner.before].concat(), behind: [inner.behind, behind].concat() })
-            }),
+            "Sequence" => {
+                let steps = step["processors"].as_array()?.iter().map(Template::read).collect::<Option<Vec<_>>>()?;
+                let mut adding = steps.into_iter().filter(|step| *step != Template::default());
+                // What a second one makes of the first one's tokens differs between versions of the tokenizers.
+                let template = adding.next().unwrap_or_default();
+                adding.next().is_none().then_some(template)
+            }
             _ => None,
         }
     }
