@@ -74,7 +74,8 @@ pub(super) fn apply(tokenizer: &mut Value, settings: &TokenizerConfig, family: F
 /// Sets whether byte-level steps put a space before a text; whether one of them had said otherwise.
 fn set_prefix_space(step: &mut Value, prefix: bool) -> bool {
     if let Some(steps) = step.get_mut("pretokenizers").and_then(Value::as_array_mut) {
-        return steps.iter_mut().fold(false, |changed, step| set_prefix_space(step, prefix) || changed);
+        let changed: Vec<bool> = steps.iter_mut().map(|step| set_prefix_space(step, prefix)).collect();
+        return changed.contains(&true);
     }
     let differs = step["type"] == "ByteLevel" && step["add_prefix_space"] != prefix;
     if differs {
