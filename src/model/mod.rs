@@ -15,6 +15,7 @@ pub mod generation;
 mod head;
 #[cfg(feature = "torch")]
 mod kv_cache;
+#[cfg(feature = "torch")]
 mod layer;
 #[cfg(feature = "torch")]
 mod low_rank;
