@@ -154,7 +154,7 @@ impl fmt::Debug for Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::Extras;
+    use crate::space::shape::tests::TINY;
     use crate::task::Scoring;
 
     #[test]
@@ -180,40 +180,18 @@ mod tests {
 
     #[test]
     fn means_tasks_without_weights() {
-        let shape = ModelShape {
-            layers: 1,
-            hidden: 8,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 4,
-            mlp: 8,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
         let genome: Genome = "2x8".parse().unwrap();
         let task = |_: Metric, task: &str| Ok(if task == "a" { 0.25 } else { 0.75 });
-        let measured = Measured { shape: &shape, genome: &genome, throughput: None, task: &task };
+        let measured = Measured { shape: &TINY, genome: &genome, throughput: None, task: &task };
         assert_eq!(Objective::parse("accuracy:a+b").unwrap().value(&measured).unwrap(), 0.5);
         assert!(Objective::parse("prefill_tps").unwrap().value(&measured).is_err());
     }
 
     #[test]
     fn a_row_is_all_that_a_quantity_needs() {
-        let shape = ModelShape {
-            layers: 1,
-            hidden: 8,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 4,
-            mlp: 8,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
         let genome: Genome = "2x8".parse().unwrap();
         let task = |_: Metric, _: &str| Ok(0.5);
-        let measured = Measured { shape: &shape, genome: &genome, throughput: None, task: &task };
+        let measured = Measured { shape: &TINY, genome: &genome, throughput: None, task: &task };
         let scorings = [Scoring::Choices, Scoring::Contexts, Scoring::Mc1, Scoring::Mc2, Scoring::LastWord];
         for row in &TABLE {
             let objective = Objective::parse(&usage(row)).unwrap();

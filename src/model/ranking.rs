@@ -304,19 +304,10 @@ fn is_permutation(places: &[u32], count: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Extras, LayerTensor};
+    use crate::space::LayerTensor;
+    use crate::space::shape::tests::TINY;
 
-    const SHAPE: ModelShape = ModelShape {
-        layers: 1,
-        hidden: 8,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 2,
-        mlp: 3,
-        vocab: 9,
-        tied: true,
-        extras: Extras::NONE,
-    };
+    const SHAPE: ModelShape = ModelShape { heads: 4, kv_heads: 2, head_dim: 2, mlp: 3, ..TINY };
 
     #[test]
     fn orders_groups_then_heads_and_ties_by_index() {

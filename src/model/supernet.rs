@@ -95,27 +95,18 @@ impl SupernetCard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::Extras;
+    use crate::space::shape::tests::TINY;
+
+    const SHAPE: ModelShape = ModelShape { kv_heads: 2, mlp: 2, ..TINY };
 
     fn card() -> SupernetCard {
-        let shape = ModelShape {
-            layers: 1,
-            hidden: 8,
-            heads: 2,
-            kv_heads: 2,
-            head_dim: 4,
-            mlp: 2,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
         let scores = Scores {
             heads: vec![vec![1.0, 2.0]],
             mlp: vec![vec![2.0, 0.0]],
             layer_change: vec![0.9],
             layer_loss: None,
         };
-        let order = scores.order(&shape);
+        let order = scores.order(&SHAPE);
         let calibration = Calibration { text_digest: "ab".into(), tokens: 5, window: 5, layer_loss_tokens: 0 };
         SupernetCard {
             format: FORMAT,
@@ -137,18 +128,7 @@ mod tests {
 
     #[test]
     fn a_prefix_keeps_the_share_of_its_squares() {
-        let shape = ModelShape {
-            layers: 1,
-            hidden: 8,
-            heads: 2,
-            kv_heads: 2,
-            head_dim: 4,
-            mlp: 2,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
-        let kept = |heads, mlp| card().kept_importance(&shape, 0, Gene::new(heads, mlp));
+        let kept = |heads, mlp| card().kept_importance(&SHAPE, 0, Gene::new(heads, mlp));
         // Squares: heads 4 then 1, channels 4 then 0.
         assert!((kept(2, 2) - 0.9).abs() < 1e-9);
         assert!((kept(1, 0) - 0.9 * 4.0 / 9.0).abs() < 1e-9);

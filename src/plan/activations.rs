@@ -76,18 +76,9 @@ pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) 
 mod tests {
     use super::*;
     use crate::space::Extras;
+    use crate::space::shape::tests::TINY;
 
-    const SHAPE: ModelShape = ModelShape {
-        layers: 1,
-        hidden: 8,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 2,
-        mlp: 16,
-        vocab: 9,
-        tied: true,
-        extras: Extras::NONE,
-    };
+    const SHAPE: ModelShape = ModelShape { heads: 4, kv_heads: 2, head_dim: 2, mlp: 16, ..TINY };
 
     #[test]
     fn counts_what_is_kept_by_hand() {

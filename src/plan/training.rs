@@ -79,20 +79,11 @@ mod tests {
     use super::*;
     use crate::checkpoint::Dtype;
     use crate::checkpoint::Family;
-    use crate::space::{Extras, Gene, ModelShape};
+    use crate::space::shape::tests::TINY;
+    use crate::space::{Gene, ModelShape};
 
     fn config() -> LlamaConfig {
-        let shape = ModelShape {
-            layers: 2,
-            hidden: 8,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 2,
-            mlp: 16,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
+        let shape = ModelShape { layers: 2, heads: 4, kv_heads: 2, head_dim: 2, mlp: 16, ..TINY };
         LlamaConfig {
             shape,
             genome: shape.parent(),

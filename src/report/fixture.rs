@@ -1,22 +1,13 @@
 //! A small made-up run for tests: plausible numbers from closed forms, no randomness.
 
 use crate::run::{Column, Evaluation, Evaluations, Front, FrontPoint, HeldOut};
-use crate::space::{Extras, Gene, Genome, ModelShape};
+use crate::space::shape::tests::SMOLLM2;
+use crate::space::{Gene, Genome, ModelShape};
 
 /// A front of `points` networks of `layers` layers, and the run it came from: the parent first, then the points, then as
 /// many networks that are worse than they.
 pub fn run(layers: usize, points: usize) -> (Front, Evaluations) {
-    let shape = ModelShape {
-        layers,
-        hidden: 576,
-        heads: 9,
-        kv_heads: 3,
-        head_dim: 64,
-        mlp: 1536,
-        vocab: 49152,
-        tied: true,
-        extras: Extras::NONE,
-    };
+    let shape = ModelShape { layers, ..SMOLLM2 };
     let point = |id: usize, share: f64| {
         let gene = |layer: usize| match (layer * 7 + id * 3) % 11 {
             0 if share < 1.0 => Gene::DROPPED,

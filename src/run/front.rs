@@ -306,7 +306,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::space::Extras;
+    use crate::space::shape::tests::TINY;
 
     fn front() -> Front {
         let point = |id, value: f64| FrontPoint {
@@ -329,17 +329,7 @@ mod tests {
             dominated_on_held_out: id == 2,
         };
         let column = |name: &str| Column { name: name.into(), unit: "".into(), maximize: false };
-        let shape = ModelShape {
-            layers: 4,
-            hidden: 8,
-            heads: 3,
-            kv_heads: 3,
-            head_dim: 4,
-            mlp: 64,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
+        let shape = ModelShape { layers: 4, heads: 3, kv_heads: 3, mlp: 64, ..TINY };
         Front {
             shape,
             model: "tiny".into(),

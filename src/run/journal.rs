@@ -108,19 +108,10 @@ mod tests {
 
     use super::*;
     use crate::eval::{Evaluator, ItemScore, MockEvaluator};
-    use crate::space::{Extras, ModelShape};
+    use crate::space::ModelShape;
+    use crate::space::shape::tests::TINY;
 
-    const SHAPE: ModelShape = ModelShape {
-        layers: 2,
-        hidden: 8,
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 4,
-        mlp: 8,
-        vocab: 9,
-        tied: true,
-        extras: Extras::NONE,
-    };
+    const SHAPE: ModelShape = ModelShape { layers: 2, ..TINY };
 
     fn sets() -> Vec<EvalSet> {
         MockEvaluator::new(SHAPE, &[("mock/search".into(), 8)], Duration::ZERO, Arc::default()).sets().to_vec()

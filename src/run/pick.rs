@@ -90,20 +90,9 @@ fn values(front: &Front, name: &str) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Extras, ModelShape};
+    use crate::space::shape::tests::TINY;
 
     fn front() -> Front {
-        let shape = ModelShape {
-            layers: 1,
-            hidden: 8,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 4,
-            mlp: 8,
-            vocab: 9,
-            tied: true,
-            extras: Extras::NONE,
-        };
         let point = |id: usize, nll: f64, params: u64| FrontPoint {
             id,
             genome: "2x8".parse().unwrap(),
@@ -120,7 +109,7 @@ mod tests {
         };
         let column = |name: &str| Column { name: name.into(), unit: String::new(), maximize: false };
         Front {
-            shape,
+            shape: TINY,
             model: "m".into(),
             objectives: vec![column("choice_nll:t"), column("params")],
             parent: point(9, 1.0, 1000),

@@ -101,19 +101,8 @@ impl fmt::Display for BlockTypes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Cost, Extras};
-
-    const SHAPE: ModelShape = ModelShape {
-        layers: 2,
-        hidden: 512,
-        heads: 8,
-        kv_heads: 2,
-        head_dim: 64,
-        mlp: 1024,
-        vocab: 1000,
-        tied: false,
-        extras: Extras::NONE,
-    };
+    use crate::space::Cost;
+    use crate::space::shape::tests::OF_BLOCKS as SHAPE;
 
     fn parse(genomes: &[&str]) -> Vec<Genome> {
         genomes.iter().map(|text| text.parse().unwrap()).collect()

@@ -65,19 +65,7 @@ impl Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::Extras;
-
-    const SHAPE: ModelShape = ModelShape {
-        layers: 2,
-        hidden: 512,
-        heads: 8,
-        kv_heads: 2,
-        head_dim: 64,
-        mlp: 1024,
-        vocab: 1000,
-        tied: false,
-        extras: Extras::NONE,
-    };
+    use crate::space::shape::tests::OF_BLOCKS as SHAPE;
 
     #[test]
     fn a_gene_owns_the_matrices_of_its_halves() {

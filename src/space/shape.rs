@@ -167,6 +167,32 @@ pub(crate) mod tests {
         extras: Extras::NONE,
     };
 
+    /// The least that has groups of heads; tests change what they are about.
+    pub const TINY: ModelShape = ModelShape {
+        layers: 1,
+        hidden: 8,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 4,
+        mlp: 8,
+        vocab: 9,
+        tied: true,
+        extras: Extras::NONE,
+    };
+
+    /// Rows of whole blocks.
+    pub const OF_BLOCKS: ModelShape = ModelShape {
+        layers: 2,
+        hidden: 512,
+        heads: 8,
+        kv_heads: 2,
+        head_dim: 64,
+        mlp: 1024,
+        vocab: 1000,
+        tied: false,
+        extras: Extras::NONE,
+    };
+
     /// LLaMA2-7B.
     pub const LLAMA2_7B: ModelShape = ModelShape {
         layers: 32,
