@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::Checkpoint;
+use super::hf::OneOrMany;
 use crate::error::{Error, Result};
 
 const GENERATION_CONFIG_FILE: &str = "generation_config.json";
@@ -13,13 +14,6 @@ const GGUF_KEYS: [&str; 3] =
 #[derive(Deserialize)]
 struct GenerationConfig {
     eos_token_id: Option<OneOrMany>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
 }
 
 impl Checkpoint {
@@ -42,11 +36,7 @@ impl Checkpoint {
                         Error::format(self.path.join(GENERATION_CONFIG_FILE), "JSON", error.to_string())
                     };
                     let read: GenerationConfig = serde_json::from_slice(bytes).map_err(wrong)?;
-                    match read.eos_token_id {
-                        None => of_config(),
-                        Some(OneOrMany::One(id)) => vec![id],
-                        Some(OneOrMany::Many(ids)) => ids,
-                    }
+                    read.eos_token_id.map_or_else(of_config, OneOrMany::list)
                 }
             },
         };

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::hf::TokenizerFiles;
 use crate::checkpoint::config::LlamaConfig;
-use crate::checkpoint::file_kind;
 use crate::error::{Error, Result};
 
 mod added_tokens;
@@ -36,14 +35,9 @@ impl Tokenizer {
     pub(super) fn new(path: &Path, files: &TokenizerFiles, config: &LlamaConfig) -> Result<Tokenizer> {
         let mut settings = TokenizerConfig::of(path, files)?;
         let mut notes = std::mem::take(&mut settings.notes);
-        let (bytes, said) = tokenizer_json(path, files, &settings)?;
+        let (mut json, said) = tokenizer_json(path, files, &settings)?;
         notes.extend(said);
         let wrong = |error: tokenizers::Error| Error::format(path, TOKENIZER_FILE, error.to_string());
-        if let Some(reason) = file_kind::other_than(&bytes, "JSON") {
-            return Err(Error::format(path, TOKENIZER_FILE, reason));
-        }
-        let mut json: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
         notes.extend(class::apply(&mut json, &settings, config.family));
         let mut inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(wrong)?;
         // Special tokens that a text writes are then plain text.

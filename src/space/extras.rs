@@ -44,6 +44,11 @@ impl Extras {
         self.0 >> extra as u8 & 1 == 1
     }
 
+    /// These without the others.
+    pub const fn without(self, others: Extras) -> Extras {
+        Extras(self.0 & !others.0)
+    }
+
     /// Whether there is none.
     pub fn is_none(&self) -> bool {
         *self == Extras::NONE

@@ -57,10 +57,8 @@ impl Records {
         }
         let kind = records.iter().flatten().find_map(|record| Kind::of(record).ok());
         let kind = kind.map_or(Kind::Text, |(kind, _)| kind);
-        let template = match kind.takes_template() {
-            true => Some(Template::new(reading.chat_template, reading.tokenizer)?),
-            false => None,
-        };
+        let template = || Template::new(reading.chat_template, reading.tokenizer);
+        let template = kind.takes_template().then(template).transpose()?;
         let document = |record: Result<Record>| {
             let record = record?;
             let (found, fields) = Kind::of(&record)?;

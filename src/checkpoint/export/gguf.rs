@@ -48,8 +48,7 @@ impl Exporter for Gguf {
     }
 
     fn check(&self, network: Network) -> Result<()> {
-        let held = InFile::of(network)?;
-        held.file().tokenizer().map(drop)
+        File::of(network)?.tokenizer().map(drop)
     }
 
     fn notes(&self, network: Network) -> Vec<String> {
@@ -70,17 +69,19 @@ impl Exporter for Gguf {
     }
 }
 
-/// A network as a file holds it, fillers included.
-struct InFile<'a> {
-    network: Network<'a>,
+/// A network and the file that it becomes.
+struct File<'a> {
+    parent: &'a Checkpoint,
+    genome: &'a Genome,
+    /// As the file holds it, fillers included.
     config: LlamaConfig,
+    /// Each layer of the file: its number in the parent, and its sizes.
     layers: Vec<(usize, Gene)>,
     architecture: &'static ArchitectureRow,
 }
 
-impl<'a> InFile<'a> {
-    fn of(network: Network<'a>) -> Result<InFile<'a>> {
-        let Network { parent, genome, .. } = network;
+impl<'a> File<'a> {
+    fn of(Network { parent, genome, .. }: Network<'a>) -> Result<File<'a>> {
         parent.config().subnet(genome)?; // refuses a genome that does not fit
         let layers = gguf_layers(&parent.config().shape, genome);
         let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
@@ -89,20 +90,13 @@ impl<'a> InFile<'a> {
         let config = LlamaConfig { sliding_window, ..parent.config().with_genome(in_file) };
         let unheld = |reason| Error::invalid("network to export as GGUF", genome, reason);
         let architecture = Architecture::holding(&config).map_err(unheld)?.row();
-        Ok(InFile { network, config, layers, architecture })
-    }
-
-    fn file(&self) -> File<'_> {
-        let InFile { network: Network { parent, genome, .. }, config, layers, architecture } = self;
-        File { parent, genome, config, layers, architecture }
+        Ok(File { parent, genome, config, layers, architecture })
     }
 }
 
 fn write(network: Network, out: &Path) -> Result<()> {
-    let held = InFile::of(network)?;
-    let file = held.file();
-    let dtype = network.dtype;
-    let dtype = dtype.unwrap_or(Dtype::F16).unquantized();
+    let file = File::of(network)?;
+    let dtype = network.dtype.unwrap_or(Dtype::F16).unquantized();
     let tensors = file.plan(dtype)?;
     let metadata = file.metadata(most_common(&tensors), out)?;
 
@@ -139,17 +133,6 @@ fn write(network: Network, out: &Path) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// A network and the file that it becomes.
-struct File<'a> {
-    parent: &'a Checkpoint,
-    genome: &'a Genome,
-    /// As the file holds it, fillers included.
-    config: &'a LlamaConfig,
-    /// Each layer of the file: its number in the parent, and its sizes.
-    layers: &'a [(usize, Gene)],
-    architecture: &'static ArchitectureRow,
 }
 
 /// A tensor of the file.
@@ -228,7 +211,7 @@ fn pad(writer: &mut impl Write, written: u64, out: &Path) -> Result<()> {
 impl File<'_> {
     /// Everything the file holds, in file order.
     fn plan(&self, dtype: Dtype) -> Result<Vec<Planned>> {
-        let config = self.config;
+        let config = &self.config;
         let divisors = rope::tensors(config)?.into_iter().map(|(name, tensor)| Planned {
             shape: vec![config.shape.head_dim / 2],
             values: Values::Divisors(tensor),
@@ -299,7 +282,7 @@ impl File<'_> {
 
     /// The keys of the architecture: scalars where it has no others.
     fn sizes(&self) -> [(&'static str, Entry); 12] {
-        let (config, shape) = (self.config, &self.config.shape);
+        let (config, shape) = (&self.config, &self.config.shape);
         let (genes, group) = (config.genome.genes(), shape.group() as u32);
         let per_layer = |size: &dyn Fn(&Gene) -> u32| match genes {
             [first, ..] if !self.architecture.per_layer => Entry::u32(size(first)),
@@ -327,7 +310,7 @@ impl File<'_> {
 
     /// The pairs that say how text becomes tokens: a GGUF parent's own, or those of its files.
     fn tokenizer(&self) -> Result<Vec<(String, Entry)>> {
-        let File { parent, config, .. } = *self;
+        let File { parent, config, .. } = self;
         match &parent.metadata {
             Some(source) => {
                 let kept = KEPT.iter().flat_map(|prefix| source.with_prefix(prefix));
@@ -338,7 +321,7 @@ impl File<'_> {
     }
 
     fn metadata(&self, ty: GgmlType, out: &Path) -> Result<Metadata> {
-        let File { parent, genome, config, architecture, .. } = *self;
+        let File { parent, genome, config, architecture, .. } = self;
         let mut metadata = Metadata::new(out);
         let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
         metadata.insert("general.name", Entry::string(&name));

@@ -48,7 +48,6 @@ pub fn export(
         return Err(Error::invalid("place to export to", target.display(), "another than the parent's own"));
     }
     let network = Network { parent, genome, dtype };
-    format.check(network)?;
     format.export(network, &target)?;
     Ok(target)
 }

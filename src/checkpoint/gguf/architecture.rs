@@ -103,14 +103,16 @@ impl Architecture {
         let ModelShape { hidden, tied, extras, .. } = config.shape;
         let rope = config.rope_scaling.as_ref().is_none_or(|scaling| self.row().divisors || is_in_keys(scaling));
         let layers = self.row().per_layer || config.uniform().is_some();
+        let read = self.row().extras;
         let parts = match self {
-            Architecture::Llama | Architecture::Deci => !extras.has(Extra::HeadNorms),
+            // These read what is there; the others want all that they read.
+            Architecture::Llama | Architecture::Deci => extras.without(read).is_none(),
             Architecture::Qwen2 => {
                 let queries = config.uniform().map(|gene| Size::Queries.of(&config.shape, gene));
-                extras == Extras::NONE.with(Extra::QkvBias) && queries == Some(hidden)
+                extras == read && queries == Some(hidden)
             }
-            Architecture::Qwen3 => extras == Extras::NONE.with(Extra::HeadNorms),
-            Architecture::OpenElm => extras == Extras::NONE.with(Extra::HeadNorms) && tied,
+            Architecture::Qwen3 => extras == read,
+            Architecture::OpenElm => extras == read && tied,
         };
         rope && layers && parts
     }

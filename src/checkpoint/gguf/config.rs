@@ -211,10 +211,10 @@ pub(crate) fn read(path: &Path, metadata: &Metadata, found: &FoundTensors) -> Re
     if let Some(said) = metadata.count(&keys.key("vocab_size"))?.filter(|&said| said as usize != vocab) {
         notes.push(format!("vocab_size is {said} and the embedding has {vocab} rows: these count, as in llama.cpp"));
     }
-    let names = config.shape.extras.names().into_iter();
-    let unread: Vec<&str> = names.filter(|name| !architecture.extras.names().contains(name)).collect();
-    if !unread.is_empty() {
-        let reason = format!("found {} in its layers, which llama.cpp does not read under `{name}`", unread.join(", "));
+    let unread = config.shape.extras.without(architecture.extras);
+    if !unread.is_none() {
+        let unread = unread.names().join(", ");
+        let reason = format!("found {unread} in its layers, which llama.cpp does not read under `{name}`");
         return Err(metadata.wrong("general.architecture", reason));
     }
     let held = FAMILIES.iter().any(|row| config.is_of(row.family));

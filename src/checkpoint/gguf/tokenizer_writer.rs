@@ -70,9 +70,9 @@ impl Merge {
 pub(crate) fn from_files(path: &Path, files: &TokenizerFiles, config: &LlamaConfig) -> Result<Vec<(String, Entry)>> {
     let tokenizer = Tokenizer::new(path, files, config)?;
     let settings = TokenizerConfig::of(path, files)?;
-    let (bytes, _) = tokenizer_json(path, files, &settings)?;
+    let (json, _) = tokenizer_json(path, files, &settings)?;
     let parsed: TokenizerJson =
-        serde_json::from_slice(&bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
+        serde_json::from_value(json).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
     if parsed.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
         return Err(unknown("model", &parsed.model.kind.map(Value::from)));
     }

@@ -68,15 +68,16 @@ struct RawConfig {
     others: BTreeMap<String, Value>,
 }
 
+/// Token ids: one, or a list of them.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
+pub(crate) enum OneOrMany {
     One(u32),
     Many(Vec<u32>),
 }
 
 impl OneOrMany {
-    fn list(self) -> Vec<u32> {
+    pub(crate) fn list(self) -> Vec<u32> {
         match self {
             OneOrMany::One(id) => vec![id],
             OneOrMany::Many(ids) => ids,

@@ -17,10 +17,10 @@ pub(super) fn class_of(config: &LlamaConfig) -> (&'static FamilyRow, bool) {
     let alike = config.uniform().is_some();
     match family {
         // transformers 5 refuses such head counts for LLaMA; Mistral without a window is the same function.
-        Family::Llama if !hidden.is_multiple_of(heads) => match alike && config.shape.extras.is_none() {
-            true => (Family::Mistral.row(), true),
-            false => (family.row(), false),
-        },
+        Family::Llama if !hidden.is_multiple_of(heads) => {
+            let as_mistral = alike && config.shape.extras.is_none();
+            (if as_mistral { Family::Mistral } else { family }.row(), as_mistral)
+        }
         _ => (family.row(), alike),
     }
 }

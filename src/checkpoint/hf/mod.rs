@@ -11,7 +11,7 @@ mod sliding_window;
 mod tensor_names;
 mod writer;
 
-pub(super) use config::layer_genes;
+pub(super) use config::{OneOrMany, layer_genes};
 pub(super) use directory::{DirectoryContent, open};
 pub(super) use safetensors_file::open_safetensors;
 pub use writer::{TokenizerFiles, write};

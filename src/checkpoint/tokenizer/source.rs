@@ -1,10 +1,10 @@
 //! Where a directory has its tokenizer: `tokenizer.json`, or what older checkpoints have instead.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::checkpoint::file_kind;
 use crate::checkpoint::gguf::pre_tokenizer::PreTokenizer;
 use crate::checkpoint::hf::TokenizerFiles;
 use crate::checkpoint::tokenizer::config::{SENTENCEPIECE_FILE, SpecialToken, TOKENIZER_FILE, TokenizerConfig};
@@ -27,27 +27,27 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 ///
 /// # Errors
 /// `Missing` when there is none of them; `Format` and `Invalid` when they cannot be read.
-pub(crate) fn tokenizer_json<'a>(
+pub(crate) fn tokenizer_json(
     path: &Path,
-    files: &'a TokenizerFiles,
+    files: &TokenizerFiles,
     settings: &TokenizerConfig,
-) -> Result<(Cow<'a, [u8]>, Vec<String>)> {
+) -> Result<(Value, Vec<String>)> {
     let file = |name: &str| files.0.get(name);
     if let Some(bytes) = file(TOKENIZER_FILE) {
-        if !settings.is_made_by_llama_class {
-            return Ok((bytes.into(), Vec::new()));
+        if let Some(reason) = file_kind::other_than(bytes, "JSON") {
+            return Err(Error::format(path, TOKENIZER_FILE, reason));
         }
-        let given =
-            serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()));
-        return Ok((sentencepiece_json::as_llama_class(given?, settings).to_string().into_bytes().into(), Vec::new()));
+        let given: Value =
+            serde_json::from_slice(bytes).map_err(|error| Error::format(path, TOKENIZER_FILE, error.to_string()))?;
+        let by_class = settings.is_made_by_llama_class;
+        let json = if by_class { sentencepiece_json::as_llama_class(given, settings) } else { given };
+        return Ok((json, Vec::new()));
     }
     if let Some(bytes) = file(SENTENCEPIECE_FILE) {
-        let (made, notes) = sentencepiece_json::to_json(path, &SentencePiece::read(path, bytes)?, settings)?;
-        return Ok((made.to_string().into_bytes().into(), notes));
+        return sentencepiece_json::to_json(path, &SentencePiece::read(path, bytes)?, settings);
     }
     if let (Some(vocab), Some(merges)) = (file(VOCAB_FILE), file(MERGES_FILE)) {
-        let made = of_vocab_and_merges(path, vocab, merges, settings)?;
-        return Ok((made.to_string().into_bytes().into(), Vec::new()));
+        return Ok((of_vocab_and_merges(path, vocab, merges, settings)?, Vec::new()));
     }
     Err(Error::Missing {
         what: format!("{TOKENIZER_FILE}, {SENTENCEPIECE_FILE} or {VOCAB_FILE} with {MERGES_FILE}"),
@@ -114,8 +114,7 @@ mod tests {
         let mut files = TokenizerFiles(files.collect());
         files.0.insert("tokenizer_config.json".into(), settings.to_string().into_bytes());
         let settings = TokenizerConfig::of(Path::new("m"), &files)?;
-        let (made, _) = tokenizer_json(Path::new("m"), &files, &settings)?;
-        Ok(serde_json::from_slice(&made).unwrap())
+        tokenizer_json(Path::new("m"), &files, &settings).map(|(made, _)| made)
     }
 
     /// Ids of `AutoTokenizer` of transformers 5.23 on these files.
@@ -139,5 +138,8 @@ mod tests {
         assert!(error.contains("merges.txt file: line 2: found `ab`, expected two tokens"), "{error}");
         let error = refusal(&files[..1], qwen());
         assert!(error.contains("tokenizer.json, tokenizer.model or vocab.json with merges.txt not found"), "{error}");
+        let pointer = [(TOKENIZER_FILE, "version https://git-lfs.github.com/spec/v1")];
+        let error = refusal(&pointer, json!({ "tokenizer_class": "LlamaTokenizer" }));
+        assert!(error.contains("git lfs pull"), "{error}");
     }
 }
