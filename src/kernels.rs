@@ -1,14 +1,16 @@
-//! CUDA kernels beside the plain tch operations they replace.
+//! CUDA kernels and the CPU's loops, beside the plain tch operations they replace.
 //!
-//! Each operation is a file with one obvious reference in tch, which runs on the CPU, under gradients and wherever there is no
-//! kernel, and is what tests hold the kernel to within the bound the file states. Kernels are for bfloat16 on a card; their
-//! sources are in `kernels/`, compiled with NVRTC when a card is first used and kept in the cache.
+//! Each operation is a file with one obvious reference in tch, which runs under gradients and wherever there is nothing faster,
+//! and is what tests hold kernel and loop to within the bound the file states. Kernels are for bfloat16 on a card; their
+//! sources are in `kernels/`, compiled with NVRTC when a card is first used and kept in the cache. Loops are for float32 and
+//! bfloat16 on the CPU (`cpu.rs`).
 //!
 //! Letters: as in `model/forward.rs`.
 
 mod card;
 pub mod check;
 pub mod compiler;
+mod cpu;
 pub mod int8;
 pub mod log_probs;
 pub mod rms_norm;
@@ -25,7 +27,19 @@ use card::Card;
 
 /// The kernels of one device, or none: then every operation is its reference. Clones share them.
 #[derive(Clone, Default)]
-pub struct Kernels(Option<Arc<Card>>);
+pub struct Kernels(Means);
+
+/// What operations run on.
+#[derive(Clone, Default)]
+enum Means {
+    /// The references.
+    #[default]
+    Plain,
+    /// The CPU's loops.
+    Loops,
+    /// A card's kernels.
+    Card(Arc<Card>),
+}
 
 /// A card's kernels, or why it has none.
 type Loaded = Result<Arc<Card>, String>;
@@ -36,18 +50,27 @@ static LOADED: Mutex<BTreeMap<usize, Loaded>> = Mutex::new(BTreeMap::new());
 impl Kernels {
     /// No kernels: the references.
     pub fn none() -> Kernels {
-        Kernels(None)
+        Kernels(Means::Plain)
+    }
+
+    /// The loops of this CPU, or the references where it has too old vectors.
+    pub fn of_cpu() -> Kernels {
+        if cpu::has_loops() { Kernels(Means::Loops) } else { Kernels::none() }
     }
 
     /// The kernels for matrices of this kind on a device. Where it is a card that cannot have them also why, the first
     /// time that it is asked.
     pub fn on(device: Device, kind: Kind) -> (Kernels, Option<String>) {
-        let (Device::Cuda(ordinal), Kind::BFloat16) = (device, kind) else { return (Kernels::none(), None) };
+        let ordinal = match (device, kind) {
+            (Device::Cuda(ordinal), Kind::BFloat16) => ordinal,
+            (Device::Cpu, _) => return (Kernels::of_cpu(), None),
+            _ => return (Kernels::none(), None),
+        };
         // A panic elsewhere leaves at worst a card that is loaded again.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let known = loaded.contains_key(&ordinal);
         match loaded.entry(ordinal).or_insert_with(|| Card::load(ordinal).map(Arc::new)) {
-            Ok(card) => (Kernels(Some(card.clone())), None),
+            Ok(card) => (Kernels(Means::Card(card.clone())), None),
             Err(_) if known => (Kernels::none(), None),
             Err(reason) => {
                 let note = format!("no kernels on cuda:{ordinal}, plain operations run instead: {reason}");
@@ -56,15 +79,22 @@ impl Kernels {
         }
     }
 
-    /// Whether there are any.
-    pub fn are_there(&self) -> bool {
-        self.0.is_some()
+    /// Whether they are a card's.
+    pub fn on_card(&self) -> bool {
+        self.card().is_some()
+    }
+
+    fn card(&self) -> Option<&Card> {
+        match &self.0 {
+            Means::Card(card) => Some(card),
+            Means::Plain | Means::Loops => None,
+        }
     }
 
     /// The card, where a kernel can take these tensors: bfloat16 on it, not empty, side by side from a multiple of 16 bytes on,
     /// and no gradient wanted.
     fn card_for(&self, tensors: &[&Tensor]) -> Option<&Card> {
-        let card = self.0.as_deref()?;
+        let card = self.card()?;
         let fits = |tensor: &&Tensor| {
             tensor.kind() == Kind::BFloat16
                 && tensor.device() == Device::Cuda(card.ordinal)
@@ -75,6 +105,26 @@ impl Kernels {
         };
         tensors.iter().all(fits).then_some(card)
     }
+
+    /// The kind of `tensors`, where a loop of the CPU can take them: float32 or bfloat16, side by side, no gradient wanted, and
+    /// `floats` as well, which are float32 in any case.
+    fn loop_for(&self, tensors: &[&Tensor], floats: &[&Tensor]) -> Option<LoopKind> {
+        let Means::Loops = self.0 else { return None };
+        let all = |tensors: &[&Tensor], kind| tensors.iter().all(|tensor| cpu::takes(tensor, kind));
+        let fits = |kind| all(tensors, kind) && all(floats, Kind::Float);
+        match tensors.first()?.kind() {
+            Kind::Float if fits(Kind::Float) => Some(LoopKind::F32),
+            Kind::BFloat16 if fits(Kind::BFloat16) => Some(LoopKind::Bf16),
+            _ => None,
+        }
+    }
+}
+
+/// What a loop of the CPU reads and writes; it computes in float32.
+#[derive(Clone, Copy)]
+enum LoopKind {
+    F32,
+    Bf16,
 }
 
 /// What a card calls itself; `None` where there is none or its driver does not say.
@@ -101,10 +151,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_has_none_and_says_nothing() {
+    fn the_cpu_has_loops_without_gradients_and_says_nothing() {
         let (kernels, note) = Kernels::on(Device::Cpu, Kind::Float);
-        assert!(!kernels.are_there() && note.is_none());
+        assert!(!kernels.on_card() && note.is_none());
         let x = Tensor::ones([2, 8], (Kind::BFloat16, Device::Cpu));
         assert!(kernels.card_for(&[&x]).is_none());
+        assert_eq!(kernels.loop_for(&[&x], &[]).is_some(), cpu::has_loops());
+        for kernels in [kernels, Kernels::none()] {
+            let learning = x.copy().set_requires_grad(true);
+            for unfit in [learning, x.tr(), x.to_kind(Kind::Half)] {
+                assert!(kernels.loop_for(&[&unfit], &[]).is_none());
+                assert!(kernels.loop_for(&[&x], &[&unfit]).is_none());
+            }
+        }
+        assert!(Kernels::none().loop_for(&[&x], &[]).is_none());
     }
 }

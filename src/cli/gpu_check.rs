@@ -177,7 +177,7 @@ impl GpuCheck {
         let mut report = Report { machine: machine(device, &kernels, note.as_deref()), rows: Vec::new() };
         let start = Instant::now();
         if scale.goals {
-            report.add("kernels on", f64::from(u8::from(kernels.are_there())), "", Some(Goal::AtLeast(1.0)));
+            report.add("kernels on", f64::from(u8::from(kernels.on_card())), "", Some(Goal::AtLeast(1.0)));
         }
         // The large model comes first: what libtorch takes for it is then all that it has taken.
         let sized = Subject::new(scale.large, &set, &scale, device, kind, &kernels);
@@ -297,7 +297,7 @@ fn machine(device: Device, kernels: &Kernels, note: Option<&str>) -> Vec<(String
     }
     facts.extend(versions());
     facts.push(("NVRTC".into(), compiler::version().unwrap_or_else(|error| error)));
-    let there = if kernels.are_there() { "on" } else { note.unwrap_or("none: plain operations on both sides") };
+    let there = if kernels.on_card() { "on" } else { note.unwrap_or("none: plain operations on both sides") };
     facts.push(("kernels".into(), there.into()));
     facts
 }

@@ -43,7 +43,7 @@ impl Kernels {
     pub fn dequantized(&self, matrix: &Int8Matrix, rows: i64, columns: i64, kind: Kind) -> Tensor {
         let Int8Matrix { quants, scales } = matrix;
         let here = |card: &&Card| quants.device() == Device::Cuda(card.ordinal);
-        let Some(card) = self.0.as_deref().filter(|card| kind == Kind::BFloat16 && rows > 0 && here(card)) else {
+        let Some(card) = self.card().filter(|card| kind == Kind::BFloat16 && rows > 0 && here(card)) else {
             return matrix.reference(rows, columns, kind);
         };
         let weights = Tensor::empty([rows, columns], (kind, quants.device()));

@@ -90,7 +90,12 @@ impl Forward {
 
     /// Token embeddings: (t, d).
     pub(crate) fn embed(&self, batch: &TreeBatch) -> Tensor {
-        self.model.embedding.index_select(0, &batch.tokens) // (t, d)
+        self.embed_tokens(&batch.tokens)
+    }
+
+    /// Token ids (t) to the residual stream's beginning, (t, d).
+    fn embed_tokens(&self, tokens: &Tensor) -> Tensor {
+        self.model.embedding.index_select(0, tokens).to_kind(self.model.stream_kind()) // (t, d)
     }
 
     /// The first half of a layer with its first query heads, residual included. No heads: the input itself.
@@ -123,16 +128,21 @@ impl Forward {
     fn add_product(&self, layer: usize, last: LastMatrix, before: &Stream, input: &Tensor) -> Stream {
         let LastMatrix { name, weight, bias } = last;
         let next = 2 * layer + if name == LayerTensor::O { 1 } else { 2 };
-        match self.norm_of(next).filter(|_| self.model.kernels.are_there() && self.model.adapters().is_none()) {
+        let (kernels, hidden) = (&self.model.kernels, before.hidden());
+        let in_one = |norm: &&Tensor| kernels.adds_and_norms(hidden, input, norm) && self.model.adapters().is_none();
+        match self.norm_of(next).filter(in_one) {
             Some(norm) => {
                 let product = plus(input.matmul(&weight.tr()), bias); // (t, d)
                 let epsilon = self.model.config.rms_norm_eps;
-                let (hidden, normed) =
-                    self.model.kernels.add_rms_norm(before.hidden(), &product, norm, epsilon, self.model.kind);
+                let (hidden, normed) = kernels.add_rms_norm(hidden, &product, norm, epsilon, self.model.kind);
                 Stream::with_normed(hidden, next, normed)
             }
             None => {
-                let hidden = plus(before.hidden().addmm(input, &weight.tr()), bias); // (t, d)
+                let hidden = if self.model.kind == hidden.kind() {
+                    plus(hidden.addmm(input, &weight.tr()), bias)
+                } else {
+                    hidden + plus(input.matmul(&weight.tr()), bias)
+                }; // (t, d)
                 Stream::new(self.model.low_rank.add_inputs(layer, name, hidden, input))
             }
         }
@@ -281,8 +291,8 @@ impl Forward {
         let (b, n) = tokens.size2()?;
         let positions = cache.positions(n)?;
         let positions = Tensor::arange_start(positions.start, positions.end, (Kind::Int64, self.model.device));
-        let angles = self.model.rope.at(&positions.repeat([b])).to_kind(self.model.kind); // (b·n, 1, 1, e)
-        let mut stream = Stream::new(self.model.embedding.index_select(0, &tokens.view([-1]))); // (b·n, d)
+        let angles = self.model.rope.at(&positions.repeat([b])).to_kind(self.model.stream_kind()); // (b·n, 1, 1, e)
+        let mut stream = Stream::new(self.embed_tokens(&tokens.view([-1]))); // (b·n, d)
         for (layer, gene) in genome.kept() {
             let [heads, channels] = gene.halves();
             if let (Some(attention), true) = (&self.model.layers[layer].attention, heads.width > 0) {

@@ -2,6 +2,8 @@
 //!
 //! Letters: as in `forward.rs`, and `r` rows that predict something.
 
+use std::cell::RefCell;
+
 use tch::{Kind, Tensor};
 
 use super::targets::Targets;
@@ -20,12 +22,20 @@ pub struct Head {
     pub(super) matrix: Tensor,
     pub(super) epsilon: f64,
     pub(super) kernels: Kernels,
+    /// Where the logits of some rows go before the next ones' do: mapping so much memory takes longer than filling it.
+    room: RefCell<Tensor>,
 }
 
 impl Head {
+    /// The end of a model with this norm, (d), and output matrix, (v, d).
+    pub(super) fn new(norm: Tensor, matrix: Tensor, epsilon: f64, kernels: Kernels) -> Head {
+        let room = RefCell::new(Tensor::empty([0], (matrix.kind(), matrix.device())));
+        Head { norm, matrix, epsilon, kernels, room }
+    }
+
     /// The same with this output matrix.
     pub(super) fn with_matrix(&self, matrix: Tensor) -> Head {
-        Head { norm: self.norm.shallow_clone(), matrix, epsilon: self.epsilon, kernels: self.kernels.clone() }
+        Head::new(self.norm.shallow_clone(), matrix, self.epsilon, self.kernels.clone())
     }
 
     /// Handles of the same tensors.
@@ -63,10 +73,12 @@ impl Head {
     pub fn predict(&self, hidden: &Tensor, targets: &Targets, parent: Option<&Reference>) -> Predictions {
         let mut predictions = Predictions::default();
         let rows = hidden.index_select(0, &Tensor::from_slice(&targets.rows).to_device(self.matrix.device())); // (r, d)
+        let mut room = self.room.borrow_mut();
         let mut pair = 0;
         for first in (0..targets.rows.len() as i64).step_by(HEAD_ROWS as usize) {
             let count = HEAD_ROWS.min(targets.rows.len() as i64 - first);
-            let logits = self.head_product(&self.final_norm(&rows.narrow(0, first, count))); // (r, v)
+            let normed = self.final_norm(&rows.narrow(0, first, count)); // (r, d)
+            let logits = normed.matmul_out(&room.resize_([count, self.matrix.size()[0]]), &self.matrix.tr()); // (r, v)
             let end = pair + targets.pairs[pair..].partition_point(|&(row, _)| i64::from(row) < first + count);
             let here = &targets.pairs[pair..end];
             pair = end;

@@ -93,7 +93,7 @@ impl Source<'_> {
         };
         let parts = parts_of(matrix).iter().map(part).collect::<Result<Vec<_>>>()?;
         let join = |parts: &[Tensor]| Ok::<_, Error>(by_group(parts, self.groups)?.f_to_device(self.device)?);
-        if bits == Bits::Q8_0 && !matrix.is_end() && self.kernels.are_there() {
+        if bits == Bits::Q8_0 && !matrix.is_end() && self.kernels.on_card() {
             let parts = parts.iter().map(|(name, part)| int8(name, part)).collect::<Result<Vec<_>>>()?;
             let (quants, scales): (Vec<Tensor>, Vec<Tensor>) = parts.into_iter().unzip();
             return Ok(Stored::Int8(Int8Matrix { quants: join(&quants)?, scales: join(&scales)? }));

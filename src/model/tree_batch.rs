@@ -120,13 +120,13 @@ impl TreeBatch {
         self.len() == 0
     }
 
-    /// The batch with rotary angles and masks of this kind.
-    pub fn to_kind(self, kind: Kind) -> TreeBatch {
+    /// The batch with masks of this kind, and rotary angles of that.
+    pub fn to_kinds(self, kind: Kind, of_angles: Kind) -> TreeBatch {
         let mask =
             |block: attention::Block| attention::Block { mask: block.mask.map(|mask| mask.to_kind(kind)), ..block };
         let masks = |sight: Sight| Sight { blocks: sight.blocks.into_iter().map(mask).collect(), ..sight };
         let windowed = self.windowed.map(|(layers, sight)| (layers, masks(sight)));
-        TreeBatch { angles: self.angles.to_kind(kind), sight: masks(self.sight), windowed, ..self }
+        TreeBatch { angles: self.angles.to_kind(of_angles), sight: masks(self.sight), windowed, ..self }
     }
 }
 

@@ -37,7 +37,8 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices; norms are float32.
+    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices; norms are float32. It runs with the CPU's
+    /// loops; a card's kernels are for [`Llama::set_kernels`].
     pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
         let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
         let exact = (kind != Kind::Float).then(|| Arc::new(checkpoint.clone()));
@@ -65,10 +66,14 @@ impl Llama {
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let matrix = if config.shape.tied { embedding.shallow_clone() } else { read(TensorName::Head, kind)? };
         let norm = read(TensorName::FinalNorm, Kind::Float)?;
-        let head = Head { norm, matrix, epsilon: config.rms_norm_eps, kernels: Kernels::none() };
+        let kernels = match device {
+            Device::Cpu => Kernels::of_cpu(),
+            _ => Kernels::none(),
+        };
+        let head = Head::new(norm, matrix, config.rms_norm_eps, kernels.clone());
         let rope = RopeTable::new(&config, device);
         let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
-        let (exact, row_tile, kernels) = (None, None, Kernels::none());
+        let (exact, row_tile) = (None, None);
         Ok(Llama { config, device, kind, embedding, layers, head, rope, low_rank, quantized, exact, row_tile, kernels })
     }
 
@@ -190,6 +195,14 @@ impl Llama {
         self.kind
     }
 
+    /// The kind of the residual stream and of rotary angles: on the CPU float32, where it costs next to nothing.
+    pub fn stream_kind(&self) -> Kind {
+        match self.device {
+            Device::Cpu => Kind::Float,
+            _ => self.kind,
+        }
+    }
+
     /// A forest of tokens, ready for this model.
     ///
     /// # Errors
@@ -206,6 +219,6 @@ impl Llama {
                 format!("less than the vocabulary's {}", self.config.shape.vocab),
             ));
         }
-        Ok(TreeBatch::new(tree, &self.rope, &self.config, self.device).to_kind(self.kind))
+        Ok(TreeBatch::new(tree, &self.rope, &self.config, self.device).to_kinds(self.kind, self.stream_kind()))
     }
 }

@@ -80,7 +80,7 @@ pub fn measure_with_progress(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<ThroughputTable> {
     if space.quantizes() {
-        let products = if model.kernels().are_there() {
+        let products = if model.kernels().on_card() {
             "bfloat16 products on values that are kept, for Q8_0 made before each product, which is not timed"
         } else {
             "products on values that are kept in the kind of the weights, as fast as unquantized ones"

@@ -26,7 +26,7 @@ pub fn key_here(model: &Llama, model_digest: String, space: &SearchSpace, thread
         model_digest,
         space_digest: space_digest(space),
         graphs: false,
-        kernels: model.kernels().are_there(),
+        kernels: model.kernels().on_card(),
         versions: versions(),
     }
 }
