@@ -27,6 +27,7 @@
 //! `checkpoint::export`. The binary's subcommands are examples of all of it.
 #![deny(missing_docs)]
 
+pub mod arithmetic;
 pub mod atomic_file;
 pub mod differences;
 pub mod error;

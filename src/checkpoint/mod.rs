@@ -101,6 +101,16 @@ impl Checkpoint {
         self.tensors.values().map(|raw| raw.len).sum()
     }
 
+    /// Whether bfloat16 holds every matrix and bias as it is.
+    pub fn is_bf16(&self) -> bool {
+        let norm = |name: &TensorName| match name {
+            TensorName::FinalNorm => true,
+            TensorName::Layer(_, part) => part.row().kind == crate::space::TensorKind::Norm,
+            TensorName::Embedding | TensorName::Head => false,
+        };
+        self.tensors.iter().all(|(name, raw)| norm(name) || raw.ty == ggml::GgmlType::BF16)
+    }
+
     /// One tensor on the CPU, in Hugging Face's layout, converted to `kind`. A tied model's head is its embedding.
     ///
     /// # Errors

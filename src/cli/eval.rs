@@ -19,7 +19,7 @@ use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::json;
 
 use super::arguments::read_genomes;
-use super::model::{self, DataArgs, DevicesArgs, blocks_of, note_lost, tokenizer_of};
+use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::progress::Bar;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
@@ -116,7 +116,7 @@ impl Eval {
             networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
         }
         bar.finish();
-        note_lost(evaluator.lost());
+        evaluator.notes().iter().for_each(|note| eprintln!("note: {note}"));
         self.report(&task, &set, left_out.as_ref(), genomes.iter().zip(&networks), per_item.as_mut())
     }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
-use criadero::eval::LostDevice;
 use criadero::model::Llama;
 use criadero::model::device::{DeviceKind, free_memory, open_device, open_devices};
 use criadero::model::supernet::SupernetCard;
@@ -12,6 +13,7 @@ use criadero::plan::evaluation::CARD_WORD;
 use criadero::run::{never_ranked, quantized_twice, space_of};
 use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
 use criadero::task::Task;
+use tch::Device;
 
 /// Where to run.
 #[derive(Clone, clap::Args)]
@@ -19,12 +21,16 @@ pub struct DeviceArgs {
     /// Device: `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Numbers of weights and products on the CPU: `f32`, or `bf16`, which takes half the memory and is faster on CPUs with
+    /// instructions for it. Cards compute in bf16
+    #[arg(long, value_name = "f32|bf16")]
+    arithmetic: Option<Arithmetic>,
 }
 
 impl DeviceArgs {
-    /// Bytes of a weight there, whether or not there is such a device here: float32 on the CPU, bfloat16 on CUDA.
+    /// Bytes of a weight there, whether or not there is such a device here.
     pub fn word(&self) -> u64 {
-        if self.device == "cpu" { 4 } else { CARD_WORD }
+        if self.is_card() { CARD_WORD } else { self.arithmetic.unwrap_or_default().bytes() }
     }
 
     /// As it was given.
@@ -42,9 +48,9 @@ impl DeviceArgs {
         free_memory(self.open().ok()?.0)
     }
 
-    /// The device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
+    /// The device and the kind of its weights.
     pub fn open(&self) -> criadero::Result<DeviceKind> {
-        open_device(&self.device)
+        open_device(&self.device, self.arithmetic)
     }
 }
 
@@ -54,6 +60,25 @@ pub struct DevicesArgs {
     /// Devices that share the work: `cpu`, `cuda`, a list such as `cuda:0,cuda:1`, or `all` cards
     #[arg(long, value_name = "DEVICES", visible_alias = "device", default_value = "cpu")]
     devices: String,
+    /// Numbers of weights and products on the CPU: `f32`, `bf16`, or `auto`: f32, and in a new search bf16 where that is measured
+    /// to be faster and to change scores less than the choice of the questions does. Fronts are measured in f32
+    #[arg(long, value_name = "auto|f32|bf16", default_value = "auto")]
+    arithmetic: ArithmeticArg,
+}
+
+/// An arithmetic, or none in particular.
+#[derive(Clone, Copy)]
+struct ArithmeticArg(Option<Arithmetic>);
+
+impl FromStr for ArithmeticArg {
+    type Err = criadero::Error;
+
+    fn from_str(text: &str) -> criadero::Result<ArithmeticArg> {
+        match text {
+            "auto" => Ok(ArithmeticArg(None)),
+            _ => text.parse().map(|one| ArithmeticArg(Some(one))),
+        }
+    }
 }
 
 impl DevicesArgs {
@@ -62,9 +87,20 @@ impl DevicesArgs {
         &self.devices
     }
 
+    /// The arithmetic that was asked for.
+    pub fn arithmetic(&self) -> Option<Arithmetic> {
+        self.arithmetic.0
+    }
+
     /// A model on each of them, and beside it so many weights in blocks.
     pub fn load(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> anyhow::Result<Vec<Llama>> {
-        open_devices(&self.devices)?.into_iter().map(|device| load_on(checkpoint, device, blocks)).collect()
+        let devices = open_devices(&self.devices, self.arithmetic())?;
+        let load = |device: DeviceKind| {
+            let model = load_on(checkpoint, device, blocks)?;
+            let fast = self.arithmetic().is_some_and(|arithmetic| arithmetic != Arithmetic::F32);
+            Ok(if fast && model.device() == Device::Cpu { model.beside_float32(checkpoint)? } else { model })
+        };
+        devices.into_iter().map(load).collect()
     }
 }
 
@@ -73,11 +109,6 @@ pub fn open(model: &Path) -> criadero::Result<Checkpoint> {
     let checkpoint = open_model(model)?;
     checkpoint.notes().iter().for_each(|note| eprintln!("note: {}: {note}", checkpoint.path().display()));
     Ok(checkpoint)
-}
-
-/// Says which devices failed.
-pub fn note_lost(lost: &[LostDevice]) {
-    lost.iter().for_each(|lost| eprintln!("note: {lost}"));
 }
 
 /// A model's tokenizer; says where its files disagree.

@@ -104,7 +104,7 @@ impl Plan {
         if self.memory.is_none() && card && self.device.free_memory().is_none() {
             bail!("no such card is here to ask; give its free memory with --memory GB")
         }
-        if !card && self.device.word() != 4 {
+        if !card && self.device.name() != "cpu" {
             bail!("no such device to plan for; there are: cpu, cuda")
         }
         let given = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64);

@@ -212,6 +212,7 @@ impl Search {
             threads: self.threads,
             cache_bytes: self.cache << 20,
             devices: self.devices.list().to_string(),
+            arithmetic: self.devices.arithmetic(),
             tables: Tables { wanted: self.throughput, file: self.table.clone(), remeasure: self.remeasure },
         }
     }

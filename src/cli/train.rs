@@ -277,16 +277,10 @@ impl TrainArgs {
 
     /// Refuses what does not fit, and says what would.
     fn check_memory(&self, base: &Checkpoint, curriculum: &Curriculum, teacher: u64) -> anyhow::Result<()> {
-        let budget = match (self.memory, self.device.word()) {
-            (Some(gigabytes), _) => (gigabytes * 1e9) as u64,
-            (None, 4) => available().unwrap_or(u64::MAX),
-            (None, _) => match self.device.free_memory() {
-                Some(free) => free,
-                None => {
-                    eprintln!("note: how much the card has free is not known; --memory GB refuses what does not fit");
-                    return Ok(());
-                }
-            },
+        let free = || if self.device.is_card() { self.device.free_memory() } else { available() };
+        let Some(budget) = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(free) else {
+            eprintln!("note: how much memory is free is not known; --memory GB refuses what does not fit");
+            return Ok(());
         };
         let need = Need { args: self, base, curriculum, teacher };
         let wanted = need.peak(self.batch, self.recompute, &self.trainable())?;

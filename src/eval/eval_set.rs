@@ -73,6 +73,9 @@ pub struct EvalSet {
     pub left_out: LeftOut,
     /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.
     pub divergence: bool,
+    /// Whether its scores are float32 even where the model's arithmetic is another, and the model has itself in float32 beside it.
+    #[serde(default)]
+    pub float32: bool,
 }
 
 impl EvalSet {

@@ -91,9 +91,9 @@ pub trait Evaluator {
     /// handed over before stays valid.
     fn evaluate(&mut self, work: Vec<Work>, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()>;
 
-    /// Devices that failed so far; others took over their work.
-    fn lost(&self) -> &[LostDevice] {
-        &[]
+    /// What the user is to know of how it went so far: a line each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
@@ -39,6 +39,8 @@ pub struct LocalEvaluator {
     /// Workers whose device has not failed.
     alive: usize,
     lost: Vec<LostDevice>,
+    /// Scores that were no numbers and were computed again in float32.
+    rescored: Arc<AtomicUsize>,
 }
 
 /// How the CPU is divided. Frozen in `run.json`: float32 sums depend on the number of threads.
@@ -79,10 +81,11 @@ impl LocalEvaluator {
     ) -> LocalEvaluator {
         keep_freed_memory();
         let sets = Arc::new(sets);
-        let (config, kind) = (models[0].config(), models[0].kind());
+        let (config, kind) = (models[0].config(), models[0].stream_kind());
         let token_bytes = (config.shape.hidden * kind.elt_size_in_bytes()) as u64;
         let levels = 2 * config.shape.layers;
         let halt = Arc::new(AtomicBool::new(false));
+        let rescored = Arc::new(AtomicUsize::new(0));
         let queue = Arc::new(Queue::new(models.len() * workers.count.max(1)));
         let (send, replies) = unbounded();
         let mut handles = Vec::new();
@@ -100,6 +103,7 @@ impl LocalEvaluator {
                     cache: cache.clone(),
                     token_bytes,
                     faults: faults.clone(),
+                    rescored: rescored.clone(),
                 };
                 let queue = queue.clone();
                 handles.push(std::thread::spawn(move || worker.run(&queue)));
@@ -119,7 +123,13 @@ impl LocalEvaluator {
             levels,
             alive,
             lost: Vec::new(),
+            rescored,
         }
+    }
+
+    /// Devices that failed so far; others took over their work.
+    pub fn lost(&self) -> &[LostDevice] {
+        &self.lost
     }
 
     /// From now on fewer workers than were started take chunks, with so many threads each.
@@ -240,8 +250,12 @@ impl Evaluator for LocalEvaluator {
         }
     }
 
-    fn lost(&self) -> &[LostDevice] {
-        &self.lost
+    fn notes(&self) -> Vec<String> {
+        let rescored = match self.rescored.load(Ordering::Relaxed) {
+            0 => None,
+            count => Some(format!("{count} scores were no finite numbers and were computed again in float32")),
+        };
+        self.lost.iter().map(LostDevice::to_string).chain(rescored).collect()
     }
 }
 

@@ -85,6 +85,7 @@ fn mock_set(name: &str, count: usize) -> EvalSet {
         apart: 0,
         left_out: LeftOut::default(),
         divergence: false,
+        float32: false,
     }
 }
 

@@ -70,6 +70,7 @@ pub fn pack_items(
         apart: 0,
         left_out: LeftOut::default(),
         divergence: false,
+        float32: false,
     };
     let mut open = OpenChunk::default();
     let mut left_out = LeftOut::default();

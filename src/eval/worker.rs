@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::channel::Sender;
 
-use super::eval_set::EvalSet;
+use super::eval_set::{Chunk, EvalSet};
 use super::evaluator::{ChunkId, LostDevice, Outcome, Partial, Work};
 use super::prefix_cache::PrefixCache;
 use super::queue::Queue;
@@ -98,6 +98,8 @@ pub(super) struct Worker {
     pub cache: Arc<States>,
     pub token_bytes: u64,
     pub faults: Option<Faults>,
+    /// Scores that were no numbers and were computed again in float32, of all workers.
+    pub rescored: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -173,21 +175,31 @@ impl Worker {
         every: Option<usize>,
         scored: &mut HashSet<usize>,
     ) -> Result<(), Failure> {
-        let Worker { number, model, sets, parents, stop, halt, send, cache, token_bytes, faults } = self;
+        let Worker { number, model, sets, parents, stop, halt, send, cache, token_bytes, faults, rescored } = self;
         if let Some(faults) = faults
             && let Some(fault) = faults(*number, &Work { chunk: id, genomes: genomes.to_vec() })
         {
             return Err(Failure::Device(fault, format!("a drill: {fault:?}")));
         }
+        let (set, chunk) = (&sets[id.set], &sets[id.set].chunks[id.chunk]);
+        let (model, exact) = match model.float32() {
+            Some(exact) if set.float32 => (exact, None),
+            exact => (&*model, exact),
+        };
         let mut report = |place: usize, outcome: Outcome| {
+            let outcome = match (outcome, exact) {
+                (Outcome::Failed(reason), Some(exact)) => {
+                    rescored.fetch_add(1, Ordering::Relaxed);
+                    in_float32(exact, chunk, &genomes[place], set.divergence).unwrap_or(Outcome::Failed(reason))
+                }
+                (outcome, _) => outcome,
+            };
             scored.insert(place);
             let genome = genomes[place].clone();
             let over = stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed);
             send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !over
         };
         let walked = catch_unwind(AssertUnwindSafe(|| {
-            let set = &sets[id.set];
-            let chunk = &set.chunks[id.chunk];
             if set.divergence && !parents.contains_key(&id) {
                 parents.insert(id, walk::reference(model, chunk)?);
             }
@@ -195,7 +207,7 @@ impl Worker {
             let kept = every.map(|every| KeptStates { cache, place: (id, Bits::F16), bytes, every });
             walk::walk(model, chunk, parents.get(&id), genomes, kept.as_ref(), &mut report)
         }));
-        let what = || format!("chunk {} of {}", id.chunk, sets[id.set].name);
+        let what = || format!("chunk {} of {}", id.chunk, set.name);
         match walked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Error::Torch(error))) => Err(Failure::of(error, what)),
@@ -207,6 +219,19 @@ impl Worker {
             }
         }
     }
+}
+
+/// The score of a network on a chunk by the exact model, where the faster arithmetic gave none.
+fn in_float32(exact: &Llama, chunk: &Chunk, genome: &Genome, compares: bool) -> Option<Outcome> {
+    let mut scored = None;
+    let network = std::slice::from_ref(genome);
+    let parent = if compares { Some(walk::reference(exact, chunk).ok()?) } else { None };
+    let mut keep = |_, outcome| {
+        scored = Some(outcome);
+        true
+    };
+    walk::walk(exact, chunk, parent.as_ref(), network, None, &mut keep).ok()?;
+    scored
 }
 
 /// OpenMP's thread count belongs to the calling thread, MKL's and the intra-op pool's to the process; all

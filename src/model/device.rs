@@ -3,35 +3,47 @@
 use tch::{Cuda, Device, Kind};
 
 use super::Llama;
+use crate::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
 use crate::kernels::card_memory;
 
 /// A device and the kind of the weights on it.
 pub type DeviceKind = (Device, Kind);
 
-/// A device and the kind of its weights: float32 on the CPU, bfloat16 on CUDA.
+/// A device and the kind of its weights: on the CPU that of the arithmetic, by default float32; bfloat16 on CUDA.
 ///
 /// # Errors
-/// `Unknown`, with the devices that there are.
-pub fn open_device(name: &str) -> Result<DeviceKind> {
+/// `Unknown`, with the devices that there are; `Invalid` for float32 on a card.
+pub fn open_device(name: &str, arithmetic: Option<Arithmetic>) -> Result<DeviceKind> {
     let index = match name {
-        "cpu" => return Ok((Device::Cpu, Kind::Float)),
+        "cpu" => return Ok((Device::Cpu, kind_of(arithmetic.unwrap_or_default()))),
         "cuda" => Some(0),
         other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
     };
     match index {
+        Some(_) if arithmetic == Some(Arithmetic::F32) => {
+            Err(Error::invalid("arithmetic", format!("f32 on {name}"), "bf16 or auto: cards compute in bfloat16"))
+        }
         Some(index) if index < cards() => Ok((Device::Cuda(index), Kind::BFloat16)),
         _ => Err(unknown(name)),
     }
 }
 
-/// The devices of a list such as `cuda:0,cuda:1`, or of `all` cards.
+/// The kind of matrices in an arithmetic.
+pub fn kind_of(arithmetic: Arithmetic) -> Kind {
+    match arithmetic {
+        Arithmetic::F32 => Kind::Float,
+        Arithmetic::Bf16 => Kind::BFloat16,
+    }
+}
+
+/// The devices of a list such as `cuda:0,cuda:1`, or of `all` cards, with the kinds that [`open_device`] gives them.
 ///
 /// # Errors
 /// `Unknown` for a device that is not there, `Invalid` for one that stands twice and for the CPU beside cards.
-pub fn open_devices(list: &str) -> Result<Vec<DeviceKind>> {
+pub fn open_devices(list: &str, arithmetic: Option<Arithmetic>) -> Result<Vec<DeviceKind>> {
     let names = device_names(list)?;
-    let devices: Vec<DeviceKind> = names.iter().map(|name| open_device(name)).collect::<Result<_>>()?;
+    let devices: Vec<DeviceKind> = names.iter().map(|name| open_device(name, arithmetic)).collect::<Result<_>>()?;
     if let Some(place) = (0..devices.len()).find(|&place| devices[..place].contains(&devices[place])) {
         return Err(Error::invalid("devices", format!("`{}` twice in `{list}`", names[place]), "each device once"));
     }
@@ -44,7 +56,7 @@ pub fn open_devices(list: &str) -> Result<Vec<DeviceKind>> {
 
 /// Bytes that are free on the card of a list that has the fewest; `None` without cards.
 pub fn least_free_memory(list: &str) -> Option<u64> {
-    let free = |name: &String| free_memory(open_device(name).ok()?.0);
+    let free = |name: &String| free_memory(open_device(name, None).ok()?.0);
     device_names(list).ok()?.iter().filter_map(free).min()
 }
 
@@ -56,9 +68,14 @@ pub fn free_memory(device: Device) -> Option<u64> {
     }
 }
 
+/// What [`device_name`] adds where a CPU has no instructions for its arithmetic.
+pub const EMULATED: &str = "emulated";
+
 /// Device and kind of a model's weights, as results name them.
 pub fn device_name(model: &Llama) -> String {
-    format!("{:?} {:?}", model.device(), model.kind()).to_lowercase()
+    let name = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
+    let emulated = model.device() == Device::Cpu && model.kind() == Kind::BFloat16 && !Arithmetic::Bf16.is_native();
+    if emulated { format!("{name}, {EMULATED}") } else { name }
 }
 
 fn device_names(list: &str) -> Result<Vec<String>> {

@@ -67,6 +67,9 @@ impl Forward {
             let size = whole(&model.head.matrix);
             model.head = model.head.with_matrix(quantized.weight(Matrix::Head, bits, size, model.kind, &model.kernels));
         }
+        if model.head.matrix().kind() != model.kind {
+            model.head = model.head.with_matrix(model.head.matrix().to_kind(model.kind));
+        }
         Ok(Forward { model, quantized })
     }
 
@@ -83,7 +86,8 @@ impl Forward {
     /// The first `rows` by `columns` of a matrix with the values they have when they are stored in these bits.
     fn weight(&self, matrix: Matrix, whole: &Tensor, bits: Bits, [rows, columns]: [i64; 2]) -> Tensor {
         match bits.stored(columns as u64) {
-            Some(Bits::F16) | None => prefix(&prefix(whole, 0, rows), 1, columns),
+            // A bfloat16 checkpoint's own matrix may have to become float32.
+            Some(Bits::F16) | None => prefix(&prefix(whole, 0, rows), 1, columns).to_kind(self.model.kind),
             Some(bits) => self.quantized.weight(matrix, bits, [rows, columns], self.model.kind, &self.model.kernels),
         }
     }

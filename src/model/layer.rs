@@ -86,6 +86,19 @@ impl Layer {
         Layer { attention, mlp }
     }
 
+    /// Handles of the same tensors, biases made of this kind.
+    pub(super) fn with_biases(&self, kind: Kind) -> Layer {
+        let of = |bias: Option<Tensor>| bias.map(|bias| bias.to_kind(kind));
+        let Layer { attention, mlp } = self.share();
+        let attention = attention.map(|own| Attention { qkv_bias: of(own.qkv_bias), o_bias: of(own.o_bias), ..own });
+        let mlp = mlp.map(|own| Mlp {
+            inner_biases: own.inner_biases.map(|biases| biases.map(|bias| bias.to_kind(kind))),
+            down_bias: of(own.down_bias),
+            ..own
+        });
+        Layer { attention, mlp }
+    }
+
     /// Every tensor with the name that training knows it by.
     pub(super) fn named(&self) -> Vec<(&'static str, &Tensor)> {
         let mut named = Vec::new();

@@ -34,10 +34,12 @@ pub struct Llama {
     exact: Option<Arc<Checkpoint>>,
     pub(super) row_tile: Option<i64>,
     pub(super) kernels: Kernels,
+    /// The same model in float32, where it is kept beside.
+    float32: Option<Box<Llama>>,
 }
 
 impl Llama {
-    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices; norms are float32. It runs with the CPU's
+    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices and of what is multiplied by them; norms are float32. It runs with the CPU's
     /// loops; a card's kernels are for [`Llama::set_kernels`].
     pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
         let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
@@ -73,8 +75,22 @@ impl Llama {
         let head = Head::new(norm, matrix, config.rms_norm_eps, kernels.clone());
         let rope = RopeTable::new(&config, device);
         let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
-        let (exact, row_tile) = (None, None);
-        Ok(Llama { config, device, kind, embedding, layers, head, rope, low_rank, quantized, exact, row_tile, kernels })
+        let (exact, row_tile, float32) = (None, None, None);
+        Ok(Llama {
+            config,
+            device,
+            kind,
+            embedding,
+            layers,
+            head,
+            rope,
+            low_rank,
+            quantized,
+            exact,
+            row_tile,
+            kernels,
+            float32,
+        })
     }
 
     /// The same weights for another thread: handles, no copies.
@@ -93,7 +109,29 @@ impl Llama {
             exact: self.exact.clone(),
             row_tile: self.row_tile,
             kernels: self.kernels.clone(),
+            float32: self.float32.as_ref().map(|model| Box::new(model.share())),
         }
+    }
+
+    /// The model with itself in float32 beside it, on the same device: for what must be exact. Where `checkpoint`, which it was
+    /// loaded from, is bfloat16, both have the same matrices, made float32 for each product; otherwise those are loaded again.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn beside_float32(self, checkpoint: &Checkpoint) -> Result<Llama> {
+        let float32 = if checkpoint.is_bf16() {
+            let layers = self.layers.iter().map(|layer| layer.with_biases(Kind::Float)).collect();
+            let quantized = QuantizedMatrices::default();
+            Llama { kind: Kind::Float, layers, quantized, float32: None, ..self.share() }
+        } else {
+            Llama::load(checkpoint, self.device, Kind::Float)?
+        };
+        Ok(Llama { float32: Some(Box::new(float32)), ..self })
+    }
+
+    /// The same model in float32, where it is beside it.
+    pub fn float32(&self) -> Option<&Llama> {
+        self.float32.as_deref()
     }
 
     /// Makes a quantized matrix, unless it was made: of what was loaded, or of the model's own values where those are exact.
@@ -114,6 +152,9 @@ impl Llama {
     /// order. `None`: all at once.
     pub fn set_row_tile(&mut self, rows: Option<i64>) {
         self.row_tile = rows;
+        if let Some(float32) = &mut self.float32 {
+            float32.set_row_tile(rows);
+        }
     }
 
     /// How many rows go through an MLP at a time, where that is limited.

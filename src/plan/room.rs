@@ -1,6 +1,6 @@
 //! Whether a model fits where it is to run, before it is read.
 
-use tch::Device;
+use tch::{Device, Kind};
 
 use super::budget::{available, total};
 use super::evaluation::{CARD_WORD, Scoring, footprint};
@@ -21,7 +21,7 @@ pub fn load(
     (device, kind): DeviceKind,
     blocks: BlockWeights,
 ) -> Result<(Llama, Option<String>)> {
-    if let Some(room) = Room::of(device) {
+    if let Some(room) = Room::of(device, kind) {
         room.check(checkpoint, blocks)?;
     }
     let mut model = Llama::load(checkpoint, device, kind)?;
@@ -42,10 +42,10 @@ struct Room {
 
 impl Room {
     /// What a device has; `None` where it does not tell.
-    fn of(device: Device) -> Option<Room> {
+    fn of(device: Device, kind: Kind) -> Option<Room> {
         match device {
             Device::Cuda(card) => card_memory(card).map(|memory| Room::of_card(card, memory)),
-            _ => Some(Room::of_machine(available()?, total()?)),
+            _ => Some(Room::of_machine(available()?, total()?, kind.elt_size_in_bytes() as u64)),
         }
     }
 
@@ -55,11 +55,14 @@ impl Room {
         Room { word: CARD_WORD, bytes: total, said, remedy: "a card with more memory, `--device cpu`" }
     }
 
-    fn of_machine(free: u64, total: u64) -> Room {
+    fn of_machine(free: u64, total: u64, word: u64) -> Room {
         // Not what is free: others may end, and swap is slow and not impossible.
         let said = format!("this machine has {}, {} of them free", gigabytes(total), gigabytes(free));
-        let remedy = "a machine with more memory, `--device cuda`, where weights take half of it";
-        Room { word: 4, bytes: total, said, remedy }
+        let remedy = match word {
+            4 => "`--arithmetic bf16`, where weights take half of it, a machine with more memory, `--device cuda`",
+            _ => "a machine with more memory",
+        };
+        Room { word, bytes: total, said, remedy }
     }
 
     fn check(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> Result<()> {
@@ -112,7 +115,7 @@ mod tests {
         );
         assert!(problem.contains("--device cpu"), "{problem}");
         assert_eq!(card(1_000_000_000, 24_000_000_000), None, "libtorch keeps what it once took");
-        let machine = |free, total, blocks| Room::of_machine(free, total).too_large(&config, blocks).map(said);
+        let machine = |free, total, blocks| Room::of_machine(free, total, 4).too_large(&config, blocks).map(said);
         let problem = machine(20_000_000_000, 24_000_000_000, none).unwrap();
         assert!(
             problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB, 20.0 GB of them free"),

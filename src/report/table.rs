@@ -28,12 +28,16 @@ impl Table {
     /// The front, then the parent. Held-out scores are the tasks' accuracies, or all scores where there is no task.
     pub fn new(front: &Front) -> Table {
         let known = front.columns();
+        let exact = |name: &String| Front::float32_name(name);
         let speeds: Vec<(&str, &str)> = SPEEDS.into_iter().filter(|(_, name)| known.contains(name)).collect();
         let mut header: Vec<String> = ["id", "params", "of parent", "weights"].map(String::from).to_vec();
         header.extend(speeds.iter().map(|(name, _)| name.to_string()));
         let columns: Vec<&Column> =
             front.objectives.iter().filter(|column| !SHOWN.contains(&column.name.as_str())).collect();
-        header.extend(columns.iter().map(|column| format!("{} (search)", column.name)));
+        for Column { name, .. } in &columns {
+            header.push(format!("{name} (search)"));
+            header.extend(known.contains(&exact(name).as_str()).then(|| format!("{name} (search, f32)")));
+        }
         for HeldOut { name, .. } in scores(front, &front.parent) {
             header.push(format!("{name} (held-out)"));
             header.push("to parent".into());
@@ -49,9 +53,11 @@ impl Table {
                 units::bytes(point.value("weight_bytes").unwrap_or(f64::NAN)),
             ];
             cells.extend(speeds.iter().map(|(_, name)| point.value(name).map_or("-".into(), units::thousands)));
-            let objective =
-                |column: &&Column| units::measured(point.value(&column.name).unwrap_or(f64::NAN), &column.unit);
-            cells.extend(columns.iter().map(objective));
+            for Column { name, unit, .. } in &columns {
+                cells.push(units::measured(point.value(name).unwrap_or(f64::NAN), unit));
+                let in_f32 = known.contains(&exact(name).as_str()).then(|| point.value(&exact(name)));
+                cells.extend(in_f32.map(|value| units::measured(value.unwrap_or(f64::NAN), unit)));
+            }
             for score in scores(front, point) {
                 cells.push(units::with_error(score.value, score.stderr));
                 let same = point.genome == front.parent.genome;

@@ -13,7 +13,7 @@ use super::scorer::Scorer;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::{Metric, Objective};
-use crate::search::{ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Options, first_population, given_networks};
+use crate::search::{ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Kept, Options, first_population, given_networks};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::versions::versions;
 
@@ -112,7 +112,6 @@ impl Experiment {
     /// Everything that is needed to repeat the search.
     fn settings(&self, scorer: &Scorer) -> Result<RunSettings> {
         let space = &scorer.space;
-        let (start, importance) = (self.options.start, scorer.importance.as_deref());
         Ok(RunSettings {
             format: RunSettings::FORMAT,
             versions: versions(),
@@ -128,16 +127,34 @@ impl Experiment {
             racing: self.racing,
             evals: self.evals,
             seed: self.seed,
-            first_networks: given_networks(space, start, &self.seed_genomes, importance, self.population),
+            first_networks: self.given(space, scorer.importance.as_deref()),
             frozen: scorer.frozen.clone(),
         })
     }
 
+    /// The given part of the first population.
+    fn given(&self, space: &SearchSpace, importance: Option<&Kept>) -> Vec<Genome> {
+        given_networks(space, self.options.start, &self.seed_genomes, importance, self.population)
+    }
+
+    /// The first population, of which some networks are given.
+    fn first(&self, space: &SearchSpace, given: &[Genome]) -> Vec<Genome> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        first_population(space, given, self.population, &mut rng, |genome| space.size(genome))
+    }
+
+    /// About `count` networks of the first population, the parent among them, from the smallest to the largest.
+    #[cfg(feature = "torch")]
+    pub(super) fn sample(&self, space: &SearchSpace, importance: Option<&Kept>, count: usize) -> Vec<Genome> {
+        let mut networks = self.first(space, &self.given(space, importance));
+        networks.sort_by_key(|genome| (std::cmp::Reverse(space.size(genome)), genome.clone()));
+        let every = networks.len().div_ceil(count).max(1);
+        networks.into_iter().step_by(every).collect()
+    }
+
     fn begin(&self, settings: &RunSettings) -> Result<Box<dyn Algorithm>> {
         let space = &settings.space;
-        let size = |genome: &Genome| space.size(genome);
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let first = first_population(space, &settings.first_networks, self.population, &mut rng, size);
+        let first = self.first(space, &settings.first_networks);
         let closed_form = &settings.closed_form()?;
         let beginning = Beginning { space, closed_form, population: self.population, first, seed: self.seed };
         (self.algorithm.begin)(&self.options, beginning)
@@ -157,8 +174,8 @@ impl Experiment {
         let settings = self.settings(&scorer)?;
         let mut algorithm = self.begin(&settings)?;
         let searched = Run::open(dir, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
-        for lost in scorer.evaluator.lost() {
-            on_progress(Progress::Note(lost.to_string()));
+        for note in scorer.evaluator.notes() {
+            on_progress(Progress::Note(note));
         }
         searched
     }

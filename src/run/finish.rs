@@ -16,6 +16,7 @@ use super::timings;
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::eval::{Measured, Metric, Objective};
+use crate::kendall::kendall_tau;
 use crate::pareto::{hypervolume, non_dominated};
 use crate::space::Genome;
 use crate::task::Split;
@@ -38,7 +39,9 @@ impl Finish<'_> {
         }
         session.tell(Progress::HeldOut { networks: networks.len() });
         let start = Instant::now();
-        session.score(&session.parts(Split::HeldOut), &networks)?;
+        let mut parts = session.parts(Split::HeldOut);
+        parts.extend(session.float32_parts().into_iter().flatten());
+        session.score(&parts, &networks)?;
         session.score(&session.parts(Split::Search), std::slice::from_ref(&parent))?;
         session.sync()?;
         timings::append(self.dir, state.populations, networks.len(), start.elapsed())?;
@@ -51,6 +54,9 @@ impl Finish<'_> {
         let point = |row: &&Evaluation| self.front_point(row, &parent, &scores);
         let mut points: Vec<FrontPoint> = rows.iter().map(point).collect::<Result<_>>()?;
         self.mark_dominated(&mut points);
+        if session.float32_parts().is_some() {
+            self.changes(&points).into_iter().for_each(|note| session.tell(Progress::Note(note)));
+        }
         let front = Front {
             shape: *self.settings.space.shape(),
             model: self.model_name(),
@@ -80,6 +86,24 @@ impl Finish<'_> {
         let mut rows: Vec<&Evaluation> = non_dominated(&losses).into_iter().map(|place| scored[place]).collect();
         rows.sort_by_key(|row| (self.settings.space.size(&row.genome), row.id));
         Ok(rows)
+    }
+
+    /// What the arithmetic of the search changed of the points' objectives: a line for each that scores a task.
+    fn changes(&self, points: &[FrontPoint]) -> Vec<String> {
+        let change = |objective: &Objective| {
+            let name = objective.to_string();
+            let both = |point: &FrontPoint| Some((point.value(&name)?, point.value(&Front::float32_name(&name))?));
+            let (ours, exact): (Vec<f64>, Vec<f64>) = points.iter().filter_map(both).unzip();
+            let sizes: Vec<f64> = ours.iter().zip(&exact).map(|(ours, exact)| (ours - exact).abs()).collect();
+            let most = sizes.iter().copied().fold(0.0, f64::max);
+            format!(
+                "{name} of the front in {} and in float32: they differ by {:.4} on the mean, {most:.4} at most; Kendall's tau {:.3}",
+                self.settings.frozen.arithmetic,
+                sizes.iter().sum::<f64>() / sizes.len().max(1) as f64,
+                kendall_tau(&ours, &exact),
+            )
+        };
+        self.goals.objectives().iter().filter(|objective| objective.metric().is_some()).map(change).collect()
     }
 
     /// The last part of the model's path, without `.gguf`: what pictures call it.
@@ -125,14 +149,14 @@ impl Finish<'_> {
         Ok(FrontPoint {
             id: row.id,
             genome: row.genome.clone(),
-            values: self.values(row),
+            values: self.values(row, scores)?,
             held_out,
             dominated_on_held_out: false,
         })
     }
 
     /// The objectives of a network, and whatever else every front says where it is known.
-    fn values(&self, row: &Evaluation) -> Values {
+    fn values(&self, row: &Evaluation, scores: &Scores) -> Result<Values> {
         let task = |_: Metric, task: &str| Err(Error::invalid("size or speed", task, "no task"));
         let measured = Measured {
             shape: self.settings.space.shape(),
@@ -142,12 +166,15 @@ impl Finish<'_> {
         };
         let objectives = self.goals.columns().iter().zip(&row.objectives);
         let mut values: Values = objectives.map(|(column, &value)| (&column.name, value)).collect();
+        for (objective, value) in scores.float32_values(&row.genome)? {
+            values.set(&Front::float32_name(&objective.to_string()), value);
+        }
         for quantity in Objective::reported() {
             if let Ok(value) = quantity.value(&measured) {
                 values.set(&quantity.to_string(), value);
             }
         }
-        values
+        Ok(values)
     }
 
     /// Marks points that another one beats when the objectives' own metrics are taken on held-out items.

@@ -92,7 +92,8 @@ pub struct FrontPoint {
     pub id: usize,
     /// The network.
     pub genome: Genome,
-    /// The objectives on the search split, then sizes, and speeds where they were measured, each by its name.
+    /// The objectives on the search split; those that score a task also in float32 ([`Front::float32_name`]), where the search
+    /// was in another arithmetic; then sizes, and speeds where they were measured, each by its name.
     pub values: Values,
     /// Scores on the held-out split: accuracy of each task first, then the objectives' own metrics.
     pub held_out: Vec<HeldOut>,
@@ -143,6 +144,11 @@ impl Front {
         let loss = |point: &FrontPoint, column: &Column| column.loss(point.value(&column.name).unwrap_or(f64::NAN));
         let losses = |point| self.objectives.iter().map(|column| loss(point, column)).collect();
         self.points.iter().map(losses).collect()
+    }
+
+    /// The name of the value that holds an objective of the search split in float32, where the search was in another arithmetic.
+    pub fn float32_name(objective: &str) -> String {
+        format!("float32:{objective}")
     }
 
     /// Names of the values that points of this front have: objectives first, each once.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::experiment::Experiment;
 use super::scorer::Scorer;
 use super::settings::{Frozen, RunTask};
+use crate::arithmetic::Arithmetic;
 use crate::error::Result;
 use crate::eval::{Evaluator, MockEvaluator, PackingOptions};
 use crate::task::LeftOut;
@@ -38,6 +39,7 @@ pub fn mock_scorer(
         device: "none".to_string(),
         tasks,
         frozen: Frozen {
+            arithmetic: Arithmetic::F32,
             packing: PackingOptions { chunk_tokens: 0, max_length: 0 },
             workers: 1,
             threads: 1,

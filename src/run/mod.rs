@@ -51,6 +51,10 @@ mod timings;
 mod values;
 
 #[cfg(feature = "torch")]
+mod arithmetic_error;
+#[cfg(feature = "torch")]
+mod arithmetic_trial;
+#[cfg(feature = "torch")]
 mod parent;
 #[cfg(feature = "torch")]
 mod prepare;

@@ -6,18 +6,20 @@ use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 
+use super::arithmetic_trial::{Trial, TrialTask};
 use super::experiment::Experiment;
 use super::progress::Progress;
 use super::scorer::Scorer;
 use super::settings::{Frozen, RunSettings, RunTask};
 use super::throughput_table::Tables;
+use crate::arithmetic::Arithmetic;
 use crate::checkpoint::export::{EXPORTERS, Exporter, Network};
 use crate::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
 use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers, pack_task};
 use crate::model::Llama;
-use crate::model::device::{device_name, least_free_memory, open_devices};
+use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, open_devices};
 use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
 use crate::plan::load;
@@ -33,6 +35,11 @@ pub const CHUNK_TOKENS: usize = 1024;
 const CHUNK_SIZES: [usize; 3] = [512, CHUNK_TOKENS, 2048];
 /// Items that the choice is measured on.
 const SAMPLE_ITEMS: usize = 200;
+/// An arithmetic that is not so many times as fast as float32 is not worth what it changes.
+const WORTH_IT: f64 = 1.2;
+/// Networks and items that a faster arithmetic is compared with float32 on.
+const TRIAL_NETWORKS: usize = 6;
+const TRIAL_ITEMS: usize = 24;
 
 /// What is said of a machine, and of the items; the rest is measured or as it was when the run began.
 #[derive(Clone, Debug)]
@@ -53,6 +60,9 @@ pub struct Local {
     pub cache_bytes: u64,
     /// Devices that share the work, as [`open_devices`] reads them.
     pub devices: String,
+    /// The numbers that networks are scored with on a CPU while they are searched; `None` for the fastest that changes scores
+    /// less than the choice of the questions does. Fronts are measured in float32.
+    pub arithmetic: Option<Arithmetic>,
     /// Throughput.
     pub tables: Tables,
 }
@@ -68,6 +78,7 @@ impl Default for Local {
             threads: None,
             cache_bytes: 2 << 30,
             devices: "cpu".to_string(),
+            arithmetic: None,
             tables: Tables::default(),
         }
     }
@@ -81,12 +92,21 @@ struct PreparedTask {
     notes: Vec<String>,
 }
 
+impl PreparedTask {
+    /// The eval sets; where the model is there in float32, too, what is reported is scored in that.
+    fn sets(&self, beside_float32: bool) -> Vec<EvalSet> {
+        let [search, held_out] = self.sets.clone();
+        let exact = EvalSet { name: RunTask::float32_name(&self.record.name), float32: true, ..search.clone() };
+        if beside_float32 { vec![search, EvalSet { float32: true, ..held_out }, exact] } else { vec![search, held_out] }
+    }
+}
+
 /// One preparation under way.
 struct Preparation<'a> {
     local: &'a Local,
     experiment: &'a Experiment,
     /// What was settled when the run began.
-    stored: Option<Frozen>,
+    stored: Option<RunSettings>,
     stop: &'a Arc<AtomicBool>,
     on_progress: &'a mut dyn FnMut(Progress),
 }
@@ -105,7 +125,7 @@ impl Local {
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Scorer> {
         experiment.check()?;
-        let stored = RunSettings::read(dir)?.map(|settings| settings.frozen);
+        let stored = RunSettings::read(dir)?;
         Preparation { local: self, experiment, stored, stop, on_progress }.scorer()
     }
 }
@@ -119,6 +139,7 @@ impl Preparation<'_> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
+        let importance = card.and_then(|card| importance(card, &space));
         unexported_of(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
         let tokenizer = checkpoint.tokenizer()?;
         tokenizer.notes().iter().for_each(|note| self.note(note.clone()));
@@ -128,7 +149,7 @@ impl Preparation<'_> {
         prepared.iter().flat_map(|task| task.notes.clone()).for_each(|note| self.note(note));
         // What a card has free before the weights are on it is what they and a chunk have to share.
         let room = least_free_memory(&self.local.devices);
-        let models = self.load(&checkpoint, &space)?;
+        let (arithmetic, models) = self.choose(&checkpoint, &space, &tokenizer, importance.as_deref())?;
         let model = &models[0];
         let Local { chunk_tokens, workers: count, threads, .. } = self.local;
         let given = chunk_tokens.or(*count).or(*threads).is_some();
@@ -144,16 +165,15 @@ impl Preparation<'_> {
         }
         let model_digest = checkpoint.digest()?;
         let throughput = match self.stored.take() {
-            Some(frozen) => frozen.throughput,
+            Some(settings) => settings.frozen.throughput,
             None => {
                 let threads = workers.count * workers.threads;
                 let quantities = self.experiment.quantities()?;
                 self.local.tables.table(&model_digest, model, &space, threads, &quantities, self.on_progress)?
             }
         };
-        let (tasks, sets): (Vec<RunTask>, Vec<[EvalSet; 2]>) =
-            prepared.into_iter().map(|task| (task.record, task.sets)).unzip();
-        let sets = sets.into_iter().flatten().collect();
+        let beside = model.float32().is_some();
+        let sets = prepared.iter().flat_map(|task| task.sets(beside)).collect();
         let cache = self.local.cache_bytes;
         let evaluator = LocalEvaluator::start(&models, sets, workers, cache, self.stop.clone());
         Ok(Scorer {
@@ -161,11 +181,89 @@ impl Preparation<'_> {
             evaluator: Box::new(evaluator),
             model_digest,
             device: device_name(model),
-            tasks,
-            frozen: Frozen { packing, workers: workers.count, threads: workers.threads, throughput },
-            importance: card.and_then(|card| importance(card, &space)),
+            tasks: prepared.into_iter().map(|task| task.record).collect(),
+            frozen: Frozen { arithmetic, packing, workers: workers.count, threads: workers.threads, throughput },
+            importance,
             space,
         })
+    }
+
+    /// The arithmetics to choose from, the one that is hoped to be faster first: the run's own or the user's alone.
+    fn arithmetics(&mut self) -> Result<Vec<Arithmetic>> {
+        let given = self.local.arithmetic;
+        if open_devices(&self.local.devices, given)?.iter().any(|(device, _)| *device != Device::Cpu) {
+            return Ok(vec![Arithmetic::F32]);
+        }
+        if let Some(settings) = &self.stored {
+            let own = settings.frozen.arithmetic;
+            if !own.is_native() && !settings.device.contains(EMULATED) {
+                let found = format!("{own} on a CPU with instructions for it");
+                let expected = "such a CPU here: this one emulates it, and its scores are not the same numbers. Resume there, \
+                                or begin another run";
+                return Err(Error::invalid("arithmetic of the run", found, expected));
+            }
+            return Ok(vec![given.unwrap_or(own)]);
+        }
+        if let Some(own) = given.filter(|own| !own.is_native()) {
+            self.note(format!("this CPU has no instructions for {own}: it is emulated, more slowly than f32 runs"));
+        }
+        Ok(match given {
+            Some(given) => vec![given],
+            None if Arithmetic::Bf16.is_native() => vec![Arithmetic::Bf16, Arithmetic::F32],
+            None => vec![Arithmetic::F32],
+        })
+    }
+
+    /// The arithmetic of the search, and the model in it on each device. What a new run does not say is tried.
+    fn choose(
+        &mut self,
+        checkpoint: &Checkpoint,
+        space: &SearchSpace,
+        tokenizer: &Tokenizer,
+        importance: Option<&Kept>,
+    ) -> Result<(Arithmetic, Vec<Llama>)> {
+        let arithmetics = self.arithmetics()?;
+        let models = self.load(checkpoint, space, arithmetics[0])?;
+        let (Some(exact), 2..) = (models[0].float32(), arithmetics.len()) else { return Ok((arithmetics[0], models)) };
+        let (tasks, max_length) = (self.experiment.tasks()?, self.packing(checkpoint.config()).max_length);
+        let trial = Trial {
+            model: &models[0],
+            exact,
+            tasks: tasks.into_iter().map(|task| self.trial_task(task, tokenizer, max_length)).collect::<Result<_>>()?,
+            networks: self.experiment.sample(space, importance, TRIAL_NETWORKS),
+            workers: division::candidates(cores()).pop().expect("there is a core"),
+            stop: self.stop,
+        };
+        let on_progress = &mut *self.on_progress;
+        let speed_up = trial.speed_up(&mut |done, total| on_progress(Progress::Timed { done, total }))?;
+        let mut taken = speed_up >= WORTH_IT;
+        let mut said = format!("bf16 is {speed_up:.1} times as fast as f32");
+        if taken {
+            for (name, error) in trial.errors()? {
+                taken &= error.is_small();
+                said += &format!("; {name}: {error}");
+            }
+        }
+        let arithmetic = if taken { arithmetics[0] } else { Arithmetic::F32 };
+        (self.on_progress)(Progress::Chosen(format!("the search is in {arithmetic}: {said}")));
+        if taken { Ok((arithmetic, models)) } else { Ok((arithmetic, self.load(checkpoint, space, arithmetic)?)) }
+    }
+
+    /// The first items of a task in chunks that are small, so that every worker has some.
+    fn trial_task(
+        &self,
+        (name, metrics): (String, Vec<Metric>),
+        tokenizer: &Tokenizer,
+        max_length: usize,
+    ) -> Result<TrialTask> {
+        let task = Task::open(&name, Some(&self.local.data))?;
+        let limit = self.local.limit.unwrap_or(usize::MAX);
+        let some = Selection::side(&task, Split::Search, Some(TRIAL_ITEMS.min(limit)))?;
+        let all = some.available.min(limit);
+        let packing = PackingOptions { chunk_tokens: CHUNK_SIZES[0], max_length };
+        let mut set = pack_task(&name, &task, &some, tokenizer, packing)?;
+        set.divergence = metrics.iter().any(|metric| metric.compares());
+        Ok(TrialTask { set, metrics, all })
     }
 
     /// The experiment's space for the networks of a model, and what its ranking says of them.
@@ -184,12 +282,12 @@ impl Preparation<'_> {
 
     fn packing(&self, config: &LlamaConfig) -> PackingOptions {
         let new = PackingOptions { chunk_tokens: CHUNK_TOKENS, max_length: config.positions().min(MAX_LENGTH) };
-        let packing = self.stored.as_ref().map_or(new, |frozen| frozen.packing);
+        let packing = self.stored.as_ref().map_or(new, |settings| settings.frozen.packing);
         PackingOptions { chunk_tokens: self.local.chunk_tokens.unwrap_or(packing.chunk_tokens), ..packing }
     }
 
     fn workers(&self) -> Workers {
-        let stored = self.stored.as_ref();
+        let stored = self.stored.as_ref().map(|settings| &settings.frozen);
         let count = self.local.workers.or(stored.map(|frozen| frozen.workers)).unwrap_or(1);
         let threads = self.local.threads.or(stored.map(|frozen| frozen.threads));
         Workers { count, threads: threads.unwrap_or_else(|| (cores() / count).max(1)) }
@@ -238,12 +336,16 @@ impl Preparation<'_> {
         Ok(PreparedTask { record, sets, notes })
     }
 
-    /// The model on each device, and beside it the weights that the space may want in blocks.
-    fn load(&mut self, checkpoint: &Checkpoint, space: &SearchSpace) -> Result<Vec<Llama>> {
+    /// The model on each device, and beside it the weights that the space may want in blocks; on the CPU also itself in float32,
+    /// where the arithmetic is another.
+    fn load(&mut self, checkpoint: &Checkpoint, space: &SearchSpace, arithmetic: Arithmetic) -> Result<Vec<Llama>> {
         let mut models = Vec::new();
-        for device in open_devices(&self.local.devices)? {
-            let (model, note) = load(checkpoint, device, space.block_weights())?;
-            models.push(model);
+        for (device, kind) in open_devices(&self.local.devices, self.local.arithmetic)? {
+            let on_cpu = device == Device::Cpu;
+            let kind = if on_cpu { kind_of(arithmetic) } else { kind };
+            let (model, note) = load(checkpoint, (device, kind), space.block_weights())?;
+            let fast = on_cpu && arithmetic != Arithmetic::F32;
+            models.push(if fast { model.beside_float32(checkpoint)? } else { model });
             if let Some(note) = note {
                 self.note(note);
             }

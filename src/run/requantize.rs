@@ -181,7 +181,7 @@ impl Requantization {
         let tokenizer = self.parent.tokenizer()?;
         let config = self.parent.config();
         let blocks = BlockWeights::of_networks(&config.shape, &config.genome, networks);
-        let (model, note) = load(&self.parent, open_device(&place.device)?, blocks)?;
+        let (model, note) = load(&self.parent, open_device(&place.device, None)?, blocks)?;
         if let Some(note) = note {
             on_progress(Progress::Note(note));
         }

@@ -71,7 +71,8 @@ impl Run {
         evaluator: &mut dyn Evaluator,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Front> {
-        let mut session = Session::open(&self.dir, &self.settings.tasks, evaluator, on_progress)?;
+        let mut session =
+            Session::open(&self.dir, &self.settings.tasks, self.settings.frozen.arithmetic, evaluator, on_progress)?;
         let mut state = match State::read(&self.dir)? {
             Some(state) => {
                 state.restore(algorithm)?;

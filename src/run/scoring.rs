@@ -6,7 +6,7 @@ use super::evaluations::Evaluation;
 use super::goals::Goals;
 use super::session::{Part, Session};
 use super::settings::RunSettings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::{Contribution, Measured, Metric, Objective};
 use crate::space::Genome;
 use crate::task::Split;
@@ -30,6 +30,15 @@ impl Scores<'_, '_> {
         metric: Metric,
     ) -> Result<Vec<Contribution>, String> {
         Ok(metric.contributions(self.session.set(part.set), &self.session.items(genome, part)?))
+    }
+
+    /// The values of the measured objectives in float32, where the search is in another arithmetic.
+    pub(super) fn float32_values(&self, genome: &Genome) -> Result<Vec<(&Objective, f64)>> {
+        let Some(parts) = self.session.float32_parts() else { return Ok(Vec::new()) };
+        let values = self.values(genome, &parts)?;
+        let values = values.map_err(|reason| Error::invalid(format!("score of {genome}"), reason, "a finite score"))?;
+        let objectives = self.goals.objectives().iter().zip(values);
+        Ok(objectives.filter(|(objective, _)| objective.metric().is_some()).collect())
     }
 
     /// The value of every objective and then of every constraint's objective, or why there is none.

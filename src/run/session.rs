@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::journal::Journal;
 use super::progress::Progress;
 use super::settings::RunTask;
+use crate::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
 use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Outcome, Work};
 use crate::space::Genome;
@@ -24,18 +25,22 @@ pub(super) struct Session<'a> {
     sets: Arc<Vec<EvalSet>>,
     /// Of each task the places of its two eval sets.
     places: Vec<[usize; 2]>,
+    /// Of each task the place of its search split in float32, where the search itself is in another arithmetic.
+    float32: Option<Vec<usize>>,
     journal: Journal,
     on_progress: &'a mut dyn FnMut(Progress),
 }
 
 impl<'a> Session<'a> {
-    /// Opens the journal of a directory for an evaluator whose eval sets are those of the run.
+    /// Opens the journal of a directory for an evaluator whose eval sets are those of the run, which is searched in this
+    /// arithmetic.
     ///
     /// # Errors
     /// `Invalid` where an eval set is another, and what [`Journal::open`] refuses.
     pub(super) fn open(
         dir: &Path,
         tasks: &[RunTask],
+        arithmetic: Arithmetic,
         evaluator: &'a mut dyn Evaluator,
         on_progress: &'a mut dyn FnMut(Progress),
     ) -> Result<Session<'a>> {
@@ -52,8 +57,13 @@ impl<'a> Session<'a> {
             Ok([place(search, task.digest(Split::Search))?, place(held_out, task.digest(Split::HeldOut))?])
         };
         let places = tasks.iter().map(places).collect::<Result<_>>()?;
+        let exact = |task: &RunTask| place(RunTask::float32_name(&task.name), task.digest(Split::Search));
+        let float32 = match arithmetic {
+            Arithmetic::F32 => None,
+            _ => Some(tasks.iter().map(exact).collect::<Result<_>>()?),
+        };
         let journal = Journal::open(&dir.join("chunks.log"), &sets)?;
-        Ok(Session { evaluator, sets, places, journal, on_progress })
+        Ok(Session { evaluator, sets, places, float32, journal, on_progress })
     }
 
     /// An eval set by its place.
@@ -65,6 +75,12 @@ impl<'a> Session<'a> {
     pub(super) fn parts(&self, split: Split) -> Vec<Part> {
         let part = |set: usize| Part { set, chunks: self.sets[set].chunks.len() };
         self.places.iter().map(|places| part(places[split as usize])).collect()
+    }
+
+    /// All of the search split in float32, one part a task, where the search itself is in another arithmetic.
+    pub(super) fn float32_parts(&self) -> Option<Vec<Part>> {
+        let part = |&set: &usize| Part { set, chunks: self.sets[set].chunks.len() };
+        self.float32.as_ref().map(|places| places.iter().map(part).collect())
     }
 
     /// Whether nothing was scored yet.

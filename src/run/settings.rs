@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::racing::Racing;
+use crate::arithmetic::Arithmetic;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
@@ -67,6 +68,11 @@ impl RunTask {
         [Split::Search, Split::HeldOut].map(|split| format!("{task}/{split}"))
     }
 
+    /// What the search split is called where it is scored in float32, beside a search in another arithmetic.
+    pub fn float32_name(task: &str) -> String {
+        format!("{task}/{}/f32", Split::Search)
+    }
+
     /// How many items of one side were selected: those that were scored, and those that cannot be.
     pub fn selected(&self, split: Split) -> usize {
         match split {
@@ -87,6 +93,10 @@ impl RunTask {
 /// What is measured or chosen once, before the first evaluation, and read back on resume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frozen {
+    /// The numbers that networks are scored with on a CPU while they are searched; their front is measured in float32. Cards
+    /// compute in bfloat16.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
     /// How items became chunks.
     pub packing: PackingOptions,
     /// Worker threads.

@@ -2,10 +2,16 @@
 
 use std::process::Command;
 
-/// The binary with these arguments.
+/// The binary with these arguments. A search is in float32 unless they say otherwise: what `auto` takes depends on the machine.
 pub fn criadero(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
     command.args(arguments);
+    if let [subcommand, _, ..] = arguments
+        && *subcommand == "search"
+        && !arguments.contains(&"--arithmetic")
+    {
+        command.args(["--arithmetic", "f32"]);
+    }
     command
 }
 

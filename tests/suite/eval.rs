@@ -24,7 +24,7 @@ fn tiny() -> String {
 }
 
 /// Questions in the tiny model's alphabet.
-fn questions(dir: &Path, count: usize) -> String {
+pub fn questions(dir: &Path, count: usize) -> String {
     let row = |place: usize| {
         let choices = ["one", "two two", "three", "four"].map(|word| format!("{word} {place}"));
         json!({ "context": format!("Question {place}: which?"), "choices": choices, "gold": place % 4 }).to_string()
@@ -35,7 +35,7 @@ fn questions(dir: &Path, count: usize) -> String {
     path.display().to_string()
 }
 
-fn per_item(path: &Path) -> Vec<Value> {
+pub fn per_item(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

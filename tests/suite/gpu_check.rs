@@ -28,7 +28,7 @@ fn a_dry_run_goes_through_every_check() {
     assert_eq!(value("log-probability against the CPU, tiny: most"), 0.0, "this is the CPU");
     assert!(value("throughput table, tiny, prefill:32: mean error") >= 0.0);
     assert!(value("evaluator, tiny: of the product's rate") > 0.0);
-    assert_eq!(value("log-likelihood with kernels and without"), 0.0, "there are none");
+    assert!(value("log-likelihood with kernels and without") < 1e-5, "the CPU has loops of its own");
     assert!(fs::read_to_string(Path::new(&out).join("gpu-check.txt")).unwrap().contains("kernels "));
 }
 

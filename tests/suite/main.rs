@@ -3,6 +3,7 @@
 //! One program, because each links libtorch. Tests that need the packaged model or data are `#[cfg_attr(not(assets), ignore)]`:
 //! the build script looks whether they are there, and `CRIADERO_ASSETS=required`, which `make test` sets, takes them for granted.
 
+mod arithmetic;
 mod arrows;
 mod checkpoint;
 mod checkpoint_hostile;

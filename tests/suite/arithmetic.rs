@@ -1,0 +1,198 @@
+//! The same model in bfloat16: close to float32, the same bits however it is run, and never reported where it matters.
+//! Everywhere, also where a CPU emulates it.
+
+use std::fs;
+use std::path::Path;
+
+use criadero::arithmetic::Arithmetic;
+use criadero::checkpoint::Checkpoint;
+use criadero::model::{Llama, Network};
+use criadero::run::{Front, RunSettings};
+use criadero::space::Genome;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::command::{criadero, fail, fail_with, said, succeed};
+use crate::eval::{per_item, questions};
+use crate::goldens::{TINY, copy_of_tiny};
+
+const NARROW: &str = "2x64:4x128:-:0x64";
+
+/// Log-likelihoods of every item, as `eval` writes them.
+fn rows(dir: &Path, model: &str, task: &str, extra: &[&str]) -> (Vec<Value>, String) {
+    let out = dir.join("rows.jsonl");
+    let arguments = ["eval", model, "--task", task, "--threads", "1", "--chunk-tokens", "128", "--per-item"];
+    let (_, notes) = said(criadero(&[&arguments[..], &[out.to_str().unwrap()], extra].concat()));
+    (per_item(&out), notes)
+}
+
+fn log_likelihoods(rows: &[Value]) -> Vec<f64> {
+    let of = |row: &Value| -> Vec<f64> { serde_json::from_value(row["log_likelihoods"].clone()).unwrap() };
+    rows.iter().flat_map(of).collect()
+}
+
+fn largest(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn bfloat16_is_close_to_float32_and_its_bits_do_not_depend_on_company() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 24);
+    let networks = dir.path().join("networks.txt");
+    fs::write(&networks, format!("4x128*4\n{NARROW}\n2x128*4\n")).unwrap();
+    let networks = networks.display().to_string();
+    let score = |extra: &[&str]| rows(dir.path(), TINY, &task, &[&["--genomes", &networks][..], extra].concat()).0;
+    let exact = score(&["--arithmetic", "f32"]);
+    let together = score(&["--arithmetic", "bf16"]);
+    let difference = largest(&log_likelihoods(&exact), &log_likelihoods(&together));
+    // Weights and inputs of products have 8 bits.
+    let size = log_likelihoods(&exact).into_iter().fold(0.0_f64, |most, one| most.max(one.abs()));
+    assert!(difference > 0.0 && difference < size / 128.0, "{difference} of {size}");
+    assert_eq!(score(&["--arithmetic", "bf16", "--alone"]), together);
+    assert_eq!(exact, score(&[]), "float32 is what is quoted");
+    let mut alone = rows(dir.path(), TINY, &task, &["--arithmetic", "bf16", "--genome", NARROW]).0;
+    alone.iter_mut().for_each(|row| row["genome"] = NARROW.into());
+    let of_narrow: Vec<Value> = together.into_iter().filter(|row| row["genome"] == NARROW).collect();
+    assert_eq!(alone, of_narrow);
+}
+
+#[test]
+fn a_bfloat16_checkpoint_is_in_float32_beside_itself_without_a_second_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_tiny(dir.path());
+    let path = dir.path().join("model.safetensors");
+    let stored = |kind| {
+        let tensors = Tensor::read_safetensors(Path::new(TINY).join("model.safetensors")).unwrap();
+        let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(name, one)| (name, one.to_kind(kind))).collect();
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        Checkpoint::open(dir.path()).unwrap()
+    };
+    let tree = criadero::model::TokenTree::chain(&[1, 5, 9, 200, 77, 3]);
+    for (kind, shares) in [(Kind::BFloat16, true), (Kind::Float, false)] {
+        let checkpoint = stored(kind);
+        assert_eq!(checkpoint.is_bf16(), shares);
+        let whole = Llama::load(&checkpoint, Device::Cpu, Kind::Float).unwrap();
+        let fast = Llama::load(&checkpoint, Device::Cpu, Kind::BFloat16).unwrap().beside_float32(&checkpoint).unwrap();
+        let beside = fast.float32().unwrap();
+        assert_eq!((fast.kind(), beside.kind()), (Kind::BFloat16, Kind::Float));
+        for genome in ["4x128*4", NARROW, "4x128@8*4"] {
+            let genome: Genome = genome.parse().unwrap();
+            let logits = |model: &Llama| {
+                let network: Network = model.network(&genome).unwrap();
+                network.forward(&model.batch(&tree).unwrap())
+            };
+            assert_eq!(logits(beside), logits(&whole), "{genome} of {kind:?}");
+            let most = |of: Tensor| of.abs().max().double_value(&[]);
+            let (difference, size) = (most(logits(&fast) - logits(&whole)), most(logits(&whole)));
+            assert!(difference > 0.0 && difference < size / 16.0, "{difference} of {size}");
+        }
+        let at = |model: &Llama| model.weights()[1].1.data_ptr();
+        assert_eq!(at(&fast) == at(beside), shares);
+    }
+}
+
+/// A search that ends with the same bytes when its journal is cut, and whose front is float32's.
+#[test]
+fn a_search_in_bfloat16_resumes_and_reports_in_float32() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 40);
+    let run = dir.path().join("run").display().to_string();
+    let nll = format!("choice_nll:{task}");
+    let what = ["search", "tiny", "--model", TINY, "--objective", &nll, "--objective", "params", "--out", &run];
+    let size = ["--evals", "12", "--population", "6", "--chunk-tokens", "128", "--threads", "1"];
+    let search = |arithmetic: &str| criadero(&[&what[..], &size, &["--arithmetic", arithmetic]].concat());
+    let (table, notes) = said(search("bf16"));
+    assert!(table.contains("(search, f32)"), "{table}");
+    assert!(notes.contains("of the front in bf16 and in float32: they differ by 0."), "{notes}");
+    assert_eq!(notes.contains("it is emulated"), !Arithmetic::Bf16.is_native(), "{notes}");
+    let settings = RunSettings::read(Path::new(&run)).unwrap().unwrap();
+    assert_eq!(settings.frozen.arithmetic, Arithmetic::Bf16);
+
+    let read = |name: &str| fs::read(dir.path().join("run").join(name)).unwrap();
+    let results = ["evaluations.csv", "front.csv", "front.json"].map(read);
+    let log = String::from_utf8(read("chunks.log")).unwrap();
+    let half: String = log.split_inclusive('\n').take(log.lines().count() / 2).collect();
+    fs::write(dir.path().join("run/chunks.log"), half + "torn").unwrap();
+    fs::remove_file(dir.path().join("run/state.json")).unwrap();
+    succeed(search("auto"));
+    assert_eq!(["evaluations.csv", "front.csv", "front.json"].map(read), results, "a run keeps its arithmetic");
+
+    let error = fail(search("f32"));
+    assert!(error.contains("arithmetic") && error.contains("bf16") && error.contains("f32"), "{error}");
+    // As if it had begun where the CPU is of the other sort.
+    let path = dir.path().join("run/run.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let there = text.replace("cpu bfloat16, emulated", "cpu bfloat16");
+    let there = if there == text { text.replace("cpu bfloat16", "cpu bfloat16, emulated") } else { there };
+    fs::write(&path, there).unwrap();
+    let error = fail(search("auto"));
+    assert!(error.contains("emulate"), "{error}");
+
+    // What is reported is what `eval` says, in float32.
+    let front = Front::read_json(&dir.path().join("run/front.json")).unwrap();
+    let point = front.points.last().unwrap();
+    let genome = point.genome.to_string();
+    let split = |split: &str| {
+        let mut eval = criadero(&["eval", TINY, "--task", &task, "--genome", &genome, "--split", split, "--json"]);
+        eval.args(["--threads", "1", "--chunk-tokens", "128"]);
+        serde_json::from_str::<Value>(&succeed(eval)).unwrap()["choice_nll"].as_f64().unwrap()
+    };
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-5;
+    assert!(close(split("search"), point.value(&Front::float32_name(&nll)).unwrap()), "{point:?}");
+    assert!(!close(split("search"), point.value(&nll).unwrap()), "searched in bfloat16");
+    let held_out = point.held_out.iter().find(|score| score.name == nll).unwrap();
+    assert!(close(split("held-out"), held_out.value), "{point:?}");
+}
+
+/// A column of the largest float32 behind a channel that is always 0: infinity in bfloat16, and 0 · ∞ is no number.
+#[test]
+fn what_overflows_in_bfloat16_is_scored_again_in_float32_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    copy_of_tiny(&model);
+    let path = model.join("model.safetensors");
+    let tensors = Tensor::read_safetensors(&path).unwrap().into_iter();
+    let tensors: Vec<(String, Tensor)> = tensors.map(|(name, one)| (name, one.to_kind(Kind::Float))).collect();
+    for (name, tensor) in &tensors {
+        match name.as_str() {
+            "model.layers.1.mlp.gate_proj.weight" => drop(tensor.narrow(0, 7, 1).fill_(0.0)),
+            "model.layers.1.mlp.down_proj.weight" => drop(tensor.narrow(1, 7, 1).fill_(f64::from(f32::MAX))),
+            _ => {}
+        }
+    }
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+    let model = model.display().to_string();
+    let task = questions(dir.path(), 12);
+    let (exact, notes) = rows(dir.path(), &model, &task, &[]);
+    assert!(!notes.contains("computed again"), "{notes}");
+    let (fast, notes) = rows(dir.path(), &model, &task, &["--arithmetic", "bf16"]);
+    assert!(notes.contains("scores were no finite numbers and were computed again in float32"), "{notes}");
+    assert_eq!(fast, exact);
+}
+
+#[test]
+fn an_arithmetic_that_there_is_none_of_is_refused() {
+    let error = fail_with(criadero(&["generate", TINY, "--prompt", "a", "--arithmetic", "fp8"]), 2);
+    assert!(error.contains("unknown arithmetic `fp8`") && error.contains("bf16"), "{error}");
+}
+
+/// A search that is free to choose says what it measured, whatever it takes.
+#[test]
+fn a_search_says_why_it_takes_an_arithmetic() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = questions(dir.path(), 40);
+    let run = dir.path().join("run").display().to_string();
+    let nll = format!("choice_nll:{task}");
+    let what = ["search", "tiny", "--model", TINY, "--objective", &nll, "--objective", "params", "--out", &run];
+    let size = ["--evals", "6", "--population", "6", "--chunk-tokens", "128", "--threads", "1", "--arithmetic", "auto"];
+    let (_, notes) = said(criadero(&[&what[..], &size].concat()));
+    let settings = RunSettings::read(Path::new(&run)).unwrap().unwrap();
+    let taken = format!("the search is in {}: bf16 is ", settings.frozen.arithmetic);
+    assert_eq!(notes.contains(&taken), Arithmetic::Bf16.is_native(), "{notes}");
+    if !Arithmetic::Bf16.is_native() {
+        assert_eq!(settings.frozen.arithmetic, Arithmetic::F32);
+    }
+}
