@@ -47,7 +47,7 @@ impl Distill {
         self.train.check(&Course {
             base: &base,
             curriculum: &curriculum,
-            teacher: evaluation::weights(parent.config(), self.train.device.word()),
+            teacher: evaluation::weights(parent.config(), self.train.device.numbers().word()),
             sources: vec![parent.path(), self.run.as_path()],
         })?;
         let teacher = load(&parent, &self.train.device)?;

@@ -13,7 +13,8 @@ use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
 use criadero::model::Llama;
 use criadero::model::device::free_memory;
-use criadero::plan::evaluation::{CARD_WORD, Scoring, footprint};
+use criadero::plan::Numbers;
+use criadero::plan::evaluation::{Scoring, footprint};
 use criadero::run::{cores, measure_with_progress};
 use criadero::space::{Bits, BlockWeights, Cost, Genome, ModelShape, SearchSpace};
 use criadero::task::Item;
@@ -399,7 +400,8 @@ fn memory(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
             networks: POPULATION,
             cache: 0,
             blocks: BlockWeights::default(),
-            word: CARD_WORD,
+            numbers: Numbers::Card,
+            beside: 0,
         };
         let planned = footprint(config, scoring).peak() as f64;
         let taken = before.saturating_sub(after) as f64;

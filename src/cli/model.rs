@@ -9,7 +9,7 @@ use criadero::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use criadero::model::Llama;
 use criadero::model::device::{DeviceKind, free_memory, open_device, open_devices};
 use criadero::model::supernet::SupernetCard;
-use criadero::plan::evaluation::CARD_WORD;
+use criadero::plan::Numbers;
 use criadero::run::{never_ranked, quantized_twice, space_of};
 use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
 use criadero::task::Task;
@@ -28,9 +28,9 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Bytes of a weight there, whether or not there is such a device here.
-    pub fn word(&self) -> u64 {
-        if self.is_card() { CARD_WORD } else { self.arithmetic.unwrap_or_default().bytes() }
+    /// What a model's numbers take there, whether or not there is such a device here.
+    pub fn numbers(&self) -> Numbers {
+        if self.is_card() { Numbers::Card } else { Numbers::Cpu(self.arithmetic.unwrap_or_default()) }
     }
 
     /// As it was given.
@@ -95,10 +95,13 @@ impl DevicesArgs {
     /// A model on each of them, and beside it so many weights in blocks.
     pub fn load(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> anyhow::Result<Vec<Llama>> {
         let devices = open_devices(&self.devices, self.arithmetic())?;
-        let load = |device: DeviceKind| {
-            let model = load_on(checkpoint, device, blocks)?;
-            let fast = self.arithmetic().is_some_and(|arithmetic| arithmetic != Arithmetic::F32);
-            Ok(if fast && model.device() == Device::Cpu { model.beside_float32(checkpoint)? } else { model })
+        let load = |device: DeviceKind| match (device.0, self.arithmetic()) {
+            (Device::Cpu, Some(Arithmetic::Bf16)) => {
+                let (model, note) = criadero::plan::load_beside_float32(checkpoint, Arithmetic::Bf16, blocks)?;
+                note.into_iter().for_each(|note| eprintln!("note: {note}"));
+                Ok(model)
+            }
+            _ => load_on(checkpoint, device, blocks),
         };
         devices.into_iter().map(load).collect()
     }

@@ -80,16 +80,18 @@ impl Plan {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
-        let config = &match (&self.model, &space) {
-            (Some(model), _) => model::open(model)?.config().clone(),
-            (None, Some(space)) => synthetic::config(*space.shape(), Dtype::F16),
+        let checkpoint = self.model.as_deref().map(model::open).transpose()?;
+        let config = &match (&checkpoint, &space) {
+            (Some(checkpoint), _) => checkpoint.config().clone(),
+            (None, Some(space)) => synthetic::config(*space.shape(), Dtype::BF16),
             (None, None) => bail!("give a model or a space"),
         };
+        let is_bf16 = checkpoint.is_none_or(|checkpoint| checkpoint.is_bf16());
         if let Some(space) = &space {
             space.check_fits(&config.shape)?;
         }
         let budget = self.budget()?;
-        let rows = self.rows(config, space.as_ref(), budget);
+        let rows = self.rows(config, is_bf16, space.as_ref(), budget);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?)
         } else {
@@ -113,13 +115,17 @@ impl Plan {
     }
 
     /// One row an activity.
-    fn rows(&self, config: &LlamaConfig, space: Option<&SearchSpace>, budget: u64) -> [Row; 9] {
+    fn rows(&self, config: &LlamaConfig, is_bf16: bool, space: Option<&SearchSpace>, budget: u64) -> [Row; 9] {
         let largest: Genome = space.map_or_else(|| config.genome.clone(), SearchSpace::largest);
         let blocks = space.map_or_else(BlockWeights::default, SearchSpace::block_weights);
-        let word = self.device.word();
+        let numbers = self.device.numbers();
+        let beside = evaluation::beside_float32(config, numbers, is_bf16);
         let scoring = |name, networks, workers, cache, blocks| {
             let of = |chunk_tokens: usize| {
-                evaluation::footprint(config, Scoring { chunk_tokens, workers, networks, cache, blocks, word })
+                evaluation::footprint(
+                    config,
+                    Scoring { chunk_tokens, workers, networks, cache, blocks, numbers, beside },
+                )
             };
             let largest = largest_that_fits(budget, MOST_TOKENS, of);
             Row { name, footprint: of(self.chunk_tokens), largest, unit: Unit::Tokens }
@@ -127,14 +133,14 @@ impl Plan {
         let training = |name, trained: Trained, taught, recompute, teacher| {
             let of = |sequences: usize| {
                 let (trained, tokens) = (trained.clone(), sequences * self.length);
-                let training = Training { tokens, trained, taught, recompute, word };
+                let training = Training { tokens, trained, taught, recompute, numbers };
                 training::footprint(config, &largest, &training, teacher)
             };
             let largest = largest_that_fits(budget, MOST_SEQUENCES, of);
             Row { name, footprint: of(self.batch), largest, unit: Unit::Sequences }
         };
         let adapters = || Trained::Adapters(self.lora, LayerTensor::matrices().collect());
-        let parent = evaluation::weights(config, word);
+        let parent = evaluation::weights(config, numbers.word());
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
         let in_4_bits = blocks_of(config, [&whole]);
         [

@@ -394,8 +394,8 @@ impl Need<'_> {
             Trainable::Lora { rank, .. } => Trained::Adapters(*rank, trainable.targets()?),
         };
         let taught = self.curriculum.teaches();
-        let (tokens, word) = (sequences * self.args.length, self.args.device.word());
-        let training = training::Training { tokens, trained, taught, recompute, word };
+        let (tokens, numbers) = (sequences * self.args.length, self.args.device.numbers());
+        let training = training::Training { tokens, trained, taught, recompute, numbers };
         let genome = self.curriculum.largest();
         Ok(training::footprint(self.base.config(), &genome, &training, self.teacher).peak())
     }

@@ -37,6 +37,14 @@ pub fn kind_of(arithmetic: Arithmetic) -> Kind {
     }
 }
 
+/// The arithmetic of matrices of a kind.
+pub fn arithmetic_of(kind: Kind) -> Arithmetic {
+    match kind {
+        Kind::BFloat16 => Arithmetic::Bf16,
+        _ => Arithmetic::F32,
+    }
+}
+
 /// The devices of a list such as `cuda:0,cuda:1`, or of `all` cards, with the kinds that [`open_device`] gives them.
 ///
 /// # Errors

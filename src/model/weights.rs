@@ -113,20 +113,18 @@ impl Llama {
         }
     }
 
-    /// The model with itself in float32 beside it, on the same device: for what must be exact. Where `checkpoint`, which it was
-    /// loaded from, is bfloat16, both have the same matrices, made float32 for each product; otherwise those are loaded again.
-    ///
-    /// # Errors
-    /// When a tensor cannot be read.
-    pub fn beside_float32(self, checkpoint: &Checkpoint) -> Result<Llama> {
-        let float32 = if checkpoint.is_bf16() {
-            let layers = self.layers.iter().map(|layer| layer.with_biases(Kind::Float)).collect();
-            let quantized = QuantizedMatrices::default();
-            Llama { kind: Kind::Float, layers, quantized, float32: None, ..self.share() }
-        } else {
-            Llama::load(checkpoint, self.device, Kind::Float)?
-        };
-        Ok(Llama { float32: Some(Box::new(float32)), ..self })
+    /// The model with `float32`, itself in float32 on the same device, beside it: for what must be exact.
+    pub fn beside(self, float32: Llama) -> Llama {
+        Llama { float32: Some(Box::new(float32)), ..self }
+    }
+
+    /// The model with itself in float32 beside it, whose matrices are its own, made float32 for each product: exact where they
+    /// were bfloat16 in the checkpoint.
+    pub fn beside_its_values(self) -> Llama {
+        let layers = self.layers.iter().map(|layer| layer.with_biases(Kind::Float)).collect();
+        let quantized = QuantizedMatrices::default();
+        let float32 = Llama { kind: Kind::Float, layers, quantized, float32: None, ..self.share() };
+        self.beside(float32)
     }
 
     /// The same model in float32, where it is beside it.

@@ -2,6 +2,7 @@
 //!
 //! Letters: as in `model/forward.rs`, and `q = h·e`.
 
+use super::Numbers;
 use crate::checkpoint::LayerTensor;
 use crate::space::{Extra, Gene, Half, ModelShape};
 
@@ -33,8 +34,9 @@ impl Trained {
     }
 }
 
-/// Bytes a token that a layer keeps, its input included, with weights of `word` bytes.
-pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) -> u64 {
+/// Bytes a token that a layer keeps, its input included.
+pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, numbers: Numbers) -> u64 {
+    let (word, stream) = (numbers.word(), numbers.stream());
     let [attention, mlp] = [Half::Attention, Half::Mlp].map(LayerTensor::readers);
     let of_half = |half| LayerTensor::matrices().filter(move |tensor| tensor.row().half == half).collect::<Vec<_>>();
     let last = |readers: &[LayerTensor], half| {
@@ -46,10 +48,10 @@ pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) 
     // The input, in float32 too where it is not; root mean square and scale; what the norm's weight multiplies, where that
     // is trained; the result where a matrix that reads it is.
     let norm = |readers: &[LayerTensor]| {
-        let widened = if word < 4 { 4 * d } else { 0 };
+        let widened = if stream < 4 { 4 * d } else { 0 };
         let scaled = if *trained == Trained::Full { 4 * d } else { 0 };
         let result = if trained.keeps_input_of(readers) { d * word } else { 0 };
-        d * word + widened + 2 * 4 + scaled + result
+        d * stream + widened + 2 * 4 + scaled + result
     };
     let mut bytes = 0;
     if h > 0 {
@@ -75,6 +77,7 @@ pub fn kept_bytes(shape: &ModelShape, gene: Gene, trained: &Trained, word: u64) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arithmetic::Arithmetic;
     use crate::space::Extras;
     use crate::space::shape::tests::TINY;
 
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn counts_what_is_kept_by_hand() {
-        let values = |gene, trained: &Trained| kept_bytes(&SHAPE, gene, trained, 4) / 4;
+        let values = |gene, trained: &Trained| kept_bytes(&SHAPE, gene, trained, Numbers::Cpu(Arithmetic::F32)) / 4;
         // Norm 3 · 8 + 2, heads 3 · 8, contexts twice 8 and 4 logarithms of sums; norm 26, gate, its activation, up, product.
         assert_eq!(values(Gene::new(4, 16), &Trained::Full), 26 + 24 + 8 + 4 + 8 + 26 + 4 * 16);
         assert_eq!(values(Gene::new(4, 0), &Trained::Full), 26 + 24 + 8 + 4 + 8);
@@ -91,7 +94,7 @@ mod tests {
         let one = Trained::Adapters(3, vec![LayerTensor::Q]);
         assert_eq!(values(Gene::new(4, 16), &one), (8 + 2 + 8) + 24 + 8 + 4 + 3 + (8 + 2) + 3 * 16);
         // In bfloat16: float32 copies for the norm, everything else in half.
-        let half = kept_bytes(&SHAPE, Gene::new(0, 4), &Trained::Full, 2);
+        let half = kept_bytes(&SHAPE, Gene::new(0, 4), &Trained::Full, Numbers::Card);
         assert_eq!(half, 8 * 2 + 8 * 4 + 8 + 8 * 4 + 8 * 2 + 4 * 4 * 2);
     }
 
@@ -100,7 +103,10 @@ mod tests {
         let plain = ModelShape { extras: Extras::NONE, ..SHAPE };
         let normed = ModelShape { extras: Extras::NONE.with(Extra::HeadNorms), ..SHAPE };
         let gene = Gene::new(4, 16);
-        let more = |trained| kept_bytes(&normed, gene, trained, 4) - kept_bytes(&plain, gene, trained, 4);
+        let more = |trained| {
+            kept_bytes(&normed, gene, trained, Numbers::Cpu(Arithmetic::F32))
+                - kept_bytes(&plain, gene, trained, Numbers::Cpu(Arithmetic::F32))
+        };
         // Queries 8, keys and values 4 each; 4 + 2 heads.
         assert_eq!(more(&Trained::Full), 4 * (8 + 2 * 4) + 8 * 6 + 4 * (8 + 4));
     }

@@ -2,8 +2,9 @@
 //!
 //! Letters: as in `model/forward.rs`, `t` tokens of a chunk.
 
-use super::Footprint;
 use super::footprint::largest_that_fits;
+use super::{Footprint, Numbers};
+use crate::arithmetic::Arithmetic;
 use crate::checkpoint::LlamaConfig;
 use crate::model::HEAD_ROWS;
 use crate::space::{Bits, BlockWeights, Cost, Extra};
@@ -24,19 +25,22 @@ pub struct Scoring {
     pub cache: u64,
     /// Weights that are kept in blocks too.
     pub blocks: BlockWeights,
-    /// Bytes of a weight.
-    pub word: u64,
+    /// What its numbers take.
+    pub numbers: Numbers,
+    /// Bytes of the model in float32 beside it.
+    pub beside: u64,
 }
 
 /// What scoring needs of networks of this model.
 pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
-    let Scoring { chunk_tokens, workers, networks, cache, blocks, word } = scoring;
+    let Scoring { chunk_tokens, workers, networks, cache, blocks, numbers, beside } = scoring;
+    let (word, stream) = (numbers.word(), numbers.stream());
     let shape = &config.shape;
     let [t, d, e, v] = [chunk_tokens, shape.hidden, shape.head_dim, shape.vocab].map(|size| size as u64);
     let (q, k, f) = ((shape.heads * shape.head_dim) as u64, shape.kv_heads as u64, shape.mlp as u64);
     // One state for each half layer that others may begin with, and the one at hand.
     let depth = 2 * shape.layers as u64;
-    let states = t * d * word * if networks > 1 { depth + 1 } else { 2 };
+    let states = t * d * stream * if networks > 1 { depth + 1 } else { 2 };
     // Attention: the norm's two, the product of queries, keys and values, their norms, what is rotated, and copies for the heads.
     let normed = if shape.extras.has(Extra::HeadNorms) { (q + k * e) + (q + 2 * k * e) } else { 0 };
     let attention = 2 * d + (q + 2 * k * e) + normed + (q + k * e) + 3 * q + q;
@@ -45,8 +49,9 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     let workers = workers as u64;
     Footprint::new([
         ("weights", weights(config, word)),
-        ("quantized copies", copies(blocks, word)),
-        ("one matrix out of int8", workers * out_of_int8(config, blocks, word)),
+        ("float32 beside", beside),
+        ("quantized copies", copies(blocks, numbers)),
+        ("one matrix out of int8", workers * out_of_int8(config, blocks, numbers)),
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
         ("one half layer", workers * t * attention.max(mlp) * word),
@@ -54,9 +59,6 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
         ("states between populations", cache),
     ])
 }
-
-/// Bytes of a weight on a card: bfloat16.
-pub const CARD_WORD: u64 = 2;
 
 /// Tokens of the chunks that fill a card are at most so many: a task should still be several chunks, so that a race can end
 /// between them.
@@ -77,20 +79,38 @@ pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
     Cost::of(&config.shape, &config.genome).params * word
 }
 
+/// Bytes of a model in float32 beside itself in another arithmetic: all weights, or where they are bfloat16 in the checkpoint, too,
+/// one matrix of a layer and the output matrix, made float32 as they are used.
+pub fn beside_float32(config: &LlamaConfig, numbers: Numbers, is_bf16: bool) -> u64 {
+    let shape = &config.shape;
+    match numbers {
+        Numbers::Cpu(Arithmetic::Bf16) if is_bf16 => 4 * (largest_matrix(config) + (shape.vocab * shape.hidden) as u64),
+        Numbers::Cpu(Arithmetic::Bf16) => weights(config, 4),
+        Numbers::Cpu(Arithmetic::F32) | Numbers::Card => 0,
+    }
+}
+
 /// Weights as blocks can hold them: their values as any weights, or, where the kernels of a card take them, int8 and a float32
 /// scale for each block.
-fn copies(blocks: BlockWeights, word: u64) -> u64 {
+fn copies(blocks: BlockWeights, numbers: Numbers) -> u64 {
     let BlockWeights { layers_q8_0, others } = blocks;
-    let int8 =
-        if word == CARD_WORD { layers_q8_0 + 4 * layers_q8_0 / Bits::Q8_0.block_len() } else { layers_q8_0 * word };
-    int8 + others * word
+    let int8 = match numbers {
+        Numbers::Card => layers_q8_0 + 4 * layers_q8_0 / Bits::Q8_0.block_len(),
+        Numbers::Cpu(_) => layers_q8_0 * numbers.word(),
+    };
+    int8 + others * numbers.word()
 }
 
 /// The largest matrix of a layer, made out of int8 for one product.
-fn out_of_int8(config: &LlamaConfig, blocks: BlockWeights, word: u64) -> u64 {
+fn out_of_int8(config: &LlamaConfig, blocks: BlockWeights, numbers: Numbers) -> u64 {
+    if numbers == Numbers::Card && blocks.layers_q8_0 > 0 { largest_matrix(config) * numbers.word() } else { 0 }
+}
+
+/// Weights of the largest matrix of a layer.
+fn largest_matrix(config: &LlamaConfig) -> u64 {
     let shape = &config.shape;
     let rows = ((shape.heads + 2 * shape.kv_heads) * shape.head_dim).max(shape.mlp);
-    if word == CARD_WORD && blocks.layers_q8_0 > 0 { (rows * shape.hidden) as u64 * word } else { 0 }
+    (rows * shape.hidden) as u64
 }
 
 /// Cosines and sines of every position, float32.
@@ -113,7 +133,8 @@ mod tests {
             networks: 2,
             cache: 0,
             blocks: BlockWeights::default(),
-            word: CARD_WORD,
+            numbers: Numbers::Card,
+            beside: 0,
         };
         let [small, middle, large] =
             [13_000_000_000, 20_000_000_000, 80_000_000_000].map(|budget| chunk_that_fills(&config, scoring, budget));
@@ -127,15 +148,16 @@ mod tests {
     #[test]
     fn copies_are_counted_as_they_are_kept() {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
-        let bytes = |blocks, word| {
-            let scoring = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, word };
+        let bytes = |blocks, numbers| {
+            let scoring = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, numbers, beside: 0 };
             let footprint = footprint(&config, scoring);
             ["quantized copies", "one matrix out of int8"]
                 .map(|name| footprint.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes))
         };
         let blocks = BlockWeights { layers_q8_0: 64_000, others: 1_000 };
-        assert_eq!(bytes(BlockWeights::default(), CARD_WORD), [0, 0]);
-        assert_eq!(bytes(blocks, 4), [4 * 65_000, 0]);
-        assert_eq!(bytes(blocks, CARD_WORD), [64_000 + 8_000 + 2_000, 2 * 3 * 4096 * 4096]);
+        assert_eq!(bytes(BlockWeights::default(), Numbers::Card), [0, 0]);
+        assert_eq!(bytes(blocks, Numbers::Cpu(Arithmetic::F32)), [4 * 65_000, 0]);
+        assert_eq!(bytes(blocks, Numbers::Cpu(Arithmetic::Bf16)), [2 * 65_000, 0]);
+        assert_eq!(bytes(blocks, Numbers::Card), [64_000 + 8_000 + 2_000, 2 * 3 * 4096 * 4096]);
     }
 }

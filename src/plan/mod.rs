@@ -6,9 +6,11 @@ pub mod activations;
 mod budget;
 pub mod evaluation;
 pub mod footprint;
+mod numbers;
 mod room;
 pub mod training;
 
 pub use budget::{available, total};
 pub use footprint::{Footprint, Part};
-pub use room::load;
+pub use numbers::Numbers;
+pub use room::{load, load_beside_float32};

@@ -2,13 +2,15 @@
 
 use tch::{Device, Kind};
 
+use super::Numbers;
 use super::budget::{available, total};
-use super::evaluation::{CARD_WORD, Scoring, footprint};
+use super::evaluation::{Scoring, footprint, weights};
+use crate::arithmetic::Arithmetic;
 use crate::checkpoint::{Checkpoint, LlamaConfig};
 use crate::error::{Error, Result};
 use crate::kernels::{CardMemory, Kernels, card_memory};
 use crate::model::Llama;
-use crate::model::device::DeviceKind;
+use crate::model::device::{DeviceKind, arithmetic_of, kind_of};
 use crate::space::BlockWeights;
 
 /// Loads a model, and beside it so many weights in blocks, with the kernels of its device. Where there are none also why, the
@@ -30,9 +32,34 @@ pub fn load(
     Ok((model, note))
 }
 
+/// The same on the CPU, in an arithmetic other than float32, with the model in float32 beside it: its own matrices where they are
+/// exact, otherwise those of the checkpoint, if they fit. Where they do not also a note that says so.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside_float32(
+    checkpoint: &Checkpoint,
+    arithmetic: Arithmetic,
+    blocks: BlockWeights,
+) -> Result<(Llama, Option<String>)> {
+    let (model, note) = load(checkpoint, (Device::Cpu, kind_of(arithmetic)), blocks)?;
+    if checkpoint.is_bf16() {
+        return Ok((model.beside_its_values(), note));
+    }
+    let needed = [arithmetic, Arithmetic::F32].map(|one| weights(checkpoint.config(), one.bytes())).iter().sum::<u64>();
+    if total().is_some_and(|total| needed > total) {
+        let (model, path) = (model.beside_its_values(), checkpoint.path().display());
+        let note = format!(
+            "{path} is too large to be here in {arithmetic} and in float32: float32 computes with its weights rounded to {arithmetic}"
+        );
+        return Ok((model, Some(note)));
+    }
+    Ok((model.beside(load(checkpoint, (Device::Cpu, Kind::Float), blocks)?.0), note))
+}
+
 /// What a model must fit into.
 struct Room {
-    word: u64,
+    numbers: Numbers,
     bytes: u64,
     /// Who has so many bytes, such as `cuda:0 has 12.0 GB, 11.5 GB of them free`.
     said: String,
@@ -45,24 +72,26 @@ impl Room {
     fn of(device: Device, kind: Kind) -> Option<Room> {
         match device {
             Device::Cuda(card) => card_memory(card).map(|memory| Room::of_card(card, memory)),
-            _ => Some(Room::of_machine(available()?, total()?, kind.elt_size_in_bytes() as u64)),
+            _ => Some(Room::of_machine(available()?, total()?, arithmetic_of(kind))),
         }
     }
 
     fn of_card(card: usize, CardMemory { free, total }: CardMemory) -> Room {
         // Not what is free: libtorch keeps what it once took.
         let said = format!("cuda:{card} has {}, {} of them free", gigabytes(total), gigabytes(free));
-        Room { word: CARD_WORD, bytes: total, said, remedy: "a card with more memory, `--device cpu`" }
+        Room { numbers: Numbers::Card, bytes: total, said, remedy: "a card with more memory, `--device cpu`" }
     }
 
-    fn of_machine(free: u64, total: u64, word: u64) -> Room {
+    fn of_machine(free: u64, total: u64, arithmetic: Arithmetic) -> Room {
         // Not what is free: others may end, and swap is slow and not impossible.
         let said = format!("this machine has {}, {} of them free", gigabytes(total), gigabytes(free));
-        let remedy = match word {
-            4 => "`--arithmetic bf16`, where weights take half of it, a machine with more memory, `--device cuda`",
-            _ => "a machine with more memory",
+        let remedy = match arithmetic {
+            Arithmetic::F32 => {
+                "`--arithmetic bf16`, where weights take half of it, a machine with more memory, `--device cuda`"
+            }
+            Arithmetic::Bf16 => "a machine with more memory",
         };
-        Room { word, bytes: total, said, remedy }
+        Room { numbers: Numbers::Cpu(arithmetic), bytes: total, said, remedy }
     }
 
     fn check(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> Result<()> {
@@ -76,7 +105,8 @@ impl Room {
 
     /// Why a model cannot be scored there, and what to do.
     fn too_large(&self, config: &LlamaConfig, blocks: BlockWeights) -> Option<(String, String)> {
-        let least = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, word: self.word };
+        let least =
+            Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, numbers: self.numbers, beside: 0 };
         let needed = footprint(config, least);
         let parts: Vec<String> =
             needed.parts.iter().map(|part| format!("{} {}", gigabytes(part.bytes), part.name)).collect();
@@ -115,7 +145,8 @@ mod tests {
         );
         assert!(problem.contains("--device cpu"), "{problem}");
         assert_eq!(card(1_000_000_000, 24_000_000_000), None, "libtorch keeps what it once took");
-        let machine = |free, total, blocks| Room::of_machine(free, total, 4).too_large(&config, blocks).map(said);
+        let machine =
+            |free, total, blocks| Room::of_machine(free, total, Arithmetic::F32).too_large(&config, blocks).map(said);
         let problem = machine(20_000_000_000, 24_000_000_000, none).unwrap();
         assert!(
             problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB, 20.0 GB of them free"),

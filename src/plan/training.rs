@@ -2,9 +2,9 @@
 //!
 //! Letters: as in `model/forward.rs`, `t` tokens of a batch.
 
-use super::Footprint;
 use super::activations::{Trained, kept_bytes};
 use super::evaluation::rotary;
+use super::{Footprint, Numbers};
 use crate::checkpoint::{LayerTensor, LlamaConfig, TensorName};
 use crate::model::HEAD_ROWS;
 use crate::space::{Cost, Genome};
@@ -20,13 +20,14 @@ pub struct Training {
     pub taught: bool,
     /// Whether layers are computed twice instead of keeping what their gradients need.
     pub recompute: bool,
-    /// Bytes of a weight: 4, or 2 with float32 masters.
-    pub word: u64,
+    /// What numbers take: where those of weights are not float32, there are masters that are.
+    pub numbers: Numbers,
 }
 
 /// What training needs whose largest network is `genome`, beside a teacher of `teacher` bytes.
 pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, teacher: u64) -> Footprint {
-    let Training { tokens, trained, taught, recompute, word } = training;
+    let Training { tokens, trained, taught, recompute, numbers } = training;
+    let (word, stream) = (numbers.word(), numbers.stream());
     let shape = &config.shape;
     let [t, d, v] = [*tokens, shape.hidden, shape.vocab].map(|size| size as u64);
     let weights = Cost::of(shape, &config.genome).params;
@@ -35,20 +36,20 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
         Trained::Adapters(rank, targets) => adapter_values(config, *rank as u64, targets),
     };
     let adapters = if *trained == Trained::Full { 0 } else { values * word };
-    let masters = if *word == 4 { 0 } else { values * 4 };
-    let by_layer = genome.kept().map(|(_, gene)| kept_bytes(shape, gene, trained, *word));
+    let masters = if word == 4 { 0 } else { values * 4 };
+    let by_layer = genome.kept().map(|(_, gene)| kept_bytes(shape, gene, trained, *numbers));
     let layers = genome.depth() as u64;
     let kept = if *recompute {
         // All layers' inputs, and one layer as it runs a second time, with the gradient that goes down.
-        t * (layers * d * word + by_layer.max().unwrap_or(0) + 2 * d * word)
+        t * (layers * d * stream + by_layer.max().unwrap_or(0) + 2 * d * stream)
     } else {
-        t * (by_layer.sum::<u64>() + d * word)
+        t * (by_layer.sum::<u64>() + d * stream)
     };
     // Log-probabilities and what they were made of; with a teacher, his too, his probabilities and a product.
     let copies = if *taught { 5 } else { 2 };
     let head = if *trained == Trained::Full { v * d * 4 } else { 0 };
     // The rows before the output matrix: as taken from the last layer, three of the norm, their gradients twice.
-    let rows = t * d * word * if *taught { 7 } else { 6 };
+    let rows = t * d * stream * if *taught { 7 } else { 6 };
     Footprint::new([
         ("weights", weights * word),
         ("adapters", adapters),
@@ -77,6 +78,7 @@ fn adapter_values(config: &LlamaConfig, rank: u64, targets: &[LayerTensor]) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arithmetic::Arithmetic;
     use crate::checkpoint::Dtype;
     use crate::checkpoint::Family;
     use crate::space::shape::tests::TINY;
@@ -107,7 +109,13 @@ mod tests {
     #[test]
     fn counts_by_hand() {
         let genome = Genome::uniform(2, Gene::new(4, 16));
-        let training = Training { tokens: 5, trained: Trained::Full, taught: false, recompute: false, word: 4 };
+        let training = Training {
+            tokens: 5,
+            trained: Trained::Full,
+            taught: false,
+            recompute: false,
+            numbers: Numbers::Cpu(Arithmetic::F32),
+        };
         let full = footprint(&config(), &genome, &training, 7);
         // Embedding 72, norms 8 + 4 · 8, attention 2 · (64 + 32 + 32 + 64), MLP 2 · 3 · 128.
         let weights = 72 + 8 + 32 + 2 * 192 + 2 * 384;
@@ -117,13 +125,13 @@ mod tests {
         assert_eq!(part(&full, "rotary table"), 2 * 4 * 10 * 2);
         assert_eq!(part(&full, "logits"), 2 * 5 * 9 * 4, "fewer rows than are taken together");
         assert_eq!(part(&full, "output matrix's gradient"), 72 * 4);
-        let layer = kept_bytes(&config().shape, Gene::new(4, 16), &Trained::Full, 4);
+        let layer = kept_bytes(&config().shape, Gene::new(4, 16), &Trained::Full, Numbers::Cpu(Arithmetic::F32));
         assert_eq!(part(&full, "activations"), 5 * (2 * layer + 8 * 4));
 
         let again = footprint(&config(), &genome, &Training { recompute: true, ..training.clone() }, 0);
         assert_eq!(part(&again, "activations"), 5 * (2 * 8 * 4 + layer + 2 * 8 * 4));
 
-        let half = footprint(&config(), &genome, &Training { word: 2, ..training.clone() }, 0);
+        let half = footprint(&config(), &genome, &Training { numbers: Numbers::Card, ..training.clone() }, 0);
         assert_eq!((part(&half, "weights"), part(&half, "masters")), (2 * weights, 4 * weights));
 
         let trained = Trained::Adapters(3, vec![LayerTensor::Q, LayerTensor::Down]);

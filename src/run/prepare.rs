@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tch::Device;
+use tch::{Device, Kind};
 
 use super::arithmetic_trial::{Trial, TrialTask};
 use super::experiment::Experiment;
@@ -19,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
 use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers, pack_task};
 use crate::model::Llama;
-use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, open_devices};
+use crate::model::device::{EMULATED, device_name, least_free_memory, open_devices};
 use crate::model::supernet::SupernetCard;
-use crate::plan::evaluation::{CARD_WORD, Scoring, chunk_that_fills};
-use crate::plan::load;
+use crate::plan::evaluation::{Scoring, chunk_that_fills};
+use crate::plan::{Numbers, load, load_beside_float32};
 use crate::search::Kept;
 use crate::space::{Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
@@ -340,12 +340,14 @@ impl Preparation<'_> {
     /// where the arithmetic is another.
     fn load(&mut self, checkpoint: &Checkpoint, space: &SearchSpace, arithmetic: Arithmetic) -> Result<Vec<Llama>> {
         let mut models = Vec::new();
+        let blocks = space.block_weights();
         for (device, kind) in open_devices(&self.local.devices, self.local.arithmetic)? {
-            let on_cpu = device == Device::Cpu;
-            let kind = if on_cpu { kind_of(arithmetic) } else { kind };
-            let (model, note) = load(checkpoint, (device, kind), space.block_weights())?;
-            let fast = on_cpu && arithmetic != Arithmetic::F32;
-            models.push(if fast { model.beside_float32(checkpoint)? } else { model });
+            let (model, note) = match (device, arithmetic) {
+                (Device::Cpu, Arithmetic::Bf16) => load_beside_float32(checkpoint, arithmetic, blocks)?,
+                (Device::Cpu, Arithmetic::F32) => load(checkpoint, (device, Kind::Float), blocks)?,
+                _ => load(checkpoint, (device, kind), blocks)?,
+            };
+            models.push(model);
             if let Some(note) = note {
                 self.note(note);
             }
@@ -358,7 +360,7 @@ impl Preparation<'_> {
     fn chunk_for(&mut self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> Result<usize> {
         let (networks, cache) = (self.experiment.population.max(2), self.local.cache_bytes);
         let blocks = space.block_weights();
-        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, word: CARD_WORD };
+        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, numbers: Numbers::Card, beside: 0 };
         let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
         if tokens == 0 {
             let expected = "more; a smaller --cache leaves room for a chunk beside the weights, `criadero plan` says what is needed";

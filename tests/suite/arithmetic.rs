@@ -7,8 +7,9 @@ use std::path::Path;
 use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::Checkpoint;
 use criadero::model::{Llama, Network};
+use criadero::plan::load_beside_float32;
 use criadero::run::{Front, RunSettings};
-use criadero::space::Genome;
+use criadero::space::{BlockWeights, Genome};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -74,7 +75,9 @@ fn a_bfloat16_checkpoint_is_in_float32_beside_itself_without_a_second_copy() {
         let checkpoint = stored(kind);
         assert_eq!(checkpoint.is_bf16(), shares);
         let whole = Llama::load(&checkpoint, Device::Cpu, Kind::Float).unwrap();
-        let fast = Llama::load(&checkpoint, Device::Cpu, Kind::BFloat16).unwrap().beside_float32(&checkpoint).unwrap();
+        let none = BlockWeights::default();
+        let (fast, note) = load_beside_float32(&checkpoint, Arithmetic::Bf16, none).unwrap();
+        assert_eq!(note, None);
         let beside = fast.float32().unwrap();
         assert_eq!((fast.kind(), beside.kind()), (Kind::BFloat16, Kind::Float));
         for genome in ["4x128*4", NARROW, "4x128@8*4"] {
