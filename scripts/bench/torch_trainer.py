@@ -7,7 +7,8 @@ gradients clipped to a norm of 1, AdamW. Both of PyTorch's ways to take an AdamW
 gradients, and the faster is used. Tokens are random and each sequence starts at position 0.
 
 Modes: `full` trains all parameters; `lora` trains adapters of rank 16 on the seven matrices of each layer, the rest frozen;
-`-checkpointed` behind either keeps only each layer's input for the backward pass, which computes the rest again.
+`-checkpointed` behind either keeps only each layer's input for the backward pass, which computes the rest again; `-bf16` runs
+products in bfloat16 under torch.autocast, parameters and moments staying float32.
 
 Writes timings.csv (step, seconds, tokens_per_second; a step is forward, backward, clipping and update) and settings.json to
 --out. Needs torch and transformers of 5.23 or later; no network.
@@ -25,7 +26,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import transformers
 
-MODES = ["full", "full-checkpointed", "lora", "lora-checkpointed"]
+MODES = ["full", "full-checkpointed", "full-bf16", "lora", "lora-checkpointed"]
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RANK, ALPHA = 16, 32.0
 LEARNING_RATE = 1e-5
@@ -52,21 +53,24 @@ class Trainer:
     def __init__(self, directory, mode):
         self.model = transformers.LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
         self.model.train()
-        kind, *checkpointed = mode.split("-")
+        kind, *extra = mode.split("-")
+        self.bf16 = "bf16" in extra
         if kind == "lora":
             self.model.requires_grad_(False)
             for layer in self.model.model.layers:
                 for half in [layer.self_attn, layer.mlp]:
                     for name in set(MATRICES) & {name for name, _ in half.named_children()}:
                         setattr(half, name, Adapted(getattr(half, name)))
-        if checkpointed:
+        if "checkpointed" in extra:
             self.model.activation_checkpointing_enable()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser, self.update_seconds = None, {}
 
     def backward(self, tokens):
         """Loss and gradients of sequences (b, t)."""
-        self.model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+            loss = self.model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        loss.backward()
 
     def choose_optimiser(self):
         """AdamW in the form whose update takes less time with the gradients that are there; nothing moves meanwhile."""

@@ -27,7 +27,7 @@ import time
 
 from search_baseline import processor
 
-MODES = ["full", "full-checkpointed", "lora", "lora-checkpointed"]
+MODES = ["full", "full-checkpointed", "full-bf16", "lora", "lora-checkpointed"]
 THEIRS, OURS = "transformers", "criadero"
 
 
@@ -86,7 +86,7 @@ def measure(options):
 
 def summary(options, rows):
     lines = [
-        f"{options.model.name}, float32, rounds {options.rounds}, steps {options.steps}; tokens a second, median over all steps",
+        f"{options.model.name}, float32 unless a mode says bf16, rounds {options.rounds}, steps {options.steps}; tokens a second, median over all steps",
         f"{time.strftime('%Y-%m-%d')}, {processor()}, {rows[0]['versions']}",
     ]
     for batch, length in zip(options.batch, options.length):

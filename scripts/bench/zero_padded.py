@@ -1,7 +1,7 @@
 """lm-evaluation-harness scoring one network after the other: the supernet with zeros where a genome has nothing.
 
 Needs lm_eval==0.4.13, torch, transformers, accelerate, datasets, pyarrow; no network. The harness's task objects come from
-scripts/parity/offline_tasks.py, its model is HFLM in float32 on the CPU with all cores.
+scripts/parity/offline_tasks.py, its model is HFLM on the CPU with all cores.
 
 Zeros in the columns of o_proj and down_proj that read a dropped head or channel make the padded network the subnet's equal,
 and writing two matrices a layer in place is the cheapest way to it: nothing is exported or loaded between networks.
@@ -25,10 +25,10 @@ from search_space import genes
 class ZeroPadded:
     """A supernet that becomes one subnet after the other, and the harness's questions about it."""
 
-    def __init__(self, model, task, data, places):
+    def __init__(self, model, task, data, places, dtype="float32"):
         """Questions are those at `places` of the task's file, in that order."""
         torch.set_num_threads(os.cpu_count() or 1)
-        self.harness = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=1)
+        self.harness = HFLM(pretrained=str(model), device="cpu", dtype=dtype, batch_size=1)
         self.model = self.harness.model
         self.whole = [(layer.self_attn.o_proj.weight.clone(), layer.mlp.down_proj.weight.clone()) for layer in self.model.model.layers]
         known = list(questions(task, data))

@@ -17,6 +17,7 @@ use criadero::run::cores;
 use criadero::space::Genome;
 use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::json;
+use tch::Device;
 
 use super::arguments::read_genomes;
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
@@ -59,7 +60,7 @@ pub struct Eval {
     /// The longest sequence; the model's own by default. Searches take the model's own, 2048 at most
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
-    /// libtorch threads; all cores by default
+    /// Threads that share the work; all cores by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]
@@ -104,7 +105,10 @@ impl Eval {
         let notes = selection.notes.iter().cloned().chain(left_out.iter().map(LeftOut::to_string));
         notes.chain(set.notes(max_length)).for_each(|note| eprintln!("note: {}: {note}", task.name()));
         let threads = self.threads.unwrap_or_else(cores);
-        let mut evaluator = LocalEvaluator::start(&models, vec![set], Workers { count: 1, threads }, 0, Arc::default());
+        // A chunk on each core is faster than all cores on each chunk.
+        let count = if model.device() == Device::Cpu { threads.min(set.chunks.len()).max(1) } else { 1 };
+        let workers = Workers { count, threads: threads / count };
+        let mut evaluator = LocalEvaluator::start(&models, vec![set], workers, 0, Arc::default());
         let set = evaluator.sets()[0].clone();
         let bar = Bar::new("scoring", set.chunks.len() * genomes.len());
         let company = if self.alone { 1 } else { genomes.len() };

@@ -9,6 +9,7 @@ use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
 use criadero::plan::training::{self, Training};
 use criadero::plan::{Footprint, available};
+use criadero::run::cores;
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
@@ -144,7 +145,7 @@ impl Plan {
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
         let in_4_bits = blocks_of(config, [&whole]);
         [
-            scoring("eval", 1, 1, 0, blocks),
+            scoring("eval", 1, if self.device.is_card() { 1 } else { cores() }, 0, blocks),
             scoring("search", 2, self.workers, self.cache << 20, blocks),
             scoring("quantize (a front in 4 bits)", 2, 1, 0, in_4_bits),
             training("tune, instatune", Trained::Full, false, false, 0),
@@ -162,7 +163,7 @@ impl Plan {
             "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of their \
                  blocks; all multiplied in bfloat16"
         } else {
-            "kept as the values of their blocks, multiplied in float32"
+            "kept as the values of their blocks, in the arithmetic of the model"
         }
     }
 

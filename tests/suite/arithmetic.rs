@@ -10,6 +10,11 @@ use criadero::model::{Llama, Network};
 use criadero::plan::load_beside_float32;
 use criadero::run::{Front, RunSettings};
 use criadero::space::{BlockWeights, Genome};
+use criadero::tune::Sequence;
+use criadero::tune::adamw::Parameter;
+use criadero::tune::backward::{Learned, learn};
+use criadero::tune::batch::Batch;
+use criadero::tune::head_loss::Lesson;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -197,5 +202,41 @@ fn a_search_says_why_it_takes_an_arithmetic() {
     assert_eq!(notes.contains(&taken), Arithmetic::Bf16.is_native(), "{notes}");
     if !Arithmetic::Bf16.is_native() {
         assert_eq!(settings.frozen.arithmetic, Arithmetic::F32);
+    }
+}
+
+/// Gradients in bfloat16 against float32's, as PyTorch gave them: of the loss, and of every weight by its direction and its length.
+#[test]
+fn gradients_in_bfloat16_point_where_those_of_float32_do() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_tiny(dir.path());
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let sequence = Sequence { documents: vec![(0..48).map(|place| (3 + place * 37 % 250, place > 0)).collect()] };
+    let genome: Genome = "4x128:2x64:4x96:4x128".parse().unwrap();
+    let learned = |kind, recompute| {
+        let model = Llama::load(&checkpoint, Device::Cpu, kind).unwrap();
+        let batch = Batch::new(&model, &[&sequence]).unwrap();
+        let parameters: Vec<Parameter> =
+            model.weights().into_iter().map(|(name, tensor)| Parameter::new(name, tensor)).collect();
+        let network = model.network(&genome).unwrap();
+        let Learned { loss, .. } = learn(&network, &batch, &Lesson::Labels(&batch.labels), &|_| 1.0, recompute);
+        let gradient = |one: &Parameter| (one.name.clone(), one.tensor.grad().to_kind(Kind::Float));
+        (loss, parameters.iter().map(gradient).collect::<Vec<_>>())
+    };
+    let (exact_loss, exact) = learned(Kind::Float, false);
+    for recompute in [false, true] {
+        let (loss, gradients) = learned(Kind::BFloat16, recompute);
+        assert!((loss - exact_loss).abs() < 0.02 * exact_loss, "{loss}, in float32 {exact_loss}");
+        for ((name, ours), (_, theirs)) in gradients.iter().zip(&exact) {
+            let norm = |of: &Tensor| of.norm().double_value(&[]);
+            let (length, exact_length) = (norm(ours), norm(theirs));
+            if exact_length > 0.0 {
+                let cosine = (ours * theirs).sum(Kind::Float).double_value(&[]) / (length * exact_length);
+                assert!(cosine > 0.98, "{name}, recompute {recompute}: cosine {cosine}");
+                assert!((length / exact_length - 1.0).abs() < 0.05, "{name}: {length} of {exact_length}");
+            } else {
+                assert_eq!(length, 0.0, "{name}");
+            }
+        }
     }
 }
