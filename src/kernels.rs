@@ -7,6 +7,7 @@
 //!
 //! Letters: as in `model/forward.rs`.
 
+pub mod adamw;
 mod card;
 pub mod check;
 pub mod compiler;

@@ -31,6 +31,8 @@ pub mod arithmetic;
 pub mod atomic_file;
 pub mod differences;
 pub mod error;
+#[cfg(feature = "torch")]
+mod freed_memory;
 pub mod kendall;
 pub mod versions;
 

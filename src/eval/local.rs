@@ -1,10 +1,8 @@
 //! The evaluator on this machine: long-lived worker threads that take chunks from one queue.
 
 use std::collections::{BTreeSet, HashMap};
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, unbounded};
@@ -15,6 +13,7 @@ use super::prefix_cache::{PrefixCache, half_layers};
 use super::queue::Queue;
 use super::worker::{Faults, Reply, Task, Worker};
 use crate::error::{Error, Result};
+use crate::freed_memory::keep_freed_memory;
 use crate::model::Llama;
 use crate::space::Genome;
 
@@ -180,23 +179,6 @@ fn sliced(work: Work, slices: usize) -> impl Iterator<Item = Work> {
     let size = genomes.len().div_ceil(slices.max(1)).max(1);
     let parts: Vec<Vec<Genome>> = genomes.chunks(size).map(<[Genome]>::to_vec).collect();
     parts.into_iter().map(move |genomes| Work { chunk, genomes })
-}
-
-/// Keeps freed memory for the next layer: handed back to the system, the buffers of every layer would be mapped and
-/// zeroed again. For the whole process, once.
-fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        static ONCE: OnceLock<()> = OnceLock::new();
-        ONCE.get_or_init(|| {
-            // SAFETY: mallopt only sets parameters of glibc's allocator, under its own lock.
-            unsafe {
-                libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20); // the most that glibc takes
-                libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
-                libc::mallopt(libc::M_TOP_PAD, 16 << 20);
-            }
-        });
-    }
 }
 
 impl Evaluator for LocalEvaluator {

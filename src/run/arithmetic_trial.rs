@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::arithmetic_error::ArithmeticError;
 use crate::error::Result;
@@ -12,6 +13,9 @@ use crate::eval::{
 };
 use crate::model::Llama;
 use crate::space::Genome;
+
+/// A longer trial is shortened.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a task's items say of an arithmetic.
 pub(super) struct TrialTask {
@@ -34,14 +38,29 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// How many times as fast as float32 two layers and the head of the parent are.
-    pub(super) fn speed_up(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<f64> {
+    /// Tokens a second through two layers and the head of the parent: in the faster arithmetic, and in float32.
+    pub(super) fn speeds(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<[f64; 2]> {
         let packings = [(0, self.tasks[0].set.clone())];
         let mut speed = |model| {
             let measured = division::measure(model, &packings, &[self.workers], self.stop, on_progress)?;
             Ok::<f64, crate::Error>(measured.iter().map(|one: &Division| one.tokens_per_second).fold(0.0, f64::max))
         };
-        Ok(speed(self.model)? / speed(self.exact)?)
+        Ok([speed(self.model)?, speed(self.exact)?])
+    }
+
+    /// The trial of every other network on one chunk a task, where all of it would take too long at so many tokens a second
+    /// through two layers.
+    pub(super) fn within_patience(mut self, speed: f64) -> Self {
+        let tokens: usize = self.tasks.iter().map(|task| task.set.packed_tokens).sum();
+        let layers = self.model.config().shape.layers as f64 / 2.0;
+        if (self.networks.len() * tokens) as f64 * layers / speed > PATIENCE.as_secs_f64() {
+            self.networks = self.networks.into_iter().step_by(2).collect();
+            for TrialTask { set, .. } in &mut self.tasks {
+                set.chunks.truncate(1);
+                set.items.truncate(set.chunks.first().map_or(0, |chunk| chunk.items.end));
+            }
+        }
+        self
     }
 
     /// What changes in each quantity that is asked for: its name, and by how much.

@@ -235,11 +235,12 @@ impl Preparation<'_> {
             stop: self.stop,
         };
         let on_progress = &mut *self.on_progress;
-        let speed_up = trial.speed_up(&mut |done, total| on_progress(Progress::Timed { done, total }))?;
+        let [fast, slow] = trial.speeds(&mut |done, total| on_progress(Progress::Timed { done, total }))?;
+        let speed_up = fast / slow;
         let mut taken = speed_up >= WORTH_IT;
         let mut said = format!("bf16 is {speed_up:.1} times as fast as f32");
         if taken {
-            for (name, error) in trial.errors()? {
+            for (name, error) in trial.within_patience(slow).errors()? {
                 taken &= error.is_small();
                 said += &format!("; {name}: {error}");
             }

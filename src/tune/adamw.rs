@@ -1,12 +1,11 @@
 //! AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), moments in float32.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::error::{Error, Result};
-
-/// Weights updated at a time on the CPU, so that what is computed in passing stays in the processor's cache.
-const PIECE: i64 = 1 << 16;
+use crate::kernels::Kernels;
+use crate::kernels::adamw::{AdamStep, Moving};
 
 /// The constants of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,67 +81,42 @@ impl AdamW {
 
     /// The L2 norm of all gradients together.
     pub fn gradient_norm(parameters: &[Parameter]) -> f64 {
-        no_grad(|| {
-            let squares = parameters.iter().map(|parameter| {
-                let flat = parameter.gradient().view([-1]);
-                pieces(&flat)
-                    .map(|piece| piece.of(&flat).to_kind(Kind::Float).norm().double_value(&[]).powi(2))
-                    .sum::<f64>()
-            });
-            squares.sum::<f64>().sqrt()
-        })
+        let squares = |parameter: &Parameter| Kernels::of_cpu().squares(&parameter.gradient().view([-1]));
+        no_grad(|| parameters.iter().map(squares).sum::<f64>().sqrt())
     }
 
     /// One step, counted from 0, with gradients whose norm is `norm`; takes the gradients away.
     pub fn step(&self, parameters: &mut [Parameter], step: usize, learning_rate: f64, norm: f64) {
-        let scale = if norm > self.clip { self.clip / norm } else { 1.0 };
+        let count = step as f64 + 1.0;
+        let moved = AdamStep {
+            scale: if norm > self.clip { self.clip / norm } else { 1.0 },
+            beta1: self.beta1,
+            beta2: self.beta2,
+            bias1: 1.0 - self.beta1.powf(count),
+            bias2: 1.0 - self.beta2.powf(count),
+            epsilon: self.epsilon,
+            decay: learning_rate * self.weight_decay,
+            rate: learning_rate,
+        };
         no_grad(|| {
             for parameter in parameters {
-                self.update(parameter, scale, step, learning_rate);
+                let decay = if parameter.tensor.dim() > 1 { moved.decay } else { 0.0 };
+                let flat = |tensor: &Tensor| tensor.view([-1]);
+                let rounded = parameter.tensor.detach();
+                Kernels::of_cpu().adamw(
+                    &Moving {
+                        master: &flat(&parameter.master),
+                        first: &flat(&parameter.first),
+                        second: &flat(&parameter.second),
+                        gradient: &flat(&parameter.gradient()),
+                        rounded: (rounded.kind() != Kind::Float).then_some(&flat(&rounded)),
+                    },
+                    AdamStep { decay, ..moved },
+                );
                 parameter.tensor.zero_grad();
             }
         });
     }
-
-    fn update(&self, parameter: &mut Parameter, scale: f64, step: usize, learning_rate: f64) {
-        let count = step as f64 + 1.0;
-        let (bias1, bias2) = (1.0 - self.beta1.powf(count), 1.0 - self.beta2.powf(count));
-        let decay = if parameter.tensor.dim() > 1 { learning_rate * self.weight_decay } else { 0.0 };
-        let flat = |tensor: &Tensor| tensor.view([-1]);
-        let (gradient, master) = (flat(&parameter.gradient()), flat(&parameter.master));
-        let (first, second) = (flat(&parameter.first), flat(&parameter.second));
-        for piece in pieces(&master) {
-            let gradient = piece.of(&gradient).to_kind(Kind::Float) * scale;
-            let (mut m, mut v) = (piece.of(&first), piece.of(&second));
-            let _ = m.g_mul_scalar_(self.beta1).g_add_(&(&gradient * (1.0 - self.beta1)));
-            let _ = v.g_mul_scalar_(self.beta2).g_add_(&(gradient.square() * (1.0 - self.beta2)));
-            let denominator = (&v / bias2).sqrt_().g_add_scalar_(self.epsilon);
-            let mut weights = piece.of(&master);
-            let _ = weights.g_mul_scalar_(1.0 - decay).g_sub_(&(&m * (learning_rate / bias1) / denominator));
-        }
-        if parameter.tensor.kind() != Kind::Float {
-            parameter.tensor.detach().copy_(&parameter.master);
-        }
-    }
-}
-
-/// Some elements of a flat tensor.
-struct Piece {
-    start: i64,
-    len: i64,
-}
-
-impl Piece {
-    fn of(&self, flat: &Tensor) -> Tensor {
-        flat.narrow(0, self.start, self.len)
-    }
-}
-
-/// A flat tensor cut for its device: a card takes it whole.
-fn pieces(flat: &Tensor) -> impl Iterator<Item = Piece> + use<> {
-    let count = flat.size()[0];
-    let len = if flat.device() == Device::Cpu { PIECE } else { count.max(1) };
-    (0..count).step_by(len as usize).map(move |start| Piece { start, len: len.min(count - start) })
 }
 
 #[cfg(test)]

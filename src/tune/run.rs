@@ -73,6 +73,7 @@ impl<'a> TuneRun<'a> {
         teacher: Option<&'a Llama>,
         corpus: &'a Corpus,
     ) -> Result<TuneRun<'a>> {
+        crate::freed_memory::keep_freed_memory();
         settings.check()?;
         settings.curriculum.check(&model)?;
         settings.claim(dir)?;

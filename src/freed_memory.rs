@@ -1,0 +1,23 @@
+//! What becomes of memory that libtorch gives back.
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::ffi::c_int;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::sync::OnceLock;
+
+/// Keeps freed memory for the next layer: handed back to the system, the buffers of every layer would be mapped and
+/// zeroed again. For the whole process, once.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        static ONCE: OnceLock<()> = OnceLock::new();
+        ONCE.get_or_init(|| {
+            // SAFETY: mallopt only sets parameters of glibc's allocator, under its own lock.
+            unsafe {
+                libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20); // the most that glibc takes
+                libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+                libc::mallopt(libc::M_TOP_PAD, 16 << 20);
+            }
+        });
+    }
+}
