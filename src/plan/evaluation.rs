@@ -9,7 +9,8 @@ use crate::checkpoint::LlamaConfig;
 use crate::model::HEAD_ROWS;
 use crate::space::{Bits, BlockWeights, Cost, Extra};
 
-/// Float32 tensors of (rows, v) that are alive together: logits and what their logsumexp needs.
+/// Float32 tensors of (rows, v) that a card may have alive together, where no kernel takes the logits: theirs and what their
+/// logsumexp needs. The CPU's loops read the logits as they are.
 const HEAD_COPIES: u64 = 2;
 
 /// How networks are scored.
@@ -46,6 +47,10 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     let attention = 2 * d + (q + 2 * k * e) + normed + (q + k * e) + 3 * q + q;
     // MLP: the norm's two, gate and up, the result.
     let mlp = 2 * d + 2 * f + d;
+    let logits = match numbers {
+        Numbers::Cpu(_) => word,
+        Numbers::Card => HEAD_COPIES * 4 + word,
+    };
     let workers = workers as u64;
     Footprint::new([
         ("weights", weights(config, word)),
@@ -55,7 +60,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
         ("one half layer", workers * t * attention.max(mlp) * word),
-        ("logits", workers * HEAD_ROWS as u64 * v * (HEAD_COPIES * 4 + if word < 4 { word } else { 0 })),
+        ("logits", workers * HEAD_ROWS as u64 * v * logits),
         ("states between populations", cache),
     ])
 }
