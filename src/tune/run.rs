@@ -20,6 +20,7 @@ use super::state::{self, Place};
 use super::{Corpus, Sequence};
 use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
+use crate::freed_memory::keep_freed_memory;
 use crate::model::{Llama, Network};
 
 /// Held-out loss of the first network may rise by this many nats per token over the first measurement; more is divergence.
@@ -73,8 +74,11 @@ impl<'a> TuneRun<'a> {
         teacher: Option<&'a Llama>,
         corpus: &'a Corpus,
     ) -> Result<TuneRun<'a>> {
-        crate::freed_memory::keep_freed_memory();
         settings.check()?;
+        // Who recomputes or trains adapters has little memory; what is kept has holes.
+        if settings.trainable == Trainable::Full && !settings.recompute {
+            keep_freed_memory();
+        }
         settings.curriculum.check(&model)?;
         settings.claim(dir)?;
         if let Trainable::Lora { rank, alpha, .. } = settings.trainable {
