@@ -128,6 +128,15 @@ enum LoopKind {
     Bf16,
 }
 
+/// The kind of the residual stream and of rotary angles beside matrices of `kind`: on the CPU float32, where it costs next to
+/// nothing.
+pub fn stream_kind(device: Device, kind: Kind) -> Kind {
+    match device {
+        Device::Cpu => Kind::Float,
+        _ => kind,
+    }
+}
+
 /// What a card calls itself; `None` where there is none or its driver does not say.
 pub fn card_name(ordinal: usize) -> Option<String> {
     card::name(ordinal)

@@ -15,16 +15,12 @@ import pathlib
 import platform
 import signal
 import subprocess
+import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "gpu"))
 
-def peak_of(process):
-    """Largest resident set that the kernel has seen, bytes, asked while the process is there."""
-    try:
-        status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return 0
+from large_checkpoint import peak_of
 
 
 def run(options, name, *arguments, kill_when=lambda: False):

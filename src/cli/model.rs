@@ -13,7 +13,6 @@ use criadero::plan::Numbers;
 use criadero::run::{never_ranked, quantized_twice, space_of};
 use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
 use criadero::task::Task;
-use tch::Device;
 
 /// Where to run.
 #[derive(Clone, clap::Args)]
@@ -95,14 +94,7 @@ impl DevicesArgs {
     /// A model on each of them, and beside it so many weights in blocks.
     pub fn load(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> anyhow::Result<Vec<Llama>> {
         let devices = open_devices(&self.devices, self.arithmetic())?;
-        let load = |device: DeviceKind| match (device.0, self.arithmetic()) {
-            (Device::Cpu, Some(Arithmetic::Bf16)) => {
-                let (model, note) = criadero::plan::load_beside_float32(checkpoint, Arithmetic::Bf16, blocks)?;
-                note.into_iter().for_each(|note| eprintln!("note: {note}"));
-                Ok(model)
-            }
-            _ => load_on(checkpoint, device, blocks),
-        };
+        let load = |device| Ok(noted(criadero::plan::load_beside_float32(checkpoint, device, blocks)?));
         devices.into_iter().map(load).collect()
     }
 }
@@ -168,9 +160,13 @@ pub fn blocks_of<'a>(config: &LlamaConfig, networks: impl IntoIterator<Item = &'
 
 /// Loads a model, with the kernels of its device, unless it is too large for it.
 fn load_on(checkpoint: &Checkpoint, device: DeviceKind, blocks: BlockWeights) -> anyhow::Result<Llama> {
-    let (model, note) = criadero::plan::load(checkpoint, device, blocks)?;
+    Ok(noted(criadero::plan::load(checkpoint, device, blocks)?))
+}
+
+/// A loaded model; says what there is to say of it.
+fn noted((model, note): (Llama, Option<String>)) -> Llama {
     note.into_iter().for_each(|note| eprintln!("note: {note}"));
-    Ok(model)
+    model
 }
 
 /// Where the tasks' data is.

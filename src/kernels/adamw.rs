@@ -100,27 +100,11 @@ fn looped<E: Element>(moving: &Moving, step: AdamStep) {
     let gradient = cpu::values::<E>(moving.gradient).chunks(size);
     let parts = master.zip(first).zip(second).zip(gradient);
     let mut rounded = moving.rounded.map(Tensor::shallow_clone);
-    match &mut rounded {
-        Some(rounded) => {
-            let rounded = cpu::values_mut::<E>(rounded).chunks_mut(size);
-            cpu::run(parts.zip(rounded).map(|((((master, first), second), gradient), rounded)| Part {
-                master,
-                first,
-                second,
-                gradient,
-                rounded,
-                step,
-            }));
-        }
-        None => cpu::run(parts.map(|(((master, first), second), gradient)| Part {
-            master,
-            first,
-            second,
-            gradient,
-            rounded: &mut [],
-            step,
-        })),
-    }
+    let mut rounded = rounded.as_mut().map_or(&mut [][..], cpu::values_mut::<E>).chunks_mut(size);
+    cpu::run(parts.map(|(((master, first), second), gradient)| {
+        let rounded = rounded.next().unwrap_or_default();
+        Part { master, first, second, gradient, rounded, step }
+    }));
 }
 
 /// Some of the elements.

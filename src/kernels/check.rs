@@ -7,7 +7,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 use super::int8::Int8Matrix;
 use super::rotary::Heads;
 use super::tree_attention::Sight;
-use super::{Kernels, int8, log_probs, rms_norm, rotary, swiglu, tree_attention};
+use super::{Kernels, int8, log_probs, rms_norm, rotary, stream_kind, swiglu, tree_attention};
 
 /// Largest difference in float32, as the operations' own bounds are meant: sums are added in another order.
 const FLOAT_BOUND: f64 = 1e-5;
@@ -68,14 +68,6 @@ impl Check<'_> {
         Tensor::randn(size, (Kind::Float, self.device)).to_kind(self.kind)
     }
 
-    /// The kind of the residual stream and of rotary angles.
-    fn stream_kind(&self) -> Kind {
-        match self.device {
-            Device::Cpu => Kind::Float,
-            _ => self.kind,
-        }
-    }
-
     fn comparison(&self, name: &'static str, error: f64, bound: f64, run: &dyn Fn(&Kernels)) -> Comparison {
         let [kernel_ms, plain_ms] =
             [self.kernels, &self.plain].map(|kernels| milliseconds(self.device, &|| run(kernels)));
@@ -88,7 +80,7 @@ impl Check<'_> {
 
     fn rms_norm(&self) -> Comparison {
         let size = [self.tokens, self.sizes.d];
-        let (hidden, delta) = (self.random(&size).to_kind(self.stream_kind()), self.random(&size));
+        let (hidden, delta) = (self.random(&size).to_kind(stream_kind(self.device, self.kind)), self.random(&size));
         let weight = Tensor::rand([self.sizes.d], (Kind::Float, self.device));
         let normed = |kernels: &Kernels| kernels.add_rms_norm(&hidden, &delta, &weight, 1e-5, self.kind);
         let ((sum, ours), (plain_sum, plain)) = (normed(self.kernels), normed(&self.plain));
@@ -101,8 +93,8 @@ impl Check<'_> {
         let Sizes { k, g, e, .. } = self.sizes;
         let product = self.random(&[self.tokens, k, g + 2, e]);
         let angles = Tensor::rand([self.tokens, 1, 1, e / 2], (Kind::Float, self.device)) * 6.0;
-        let cosines = Tensor::cat(&[angles.cos(), angles.cos()], 3).to_kind(self.stream_kind());
-        let sines = Tensor::cat(&[-angles.sin(), angles.sin()], 3).to_kind(self.stream_kind());
+        let cosines = Tensor::cat(&[angles.cos(), angles.cos()], 3).to_kind(stream_kind(self.device, self.kind));
+        let sines = Tensor::cat(&[-angles.sin(), angles.sin()], 3).to_kind(stream_kind(self.device, self.kind));
         let rotated = |kernels: &Kernels| kernels.rotary(product.copy(), &cosines, &sines);
         let (ours, plain) = (rotated(self.kernels), rotated(&self.plain));
         let halves = product.narrow(2, 0, g + 1).to_kind(Kind::Float).abs().view([self.tokens, k, g + 1, 2, e / 2]);

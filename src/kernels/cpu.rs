@@ -79,11 +79,8 @@ pub(super) fn rows_a_band(rows: usize, width: usize) -> usize {
 
 /// Runs all bands, side by side where there are several.
 pub(super) fn run<B: Band>(bands: impl Iterator<Item = B>) {
-    let mut bands: Vec<B> = bands.collect();
-    match bands.pop() {
-        Some(only) if bands.is_empty() => run_here(only),
-        last => bands.into_iter().chain(last).collect::<Vec<_>>().into_par_iter().for_each(run_here),
-    }
+    let bands: Vec<B> = bands.collect();
+    if bands.len() > 1 { bands.into_par_iter().for_each(run_here) } else { bands.into_iter().for_each(run_here) }
 }
 
 fn run_here<B: Band>(band: B) {

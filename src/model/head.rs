@@ -60,12 +60,7 @@ impl Head {
 
     /// Logits of what [`Head::final_norm`] gave, float32: (t, d) to (t, v).
     pub fn logits_of_normed(&self, normed: &Tensor) -> Tensor {
-        self.head_product(normed).to_kind(Kind::Float)
-    }
-
-    /// Logits of the kind of the matrices: (t, d) to (t, v).
-    fn head_product(&self, normed: &Tensor) -> Tensor {
-        normed.matmul(&self.matrix.tr())
+        normed.matmul(&self.matrix.tr()).to_kind(Kind::Float)
     }
 
     /// What a few rows say about the tokens after them, and how far they are from `parent` where it is given.

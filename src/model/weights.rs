@@ -14,7 +14,7 @@ use super::token_tree::TokenTree;
 use super::tree_batch::{RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LlamaConfig, LowRank, TensorName, synthetic};
 use crate::error::{Error, Result};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, stream_kind};
 use crate::space::{Bits, Matrix};
 
 /// A LLaMA on a device whose layers can run at any prefix of their widths.
@@ -236,10 +236,7 @@ impl Llama {
 
     /// The kind of the residual stream and of rotary angles: on the CPU float32, where it costs next to nothing.
     pub fn stream_kind(&self) -> Kind {
-        match self.device {
-            Device::Cpu => Kind::Float,
-            _ => self.kind,
-        }
+        stream_kind(self.device, self.kind)
     }
 
     /// A forest of tokens, ready for this model.

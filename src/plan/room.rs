@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, LlamaConfig};
 use crate::error::{Error, Result};
 use crate::kernels::{CardMemory, Kernels, card_memory};
 use crate::model::Llama;
-use crate::model::device::{DeviceKind, arithmetic_of, kind_of};
+use crate::model::device::{DeviceKind, arithmetic_of};
 use crate::space::BlockWeights;
 
 /// Loads a model, and beside it so many weights in blocks, with the kernels of its device. Where there are none also why, the
@@ -32,17 +32,21 @@ pub fn load(
     Ok((model, note))
 }
 
-/// The same on the CPU, in an arithmetic other than float32, with the model in float32 beside it: its own matrices where they are
+/// The same; on the CPU, in an arithmetic other than float32, with the model in float32 beside it: its own matrices where they are
 /// exact, otherwise those of the checkpoint, if they fit. Where they do not also a note that says so.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_beside_float32(
     checkpoint: &Checkpoint,
-    arithmetic: Arithmetic,
+    (device, kind): DeviceKind,
     blocks: BlockWeights,
 ) -> Result<(Llama, Option<String>)> {
-    let (model, note) = load(checkpoint, (Device::Cpu, kind_of(arithmetic)), blocks)?;
+    let (model, note) = load(checkpoint, (device, kind), blocks)?;
+    let arithmetic = arithmetic_of(kind);
+    if device != Device::Cpu || arithmetic == Arithmetic::F32 {
+        return Ok((model, note));
+    }
     if checkpoint.is_bf16() {
         return Ok((model.beside_its_values(), note));
     }

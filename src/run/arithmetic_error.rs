@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::score_change::ScoreChange;
 use crate::eval::{Contribution, Metric};
-use crate::kendall::kendall_tau;
 
 /// A faster arithmetic is taken where its share is at most this.
 pub const ALLOWED_SHARE: f64 = 0.25;
@@ -34,7 +34,6 @@ impl ArithmeticError {
             |of: &[Vec<Contribution>]| -> Vec<f64> { of.iter().map(|one| metric.estimate(one).value).collect() };
         let (our_values, exact_values) = (values(ours), values(exact));
         let changes: Vec<f64> = our_values.iter().zip(&exact_values).map(|(ours, exact)| ours - exact).collect();
-        let size = |change: &f64| change.abs();
         let to_all = (items as f64 / all.max(1) as f64).sqrt();
         let mut shares = Vec::new();
         for one in 0..exact.len() {
@@ -45,12 +44,13 @@ impl ArithmeticError {
                 shares.push(if change == 0.0 { 0.0 } else { change / error });
             }
         }
-        let mean_of = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count.max(1) as f64;
+        let ScoreChange { tau, mean, most } = ScoreChange::of(&our_values, &exact_values);
+        let squares: f64 = shares.iter().map(|share| share * share).sum();
         ArithmeticError {
-            tau: kendall_tau(&our_values, &exact_values),
-            mean: mean_of(&mut changes.iter().map(size), changes.len()),
-            most: changes.iter().map(size).fold(0.0, f64::max),
-            share: mean_of(&mut shares.iter().map(|share| share * share), shares.len()).sqrt(),
+            tau,
+            mean,
+            most,
+            share: (squares / shares.len().max(1) as f64).sqrt(),
             networks: exact.len(),
             items,
         }

@@ -8,6 +8,7 @@ use super::evaluations::Evaluation;
 use super::front::{Front, FrontPoint, HeldOut};
 use super::goals::Goals;
 use super::progress::Progress;
+use super::score_change::ScoreChange;
 use super::scoring::{Dropped, Scores};
 use super::session::{Part, Session};
 use super::settings::RunSettings;
@@ -16,7 +17,6 @@ use super::timings;
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::eval::{Measured, Metric, Objective};
-use crate::kendall::kendall_tau;
 use crate::pareto::{hypervolume, non_dominated};
 use crate::space::Genome;
 use crate::task::Split;
@@ -94,13 +94,10 @@ impl Finish<'_> {
             let name = objective.to_string();
             let both = |point: &FrontPoint| Some((point.value(&name)?, point.value(&Front::float32_name(&name))?));
             let (ours, exact): (Vec<f64>, Vec<f64>) = points.iter().filter_map(both).unzip();
-            let sizes: Vec<f64> = ours.iter().zip(&exact).map(|(ours, exact)| (ours - exact).abs()).collect();
-            let most = sizes.iter().copied().fold(0.0, f64::max);
+            let ScoreChange { tau, mean, most } = ScoreChange::of(&ours, &exact);
             format!(
-                "{name} of the front in {} and in float32: they differ by {:.4} on the mean, {most:.4} at most; Kendall's tau {:.3}",
+                "{name} of the front in {} and in float32: they differ by {mean:.4} on the mean, {most:.4} at most; Kendall's tau {tau:.3}",
                 self.settings.frozen.arithmetic,
-                sizes.iter().sum::<f64>() / sizes.len().max(1) as f64,
-                kendall_tau(&ours, &exact),
             )
         };
         self.goals.objectives().iter().filter(|objective| objective.metric().is_some()).map(change).collect()

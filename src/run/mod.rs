@@ -42,6 +42,7 @@ mod race;
 mod racing;
 #[expect(clippy::module_inception, reason = "a file is named after its type")]
 mod run;
+mod score_change;
 mod scorer;
 mod scoring;
 mod session;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tch::{Device, Kind};
+use tch::Device;
 
 use super::arithmetic_trial::{Trial, TrialTask};
 use super::experiment::Experiment;
@@ -19,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
 use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers, pack_task};
 use crate::model::Llama;
-use crate::model::device::{EMULATED, device_name, least_free_memory, open_devices};
+use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, open_devices};
 use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{Scoring, chunk_that_fills};
-use crate::plan::{Numbers, load, load_beside_float32};
+use crate::plan::{Numbers, load_beside_float32};
 use crate::search::Kept;
 use crate::space::{Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
@@ -343,11 +343,8 @@ impl Preparation<'_> {
         let mut models = Vec::new();
         let blocks = space.block_weights();
         for (device, kind) in open_devices(&self.local.devices, self.local.arithmetic)? {
-            let (model, note) = match (device, arithmetic) {
-                (Device::Cpu, Arithmetic::Bf16) => load_beside_float32(checkpoint, arithmetic, blocks)?,
-                (Device::Cpu, Arithmetic::F32) => load(checkpoint, (device, Kind::Float), blocks)?,
-                _ => load(checkpoint, (device, kind), blocks)?,
-            };
+            let kind = if device == Device::Cpu { kind_of(arithmetic) } else { kind };
+            let (model, note) = load_beside_float32(checkpoint, (device, kind), blocks)?;
             models.push(model);
             if let Some(note) = note {
                 self.note(note);

@@ -71,16 +71,18 @@ impl<'a> Session<'a> {
         &self.sets[place]
     }
 
+    fn whole(&self, set: usize) -> Part {
+        Part { set, chunks: self.sets[set].chunks.len() }
+    }
+
     /// All of a split, one part a task.
     pub(super) fn parts(&self, split: Split) -> Vec<Part> {
-        let part = |set: usize| Part { set, chunks: self.sets[set].chunks.len() };
-        self.places.iter().map(|places| part(places[split as usize])).collect()
+        self.places.iter().map(|places| self.whole(places[split as usize])).collect()
     }
 
     /// All of the search split in float32, one part a task, where the search itself is in another arithmetic.
     pub(super) fn float32_parts(&self) -> Option<Vec<Part>> {
-        let part = |&set: &usize| Part { set, chunks: self.sets[set].chunks.len() };
-        self.float32.as_ref().map(|places| places.iter().map(part).collect())
+        self.float32.as_ref().map(|places| places.iter().map(|&set| self.whole(set)).collect())
     }
 
     /// Whether nothing was scored yet.

@@ -81,7 +81,7 @@ fn a_bfloat16_checkpoint_is_in_float32_beside_itself_without_a_second_copy() {
         assert_eq!(checkpoint.is_bf16(), shares);
         let whole = Llama::load(&checkpoint, Device::Cpu, Kind::Float).unwrap();
         let none = BlockWeights::default();
-        let (fast, note) = load_beside_float32(&checkpoint, Arithmetic::Bf16, none).unwrap();
+        let (fast, note) = load_beside_float32(&checkpoint, (Device::Cpu, Kind::BFloat16), none).unwrap();
         assert_eq!(note, None);
         let beside = fast.float32().unwrap();
         assert_eq!((fast.kind(), beside.kind()), (Kind::BFloat16, Kind::Float));
