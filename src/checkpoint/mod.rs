@@ -5,13 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::space::check_genome;
 
 mod chat_template;
 mod config;
+mod corrections;
 pub mod export;
 mod family;
 mod file_kind;
@@ -32,6 +35,7 @@ mod tokenizer;
 
 pub use chat_template::ChatTemplate;
 pub use config::{Dtype, LlamaConfig, SlidingWindow};
+pub use corrections::{Corrections, Narrowed};
 pub use export::{EXPORTERS, Exporter, export, exporter_named};
 pub use family::Family;
 pub use hf::TokenizerFiles;
@@ -59,6 +63,9 @@ pub struct Checkpoint {
     /// Whether query and key rows lie as rotation of neighbours wants them.
     neighbours: bool,
     notes: Vec<String>,
+    corrections: Corrections,
+    /// [`Checkpoint::weights_digest`], once it was computed.
+    digest: Arc<OnceLock<String>>,
 }
 
 impl Checkpoint {
@@ -75,10 +82,15 @@ impl Checkpoint {
             }
             let GgufContent { config, tensors, metadata, architecture, notes } = gguf_file::open(path)?;
             let (path, neighbours) = (path.into(), architecture.neighbours);
-            return Ok(Checkpoint { path, config, tensors, metadata: Some(metadata), neighbours, notes });
+            let (metadata, corrections, digest) = (Some(metadata), Corrections::default(), Arc::default());
+            return Ok(Checkpoint { path, config, tensors, metadata, neighbours, notes, corrections, digest });
         }
         let DirectoryContent { config, tensors, notes } = hf::open(path)?;
-        Ok(Checkpoint { path: path.into(), config, tensors, metadata: None, neighbours: false, notes })
+        let (metadata, neighbours, corrections, digest) = (None, false, Corrections::default(), Arc::default());
+        let mut whole =
+            Checkpoint { path: path.into(), config, tensors, metadata, neighbours, notes, corrections, digest };
+        whole.corrections = Corrections::open(path, &whole.config, &|| whole.weights_digest())?;
+        Ok(whole)
     }
 
     /// Where the files contradict each other or say what is not known here, and what was made of it: a line each.
@@ -131,6 +143,37 @@ impl Checkpoint {
         }
     }
 
+    /// What narrower networks have in place of prefixes of the matrices that write to the residual stream.
+    pub fn corrections(&self) -> &Corrections {
+        &self.corrections
+    }
+
+    /// The first rows and columns of a tensor as a network of these sizes has it: corrected for so many columns, where it is.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`]; `Torch` for a shape that is larger.
+    pub fn part(&self, name: TensorName, shape: &[usize], kind: tch::Kind) -> Result<tch::Tensor> {
+        let whole = match shape {
+            &[_, columns] if self.corrections.get((name, columns)).is_some() => {
+                self.corrections.read((name, columns), kind)?
+            }
+            _ => self.tensor(name, kind)?,
+        };
+        let narrow = |tensor: tch::Tensor, (dim, &len): (usize, &usize)| -> Result<tch::Tensor> {
+            Ok(tensor.f_narrow(dim as i64, 0, len as i64)?)
+        };
+        shape.iter().enumerate().try_fold(whole, narrow)
+    }
+
+    /// Refuses a genome that cannot be cut from this checkpoint.
+    ///
+    /// # Errors
+    /// `Mismatch` with every reason.
+    pub fn check(&self, genome: &crate::space::Genome) -> Result<()> {
+        check_genome(&self.config.shape, &self.config.genome, genome)?;
+        self.corrections.check(&self.config, genome)
+    }
+
     /// The tokenizer that came with the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::new(&self.path, &self.tokenizer_files()?, &self.config)?;
@@ -151,9 +194,24 @@ impl Checkpoint {
         ChatTemplate::find(&self.path, &self.tokenizer_files()?)
     }
 
-    /// BLAKE3 over the constants and all weights as stored: which model this is, wherever it lies and however it
-    /// is split into files.
+    /// BLAKE3 over the constants and all weights as stored, corrections included: which model this is, wherever it lies and
+    /// however it is split into files.
     pub fn digest(&self) -> Result<String> {
+        let weights = self.weights_digest()?;
+        if self.corrections.is_empty() {
+            return Ok(weights);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(weights.as_bytes());
+        self.corrections.digest(&mut hasher)?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The same without corrections.
+    pub fn weights_digest(&self) -> Result<String> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(digest.clone());
+        }
         let tensors: Vec<_> = self.tensors.iter().collect();
         let digests: Vec<blake3::Hash> = tensors.par_iter().map(|(_, raw)| raw.digest()).collect::<Result<_>>()?;
         let mut hasher = blake3::Hasher::new();
@@ -161,6 +219,6 @@ impl Checkpoint {
         for ((name, _), digest) in tensors.iter().zip(&digests) {
             hasher.update(format!("\n{} {digest}", name.hf()).as_bytes());
         }
-        Ok(hasher.finalize().to_hex().to_string())
+        Ok(self.digest.get_or_init(|| hasher.finalize().to_hex().to_string()).clone())
     }
 }

@@ -13,7 +13,7 @@ use crate::checkpoint::config::Dtype;
 use crate::checkpoint::raw_tensor::{FoundTensors, write_weights};
 use crate::error::{Error, Result};
 
-/// Writes float32 tensors and a few words about them, atomically and piece by piece.
+/// Writes tensors, each in its own kind, and a few words about them, atomically and piece by piece.
 ///
 /// # Errors
 /// `Io`; `Invalid` for a tensor with a value that is not finite.
@@ -21,14 +21,18 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMa
     let mut header = BTreeMap::from([("__metadata__".to_string(), json!(metadata))]);
     let mut start = 0;
     for (name, tensor) in tensors {
-        let end = start + tensor.numel() * Dtype::F32.bytes();
-        header.insert(name.clone(), json!({ "dtype": "F32", "shape": tensor.size(), "data_offsets": [start, end] }));
+        let dtype = Dtype::of(tensor.kind());
+        let end = start + tensor.numel() * dtype.bytes();
+        let (dtype, shape) = (dtype.safetensors(), tensor.size());
+        header.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
         start = end;
     }
     let header = safetensors_header(&header);
     atomic_file::write_with(path, |writer| {
         writer.write_all(&header).map_err(Error::io(path))?;
-        tensors.iter().try_for_each(|(name, tensor)| write_weights(writer, path, name, tensor, Dtype::F32))
+        tensors
+            .iter()
+            .try_for_each(|(name, tensor)| write_weights(writer, path, name, tensor, Dtype::of(tensor.kind())))
     })
 }
 

@@ -402,6 +402,7 @@ fn memory(report: &mut Report, subject: &Subject) -> anyhow::Result<()> {
             blocks: BlockWeights::default(),
             numbers: Numbers::Card,
             beside: 0,
+            corrected: 0,
         };
         let planned = footprint(config, scoring).peak() as f64;
         let taken = before.saturating_sub(after) as f64;

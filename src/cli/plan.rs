@@ -68,6 +68,14 @@ struct Row {
     unit: Unit,
 }
 
+/// What of a checkpoint decides what it takes in memory, beside its sizes.
+#[derive(Clone, Copy)]
+struct Stored {
+    is_bf16: bool,
+    /// Weights of matrices corrected for narrower widths.
+    corrected: u64,
+}
+
 /// What a batch is counted in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Unit {
@@ -87,12 +95,14 @@ impl Plan {
             (None, Some(space)) => synthetic::config(*space.shape(), Dtype::BF16),
             (None, None) => bail!("give a model or a space"),
         };
+        let corrected = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.corrections().weights());
         let is_bf16 = checkpoint.is_none_or(|checkpoint| checkpoint.is_bf16());
+        let stored = Stored { is_bf16, corrected };
         if let Some(space) = &space {
             space.check_fits(&config.shape)?;
         }
         let budget = self.budget()?;
-        let rows = self.rows(config, is_bf16, space.as_ref(), budget);
+        let rows = self.rows(config, stored, space.as_ref(), budget);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&self.as_json(&rows, budget))?)
         } else {
@@ -116,16 +126,17 @@ impl Plan {
     }
 
     /// One row an activity.
-    fn rows(&self, config: &LlamaConfig, is_bf16: bool, space: Option<&SearchSpace>, budget: u64) -> [Row; 9] {
+    fn rows(&self, config: &LlamaConfig, stored: Stored, space: Option<&SearchSpace>, budget: u64) -> [Row; 9] {
+        let Stored { is_bf16, corrected } = stored;
         let largest: Genome = space.map_or_else(|| config.genome.clone(), SearchSpace::largest);
         let blocks = space.map_or_else(BlockWeights::default, SearchSpace::block_weights);
         let numbers = self.device.numbers();
-        let beside = evaluation::beside_float32(config, numbers, is_bf16);
+        let beside = evaluation::beside_float32(config, numbers, is_bf16, corrected);
         let scoring = |name, networks, workers, cache, blocks| {
             let of = |chunk_tokens: usize| {
                 evaluation::footprint(
                     config,
-                    Scoring { chunk_tokens, workers, networks, cache, blocks, numbers, beside },
+                    Scoring { chunk_tokens, workers, networks, cache, blocks, numbers, beside, corrected },
                 )
             };
             let largest = largest_that_fits(budget, MOST_TOKENS, of);
@@ -134,7 +145,7 @@ impl Plan {
         let training = |name, trained: Trained, taught, recompute, teacher| {
             let of = |sequences: usize| {
                 let (trained, tokens) = (trained.clone(), sequences * self.length);
-                let training = Training { tokens, trained, taught, recompute, numbers };
+                let training = Training { tokens, trained, taught, recompute, numbers, corrected };
                 training::footprint(config, &largest, &training, teacher)
             };
             let largest = largest_that_fits(budget, MOST_SEQUENCES, of);

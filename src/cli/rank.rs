@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use criadero::Error;
-use criadero::checkpoint::{Checkpoint, TensorName};
-use criadero::model::ranking::{self, Order, Scores};
+use criadero::checkpoint::{Checkpoint, Corrections, TensorName};
+use criadero::model::ranking::{self, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
+use criadero::space::SearchSpace;
 
 use super::model::{self, DeviceArgs, assets, load, tokenizer_of};
 use super::progress::Bar;
@@ -28,6 +29,10 @@ pub struct Rank {
     /// Tokens of the text to measure on
     #[arg(long, value_name = "N", default_value_t = 32_768)]
     tokens: usize,
+    /// Correct the matrices that write to the residual stream for every width of this space, shipped or a YAML file: narrow
+    /// networks are more accurate, and only those of this space can be searched
+    #[arg(long, value_name = "SPACE", conflicts_with = "order")]
+    space: Option<String>,
     /// Tokens of a window
     #[arg(long, value_name = "N", default_value_t = 512)]
     window: usize,
@@ -54,23 +59,32 @@ impl Rank {
                 checkpoint.config().genome
             );
         }
+        let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
+        if let Some(space) = &space {
+            space.check_fits(&checkpoint.config().shape)?;
+        }
         let (windows, text_digest) = self.windows(&checkpoint)?;
         // Before the long part, behind everything that may be refused.
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
         let before = probe(&model, &windows)?;
-        let (order, scores, calibration) = match &self.order {
-            Some(path) => (SupernetCard::read_file(path)?.order, None, None),
+        let (order, scores, calibration, corrections) = match &self.order {
+            Some(path) => (SupernetCard::read_file(path)?.order, None, None, None),
             None => {
-                let (scores, calibration) = self.measure(&model, &windows, text_digest)?;
-                (scores.order(&shape), Some(scores), Some(calibration))
+                let (ranking, calibration) = self.measure(&model, &windows, text_digest, space.as_ref())?;
+                let Ranking { scores, order, corrections } = ranking;
+                (order, Some(scores), Some(calibration), Some(corrections))
             }
         };
         order.check(&shape).context("the stored order does not fit this model")?;
         drop(model);
         self.write_weights(&checkpoint, &order)?;
-        let supernet = load(&Checkpoint::open(&self.out)?, &self.device)?;
+        let supernet = Checkpoint::open(&self.out)?;
+        if let Some(corrections) = corrections.filter(|corrections| !corrections.is_empty()) {
+            Corrections::write(&self.out, &supernet.weights_digest()?, supernet.config().dtype, &corrections)?;
+        }
+        let supernet = load(&supernet, &self.device)?;
         let difference = (probe(&supernet, &windows)? - before).abs().max().double_value(&[]);
         let parent_digest = checkpoint.digest()?;
         let card = SupernetCard {
@@ -94,20 +108,23 @@ impl Rank {
         model: &Llama,
         windows: &[Vec<u32>],
         text_digest: String,
-    ) -> anyhow::Result<(Scores, Calibration)> {
+        space: Option<&SearchSpace>,
+    ) -> anyhow::Result<(Ranking, Calibration)> {
         let tokens: usize = windows.iter().map(Vec::len).sum();
-        let bar = Bar::new("ranking", tokens);
-        let mut scores = ranking::measure(model, windows, &mut |done| bar.set(done, tokens))?;
+        let layers = model.config().shape.layers;
+        let bar = Bar::new("ranking", layers);
+        let mut ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
         bar.finish();
         let few = take_tokens(windows, self.layer_loss_tokens);
         let layer_loss_tokens = few.iter().map(Vec::len).sum();
         if layer_loss_tokens > 0 {
             let bar = Bar::new("layer losses", layer_loss_tokens);
             let losses = ranking::layer_losses(model, few, &mut |done| bar.set(done, layer_loss_tokens))?;
-            scores.layer_loss = Some(losses);
+            ranking.scores.layer_loss = Some(losses);
+            ranking.order.drop = ranking.scores.drop();
             bar.finish();
         }
-        Ok((scores, Calibration { text_digest, tokens, window: self.window, layer_loss_tokens }))
+        Ok((ranking, Calibration { text_digest, tokens, window: self.window, layer_loss_tokens }))
     }
 
     /// The calibration text as whole windows, as many as `--tokens` allows, and its digest.

@@ -395,7 +395,8 @@ impl Need<'_> {
         };
         let taught = self.curriculum.teaches();
         let (tokens, numbers) = (sequences * self.args.length, self.args.device.numbers());
-        let training = training::Training { tokens, trained, taught, recompute, numbers };
+        let corrected = self.base.corrections().weights();
+        let training = training::Training { tokens, trained, taught, recompute, numbers, corrected };
         let genome = self.curriculum.largest();
         Ok(training::footprint(self.base.config(), &genome, &training, self.teacher).peak())
     }

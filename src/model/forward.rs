@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::head::Head;
 use super::kv_cache::KvCache;
 use super::layer::{Attention, Layer, Mlp};
-use super::quantized::Prepared;
+use super::quantized::{Prepared, Quantized};
 use super::stream::Stream;
 use super::tree_batch::{Angles, TreeBatch};
 use super::weights::Llama;
@@ -43,15 +43,19 @@ impl Forward {
             }
         }
         let genes = networks.iter().flat_map(Genome::kept);
-        let of_layers = genes.flat_map(|(layer, gene)| Matrix::of_gene(&config.shape, layer, gene));
-        let of_ends = Matrix::of_ends(&config.shape, ends).into_iter();
+        let of_layers = genes.flat_map(|(layer, gene)| {
+            let columns = move |matrix| model.corrected.columns_of(matrix, &config.shape, gene);
+            Matrix::of_gene(&config.shape, layer, gene).map(move |(matrix, bits)| (matrix, columns(matrix), bits))
+        });
+        let of_ends = Matrix::of_ends(&config.shape, ends).map(|(matrix, bits)| (matrix, None, bits));
         // A tied head is the embedding.
-        let own = |(matrix, _): &(Matrix, Option<Bits>)| *matrix != Matrix::Head || !config.shape.tied;
-        let stored = of_layers.chain(of_ends.filter(own)).filter_map(|(matrix, bits)| Some((matrix, bits?)));
-        let mut blocks: Vec<(Matrix, Bits)> = stored.filter(|(_, bits)| !bits.is_full()).collect();
+        let own = |(matrix, ..): &(Matrix, _, _)| *matrix != Matrix::Head || !config.shape.tied;
+        let all = of_layers.chain(of_ends.into_iter().filter(own));
+        let stored = all.filter_map(|(matrix, columns, bits)| Some((matrix, columns, bits?)));
+        let mut blocks: Vec<Quantized> = stored.filter(|(.., bits)| !bits.is_full()).collect();
         blocks.sort_unstable();
         blocks.dedup();
-        blocks.iter().try_for_each(|&(matrix, bits)| model.make(matrix, bits))?;
+        blocks.iter().try_for_each(|&of| model.make(of))?;
         let quantized = model.quantized.prepared(&blocks);
         let mut model = model.share();
         let [embedding, head] =
@@ -104,26 +108,32 @@ impl Forward {
 
     /// The first half of a layer with its first query heads, residual included. No heads: the input itself.
     pub(crate) fn attend(&self, layer: usize, half: HalfGene, before: &Stream, batch: &TreeBatch) -> Stream {
-        match (&self.model.layers[layer].attention, half.width) {
-            (None, _) | (_, 0) => before.clone(),
-            (Some(attention), _) => {
-                let context = self.attention_context(layer, attention, half, before, batch); // (t, h·e)
-                self.project_out(layer, attention, half, before, &context)
-            }
+        match self.attention_input(layer, half, before, batch) {
+            None => before.clone(),
+            Some(context) => self.attention_output(layer, half, before, &context),
         }
     }
 
-    /// What the heads give, (t, h·e), added to the residual stream.
-    fn project_out(
+    /// Each head's weighted values, before the output projection, (t, h·e); `None` where there are no heads.
+    pub(super) fn attention_input(
         &self,
         layer: usize,
-        attention: &Attention,
         half: HalfGene,
         before: &Stream,
-        context: &Tensor,
-    ) -> Stream {
-        let size = [self.hidden_size(), context.size()[1]];
-        let o = self.weight(Matrix::Layer(layer, Joint::O), &attention.o, half.bits, size); // (d, h·e)
+        batch: &TreeBatch,
+    ) -> Option<Tensor> {
+        let attention = self.model.layers[layer].attention.as_ref().filter(|_| half.width > 0)?;
+        let heads = self.rotated_heads(layer, attention, half, before, &batch.angles);
+        Some(self.model.kernels.tree_attention(&heads, batch.sight_of(layer)))
+    }
+
+    /// What the heads give, (t, h·e), added to the residual stream.
+    pub(super) fn attention_output(&self, layer: usize, half: HalfGene, before: &Stream, context: &Tensor) -> Stream {
+        let attention = self.model.layers[layer].attention.as_ref().expect("it gave the context");
+        let columns = context.size()[1];
+        let whole = self.model.corrected.get(layer, LayerTensor::O, columns).unwrap_or(&attention.o);
+        let size = [self.hidden_size(), columns];
+        let o = self.weight(Matrix::Layer(layer, Joint::O), whole, half.bits, size); // (d, h·e)
         let last = LastMatrix { name: LayerTensor::O, weight: o, bias: attention.o_bias.as_ref() };
         self.add_product(layer, last, before, context)
     }
@@ -174,35 +184,33 @@ impl Forward {
             let tiles: Vec<Tensor> = hidden.split(rows, 0).into_iter().map(tile).collect();
             return Stream::new(Tensor::cat(&tiles, 0));
         }
-        match (&self.model.layers[layer].mlp, half.width) {
-            (None, _) | (_, 0) => before.clone(),
-            (Some(mlp), width) => {
-                let activation = self.mlp_activation(layer, mlp, half, before); // (t, f)
-                let size = [self.hidden_size(), i64::from(width)];
-                let down = self.weight(Matrix::Layer(layer, Joint::Down), &mlp.down, half.bits, size); // (d, f)
-                let last = LastMatrix { name: LayerTensor::Down, weight: down, bias: mlp.down_bias.as_ref() };
-                self.add_product(layer, last, before, &activation)
-            }
+        match self.mlp_input(layer, half, before) {
+            None => before.clone(),
+            Some(activation) => self.mlp_output(layer, half, before, &activation),
         }
+    }
+
+    /// SwiGLU before the down projection, (t, f); `None` where there are no channels.
+    pub(super) fn mlp_input(&self, layer: usize, half: HalfGene, before: &Stream) -> Option<Tensor> {
+        let mlp = self.model.layers[layer].mlp.as_ref().filter(|_| half.width > 0)?;
+        Some(self.mlp_activation(layer, mlp, half, before))
+    }
+
+    /// What the channels give, (t, f), added to the residual stream.
+    pub(super) fn mlp_output(&self, layer: usize, half: HalfGene, before: &Stream, activation: &Tensor) -> Stream {
+        let mlp = self.model.layers[layer].mlp.as_ref().expect("it gave the activation");
+        let columns = activation.size()[1];
+        let whole = self.model.corrected.get(layer, LayerTensor::Down, columns).unwrap_or(&mlp.down);
+        let size = [self.hidden_size(), columns];
+        let down = self.weight(Matrix::Layer(layer, Joint::Down), whole, half.bits, size); // (d, f)
+        let last = LastMatrix { name: LayerTensor::Down, weight: down, bias: mlp.down_bias.as_ref() };
+        self.add_product(layer, last, before, activation)
     }
 
     /// Both halves of a layer.
     pub(crate) fn layer(&self, layer: usize, gene: Gene, before: &Stream, batch: &TreeBatch) -> Stream {
         let [attention, mlp] = gene.halves();
         self.feed(layer, mlp, &self.attend(layer, attention, before, batch))
-    }
-
-    /// Each head's weighted values, before the output projection: (t, h·e).
-    fn attention_context(
-        &self,
-        layer: usize,
-        attention: &Attention,
-        half: HalfGene,
-        before: &Stream,
-        batch: &TreeBatch,
-    ) -> Tensor {
-        let heads = self.rotated_heads(layer, attention, half, before, &batch.angles);
-        self.model.kernels.tree_attention(&heads, batch.sight_of(layer))
     }
 
     /// Queries, keys and values of every token, positions applied.
@@ -262,30 +270,6 @@ impl Forward {
         self.model.config.shape.hidden as i64
     }
 
-    /// What each head adds to the residual stream, as the L2 norm over d: (t, h).
-    pub(super) fn head_contributions(&self, layer: usize, before: &Stream, batch: &TreeBatch) -> Option<Tensor> {
-        let attention = self.model.layers[layer].attention.as_ref()?;
-        let e = self.model.config.shape.head_dim as i64;
-        let [half, _] = self.model.config.genome.genes()[layer].halves();
-        let context = self.attention_context(layer, attention, half, before, batch); // (t, h·e)
-        let norms: Vec<Tensor> = (0..i64::from(half.width))
-            .map(|head| {
-                let added = context.narrow(1, head * e, e).matmul(&attention.o.narrow(1, head * e, e).tr()); // (t, d)
-                added.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [1_i64].as_slice(), false) // (t)
-            })
-            .collect();
-        Some(Tensor::stack(&norms, 1)) // (t, h)
-    }
-
-    /// What each MLP channel adds to the residual stream, |activation| · ‖its output column‖₂: (t, f).
-    pub(super) fn channel_contributions(&self, layer: usize, before: &Stream) -> Option<Tensor> {
-        let mlp = self.model.layers[layer].mlp.as_ref()?;
-        let [_, half] = self.model.config.genome.genes()[layer].halves();
-        let activation = self.mlp_activation(layer, mlp, half, before).to_kind(Kind::Float).abs(); // (t, f)
-        let columns = mlp.down.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [0_i64].as_slice(), false); // (f)
-        Some(activation * columns)
-    }
-
     /// Goes on with `b` sequences whose beginning is in the cache: `tokens` (b, n) to the last layer's output (b·n, d). An
     /// empty cache takes any number of tokens, one that is not empty one token a sequence. The genome is the cache's.
     ///
@@ -303,7 +287,7 @@ impl Forward {
                 let Heads { query, key, value, .. } = self.rotated_heads(layer, attention, heads, &stream, &angles);
                 let window = self.model.config.window_of(layer);
                 let context = cache.attend(layer, [&query, &key, &value], window);
-                stream = self.project_out(layer, attention, heads, &stream, &context);
+                stream = self.attention_output(layer, heads, &stream, &context);
             }
             stream = self.feed(layer, channels, &stream);
         }
@@ -332,6 +316,7 @@ fn plus(product: Tensor, bias: Option<&Tensor>) -> Tensor {
 /// Refuses a genome that is no set of prefixes of a model, or that it cannot run with its adapters.
 pub(crate) fn check(model: &Llama, genome: &Genome) -> Result<()> {
     check_genome(&model.config.shape, &model.config.genome, genome)?;
+    model.corrected.check(&model.config, genome)?;
     if genome.is_quantized() && model.adapters().is_some() {
         return Err(Error::invalid("genome", "quantized matrices with adapters beside them", "merged adapters"));
     }

@@ -52,9 +52,10 @@ impl LowRanks {
         qkv + Tensor::cat(&more, 2) // (t, k, g + 2, e)
     }
 
-    /// A whole matrix (out, in) with its adapter in it.
+    /// A matrix (out, in), or one of its first columns, with its adapter in it.
     pub fn merge(&self, layer: usize, tensor: LayerTensor, weight: Tensor) -> Tensor {
         let Some((LowRank { a, b }, scale)) = self.of(layer, tensor) else { return weight };
+        let a = a.narrow(1, 0, weight.size()[1]);
         let product = b.to_kind(Kind::Float).matmul(&a.to_kind(Kind::Float)); // (out, in)
         (weight.to_kind(Kind::Float) + product * scale).to_kind(weight.kind())
     }

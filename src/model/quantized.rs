@@ -21,7 +21,10 @@ use crate::space::{Bits, Matrix};
 /// bit; on a card those values rounded to bfloat16. In layers Q8_0 with kernels stays int8 with its scales and is made into
 /// bfloat16 for each product. Products are no faster than unquantized ones.
 #[derive(Clone, Default)]
-pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<(Matrix, Bits), Stored>>>);
+pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<Quantized, Stored>>>);
+
+/// A matrix, of so many columns where it is corrected for them, and its type.
+pub(super) type Quantized = (Matrix, Option<usize>, Bits);
 
 /// How a quantized matrix is kept.
 enum Stored {
@@ -42,10 +45,11 @@ pub(super) struct Source<'a> {
 
 impl QuantizedMatrices {
     /// Makes a matrix, unless it was made: all of its rows, and as many whole blocks of them as there are.
-    pub(super) fn prepare(&self, matrix: Matrix, bits: Bits, source: &Source) -> Result<()> {
+    pub(super) fn prepare(&self, of: Quantized, source: &Source) -> Result<()> {
         // A panic elsewhere leaves at worst a matrix less.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Vacant(place) = made.entry((matrix, bits)) {
+        if let Entry::Vacant(place) = made.entry(of) {
+            let (matrix, _, bits) = of;
             place.insert(source.make(matrix, bits)?);
         }
         Ok(())
@@ -55,17 +59,18 @@ impl QuantizedMatrices {
     ///
     /// # Panics
     /// When one was not: whoever asks has just made them.
-    pub(super) fn prepared(&self, matrices: &[(Matrix, Bits)]) -> Prepared {
+    pub(super) fn prepared(&self, matrices: &[Quantized]) -> Prepared {
         let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Prepared(matrices.iter().map(|of| (*of, made[of].share())).collect())
     }
 }
 
 /// The quantized matrices of some networks, at hand without a lock.
-pub(super) struct Prepared(HashMap<(Matrix, Bits), Stored>);
+pub(super) struct Prepared(HashMap<Quantized, Stored>);
 
 impl Prepared {
-    /// The first `rows` by `columns` of a matrix with the values that blocks hold, in the kind of the model.
+    /// The first `rows` by `columns` of a matrix, corrected for these where it is, with the values that blocks hold, in the kind of
+    /// the model.
     ///
     /// # Panics
     /// When it is no matrix of these networks.
@@ -77,7 +82,8 @@ impl Prepared {
         kind: Kind,
         kernels: &Kernels,
     ) -> Tensor {
-        match self.0.get(&(matrix, bits)).expect("made when the networks were checked") {
+        let own = self.0.get(&(matrix, Some(columns as usize), bits));
+        match own.or_else(|| self.0.get(&(matrix, None, bits))).expect("made when the networks were checked") {
             Stored::Values(values) => values.narrow(0, 0, rows).narrow(1, 0, columns),
             Stored::Int8(int8) => kernels.dequantized(int8, rows, columns, kind),
         }
@@ -140,11 +146,12 @@ mod tests {
         let matrices = QuantizedMatrices::default();
         let shared = matrices.clone();
         for (bits, columns) in [(Bits::Q6K, 256), (Bits::Q8_0, 288)] {
-            matrices.prepare(O3, bits, &source).unwrap();
-            shared.prepare(O3, bits, &source).unwrap();
-            let all = shared.prepared(&[(O3, bits)]).weight(O3, bits, [4, columns], Kind::Float, &kernels);
+            let of = (O3, None, bits);
+            matrices.prepare(of, &source).unwrap();
+            shared.prepare(of, &source).unwrap();
+            let all = shared.prepared(&[of]).weight(O3, bits, [4, columns], Kind::Float, &kernels);
             assert_eq!(all, rounded("o", &whole.narrow(1, 0, columns), bits).unwrap());
-            let part = matrices.prepared(&[(O3, bits)]).weight(O3, bits, [2, 64], Kind::Float, &kernels);
+            let part = matrices.prepared(&[of]).weight(O3, bits, [2, 64], Kind::Float, &kernels);
             assert_eq!(part, all.narrow(0, 0, 2).narrow(1, 0, 64));
         }
         assert_eq!(reads.get(), 2, "once in either type");
@@ -157,8 +164,8 @@ mod tests {
             Ok(if name == TensorName::Layer(5, LayerTensor::K) { bad.shallow_clone() } else { bad.zeros_like() })
         };
         let kernels = Kernels::none();
-        let error =
-            QuantizedMatrices::default().prepare(Matrix::Layer(5, Joint::Qkv), Bits::Q4_0, &source(&read, &kernels));
+        let qkv = (Matrix::Layer(5, Joint::Qkv), None, Bits::Q4_0);
+        let error = QuantizedMatrices::default().prepare(qkv, &source(&read, &kernels));
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("model.layers.5.self_attn.k_proj.weight: found the weight NaN"), "{error}");
     }

@@ -95,6 +95,7 @@ impl SupernetCard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ranking::LayerOrder;
     use crate::space::shape::tests::TINY;
 
     const SHAPE: ModelShape = ModelShape { kv_heads: 2, mlp: 2, ..TINY };
@@ -106,7 +107,7 @@ mod tests {
             layer_change: vec![0.9],
             layer_loss: None,
         };
-        let order = scores.order(&SHAPE);
+        let order = Order { layers: vec![LayerOrder { heads: vec![1, 0], mlp: vec![0, 1] }], drop: vec![0] };
         let calibration = Calibration { text_digest: "ab".into(), tokens: 5, window: 5, layer_loss_tokens: 0 };
         SupernetCard {
             format: FORMAT,

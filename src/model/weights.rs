@@ -2,20 +2,22 @@
 //!
 //! Letters: as in `forward.rs`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::corrected::Corrected;
 use super::head::Head;
 use super::layer::Layer;
 use super::low_rank::LowRanks;
-use super::quantized::{QuantizedMatrices, Source};
+use super::quantized::{Quantized, QuantizedMatrices, Source};
 use super::token_tree::TokenTree;
 use super::tree_batch::{RopeTable, TreeBatch};
-use crate::checkpoint::{Adapters, Checkpoint, LlamaConfig, LowRank, TensorName, synthetic};
+use crate::checkpoint::{Adapters, Checkpoint, LlamaConfig, LowRank, Narrowed, TensorName, synthetic};
 use crate::error::{Error, Result};
 use crate::kernels::{Kernels, stream_kind};
-use crate::space::{Bits, Matrix};
+use crate::space::Matrix;
 
 /// A LLaMA on a device whose layers can run at any prefix of their widths.
 pub struct Llama {
@@ -28,6 +30,7 @@ pub struct Llama {
     pub(super) head: Head,
     pub(super) rope: RopeTable,
     pub(super) low_rank: LowRanks,
+    pub(super) corrected: Corrected,
     pub(super) quantized: QuantizedMatrices,
     /// What was loaded, where its values were rounded: blocks are made of the exact ones. Training, which changes what was
     /// loaded, runs unquantized networks alone.
@@ -44,7 +47,8 @@ impl Llama {
     pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
         let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
         let exact = (kind != Kind::Float).then(|| Arc::new(checkpoint.clone()));
-        Ok(Llama { exact, ..Llama::of(checkpoint.config().clone(), device, kind, &read)? })
+        let corrected = Corrected::load(checkpoint, device, kind)?;
+        Ok(Llama { exact, corrected, ..Llama::of(checkpoint.config().clone(), device, kind, &read)? })
     }
 
     /// The model that `criadero synthesize` writes, made where it runs.
@@ -74,7 +78,8 @@ impl Llama {
         };
         let head = Head::new(norm, matrix, config.rms_norm_eps, kernels.clone());
         let rope = RopeTable::new(&config, device);
-        let (low_rank, quantized) = (LowRanks::default(), QuantizedMatrices::default());
+        let (low_rank, corrected, quantized) =
+            (LowRanks::default(), Corrected::default(), QuantizedMatrices::default());
         let (exact, row_tile, float32) = (None, None, None);
         Ok(Llama {
             config,
@@ -85,6 +90,7 @@ impl Llama {
             head,
             rope,
             low_rank,
+            corrected,
             quantized,
             exact,
             row_tile,
@@ -105,6 +111,7 @@ impl Llama {
             head: self.head.share(),
             rope: self.rope.share(),
             low_rank: self.low_rank.share(),
+            corrected: self.corrected.share(),
             quantized: self.quantized.clone(),
             exact: self.exact.clone(),
             row_tile: self.row_tile,
@@ -132,18 +139,21 @@ impl Llama {
         self.float32.as_deref()
     }
 
-    /// Makes a quantized matrix, unless it was made: of what was loaded, or of the model's own values where those are exact.
-    pub(super) fn make(&self, matrix: Matrix, bits: Bits) -> Result<()> {
+    /// Makes a quantized matrix, that of so many columns where it is corrected for them, unless it was made: of what was loaded,
+    /// or of the model's own values where those are exact.
+    pub(super) fn make(&self, (matrix, columns, bits): Quantized) -> Result<()> {
         let groups = match matrix {
             Matrix::Layer(layer, _) => i64::from(self.config.gene(layer).heads) / self.config.shape.group() as i64,
             Matrix::Embedding | Matrix::Head => 1,
         };
-        let read = |name| match &self.exact {
-            Some(checkpoint) => checkpoint.tensor(name, Kind::Float),
-            None => self.tensor(name),
+        let read = |name| match (&self.exact, columns) {
+            (Some(checkpoint), None) => checkpoint.tensor(name, Kind::Float),
+            (Some(checkpoint), Some(columns)) => checkpoint.corrections().read((name, columns), Kind::Float),
+            (None, None) => self.tensor(name),
+            (None, Some(columns)) => self.corrected_tensor((name, columns)),
         };
         let source = Source { read: &read, groups, device: self.device, kind: self.kind, kernels: &self.kernels };
-        self.quantized.prepare(matrix, bits, &source)
+        self.quantized.prepare((matrix, columns, bits), &source)
     }
 
     /// From now on at most so many rows go through an MLP at a time: slower, in less memory. Sums may be added in another
@@ -190,6 +200,10 @@ impl Llama {
         for (layer, own) in self.layers.iter().enumerate() {
             weights.extend(own.named().into_iter().map(|(part, tensor)| (format!("layers.{layer}.{part}"), tensor)));
         }
+        weights.extend(self.corrected.all().filter_map(|((name, columns), tensor)| {
+            let TensorName::Layer(layer, kind) = name else { return None };
+            Some((format!("layers.{layer}.{}@{columns}", kind.short_name()), tensor))
+        }));
         weights.push(("norm".to_string(), &self.head.norm));
         if !self.config.shape.tied {
             weights.push(("lm_head".to_string(), &self.head.matrix));
@@ -212,6 +226,25 @@ impl Llama {
         };
         let weight = self.layers.get(layer).and_then(|own| own.tensor(kind, &self.config.shape)).ok_or_else(missing)?;
         Ok(self.low_rank.merge(layer, kind, weight))
+    }
+
+    /// The corrected matrices as a checkpoint has them, adapters merged in.
+    pub fn corrections(&self) -> BTreeMap<Narrowed, Tensor> {
+        let merged = |((name, columns), tensor): (Narrowed, &Tensor)| {
+            let tensor = match name {
+                TensorName::Layer(layer, kind) => self.low_rank.merge(layer, kind, tensor.shallow_clone()),
+                _ => tensor.shallow_clone(),
+            };
+            ((name, columns), tensor)
+        };
+        self.corrected.all().map(merged).collect()
+    }
+
+    fn corrected_tensor(&self, (name, columns): Narrowed) -> Result<Tensor> {
+        let missing = || Error::invalid(name.hf(), format!("{columns} columns"), "a width that is corrected");
+        let TensorName::Layer(layer, kind) = name else { return Err(missing()) };
+        let own = self.corrected.get(layer, kind, columns as i64).ok_or_else(missing)?;
+        Ok(self.low_rank.merge(layer, kind, own.shallow_clone()))
     }
 
     /// The last norm and the output matrix.

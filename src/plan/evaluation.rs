@@ -30,11 +30,13 @@ pub struct Scoring {
     pub numbers: Numbers,
     /// Bytes of the model in float32 beside it.
     pub beside: u64,
+    /// Weights of matrices corrected for narrower widths.
+    pub corrected: u64,
 }
 
 /// What scoring needs of networks of this model.
 pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
-    let Scoring { chunk_tokens, workers, networks, cache, blocks, numbers, beside } = scoring;
+    let Scoring { chunk_tokens, workers, networks, cache, blocks, numbers, beside, corrected } = scoring;
     let (word, stream) = (numbers.word(), numbers.stream());
     let shape = &config.shape;
     let [t, d, e, v] = [chunk_tokens, shape.hidden, shape.head_dim, shape.vocab].map(|size| size as u64);
@@ -54,6 +56,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     let workers = workers as u64;
     Footprint::new([
         ("weights", weights(config, word)),
+        ("corrected matrices", corrected * word),
         ("float32 beside", beside),
         ("quantized copies", copies(blocks, numbers)),
         ("one matrix out of int8", workers * out_of_int8(config, blocks, numbers)),
@@ -84,13 +87,13 @@ pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
     Cost::of(&config.shape, &config.genome).params * word
 }
 
-/// Bytes of a model in float32 beside itself in another arithmetic: all weights, or where they are bfloat16 in the checkpoint, too,
-/// one matrix of a layer and the output matrix, made float32 as they are used.
-pub fn beside_float32(config: &LlamaConfig, numbers: Numbers, is_bf16: bool) -> u64 {
+/// Bytes of a model in float32 beside itself in another arithmetic: all weights, those of `corrected` matrices with them, or where
+/// they are bfloat16 in the checkpoint, too, one matrix of a layer and the output matrix, made float32 as they are used.
+pub fn beside_float32(config: &LlamaConfig, numbers: Numbers, is_bf16: bool, corrected: u64) -> u64 {
     let shape = &config.shape;
     match numbers {
         Numbers::Cpu(Arithmetic::Bf16) if is_bf16 => 4 * (largest_matrix(config) + (shape.vocab * shape.hidden) as u64),
-        Numbers::Cpu(Arithmetic::Bf16) => weights(config, 4),
+        Numbers::Cpu(Arithmetic::Bf16) => weights(config, 4) + 4 * corrected,
         Numbers::Cpu(Arithmetic::F32) | Numbers::Card => 0,
     }
 }
@@ -140,6 +143,7 @@ mod tests {
             blocks: BlockWeights::default(),
             numbers: Numbers::Card,
             beside: 0,
+            corrected: 0,
         };
         let [small, middle, large] =
             [13_000_000_000, 20_000_000_000, 80_000_000_000].map(|budget| chunk_that_fills(&config, scoring, budget));
@@ -154,7 +158,16 @@ mod tests {
     fn copies_are_counted_as_they_are_kept() {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
         let bytes = |blocks, numbers| {
-            let scoring = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, numbers, beside: 0 };
+            let scoring = Scoring {
+                chunk_tokens: 1,
+                workers: 1,
+                networks: 1,
+                cache: 0,
+                blocks,
+                numbers,
+                beside: 0,
+                corrected: 0,
+            };
             let footprint = footprint(&config, scoring);
             ["quantized copies", "one matrix out of int8"]
                 .map(|name| footprint.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes))

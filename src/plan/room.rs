@@ -50,7 +50,9 @@ pub fn load_beside_float32(
     if checkpoint.is_bf16() {
         return Ok((model.beside_its_values(), note));
     }
-    let needed = [arithmetic, Arithmetic::F32].map(|one| weights(checkpoint.config(), one.bytes())).iter().sum::<u64>();
+    let corrected = checkpoint.corrections().weights();
+    let of = |one: Arithmetic| weights(checkpoint.config(), one.bytes()) + corrected * one.bytes();
+    let needed = [arithmetic, Arithmetic::F32].map(of).iter().sum::<u64>();
     if total().is_some_and(|total| needed > total) {
         let (model, path) = (model.beside_its_values(), checkpoint.path().display());
         let note = format!(
@@ -99,7 +101,7 @@ impl Room {
     }
 
     fn check(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> Result<()> {
-        match self.too_large(checkpoint.config(), blocks) {
+        match self.too_large(checkpoint.config(), blocks, checkpoint.corrections().weights()) {
             None => Ok(()),
             Some((found, expected)) => {
                 Err(Error::invalid(format!("{} does not fit", checkpoint.path().display()), found, expected))
@@ -108,9 +110,9 @@ impl Room {
     }
 
     /// Why a model cannot be scored there, and what to do.
-    fn too_large(&self, config: &LlamaConfig, blocks: BlockWeights) -> Option<(String, String)> {
-        let least =
-            Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache: 0, blocks, numbers: self.numbers, beside: 0 };
+    fn too_large(&self, config: &LlamaConfig, blocks: BlockWeights, corrected: u64) -> Option<(String, String)> {
+        let (numbers, beside, cache) = (self.numbers, 0, 0);
+        let least = Scoring { chunk_tokens: 1, workers: 1, networks: 1, cache, blocks, numbers, beside, corrected };
         let needed = footprint(config, least);
         let parts: Vec<String> =
             needed.parts.iter().map(|part| format!("{} {}", gigabytes(part.bytes), part.name)).collect();
@@ -141,7 +143,7 @@ mod tests {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
         let none = BlockWeights::default();
         let said = |(found, expected): (String, String)| format!("{found}, {expected}");
-        let card = |free, total| Room::of_card(0, CardMemory { free, total }).too_large(&config, none).map(said);
+        let card = |free, total| Room::of_card(0, CardMemory { free, total }).too_large(&config, none, 0).map(said);
         let problem = card(11_500_000_000, 12_000_000_000).unwrap();
         assert!(
             problem.contains("13.5 GB weights") && problem.contains("cuda:0 has 12.0 GB, 11.5 GB of them free"),
@@ -149,8 +151,9 @@ mod tests {
         );
         assert!(problem.contains("--device cpu"), "{problem}");
         assert_eq!(card(1_000_000_000, 24_000_000_000), None, "libtorch keeps what it once took");
-        let machine =
-            |free, total, blocks| Room::of_machine(free, total, Arithmetic::F32).too_large(&config, blocks).map(said);
+        let machine = |free, total, blocks| {
+            Room::of_machine(free, total, Arithmetic::F32).too_large(&config, blocks, 0).map(said)
+        };
         let problem = machine(20_000_000_000, 24_000_000_000, none).unwrap();
         assert!(
             problem.contains("27.0 GB weights") && problem.contains("this machine has 24.0 GB, 20.0 GB of them free"),

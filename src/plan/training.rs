@@ -22,15 +22,17 @@ pub struct Training {
     pub recompute: bool,
     /// What numbers take: where those of weights are not float32, there are masters that are.
     pub numbers: Numbers,
+    /// Weights of matrices corrected for narrower widths.
+    pub corrected: u64,
 }
 
 /// What training needs whose largest network is `genome`, beside a teacher of `teacher` bytes.
 pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, teacher: u64) -> Footprint {
-    let Training { tokens, trained, taught, recompute, numbers } = training;
+    let Training { tokens, trained, taught, recompute, numbers, corrected } = training;
     let (word, stream) = (numbers.word(), numbers.stream());
     let shape = &config.shape;
     let [t, d, v] = [*tokens, shape.hidden, shape.vocab].map(|size| size as u64);
-    let weights = Cost::of(shape, &config.genome).params;
+    let weights = Cost::of(shape, &config.genome).params + corrected;
     let values = match trained {
         Trained::Full => weights,
         Trained::Adapters(rank, targets) => adapter_values(config, *rank as u64, targets),
@@ -115,6 +117,7 @@ mod tests {
             taught: false,
             recompute: false,
             numbers: Numbers::Cpu(Arithmetic::F32),
+            corrected: 0,
         };
         let full = footprint(&config(), &genome, &training, 7);
         // Embedding 72, norms 8 + 4 · 8, attention 2 · (64 + 32 + 32 + 64), MLP 2 · 3 · 128.

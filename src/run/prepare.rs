@@ -24,7 +24,7 @@ use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{Scoring, chunk_that_fills};
 use crate::plan::{Numbers, load_beside_float32};
 use crate::search::Kept;
-use crate::space::{Genome, SearchSpace};
+use crate::space::{Ends, Gene, Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
 
 /// Longest sequence when the model does not say less: longer windows of a text would make chunks of minutes.
@@ -358,7 +358,9 @@ impl Preparation<'_> {
     fn chunk_for(&mut self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> Result<usize> {
         let (networks, cache) = (self.experiment.population.max(2), self.local.cache_bytes);
         let blocks = space.block_weights();
-        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, numbers: Numbers::Card, beside: 0 };
+        let corrected = model.corrections().values().map(|matrix| matrix.numel() as u64).sum();
+        let (numbers, beside) = (Numbers::Card, 0);
+        let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, numbers, beside, corrected };
         let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
         if tokens == 0 {
             let expected = "more; a smaller --cache leaves room for a chunk beside the weights, `criadero plan` says what is needed";
@@ -403,10 +405,23 @@ impl Preparation<'_> {
 /// A space of another model.
 pub fn space_of(space: SearchSpace, checkpoint: &Checkpoint) -> Result<(SearchSpace, Option<SupernetCard>)> {
     space.check_fits(&checkpoint.config().shape)?;
+    every_width(&space).iter().try_for_each(|genome| checkpoint.corrections().check(checkpoint.config(), genome))?;
     match SupernetCard::read(checkpoint.path())? {
         Some(card) => Ok((space.with_drop_order(&card.order.drop)?, Some(card))),
         None => Ok((space, None)),
     }
+}
+
+/// Networks that together have every width of every layer.
+fn every_width(space: &SearchSpace) -> Vec<Genome> {
+    let largest = space.largest();
+    let most = space.layers().iter().map(|layer| layer.heads.len().max(layer.mlp.len())).max().unwrap_or(0);
+    let of_step = |step: usize| {
+        let choice = |of: &[u32]| of[step.min(of.len() - 1)];
+        let gene = |layer: usize| Gene::new(choice(&space.layer(layer).heads), choice(&space.layer(layer).mlp));
+        space.express(space.depth_of(&largest), Ends::default(), gene)
+    };
+    (0..most).map(of_step).collect()
 }
 
 /// What to say of a model that was never ranked.

@@ -199,6 +199,11 @@ impl LayerTensor {
         LAYER.iter().filter(reads).map(|row| row.tensor).collect()
     }
 
+    /// The matrices that write to the residual stream: their rows are its values.
+    pub fn writers() -> impl Iterator<Item = LayerTensor> + Clone {
+        LAYER.iter().filter(|row| row.columns.is_some() && row.rows == Size::Hidden).map(|row| row.tensor)
+    }
+
     /// The last part of its Hugging Face name, such as `q_proj`.
     pub fn short_name(self) -> &'static str {
         let name = self.row().hf;
@@ -277,5 +282,6 @@ mod tests {
         use LayerTensor::{Gate, K, Q, Up, V};
         assert_eq!(LayerTensor::readers(Half::Attention), [Q, K, V]);
         assert_eq!(LayerTensor::readers(Half::Mlp), [Gate, Up]);
+        assert_eq!(LayerTensor::writers().collect::<Vec<_>>(), [LayerTensor::O, LayerTensor::Down]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::no_grad;
 
 use crate::checkpoint::peft::AdapterBase;
-use crate::checkpoint::{Adapters, Checkpoint, hf};
+use crate::checkpoint::{Adapters, Checkpoint, Corrections, hf};
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::model::supernet::SupernetCard;
@@ -21,6 +21,12 @@ pub fn write(model: &Llama, base: &Checkpoint, dir: &Path) -> Result<Option<Path
     hf::write(dir, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
     if let Some(card) = SupernetCard::read(base.path())? {
         card.write(dir)?;
+    }
+    let corrections = no_grad(|| model.corrections());
+    if !corrections.is_empty() {
+        let weights = Checkpoint::open(dir)?.weights_digest()?;
+        let detached = corrections.into_iter().map(|(at, tensor)| (at, tensor.detach())).collect();
+        Corrections::write(dir, &weights, config.dtype, &detached)?;
     }
     let Some(adapters) = model.adapters() else { return Ok(None) };
     let beside = dir.join(ADAPTER_DIR);

@@ -10,6 +10,7 @@ mod checkpoint_hostile;
 mod checkpoint_memory;
 mod closed_form;
 mod command;
+mod corrections;
 mod devices;
 mod eval;
 mod families;

@@ -24,11 +24,7 @@ impl Cut<'_> {
     pub(super) fn of(self, parent: &Checkpoint) -> Result<Tensor> {
         let Cut { name, shape, bits, kind } = self;
         // Rounded from the most exact values, as a file of blocks is.
-        let whole = parent.tensor(name, if bits.is_full() { kind } else { Kind::Float })?;
-        let narrow = |tensor: Tensor, (dim, &len): (usize, &usize)| -> Result<Tensor> {
-            Ok(tensor.f_narrow(dim as i64, 0, len as i64)?)
-        };
-        let part = shape.iter().enumerate().try_fold(whole, narrow)?;
+        let part = parent.part(name, shape, if bits.is_full() { kind } else { Kind::Float })?;
         Ok(rounded(&name.hf(), &part, bits)?.f_to_kind(kind)?)
     }
 }

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 pub(crate) const CONFIG_FILE: &str = "config.json";
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
+/// Matrices for narrower widths of a supernet: of the weights beside it and no others.
+pub(crate) const CORRECTIONS_FILE: &str = "corrections.safetensors";
 
 const ADAPTER_FILE: &str = "adapter_model.safetensors";
 

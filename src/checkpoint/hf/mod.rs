@@ -12,7 +12,7 @@ mod tensor_names;
 mod writer;
 
 pub(super) use config::{OneOrMany, layer_genes};
-pub(super) use directory::{DirectoryContent, open};
+pub(super) use directory::{CORRECTIONS_FILE, DirectoryContent, open};
 pub(super) use safetensors_file::open_safetensors;
 pub use writer::{TokenizerFiles, write};
 pub(super) use writer::{pretty, safetensors_header};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::config_writer::{class_of, to_json};
-use super::directory::{CONFIG_FILE, INDEX_FILE, SINGLE_FILE};
+use super::directory::{CONFIG_FILE, CORRECTIONS_FILE, INDEX_FILE, SINGLE_FILE};
 use crate::atomic_file;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::family::FamilyRow;
@@ -143,16 +143,11 @@ fn plan_shards(config: &LlamaConfig, dtype: Dtype, shard_bytes: u64) -> Vec<Shar
 }
 
 fn write_shard(path: &Path, shard: &Shard, tensors: &dyn Fn(TensorName) -> Result<Tensor>, dtype: Dtype) -> Result<()> {
-    let dtype_name = match dtype {
-        Dtype::F32 | Dtype::Quantized => "F32",
-        Dtype::F16 => "F16",
-        Dtype::BF16 => "BF16",
-    };
     let mut header = BTreeMap::from([("__metadata__".to_string(), json!({ "format": "pt" }))]);
     let mut start = 0;
     for (name, shape) in &shard.tensors {
         let end = start + shape.iter().product::<usize>() * dtype.bytes();
-        header.insert(name.hf(), json!({ "dtype": dtype_name, "shape": shape, "data_offsets": [start, end] }));
+        header.insert(name.hf(), json!({ "dtype": dtype.safetensors(), "shape": shape, "data_offsets": [start, end] }));
         start = end;
     }
     let header = safetensors_header(&header);
@@ -190,6 +185,11 @@ fn publish(staging: tempfile::TempDir, dir: &Path) -> Result<()> {
         fs::set_permissions(staging.path(), fs::Permissions::from_mode(0o755)).map_err(Error::io(dir))?;
         let staging = staging.keep();
         return fs::rename(&staging, dir).map_err(Error::io(dir));
+    }
+    // They are of the weights that go now.
+    let corrections = dir.join(CORRECTIONS_FILE);
+    if corrections.is_file() {
+        fs::remove_file(&corrections).map_err(Error::io(&corrections))?;
     }
     let mut names = file_names(staging.path())?;
     // The configuration last: whoever finds it finds the weights it speaks of.
