@@ -24,18 +24,20 @@ pub struct Inspect {
 impl Inspect {
     /// Reads the space and prints it.
     pub fn run(self) -> anyhow::Result<()> {
+        let mut ranked = false;
         let mut space = SearchSpace::open(&self.space).with_context(|| self.space.clone())?;
         if let Some(model) = &self.model {
             let checkpoint = model::open(model)?;
             space.check_fits(&checkpoint.config().shape).with_context(|| self.space.clone())?;
             if let Some(card) = SupernetCard::read(checkpoint.path())? {
+                ranked = true;
                 space = space.with_drop_order(&card.order.drop)?;
             }
         }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&Inspection::of(&space))?);
         } else {
-            print!("{}", table(&space));
+            print!("{}", table(&space, ranked));
         }
         Ok(())
     }
@@ -78,8 +80,8 @@ impl Inspection<'_> {
     }
 }
 
-/// The inspection as people read it.
-fn table(space: &SearchSpace) -> String {
+/// The inspection as people read it; `ranked` says whether a model's ranking was given.
+fn table(space: &SearchSpace, ranked: bool) -> String {
     let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, extras } = *space.shape();
     let output = if tied { "tied" } else { "not tied" };
     let with = if extras.is_none() { String::new() } else { format!(", with {}", extras.names().join(" and ")) };
@@ -88,7 +90,7 @@ fn table(space: &SearchSpace) -> String {
          MLP {mlp}, vocabulary {vocab} ({output}){with}\n"
     );
     let first_to_go = match space.drop_rule() {
-        DropRule::Ranking if space.drop_order().is_sorted_by(|a, b| a > b) => {
+        DropRule::Ranking if !ranked => {
             "the ranking's least important layers go first (below: as if the last did)".to_string()
         }
         DropRule::Ranking => format!("the ranking's least important layers go first: {}", list(space.drop_order())),

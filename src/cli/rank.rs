@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use criadero::Error;
 use criadero::checkpoint::{Checkpoint, Corrections, TensorName};
-use criadero::model::ranking::{self, Order, Ranking};
+use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
@@ -36,12 +36,12 @@ pub struct Rank {
     /// Tokens of a window
     #[arg(long, value_name = "N", default_value_t = 512)]
     window: usize,
-    /// Order layers by the loss increase when they are left out, measured on N tokens, instead of by how much
-    /// they turn the hidden state
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    layer_loss_tokens: usize,
+    /// Measure on N tokens what each layer, and each of its widths in the space, is worth: searches begin with what that says is best,
+    /// and layers go in that order. 0: not, and layers go by how little they turn the hidden state
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    loss_tokens: usize,
     /// Apply the order of another supernet's `criadero.json` instead of measuring
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "layer_loss_tokens"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "loss_tokens"])]
     order: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -69,7 +69,7 @@ impl Rank {
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
         let before = probe(&model, &windows)?;
-        let (order, scores, calibration, corrections) = match &self.order {
+        let (mut order, mut scores, calibration, corrections) = match &self.order {
             Some(path) => (SupernetCard::read_file(path)?.order, None, None, None),
             None => {
                 let (ranking, calibration) = self.measure(&model, &windows, text_digest, space.as_ref())?;
@@ -84,7 +84,11 @@ impl Rank {
         if let Some(corrections) = corrections.filter(|corrections| !corrections.is_empty()) {
             Corrections::write(&self.out, &supernet.weights_digest()?, supernet.config().dtype, &corrections)?;
         }
-        let supernet = load(&supernet, &self.device)?;
+        let supernet = load(&Checkpoint::open(&self.out)?, &self.device)?;
+        if let (Some(scores), true) = (&mut scores, self.loss_tokens > 0) {
+            scores.losses = Some(self.losses(&supernet, &windows, space.as_ref())?);
+            order.drop = scores.drop();
+        }
         let difference = (probe(&supernet, &windows)? - before).abs().max().double_value(&[]);
         let parent_digest = checkpoint.digest()?;
         let card = SupernetCard {
@@ -113,18 +117,24 @@ impl Rank {
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let layers = model.config().shape.layers;
         let bar = Bar::new("ranking", layers);
-        let mut ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
+        let ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
         bar.finish();
-        let few = take_tokens(windows, self.layer_loss_tokens);
-        let layer_loss_tokens = few.iter().map(Vec::len).sum();
-        if layer_loss_tokens > 0 {
-            let bar = Bar::new("layer losses", layer_loss_tokens);
-            let losses = ranking::layer_losses(model, few, &mut |done| bar.set(done, layer_loss_tokens))?;
-            ranking.scores.layer_loss = Some(losses);
-            ranking.order.drop = ranking.scores.drop();
-            bar.finish();
-        }
-        Ok((ranking, Calibration { text_digest, tokens, window: self.window, layer_loss_tokens }))
+        Ok((ranking, Calibration { text_digest, tokens, window: self.window, loss_tokens: self.loss_tokens }))
+    }
+
+    /// What one narrowing alone costs, on the first windows.
+    fn losses(
+        &self,
+        supernet: &Llama,
+        windows: &[Vec<u32>],
+        space: Option<&SearchSpace>,
+    ) -> anyhow::Result<Vec<LayerLosses>> {
+        let few = take_tokens(windows, self.loss_tokens.max(windows[0].len()));
+        let tokens = few.iter().map(Vec::len).sum();
+        let bar = Bar::new("losses", tokens);
+        let losses = ranking::losses(supernet, few, space, &mut |done| bar.set(done, tokens))?;
+        bar.finish();
+        Ok(losses)
     }
 
     /// The calibration text as whole windows, as many as `--tokens` allows, and its digest.

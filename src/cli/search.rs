@@ -65,9 +65,9 @@ pub struct Search {
     /// What predicts the scores of LINAS; by default `ridge`
     #[arg(long, value_enum)]
     predictor: Option<PredictorArg>,
-    /// First population beside the extremes: `ladders` of evenly narrowed networks, or `sensitivities`, the parent with
-    /// one gene changed
-    #[arg(long, value_enum, default_value_t = StartArg::Ladders)]
+    /// First population beside the extremes: `ranking`, what the ranking says is best at each size, or `sensitivities`, the parent
+    /// with one gene changed
+    #[arg(long, value_enum, default_value_t = StartArg::Ranking)]
     start: StartArg,
     /// Crossover of NSGA-II, also of the one that LINAS breeds with; by default one-point
     #[arg(long, value_enum)]
@@ -120,7 +120,7 @@ enum PredictorArg {
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 enum StartArg {
-    Ladders,
+    Ranking,
     Sensitivities,
 }
 
@@ -186,7 +186,7 @@ impl Search {
         let count = self.mutation.unwrap_or(Mutation::default().count);
         Options {
             start: match self.start {
-                StartArg::Ladders => Start::Ladders,
+                StartArg::Ranking => Start::Ranking,
                 StartArg::Sensitivities => Start::Sensitivities,
             },
             predictor: self.predictor.map(|predictor| match predictor {

@@ -85,8 +85,7 @@ impl Head {
                 predictions.greedy.extend(Vec::<bool>::try_from(best).expect("a one-dimensional bool tensor"));
             }
             if let Some(parent) = parent {
-                let log_probs = logits.to_kind(Kind::Float).log_softmax(1, Kind::Float); // (r, v)
-                let divergences = parent.divergences(first, &log_probs); // (r)
+                let divergences = parent.divergences(first, &logits, &self.kernels); // (r)
                 predictions.divergences.extend(Vec::<f32>::try_from(divergences).expect("one-dimensional floats"));
             }
         }
@@ -120,11 +119,15 @@ pub struct Reference {
 const TOP_TOKENS: i64 = 64;
 
 impl Reference {
-    /// Forward divergence KL(parent ‖ network) of rows from `first` on, nats: (r, v) log-probabilities to (r).
-    fn divergences(&self, first: i64, log_probs: &Tensor) -> Tensor {
-        let count = log_probs.size()[0];
+    /// Forward divergence KL(parent ‖ network) of rows from `first` on, nats: (r, v) logits to (r).
+    fn divergences(&self, first: i64, logits: &Tensor, kernels: &Kernels) -> Tensor {
+        let count = logits.size()[0];
         let parent = self.log_probs.narrow(0, first, count); // (r, 64)
-        let ours = log_probs.gather(1, &self.tokens.narrow(0, first, count), false); // (r, 64)
+        let tokens = self.tokens.narrow(0, first, count); // (r, 64)
+        let most = tokens.size()[1];
+        let rows: Vec<i64> = (0..count * most).map(|pair| pair / most).collect();
+        let tokens = Vec::<i64>::try_from(tokens.reshape([-1])).expect("one-dimensional numbers");
+        let ours = kernels.log_probs(logits, &rows, &tokens, false).log_probs.view([count, most]); // (r, 64)
         let top = (parent.exp() * (&parent - &ours)).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float); // (r)
         // The rest's share is at least the rounding of a sum of float32 probabilities.
         let rest =

@@ -23,8 +23,9 @@ pub struct Calibration {
     pub tokens: usize,
     /// Tokens of a window.
     pub window: usize,
-    /// Tokens of the layer losses; 0 when the layer order follows 1 − cos(input, output).
-    pub layer_loss_tokens: usize,
+    /// Tokens of the losses; 0 when the layer order follows 1 − cos(input, output).
+    #[serde(alias = "layer_loss_tokens")]
+    pub loss_tokens: usize,
 }
 
 /// The content of `criadero.json`.
@@ -74,10 +75,14 @@ impl SupernetCard {
         }
     }
 
-    /// The importance that a layer's gene keeps: the layer's own importance, shared between its halves by
-    /// their squared contributions, times the part of those that the kept prefix holds. 0 without scores.
+    /// The importance that a layer's gene keeps, of what the layer is worth: less what the gene's widths cost where that was measured;
+    /// else the share of the squared scores that the kept prefixes hold. 0 without scores.
     pub fn kept_importance(&self, shape: &ModelShape, layer: usize, gene: Gene) -> f64 {
         let Some(scores) = &self.scores else { return 0.0 };
+        if let Some(losses) = &scores.losses {
+            let whole = Gene::new(shape.heads as u32, shape.mlp as u32);
+            return losses[layer].dropped - losses[layer].of(whole, gene);
+        }
         let squares = |scores: &[f32], places: &[u32]| -> f64 {
             places.iter().map(|&place| f64::from(scores[place as usize]).powi(2)).sum()
         };
@@ -87,7 +92,7 @@ impl SupernetCard {
             squares(&scores.heads[layer], &order.heads[..heads]) + squares(&scores.mlp[layer], &order.mlp[..mlp])
         };
         let whole = of(shape.heads, shape.mlp);
-        let importance = scores.layer_loss.as_ref().unwrap_or(&scores.layer_change)[layer].max(0.0);
+        let importance = scores.of_layers()[layer].max(0.0);
         if whole > 0.0 { importance * of(gene.heads as usize, gene.mlp as usize) / whole } else { 0.0 }
     }
 }
@@ -101,14 +106,10 @@ mod tests {
     const SHAPE: ModelShape = ModelShape { kv_heads: 2, mlp: 2, ..TINY };
 
     fn card() -> SupernetCard {
-        let scores = Scores {
-            heads: vec![vec![1.0, 2.0]],
-            mlp: vec![vec![2.0, 0.0]],
-            layer_change: vec![0.9],
-            layer_loss: None,
-        };
+        let scores =
+            Scores { heads: vec![vec![1.0, 2.0]], mlp: vec![vec![2.0, 0.0]], layer_change: vec![0.9], losses: None };
         let order = Order { layers: vec![LayerOrder { heads: vec![1, 0], mlp: vec![0, 1] }], drop: vec![0] };
-        let calibration = Calibration { text_digest: "ab".into(), tokens: 5, window: 5, layer_loss_tokens: 0 };
+        let calibration = Calibration { text_digest: "ab".into(), tokens: 5, window: 5, loss_tokens: 0 };
         SupernetCard {
             format: FORMAT,
             parent_digest: "cd".into(),

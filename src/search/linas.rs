@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::algorithm::{Algorithm, ClosedForm, Told};
 use super::asked::Asked;
 use super::kind::{AlgorithmKind, Beginning, Options, restored};
+use super::knapsack::knapsack_front;
 use super::nsga2::{Nsga2, Nsga2Settings};
 use super::scored::Scored;
 use super::surrogate::{OneHot, Prediction, Predictor, PredictorKind, Row};
@@ -169,11 +170,13 @@ impl Linas {
     }
 
     /// Up to `count` genomes that were never asked for: of all that NSGA-II meets on predictions, starting from the best
-    /// measured ones, those on the first fronts with the most room around them.
+    /// measured ones and from the exact fronts of predictions that are sums over layers, those on the first fronts with the most room
+    /// around them.
     fn breed(&self, surrogate: &Surrogate, seed: u64, count: usize) -> Vec<Genome> {
         let LinasSettings { generations, inner, .. } = &self.state.settings;
         let best = best_of(&self.state.measured, inner.population);
-        let first = best.into_iter().map(|place| self.state.measured[place].genome.clone()).collect();
+        let best = best.into_iter().map(|place| self.state.measured[place].genome.clone());
+        let first = best.chain(surrogate.fronts(inner.population)).collect();
         let mut nsga2 = Nsga2::new(&self.space, inner.clone(), first, seed).expect("settings were checked");
         let mut met: Vec<Scored> = Vec::new();
         for _ in 0..=*generations {
@@ -281,6 +284,18 @@ struct Surrogate<'a> {
 }
 
 impl Surrogate<'_> {
+    /// Where predictions are sums over layers: for each of them up to `count` networks of its front against size, as evenly as they
+    /// lie on it.
+    fn fronts(&self, count: usize) -> Vec<Genome> {
+        let of = |predictor: &Predictor| {
+            let predict = |genome: &Genome| predictor.predict(&self.search.encoding.row(genome));
+            let front = knapsack_front(&self.search.space, &predict);
+            let step = front.len().div_ceil(count.max(1)).max(1);
+            front.into_iter().step_by(step)
+        };
+        self.predictors.iter().flatten().filter(|predictor| predictor.is_additive()).flat_map(of).collect()
+    }
+
     fn score(&self, genome: &Genome) -> Scored {
         let exact = (self.search.closed_form)(genome);
         let row = self.search.encoding.row(genome);

@@ -135,8 +135,8 @@ fn a_ranked_model_computes_what_its_parent_does_and_narrows_differently() {
         "512",
         "--window",
         "64",
-        "--layer-loss-tokens",
-        "128",
+        "--loss-tokens",
+        "0",
     ]);
     assert!(out.contains("largest logit difference"), "{out}");
     let rows = |model: &str, genome: &str| {

@@ -404,7 +404,7 @@ fn every_family_goes_through_all_commands() {
 
         let (task, found) = (at("task.jsonl"), at("run"));
         let goals = ["--objective", &format!("choice_nll:{task}"), "--objective", "weight_bytes"];
-        let size = ["--evals", "8", "--population", "4", "--chunk-tokens", "256", "--threads", "1"];
+        let size = ["--evals", "16", "--population", "4", "--chunk-tokens", "256", "--threads", "1"];
         run(&[&["search", &space, "--model", &tuned, "--out", &found][..], &goals, &size].concat());
         run(&["quantize", &tuned, "--task", &task, "--bits", "8", "--threads", "1", "--out", &at("quantized")]);
         let (gguf, hf) = (at("small.gguf"), at("small"));

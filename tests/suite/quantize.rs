@@ -321,7 +321,7 @@ fn a_quantized_parent_is_said() {
     let [mixed, values, supernet, plain] = ["mixed.gguf", "values", "supernet", "plain.gguf"].map(at);
     assert_eq!(write(TINY, "4x128:4x128@4*3", "gguf", &mixed), "", "a float parent is not quantized twice");
     write(TINY, "4x128@8*4", "hf", &values);
-    let mut rank = criadero(&["rank", &mixed, "--out", &supernet, "--layer-loss-tokens", "0", "--text"]);
+    let mut rank = criadero(&["rank", &mixed, "--out", &supernet, "--loss-tokens", "0", "--text"]);
     rank.arg(&text);
     succeed(rank);
     write(&supernet, "4x128*4", "gguf", &plain);

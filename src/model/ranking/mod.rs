@@ -3,10 +3,10 @@
 //!
 //! Heads and channels go by backward elimination of the inputs of their output matrices (`elimination.rs`), which also gives what
 //! those matrices are best for a narrower width; layers by 1 − cos(input, output), the mean over tokens (Muralidharan et al. 2024,
-//! section 2.2), or by what the loss grows without them.
+//! section 2.2), or by what is lost without them (`losses.rs`).
 
 mod elimination;
-mod layer_losses;
+mod losses;
 mod order;
 mod scores;
 mod windows;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-pub use layer_losses::layer_losses;
+pub use losses::{LayerLosses, losses};
 pub use order::{LayerOrder, Order};
 pub use scores::Scores;
 
@@ -92,7 +92,7 @@ pub fn rank(
             layer_change.push(change(&before, &walk.streams));
             on_layer(layer + 1);
         }
-        let scores = Scores { heads, mlp, layer_change, layer_loss: None };
+        let scores = Scores { heads, mlp, layer_change, losses: None };
         order.drop = scores.drop();
         Ok(Ranking { scores, order, corrections })
     })

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::losses::LayerLosses;
+
 /// Importances in the parent's numbering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
@@ -12,15 +14,23 @@ pub struct Scores {
     pub mlp: Vec<Vec<f32>>,
     /// 1 − cos(input, output) of each layer.
     pub layer_change: Vec<f64>,
-    /// Increase of the mean negative log-likelihood per token when the layer is left out, where it was asked for.
+    /// (layers): what each layer's narrowings cost in the supernet, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layer_loss: Option<Vec<f64>>,
+    pub losses: Option<Vec<LayerLosses>>,
 }
 
 impl Scores {
-    /// The layers, least important first: by their loss where it was measured, else by their change.
+    /// How much each layer is worth: what is lost without it where that was measured, else its change.
+    pub fn of_layers(&self) -> Vec<f64> {
+        match &self.losses {
+            Some(losses) => losses.iter().map(|layer| layer.dropped).collect(),
+            None => self.layer_change.clone(),
+        }
+    }
+
+    /// The layers, least important first.
     pub fn drop(&self) -> Vec<usize> {
-        let importance = self.layer_loss.as_ref().unwrap_or(&self.layer_change);
+        let importance = self.of_layers();
         let mut layers: Vec<usize> = (0..importance.len()).collect();
         layers.sort_by(|&a, &b| importance[a].total_cmp(&importance[b]).then(b.cmp(&a)));
         layers
@@ -35,9 +45,10 @@ mod tests {
     fn loss_decides_the_layer_order_where_it_was_measured() {
         let none = vec![vec![]; 3];
         let change = vec![0.3, 0.1, 0.2];
-        let scores = Scores { heads: none.clone(), mlp: none, layer_change: change, layer_loss: None };
+        let scores = Scores { heads: none.clone(), mlp: none, layer_change: change, losses: None };
         assert_eq!(scores.drop(), [1, 2, 0]);
-        let scores = Scores { layer_loss: Some(vec![0.1, 0.2, 0.3]), ..scores };
+        let losses = [0.1, 0.2, 0.3].map(|dropped| LayerLosses { dropped, ..LayerLosses::default() });
+        let scores = Scores { losses: Some(losses.to_vec()), ..scores };
         assert_eq!(scores.drop(), [0, 1, 2]);
     }
 }

@@ -16,9 +16,9 @@ use crate::space::{Genome, SearchSpace};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
-    /// Ladders of evenly narrowed networks, and of what the ranking says they are worth.
+    /// What the ranking says is best at each size; without a ranking, evenly narrowed networks.
     #[default]
-    Ladders,
+    Ranking,
     /// The parent with one gene changed.
     Sensitivities,
 }
@@ -33,7 +33,7 @@ pub fn given_networks(
     count: usize,
 ) -> Vec<Genome> {
     match start {
-        Start::Ladders => given::between_extremes(space, own, importance, count),
+        Start::Ranking => given::between_extremes(space, own, importance, count),
         Start::Sensitivities => sensitivities::sensitivities(space, own, count),
     }
 }

@@ -62,6 +62,11 @@ impl Predictor {
         Predictor { standard, model }
     }
 
+    /// Whether predictions are sums over the columns of a row.
+    pub fn is_additive(&self) -> bool {
+        matches!(self.model, Model::Constant | Model::Ridge(_))
+    }
+
     /// The finite prediction for a row.
     pub fn predict(&self, row: &[u32]) -> f64 {
         self.standard.back(match &self.model {
