@@ -6,22 +6,28 @@ use super::ladders::{Kept, uniform_ladder, worthiest};
 use crate::space::{Bits, Ends, Genome, SearchSpace};
 
 /// The given part of a first population of `count`: the parent (the space's largest network) and the smallest; between them, spread
-/// over their sizes, the networks that the ranking thinks best, three quarters of the population together, or evenly narrowed ones, a
-/// half, where there is no ranking; the largest widths in every other format; and the user's own. Each network once.
+/// over their sizes, the networks that the ranking thinks best, half of the population together, and evenly narrowed and shallower ones,
+/// a quarter, or a half where there is no ranking: what text says is best is not what every task does. Also the largest widths in every
+/// other format, and the user's own. Each network once.
 pub fn between_extremes(space: &SearchSpace, own: &[Genome], importance: Option<&Kept>, count: usize) -> Vec<Genome> {
     match importance {
-        Some(kept) => first_networks(space, own, &worthiest(space, kept), (count * 3 / 4).max(2)),
-        None => first_networks(space, own, &uniform_ladder(space), (count / 2).max(2)),
+        Some(kept) => {
+            let best = spread_by_size(space, &worthiest(space, kept), (count / 2).saturating_sub(2));
+            first_networks(space, own, best.into_iter().chain(spread_by_size(space, &uniform_ladder(space), count / 4)))
+        }
+        None => {
+            let even = spread_by_size(space, &uniform_ladder(space), (count / 2).saturating_sub(2));
+            first_networks(space, own, even)
+        }
     }
 }
 
-/// The extremes and networks between them, spread over their sizes, `count` of them together; the largest widths in every other format;
-/// and the user's own.
-fn first_networks(space: &SearchSpace, own: &[Genome], between: &[Genome], count: usize) -> Vec<Genome> {
+/// The extremes and networks between them; the largest widths in every other format; and the user's own.
+fn first_networks(space: &SearchSpace, own: &[Genome], between: impl IntoIterator<Item = Genome>) -> Vec<Genome> {
     let mut networks = vec![space.largest(), space.smallest()];
     networks.extend(in_every_format(space));
     networks.extend_from_slice(own);
-    networks.extend(spread_by_size(space, between, count.saturating_sub(2)));
+    networks.extend(between);
     let mut seen = HashSet::new();
     networks.retain(|genome| seen.insert(genome.clone()));
     networks
@@ -59,7 +65,7 @@ mod tests {
     #[test]
     fn first_networks_hold_the_largest_in_every_format() {
         let space = SearchSpace::shipped("smollm2-135m-mixed").unwrap();
-        let networks = first_networks(&space, &[], &uniform_ladder(&space), 4);
+        let networks = between_extremes(&space, &[], None, 8);
         for text in ["E@8:9x1536@8*30", "E@q4_1:9x1536@q4_1*30", "E@4:9x1536@4*30"] {
             assert!(networks.contains(&text.parse().unwrap()), "{text} in {networks:?}");
         }
@@ -73,7 +79,8 @@ mod tests {
             let networks = between_extremes(&space, &[], importance, 16);
             assert_eq!(networks.len(), if importance.is_some() { 12 } else { 8 });
             let (high, low) = (space.size(&networks[0]) as f64, space.size(&networks[1]) as f64);
-            let between = &networks[2..];
+            // Behind the extremes stand the ranking's own, then the even ones.
+            let between = &networks[2..8];
             let sizes: Vec<f64> =
                 between.iter().map(|genome| (space.size(genome) as f64 - low) / (high - low)).collect();
             assert!(sizes[0] > 0.6 && sizes[sizes.len() - 1] < 0.4, "{sizes:?}");
@@ -85,7 +92,7 @@ mod tests {
         let space = SearchSpace::open("tiny").unwrap();
         let shallow = space.express(space.depths()[0], space.ends().largest(), |layer| space.layer(layer).largest());
         let own = [space.smallest(), shallow];
-        let networks = first_networks(&space, &own, &uniform_ladder(&space), 4);
+        let networks = first_networks(&space, &own, uniform_ladder(&space));
         assert_eq!(networks[..2], [space.largest(), space.smallest()]);
         assert!(own.iter().all(|genome| networks.contains(genome)));
         let distinct: HashSet<_> = networks.iter().collect();
