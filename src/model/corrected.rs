@@ -51,6 +51,11 @@ impl Corrected {
         self.of.check(config, genome)
     }
 
+    /// How many weights they have together.
+    pub(super) fn weights(&self) -> u64 {
+        self.of.weights()
+    }
+
     /// Every matrix.
     pub(super) fn all(&self) -> impl Iterator<Item = (Narrowed, &Tensor)> {
         self.matrices.iter().map(|(&at, tensor)| (at, tensor))

@@ -228,23 +228,28 @@ impl Llama {
         Ok(self.low_rank.merge(layer, kind, weight))
     }
 
-    /// The corrected matrices as a checkpoint has them, adapters merged in.
-    pub fn corrections(&self) -> BTreeMap<Narrowed, Tensor> {
-        let merged = |((name, columns), tensor): (Narrowed, &Tensor)| {
-            let tensor = match name {
-                TensorName::Layer(layer, kind) => self.low_rank.merge(layer, kind, tensor.shallow_clone()),
-                _ => tensor.shallow_clone(),
-            };
-            ((name, columns), tensor)
-        };
-        self.corrected.all().map(merged).collect()
+    /// How many weights the corrected matrices have.
+    pub fn corrected_weights(&self) -> u64 {
+        self.corrected.weights()
     }
 
-    fn corrected_tensor(&self, (name, columns): Narrowed) -> Result<Tensor> {
-        let missing = || Error::invalid(name.hf(), format!("{columns} columns"), "a width that is corrected");
-        let TensorName::Layer(layer, kind) = name else { return Err(missing()) };
-        let own = self.corrected.get(layer, kind, columns as i64).ok_or_else(missing)?;
-        Ok(self.low_rank.merge(layer, kind, own.shallow_clone()))
+    /// The corrected matrices as a checkpoint has them, adapters merged in.
+    pub fn corrections(&self) -> BTreeMap<Narrowed, Tensor> {
+        self.corrected.all().map(|((name, columns), tensor)| ((name, columns), self.merged(name, tensor))).collect()
+    }
+
+    fn corrected_tensor(&self, at: Narrowed) -> Result<Tensor> {
+        let found = self.corrected.all().find(|&(other, _)| other == at);
+        let missing = || Error::invalid(at.0.hf(), format!("{} columns", at.1), "a width that is corrected");
+        found.map(|((name, _), tensor)| self.merged(name, tensor)).ok_or_else(missing)
+    }
+
+    /// A tensor, its adapter in it where it has one.
+    fn merged(&self, name: TensorName, tensor: &Tensor) -> Tensor {
+        match name {
+            TensorName::Layer(layer, kind) => self.low_rank.merge(layer, kind, tensor.shallow_clone()),
+            _ => tensor.shallow_clone(),
+        }
     }
 
     /// The last norm and the output matrix.

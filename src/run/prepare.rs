@@ -358,7 +358,7 @@ impl Preparation<'_> {
     fn chunk_for(&mut self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> Result<usize> {
         let (networks, cache) = (self.experiment.population.max(2), self.local.cache_bytes);
         let blocks = space.block_weights();
-        let corrected = model.corrections().values().map(|matrix| matrix.numel() as u64).sum();
+        let corrected = model.corrected_weights();
         let (numbers, beside) = (Numbers::Card, 0);
         let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, numbers, beside, corrected };
         let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
@@ -405,7 +405,7 @@ impl Preparation<'_> {
 /// A space of another model.
 pub fn space_of(space: SearchSpace, checkpoint: &Checkpoint) -> Result<(SearchSpace, Option<SupernetCard>)> {
     space.check_fits(&checkpoint.config().shape)?;
-    every_width(&space).iter().try_for_each(|genome| checkpoint.corrections().check(checkpoint.config(), genome))?;
+    every_width(&space).iter().try_for_each(|genome| checkpoint.check(genome))?;
     match SupernetCard::read(checkpoint.path())? {
         Some(card) => Ok((space.with_drop_order(&card.order.drop)?, Some(card))),
         None => Ok((space, None)),

@@ -65,8 +65,7 @@ pub fn losses(
         tch::no_grad(|| {
             let after = OnBatch { network: &network, batch: &batch, targets: &targets };
             let mut stream = Stream::new(network.parts().embed(&batch));
-            let whole = after.rest(0, &stream);
-            let reference = network.parts().head().reference(&whole, &targets);
+            let reference = network.reference(&batch, &targets);
             for (layer, &gene) in genes.iter().enumerate() {
                 for change in &changes[layer] {
                     let changed = network.parts().layer(layer, change.gene(gene), &stream, &batch);
