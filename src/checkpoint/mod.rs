@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::space::check_genome;
+use crate::space::Genome;
 
 mod chat_template;
 mod config;
@@ -165,13 +165,14 @@ impl Checkpoint {
         shape.iter().enumerate().try_fold(whole, narrow)
     }
 
-    /// Refuses a genome that cannot be cut from this checkpoint.
+    /// The network that a genome cuts from this checkpoint, as [`LlamaConfig::subnet`] has it.
     ///
     /// # Errors
-    /// `Mismatch` with every reason.
-    pub fn check(&self, genome: &crate::space::Genome) -> Result<()> {
-        check_genome(&self.config.shape, &self.config.genome, genome)?;
-        self.corrections.check(&self.config, genome)
+    /// As there; `Mismatch` with every width that lacks its correction where others have one.
+    pub fn subnet(&self, genome: &Genome) -> Result<LlamaConfig> {
+        let config = self.config.subnet(genome)?;
+        self.corrections.check(&self.config, genome)?;
+        Ok(config)
     }
 
     /// The tokenizer that came with the model.

@@ -81,8 +81,15 @@ fn what_is_scored_is_what_is_shipped() {
 fn what_lacks_corrections_or_has_those_of_others_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let supernet = supernet(dir.path());
-    let error = Checkpoint::open(&supernet).unwrap().check(&genome("2x48*4")).unwrap_err().to_string();
-    assert!(error.contains("no correction for 48 columns, but for 32, 64, 96; rank the parent again"), "{error}");
+    let ranked = Checkpoint::open(&supernet).unwrap();
+    let lacking = "no correction for 48 columns, but for 32, 64, 96; rank the parent again";
+    let error = ranked.subnet(&genome("2x48*4")).unwrap_err().to_string();
+    assert!(error.contains(lacking), "{error}");
+    let formats: [&dyn Exporter; 3] = [&Hf, &HfPadded, &Gguf];
+    for exporter in formats {
+        let error = export(&ranked, &genome("2x48*4"), exporter, None, &dir.path().join("small")).unwrap_err();
+        assert!(error.to_string().contains(lacking), "{error}");
+    }
 
     let space = dir.path().join("space.yaml");
     let shipped = fs::read_to_string("search-spaces/tiny.yaml").unwrap();

@@ -33,7 +33,7 @@ pub trait Exporter: Sync {
     /// # Errors
     /// `Mismatch` when the genome does not fit, `Invalid` when the format has no place for layers or a tokenizer like these.
     fn check(&self, network: Network) -> Result<()> {
-        network.parent.config().subnet(network.genome).map(drop)
+        network.parent.subnet(network.genome).map(drop)
     }
 
     /// Where what is written computes the same only within limits, a sentence each.

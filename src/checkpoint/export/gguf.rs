@@ -52,7 +52,7 @@ impl Exporter for Gguf {
     }
 
     fn notes(&self, network: Network) -> Vec<String> {
-        let Ok(config) = network.parent.config().subnet(network.genome) else { return Vec::new() };
+        let Ok(config) = network.parent.subnet(network.genome) else { return Vec::new() };
         let positions = config.positions();
         let window = config.sliding_window.as_ref().map(|window| {
             let within = format!("contexts of up to {} tokens compute the same, longer ones do not", window.width);
@@ -82,7 +82,7 @@ struct File<'a> {
 
 impl<'a> File<'a> {
     fn of(Network { parent, genome, .. }: Network<'a>) -> Result<File<'a>> {
-        parent.config().subnet(genome)?; // refuses a genome that does not fit
+        parent.subnet(genome)?; // refuses a genome that does not fit
         let layers = gguf_layers(&parent.config().shape, genome);
         let in_file = Genome::new(layers.iter().map(|&(_, gene)| gene)).with_ends(genome.ends());
         let kept: Vec<usize> = layers.iter().map(|&(layer, _)| layer).collect();

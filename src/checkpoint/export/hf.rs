@@ -22,7 +22,7 @@ impl Exporter for Hf {
 }
 
 fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
-    let config = parent.config().subnet(genome)?;
+    let config = parent.subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let dtype = plain_dtype(parent, genome, dtype);
     let tensor = |name| {

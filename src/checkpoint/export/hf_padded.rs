@@ -26,7 +26,7 @@ impl Exporter for HfPadded {
 }
 
 fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
-    let own = parent.config().subnet(genome)?;
+    let own = parent.subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let parent_shape = &parent.config().shape;
     let full = Gene::new(parent_shape.heads as u32, parent_shape.mlp as u32);
