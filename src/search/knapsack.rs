@@ -11,8 +11,8 @@ use crate::space::{Ends, Gene, Genome, SearchSpace};
 /// Sizes are told apart to this share of the space's range; of two networks nearer than that the better one stays.
 const STEPS: u64 = 2048;
 
-/// Networks of which none is predicted to be better and is smaller, the smallest first: exact, but for sizes that [`STEPS`] does not tell
-/// apart, where prediction and size are sums over layers, given the depth and the ends.
+/// Networks of which none is predicted to be better and is smaller, the smallest first. Exact where prediction and size are sums over
+/// layers, given the depth and the ends, but for sizes that differ by less than a 2048th of the space's range.
 pub fn knapsack_front(space: &SearchSpace, predict: &dyn Fn(&Genome) -> f64) -> Vec<Genome> {
     let range = space.size(&space.largest()).saturating_sub(space.size(&space.smallest()));
     let step = (range / STEPS).max(1);
