@@ -5,6 +5,7 @@ mod token_tree;
 
 #[cfg(feature = "torch")]
 mod blocks;
+#[cfg(feature = "torch")]
 mod corrected;
 #[cfg(feature = "torch")]
 pub mod device;
