@@ -402,9 +402,13 @@ fn every_family_goes_through_all_commands() {
             );
         }
 
+        // The divergence from the whole network grows as networks shrink, so that there is a front with a knee.
+        let lines =
+            (0..24).map(|row| format!("{{\"text\": \"the cat {row} sat on the mat {row} and the dog lay by it\"}}\n"));
+        std::fs::write(at("lines.jsonl"), lines.collect::<String>()).unwrap();
         let (task, found) = (at("task.jsonl"), at("run"));
-        let goals = ["--objective", &format!("choice_nll:{task}"), "--objective", "weight_bytes"];
-        let size = ["--evals", "16", "--population", "4", "--chunk-tokens", "256", "--threads", "1"];
+        let goals = ["--objective", &format!("kl:{}", at("lines.jsonl")), "--objective", "weight_bytes"];
+        let size = ["--evals", "8", "--population", "4", "--chunk-tokens", "256", "--threads", "1"];
         run(&[&["search", &space, "--model", &tuned, "--out", &found][..], &goals, &size].concat());
         run(&["quantize", &tuned, "--task", &task, "--bits", "8", "--threads", "1", "--out", &at("quantized")]);
         let (gguf, hf) = (at("small.gguf"), at("small"));
