@@ -9,10 +9,13 @@ use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
-use criadero::space::SearchSpace;
+use criadero::space::{ModelShape, SearchSpace};
 
 use super::model::{self, DeviceArgs, assets, load, tokenizer_of};
 use super::progress::Bar;
+
+/// Tokens of calibration text for each input of the widest corrected matrix, below which a note is due.
+const TOKENS_AN_INPUT: usize = 4;
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
 #[derive(clap::Args)]
@@ -64,6 +67,9 @@ impl Rank {
             space.check_fits(&checkpoint.config().shape)?;
         }
         let (windows, text_digest) = self.windows(&checkpoint)?;
+        if space.is_some() {
+            note_short(&shape, windows.iter().map(Vec::len).sum());
+        }
         // Before the long part, behind everything that may be refused.
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         tch::set_num_threads(cores() as i32);
@@ -170,6 +176,18 @@ impl Rank {
         };
         criadero::checkpoint::hf::write(&self.out, config, &tensor, &checkpoint.tokenizer_files()?, dtype)?;
         Ok(())
+    }
+}
+
+/// Says when there are so few tokens that corrected matrices learn the text by heart.
+fn note_short(shape: &ModelShape, tokens: usize) {
+    let inputs = shape.mlp.max(shape.heads * shape.head_dim);
+    let enough = TOKENS_AN_INPUT * inputs;
+    if tokens < enough {
+        eprintln!(
+            "note: {tokens} tokens of calibration text for matrices of {inputs} inputs: their corrections fit this text more than the \
+             model; {enough} tokens or more are better (--text, --tokens)"
+        );
     }
 }
 

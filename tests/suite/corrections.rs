@@ -9,17 +9,33 @@ use criadero::model::{Llama, TokenTree};
 use criadero::space::Genome;
 use tch::{Kind, Tensor};
 
-use crate::command::{criadero, fail, succeed};
+use crate::command::{criadero, fail, said, succeed};
 use crate::goldens::{TINY, load};
 
 /// A supernet of the tiny model, corrected for the widths of its space.
 fn supernet(dir: &Path) -> String {
+    ranked(dir, "1024").0
+}
+
+/// The same by so many tokens, and what `rank` said beside its output.
+fn ranked(dir: &Path, tokens: &str) -> (String, String) {
     let text = dir.join("text.txt");
     fs::write(&text, "What is which? Question one is two. The goose is larger than the trout. ".repeat(40)).unwrap();
     let (text, out) = (text.display().to_string(), dir.join("supernet").display().to_string());
-    let rank = ["rank", TINY, "--text", &text, "--out", &out, "--tokens", "1024", "--window", "64", "--space", "tiny"];
-    succeed(criadero(&rank));
-    out
+    let rank = ["rank", TINY, "--text", &text, "--out", &out, "--tokens", tokens, "--window", "64", "--space", "tiny"];
+    let (_, notes) = said(criadero(&rank));
+    (out, notes)
+}
+
+#[test]
+fn too_little_text_is_said_and_how_much_would_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, notes) = ranked(dir.path(), "128");
+    assert!(notes.contains("128 tokens of calibration text for matrices of 128 inputs"), "{notes}");
+    assert!(notes.contains("512 tokens or more are better"), "{notes}");
+    let dir = tempfile::tempdir().unwrap();
+    let (_, notes) = ranked(dir.path(), "1024");
+    assert!(!notes.contains("calibration text"), "{notes}");
 }
 
 fn logits(model: &Llama, genome: &Genome) -> Tensor {
