@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from arms import write_csv
-from search_baseline import processor
+from machine import processor
 
 SAMPLE_SECONDS = 0.003
 #: Name in the plan, sequences, flags of `criadero tune`.

@@ -25,7 +25,7 @@ import subprocess
 import time
 
 from arms import write_csv
-from search_baseline import processor
+from machine import processor
 
 FORMATS = ["16", "8", "4", "q4_1"]
 MIXED = "mixed"

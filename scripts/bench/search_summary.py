@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import time
 
-from search_baseline import processor
+from machine import processor
 
 PER_CANDIDATE_GOAL, END_TO_END_GOAL = 4, 40
 #: Of the shortest search's clock.

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 
-from search_baseline import processor
+from machine import processor
 
 MODES = ["full", "full-checkpointed", "full-bf16", "lora", "lora-checkpointed"]
 THEIRS, OURS = "transformers", "criadero"

@@ -30,7 +30,7 @@ import subprocess
 import time
 
 from arms import arm_but, write_csv
-from search_baseline import processor
+from machine import processor
 from search_space import SearchSpace
 
 HELD_OUT_SHARE = 20

@@ -174,6 +174,8 @@ fn rows<'a>(
         let mut row = json!({
             "index": set.items[place].index,
             "log_likelihoods": scores[place].log_likelihoods,
+            "gold": set.items[place].gold,
+            "choice_bytes": set.items[place].choice_bytes,
             "correct": value(Metric::ACCURACY, place).map(whole),
             "correct_norm": value(Metric::ACC_NORM, place).map(whole),
         });

@@ -48,6 +48,21 @@ pub(super) fn choice_nll_norm(_: Scoring, item: &PackedItem, score: &ItemScore) 
     Contribution::of_mean(-log_gold_share(&normalised(score, item), &item.gold))
 }
 
+/// −log2 of the true choice's probability after its context, per UTF-8 byte: the mean over the true ones. The other choices do not
+/// matter, so that it is the perplexity of the task's own answers (BPB in Heineman et al. 2025, "Signal and noise", where it has the
+/// least noise of a task's scores). Of a text, the harness's `bits_per_byte`.
+pub(super) fn bits_per_byte(scoring: Scoring, item: &PackedItem, score: &ItemScore) -> Contribution {
+    let bits = |log_likelihood: f64| -log_likelihood / std::f64::consts::LN_2;
+    match scoring {
+        Scoring::Rolling => Contribution { value: bits(total(score)), weight: item.bytes as f64 },
+        Scoring::LastWord => Contribution::of_mean(bits(total(score)) / item.bytes.max(1) as f64),
+        _ => {
+            let of = |&choice: &usize| bits(score.log_likelihoods[choice]) / item.choice_bytes[choice].max(1) as f64;
+            Contribution::of_mean(item.gold.iter().map(of).sum::<f64>() / item.gold.len() as f64)
+        }
+    }
+}
+
 /// Negative log-likelihood over tokens.
 pub(super) fn per_token(_: Scoring, item: &PackedItem, score: &ItemScore) -> Contribution {
     Contribution { value: -total(score), weight: item.scored_tokens as f64 }

@@ -25,6 +25,8 @@ pub struct PackedItem {
     pub gold: Vec<usize>,
     /// Unicode characters of each choice: the denominators of normalised metrics.
     pub choice_chars: Vec<usize>,
+    /// UTF-8 bytes that are scored of each choice, the joining space among them.
+    pub choice_bytes: Vec<usize>,
     /// Tokens scored, over all requests.
     pub scored_tokens: usize,
     /// Words of the scored text, for word perplexity.

@@ -181,8 +181,8 @@ mod tests {
     }
 
     fn item(gold: &[usize], chars: &[usize]) -> PackedItem {
-        let (gold, choice_chars) = (gold.to_vec(), chars.to_vec());
-        PackedItem { index: 0, gold, choice_chars, scored_tokens: 4, words: 2, bytes: 8 }
+        let (gold, choice_chars, choice_bytes) = (gold.to_vec(), chars.to_vec(), chars.to_vec());
+        PackedItem { index: 0, gold, choice_chars, choice_bytes, scored_tokens: 4, words: 2, bytes: 8 }
     }
 
     fn score(log_likelihoods: &[f64]) -> ItemScore {
@@ -213,6 +213,17 @@ mod tests {
         assert!((half - 2_f64.ln()).abs() < 1e-12);
         let far = value(Metric::CHOICE_NLL, Scoring::Choices, &item(&[0], &[1, 1]), &score(&[-2000.0, 0.0]));
         assert!((far - 2000.0).abs() < 1e-9, "no overflow: {far}");
+    }
+
+    #[test]
+    fn bits_per_byte_are_those_of_the_true_choices_alone() {
+        let bits = |gold: &[usize], far| {
+            let scored = score(&[-8.0 * 2_f64.ln(), far, -6.0 * 2_f64.ln()]);
+            value(named("bits_per_byte"), Scoring::Choices, &item(gold, &[4, 1, 6]), &scored)
+        };
+        assert!((bits(&[0], -1.0) - 2.0).abs() < 1e-12, "8 bits for 4 bytes");
+        assert_eq!(bits(&[0], -1.0), bits(&[0], -1000.0), "whatever the others are");
+        assert!((bits(&[0, 2], -1.0) - 1.5).abs() < 1e-12, "the mean of 2 and 1");
     }
 
     #[test]

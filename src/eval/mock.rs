@@ -62,6 +62,7 @@ fn mock_set(name: &str, count: usize) -> EvalSet {
             index,
             gold: vec![index % CHOICES],
             choice_chars: vec![8; CHOICES],
+            choice_bytes: vec![8; CHOICES],
             scored_tokens: 2 * CHOICES,
             words: CHOICES,
             bytes: 8 * CHOICES,

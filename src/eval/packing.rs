@@ -157,6 +157,7 @@ fn packed_item(item: &Item, requests: &[Encoded]) -> PackedItem {
         index: item.index,
         gold: item.gold.clone(),
         choice_chars: item.choice_chars.clone(),
+        choice_bytes: text.iter().map(|text| text.len()).collect(),
         scored_tokens: requests.iter().map(|request| request.scored.len()).sum(),
         words: text.iter().map(|text| TextSize::of(text).words).sum(),
         bytes: text.iter().map(|text| TextSize::of(text).bytes).sum(),

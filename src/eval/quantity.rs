@@ -1,7 +1,8 @@
 //! The one table of everything that a network has a value of: task metrics, sizes, measured speeds. Adding one is adding a row.
 
 use super::contribution::{
-    Contribution, acc_norm, accuracy, choice_nll, choice_nll_norm, divergence, per_byte, per_token, per_word,
+    Contribution, acc_norm, accuracy, bits_per_byte, choice_nll, choice_nll_norm, divergence, per_byte, per_token,
+    per_word,
 };
 use super::eval_set::PackedItem;
 use super::evaluator::ItemScore;
@@ -69,9 +70,10 @@ const NATS: &str = "nats per item";
 const TPS: &str = "tokens per second";
 
 /// All of them. The first metric that applies to a task's items is what the task is reported by.
-pub(super) static TABLE: [Quantity; 15] = [
+pub(super) static TABLE: [Quantity; 16] = [
     metric("accuracy", FRACTION, true, ItemMetric { eval_name: "acc", ..share(has_choices, accuracy) }),
     metric("acc_norm", FRACTION, true, share(has_lengths, acc_norm)),
+    metric("bits_per_byte", "bits per byte", false, items(|_| true, bits_per_byte)),
     metric("choice_nll", NATS, false, loss(has_choices, choice_nll)),
     metric("choice_nll_norm", NATS, false, loss(has_lengths, choice_nll_norm)),
     metric("perplexity", "per token", false, perplexity("perplexity", has_tokens, per_token)),
