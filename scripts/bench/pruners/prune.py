@@ -29,13 +29,13 @@ def prune_to(method, outs, model_path, calibration, windows=None, length=512):
     model, tokenizer = parent.open_parent(model_path)
     shape = Shape.of(model.config)
     ids = parent.windows(calibration, tokenizer, windows or module.WINDOWS, length)
-    writing, start = 0.0, time.perf_counter()
+    writing, start, busy = 0.0, time.perf_counter(), time.process_time()
     for size, pruned in module.prune(model, ids, sorted(outs, reverse=True)):
-        found = time.perf_counter()
+        found, used = time.perf_counter(), time.process_time() - busy
         params = pruned.params(model)
         facts = {"method": method, "size": size, "params": params, "fraction": params / shape.params,
                  "fraction_of_layers": (params - shape.ends) / (shape.params - shape.ends),
-                 "seconds": round(found - start - writing, 1), "windows": list(ids.shape), **pruned.facts()}
+                 "seconds": round(found - start - writing, 1), "cpu_seconds": round(used, 1), "windows": list(ids.shape), **pruned.facts()}
         pruned.write(model, model_path, outs[size])
         pathlib.Path(outs[size], "pruned.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
         writing += time.perf_counter() - found
