@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets demo test parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -45,17 +45,22 @@ parity: libtorch assets ## compare with transformers and llama.cpp (needs their 
 	cargo build --locked --release --example token_ids
 	$(PYTHON) scripts/parity/tokens.py --token-ids target/release/examples/token_ids --criadero target/release/criadero
 
-bench: libtorch assets ## time engine and evaluator, beside pymoo if it is there; NSGA-II against random search: results/bench-*
+bench: libtorch assets ## time engine and evaluator, beside pymoo if it is there: results/bench-*
 	cargo bench --locked
 	if $(PYTHON) -c 'import matplotlib'; then $(PYTHON) scripts/bench/evaluator_plot.py; fi
 	cargo build --locked --release --example engine_times
 	if $(PYTHON) -c 'import pymoo, moocore'; then $(PYTHON) scripts/bench/pymoo_engine.py; fi
-	cargo build --locked --release
-	$(PYTHON) scripts/bench/search_baseline.py --model "$$(scripts/supernet.sh)"
 
 bench-search: libtorch assets ## the search against pymoo with lm-evaluation-harness (needs both), numbers in results/bench-search; FLAGS="--quick"
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/search_peer.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+bench-ablation: ARMS = --arm linas="--algorithm linas" --arm nsga2="--algorithm nsga2" --arm random="--algorithm random"
+bench-ablation: libtorch assets ## search algorithms from equal starts, and scores to search by (needs numpy; an hour): results/bench-ablation, bench-fitness
+	cargo build --locked --release
+	$(PYTHON) scripts/bench/fitness.py --model "$$(scripts/supernet.sh)"
+	$(PYTHON) scripts/bench/search_ablation.py --model "$$(scripts/supernet.sh)" --evals 96 $(ARMS) $(FLAGS)
+	$(PYTHON) scripts/bench/search_ablation.py --model "$$(scripts/supernet.sh)" --evals 250 $(ARMS) $(FLAGS)
 
 bench-tune: TUNED = --space scripts/bench/smollm2-parent.yaml --scheme instatune --data $(CRIADERO_CACHE)/assets/calibration.txt \
 	--length {length} --batch {batch} --warmup 1 --measure-every 1000 --held-out-sequences 1

@@ -59,7 +59,7 @@ pub struct Search {
     /// `local`, or `mock` / `mock:DELAY_MS` to try a search without a model
     #[arg(long, value_name = "NAME", default_value = "local")]
     evaluator: EvaluatorKind,
-    /// `nsga2`; `linas`, which breeds on predictions in between; or `random` as the baseline
+    /// `linas`, which breeds on predictions in between; `nsga2`; or `random` as the baseline
     #[arg(long, value_name = "NAME", default_value = ALGORITHMS[0].name, value_parser = algorithms())]
     algorithm: AlgorithmKind,
     /// What predicts the scores of LINAS; by default `ridge`

@@ -7,7 +7,7 @@ use super::random::RANDOM;
 use crate::error::{Error, Result};
 
 /// One row an algorithm; the first is the default.
-pub const ALGORITHMS: [AlgorithmKind; 3] = [NSGA2, LINAS, RANDOM];
+pub const ALGORITHMS: [AlgorithmKind; 3] = [LINAS, NSGA2, RANDOM];
 
 /// The algorithm of this name.
 ///
@@ -191,7 +191,7 @@ layers:
             assert_eq!(algorithm.name(), kind.name);
         }
         let error = algorithm_named("annealing").unwrap_err().to_string();
-        assert_eq!(error, "unknown algorithm `annealing`; known: nsga2, linas, random");
+        assert_eq!(error, "unknown algorithm `annealing`; known: linas, nsga2, random");
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use std::process::Command;
 
-/// The binary with these arguments. A search is in float32 unless they say otherwise: what `auto` takes depends on the machine.
+/// The binary with these arguments. Unless they say otherwise a search is in float32, since what `auto` takes depends on the machine,
+/// and NSGA-II's: LINAS breeds thousands of networks between populations, which takes a while without optimisation.
 pub fn criadero(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
     command.args(arguments);
     if let [subcommand, _, ..] = arguments
         && *subcommand == "search"
-        && !arguments.contains(&"--arithmetic")
     {
-        command.args(["--arithmetic", "f32"]);
+        let given = |flag: &str| arguments.contains(&flag);
+        command.args(["--arithmetic", "f32"].iter().filter(|_| !given("--arithmetic")));
+        command.args(["--algorithm", "nsga2"].iter().filter(|_| !given("--algorithm")));
     }
     command
 }

@@ -16,7 +16,7 @@ fn search(out: &Path, extra: &[&str]) -> Command {
     let mut command = criadero(&[]);
     command.args(["search", "tiny", "--objective", "choice_nll:arc_easy", "--objective", "params"]);
     command.args(["--evals", &EVALS.to_string(), "--population", "12", "--seed", "3", "--limit", "64"]);
-    command.args(["--evaluator", "mock"]).args(["--out", out.to_str().unwrap()]).args(extra);
+    command.args(["--evaluator", "mock", "--algorithm", "nsga2"]).args(["--out", out.to_str().unwrap()]).args(extra);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

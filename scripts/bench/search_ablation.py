@@ -1,0 +1,183 @@
+"""Search algorithms against each other from identical first populations: what each front is worth on questions that no search saw.
+
+    python3 scripts/bench/search_ablation.py --model SUPERNET --evals 96 --arm nsga2="--algorithm nsga2" --arm linas="--algorithm linas"
+
+A front's worth is what a user gets who takes, for a random budget of parameters, the largest network of the front within it:
+the mean over budgets, from the space's smallest network to the parent, of the accuracy, and of bits_per_byte, which has less noise.
+Which networks these are was decided by search scores, so that no maximum over noisy scores is taken and a front with more points is
+not worth more for that alone.
+Intervals are of a bootstrap over questions, paired: all fronts are measured on the same ones. The questions are the held-out ones
+behind the first --skip, which fronts and tables elsewhere are reported on. Runs and scores lie under --work, and the same command
+again makes only what is missing.
+
+Needs numpy.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import pathlib
+import shlex
+import subprocess
+import time
+
+import numpy
+
+from machine import processor
+
+BOOTSTRAPS = 2000
+SCORES = ["accuracy", "bits_per_byte"]
+
+
+def run(command):
+    """Runs a command; what it says is only of interest where it fails."""
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr}")
+
+
+def search(options, arm, flags, seed):
+    """Genomes and parameters of a search's front, parent included; makes it where it is not there."""
+    out = options.work / f"{arm}-{options.evals}-{seed}"
+    command = [options.criadero, "search", options.space, "--model", options.model, "--seed", str(seed), "--out", out]
+    command += ["--objective", f"{options.metric}:{options.task}", "--objective", "params", "--evals", str(options.evals)]
+    command += ["--population", str(options.population), "--limit", str(options.limit), "--held-out", "16", "--arithmetic", options.arithmetic]
+    # The same sums on both sides: a division measured anew may differ.
+    command += ["--chunk-tokens", "1024", "--workers", "2", *shlex.split(flags)]
+    if not (out / "front.json").is_file():
+        run(command)
+    front = json.loads((out / "front.json").read_text(encoding="utf-8"))
+    with open(out / "timings.csv", newline="", encoding="utf-8") as file:
+        seconds = {row["population"]: float(row["seconds"]) for row in reversed(list(csv.DictReader(file)))}
+    points = {point["genome"]: point["values"]["params"] for point in [front["parent"], *front["points"]]}
+    return points, front["parent"]["values"]["params"], sum(seconds.values())
+
+
+class Judge:
+    """Right answers and bits per byte of networks on the questions behind the first `skip`, kept under `work`."""
+
+    def __init__(self, options):
+        self.options = options
+        self.path = options.work / f"answers-{options.task}-{options.skip}-{options.items}.jsonl"
+        self.scores = {}
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                self.scores[row["genome"]] = numpy.array([[int(bit) for bit in row["answers"]], row["bits"]])
+
+    def rows(self, genomes, limit):
+        list_of = self.options.work / f"genomes-{hashlib.sha256(' '.join(genomes).encode()).hexdigest()[:8]}.txt"
+        list_of.write_text("\n".join(genomes) + "\n", encoding="utf-8")
+        per_item = list_of.with_suffix(".jsonl")
+        command = [self.options.criadero, "eval", self.options.model, "--task", self.options.task, "--split", "held-out", "--genomes", list_of]
+        command += ["--limit", limit, "--per-item", per_item, "--json", "--arithmetic", self.options.arithmetic]
+        run(command)
+        found = [json.loads(line) for line in per_item.read_text(encoding="utf-8").splitlines()]
+        per_item.unlink()
+        list_of.unlink()
+        return [row for row in found if "index" in row]
+
+    def measure(self, genomes):
+        missing = sorted(set(genomes) - set(self.scores))
+        if not missing:
+            return
+        skipped = {row["index"] for row in self.rows(missing[:1], self.options.skip)}
+        right = {genome: {} for genome in missing}
+        for row in self.rows(missing, self.options.skip + self.options.items):
+            if row["index"] not in skipped:
+                [gold] = row["gold"]
+                bits = -row["log_likelihoods"][gold] / row["choice_bytes"][gold] / math.log(2)
+                right[row.get("genome", missing[0])][row["index"]] = row["correct"], round(bits, 4)
+        with open(self.path, "a", encoding="utf-8") as file:
+            for genome, own in right.items():
+                answers, bits = zip(*(own[index] for index in sorted(own)))
+                self.scores[genome] = numpy.array([answers, bits])
+                file.write(json.dumps({"genome": genome, "answers": "".join(map(str, answers)), "bits": bits}) + "\n")
+
+
+def worth(points, smallest, parent, scores):
+    """Mean over budgets from the smallest size to the parent's of the score of the largest network within the budget.
+
+    `scores`: by genome an array over bootstrap samples."""
+    ordered = sorted(points, key=points.get)
+    starts = [smallest, *(points[genome] for genome in ordered[1:])]
+    spans = [max(end - start, 0) / (parent - smallest) for start, end in zip(starts, [*starts[1:], parent])]
+    # The parent itself is what a user has who asks for nothing smaller: it has no budgets of its own.
+    return sum(span * scores[genome] for genome, span in zip(ordered, spans))
+
+
+def compared(arms, seeds, worths):
+    """Each arm, and what the first has more than the others."""
+    first, *others = arms
+    mean = {arm: numpy.mean([worths[arm, seed] for seed in seeds], axis=0) for arm in arms}
+    for arm in arms:
+        yield f"  {arm:<24} {mean[arm][0]:.4f} ± {mean[arm][1:].std():.4f}   by seed " + ", ".join(f"{worths[arm, seed][0]:.4f}" for seed in seeds)
+    for arm in others:
+        paired = mean[first] - mean[arm]
+        low, high = numpy.percentile(paired[1:], [2.5, 97.5])
+        by_seed = [worths[first, seed][0] - worths[arm, seed][0] for seed in seeds]
+        spread = numpy.std(by_seed, ddof=1) / len(by_seed) ** 0.5 if len(by_seed) > 1 else math.nan
+        yield f"  {first} − {arm}: {paired[0]:+.4f}, 95 % over questions {low:+.4f} to {high:+.4f}, standard error over seeds {spread:.4f}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--criadero", default="target/release/criadero")
+    parser.add_argument("--model", required=True, help="the ranked supernet")
+    parser.add_argument("--space", default="smollm2-135m")
+    parser.add_argument("--task", default="arc_easy")
+    parser.add_argument("--metric", default="choice_nll")
+    parser.add_argument("--evals", type=int, default=96)
+    parser.add_argument("--population", type=int, default=16)
+    parser.add_argument("--limit", type=int, default=64)
+    parser.add_argument("--skip", type=int, default=200, help="held-out questions that others are reported on")
+    parser.add_argument("--items", type=int, default=800, help="questions that fronts are compared on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
+    parser.add_argument("--arm", action="append", required=True, metavar="NAME=FLAGS", help="of `criadero search`; the first is the one to beat")
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/ablation"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/bench-ablation"))
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    arms = dict(arm.split("=", 1) for arm in options.arm)
+
+    fronts = {}
+    for seed in options.seeds:
+        for arm, flags in arms.items():
+            fronts[arm, seed] = search(options, arm, flags, seed)
+            print(f"{time.strftime('%H:%M:%S')} {arm} {seed}: {len(fronts[arm, seed][0])} networks, {fronts[arm, seed][2]:.0f} s", flush=True)
+    judge = Judge(options)
+    judge.measure([genome for points, *_ in fronts.values() for genome in points])
+
+    items = next(iter(judge.scores.values())).shape[1]
+    draws = numpy.random.default_rng(1).integers(items, size=(BOOTSTRAPS, items))
+    weights = numpy.stack([numpy.bincount(draw, minlength=items) for draw in [numpy.arange(items), *draws]]) / items
+    smallest = min(min(points.values()) for points, *_ in fronts.values())
+    worths = {}
+    for place, score in enumerate(SCORES):
+        sampled = {genome: weights @ own[place] for genome, own in judge.scores.items()}
+        worths |= {(score, *key): worth(points, smallest, parent, sampled) for key, (points, parent, _) in fronts.items()}
+
+    with open(options.out / f"runs-{options.evals}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["arm", "seed", "evaluations", "networks", *(name for score in SCORES for name in (score, f"{score}_stderr")), "seconds"])
+        for (arm, seed), (points, _, seconds) in fronts.items():
+            own = [worths[score, arm, seed] for score in SCORES]
+            cells = [f"{value:.5f}" for one in own for value in (one[0], one[1:].std())]
+            writer.writerow([arm, seed, options.evals, len(points), *cells, f"{seconds:.1f}"])
+
+    lines = [f"{options.evals} evaluations, population {options.population}, {options.metric} of {options.limit} questions of {options.task} and "
+             f"params, space {options.space}, seeds {options.seeds}, {options.arithmetic}",
+             f"means over budgets of parameters, on {items} other questions; {time.strftime('%Y-%m-%d')}, {processor()}"]
+    for score in SCORES:
+        lines += ["", score, *compared(arms, options.seeds, {(arm, seed): own for (name, arm, seed), own in worths.items() if name == score})]
+    text = "\n".join(lines) + "\n"
+    (options.out / f"summary-{options.evals}.txt").write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
