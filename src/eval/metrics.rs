@@ -216,6 +216,12 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_reported_by_perplexity_and_questions_by_accuracy() {
+        assert_eq!(Metric::headline(Scoring::Rolling), Metric::PERPLEXITY);
+        assert_eq!(Metric::headline(Scoring::Choices), Metric::ACCURACY);
+    }
+
+    #[test]
     fn bits_per_byte_are_those_of_the_true_choices_alone() {
         let bits = |gold: &[usize], far| {
             let scored = score(&[-8.0 * 2_f64.ln(), far, -6.0 * 2_f64.ln()]);

@@ -73,12 +73,12 @@ const TPS: &str = "tokens per second";
 pub(super) static TABLE: [Quantity; 16] = [
     metric("accuracy", FRACTION, true, ItemMetric { eval_name: "acc", ..share(has_choices, accuracy) }),
     metric("acc_norm", FRACTION, true, share(has_lengths, acc_norm)),
-    metric("bits_per_byte", "bits per byte", false, items(|_| true, bits_per_byte)),
     metric("choice_nll", NATS, false, loss(has_choices, choice_nll)),
     metric("choice_nll_norm", NATS, false, loss(has_lengths, choice_nll_norm)),
     metric("perplexity", "per token", false, perplexity("perplexity", has_tokens, per_token)),
     metric("word_perplexity", "per word", false, perplexity("word_perplexity", is_text, per_word)),
     metric("byte_perplexity", "per byte", false, perplexity("byte_perplexity", is_text, per_byte)),
+    metric("bits_per_byte", "bits per byte", false, items(|_| true, bits_per_byte)),
     metric("kl", "nats per token", false, ItemMetric { compares: true, ..items(has_tokens, divergence) }),
     size("params", "parameters", true, |cost| cost.params),
     size("weight_bytes", "bytes", true, |cost| cost.weight_bytes),
