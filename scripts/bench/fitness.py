@@ -17,11 +17,11 @@ import json
 import math
 import pathlib
 import random
-import subprocess
 import time
 
 import numpy
 
+from command import run
 from machine import processor
 from search_space import text
 
@@ -81,7 +81,7 @@ def rows_of(options, task, genomes):
         new = path.with_suffix(".new")
         command = [options.criadero, "eval", options.model, "--task", task, "--limit", options.questions, "--genomes", list_of]
         command += ["--per-item", new, "--json", "--arithmetic", options.arithmetic]
-        subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run(command)
         new.rename(path)
     rows = {}
     for line in path.read_text(encoding="utf-8").splitlines():

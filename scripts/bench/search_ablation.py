@@ -20,22 +20,16 @@ import json
 import math
 import pathlib
 import shlex
-import subprocess
 import time
 
 import numpy
 
+from command import run
 from machine import processor
+from score_cache import append, json_lines
 
 BOOTSTRAPS = 2000
 SCORES = ["accuracy", "bits_per_byte"]
-
-
-def run(command):
-    """Runs a command; what it says is only of interest where it fails."""
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr}")
 
 
 def search(options, arm, flags, seed):
@@ -62,10 +56,11 @@ class Judge:
         self.options = options
         self.path = options.work / f"answers-{options.task}-{options.skip}-{options.items}.jsonl"
         self.scores = {}
-        if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                self.scores[row["genome"]] = numpy.array([[int(bit) for bit in row["answers"]], row["bits"]])
+        for row in json_lines(self.path):
+            self.learn(row)
+
+    def learn(self, row):
+        self.scores[row["genome"]] = numpy.array([[int(bit) for bit in row["answers"]], row["bits"]])
 
     def rows(self, genomes, limit):
         list_of = self.options.work / f"genomes-{hashlib.sha256(' '.join(genomes).encode()).hexdigest()[:8]}.txt"
@@ -90,11 +85,11 @@ class Judge:
                 [gold] = row["gold"]
                 bits = -row["log_likelihoods"][gold] / row["choice_bytes"][gold] / math.log(2)
                 right[row.get("genome", missing[0])][row["index"]] = row["correct"], round(bits, 4)
-        with open(self.path, "a", encoding="utf-8") as file:
-            for genome, own in right.items():
-                answers, bits = zip(*(own[index] for index in sorted(own)))
-                self.scores[genome] = numpy.array([answers, bits])
-                file.write(json.dumps({"genome": genome, "answers": "".join(map(str, answers)), "bits": bits}) + "\n")
+        for genome, own in right.items():
+            answers, bits = zip(*(own[index] for index in sorted(own)))
+            row = {"genome": genome, "answers": "".join(map(str, answers)), "bits": bits}
+            append(self.path, [row])
+            self.learn(row)
 
 
 def worth(points, smallest, parent, scores):
