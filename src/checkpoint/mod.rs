@@ -21,8 +21,9 @@ mod file_kind;
 mod ggml;
 mod gguf;
 pub mod hf;
+mod hub;
 mod names;
-mod packaged;
+mod origin;
 pub(crate) mod peft;
 pub mod quantize;
 mod raw_tensor;
@@ -40,7 +41,7 @@ pub use export::{EXPORTERS, Exporter, export, exporter_named};
 pub use family::Family;
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};
-pub use packaged::open_model;
+pub use origin::open_model;
 pub use peft::{Adapters, LowRank};
 pub use rope::{Llama3Scaling, LongRopeScaling, RopeScaling, YarnScaling, plain_frequencies};
 pub use tokenizer::Tokenizer;
@@ -106,6 +107,12 @@ impl Checkpoint {
     /// What was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What people call the model: its name on the hub where it is one of its cache's, else that of the file or directory.
+    pub fn name(&self) -> String {
+        let by_path = || self.path.file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy().into_owned());
+        hub::name_in_cache(&self.path).unwrap_or_else(by_path)
     }
 
     /// Bytes of all weights as they lie in the files.

@@ -323,8 +323,7 @@ impl File<'_> {
     fn metadata(&self, ty: GgmlType, out: &Path) -> Result<Metadata> {
         let File { parent, genome, config, architecture, .. } = self;
         let mut metadata = Metadata::new(out);
-        let name = parent.path().file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy());
-        metadata.insert("general.name", Entry::string(&name));
+        metadata.insert("general.name", Entry::string(&parent.name()));
         for (key, entry) in self.tokenizer()? {
             metadata.insert(key, entry);
         }

@@ -1,6 +1,6 @@
 //! Hugging Face directories: `config.json` and one or more safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -139,16 +139,13 @@ fn found_tensors(dir: &Path, notes: &mut Vec<String>) -> Result<FoundTensors> {
     if !index_path.is_file() {
         return Err(no_weights(dir));
     }
-    let ShardIndex { weight_map } = serde_json::from_str(&read_text(&index_path)?)
-        .map_err(|error| Error::format(&index_path, "shard index", error.to_string()))?;
-    check_names(dir, &index_path, &weight_map)?;
+    let ShardIndex { weight_map } = read_index(&index_path)?;
+    let present = |name: &str| dir.join(name).is_file();
+    let shards = names_of(&index_path, &weight_map, &present)?;
     let (mut found, mut left_out) = (FoundTensors::new(), Vec::new());
-    let mut files: Vec<&String> = weight_map.values().collect();
-    files.sort();
-    files.dedup();
-    for file in files {
+    for file in shards {
         for (name, tensor) in open_safetensors(&dir.join(file))?.1 {
-            if weight_map.get(&name) == Some(file) {
+            if weight_map.get(&name).is_some_and(|place| place == file) {
                 found.insert(name, tensor);
             } else if !is_rotary_table(&name) {
                 left_out.push(format!("{name} in {file}"));
@@ -167,21 +164,31 @@ fn found_tensors(dir: &Path, notes: &mut Vec<String>) -> Result<FoundTensors> {
     Err(Error::Mismatch { path: index_path, what: "the index names tensors that are not there".into(), problems })
 }
 
+/// The files that an index names, wherever they are by now.
+pub(crate) fn shard_names(index_path: &Path) -> Result<Vec<String>> {
+    let ShardIndex { weight_map } = read_index(index_path)?;
+    Ok(names_of(index_path, &weight_map, &|_| true)?.into_iter().map(String::from).collect())
+}
+
+fn read_index(path: &Path) -> Result<ShardIndex> {
+    serde_json::from_str(&read_text(path)?).map_err(|error| Error::format(path, "shard index", error.to_string()))
+}
+
 /// The index is a stranger's file: it names files beside itself and nothing else.
-fn check_names(dir: &Path, index_path: &Path, weight_map: &BTreeMap<String, String>) -> Result<()> {
-    let mut names: Vec<&String> = weight_map.values().collect();
-    names.sort();
-    names.dedup();
-    let mut problems = Vec::new();
-    for name in names {
-        if Path::new(name).file_name() != Some(name.as_ref()) {
-            problems.push(format!("`{name}`: not a plain file name"));
-        } else if !dir.join(name).is_file() {
-            problems.push(format!("{name}: missing"));
-        }
-    }
+fn names_of<'a>(
+    index_path: &Path,
+    weight_map: &'a BTreeMap<String, String>,
+    present: &dyn Fn(&str) -> bool,
+) -> Result<BTreeSet<&'a str>> {
+    let names: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
+    let problem = |name: &&str| match Path::new(name).file_name() == Some(name.as_ref()) {
+        false => Some(format!("`{name}`: not a plain file name")),
+        true if present(name) => None,
+        true => Some(format!("{name}: missing")),
+    };
+    let problems: Vec<String> = names.iter().filter_map(problem).collect();
     if problems.is_empty() {
-        return Ok(());
+        return Ok(names);
     }
     Err(Error::Mismatch { path: index_path.into(), what: "the index names files that cannot be read".into(), problems })
 }

@@ -12,7 +12,9 @@ mod tensor_names;
 mod writer;
 
 pub(super) use config::{OneOrMany, layer_genes};
-pub(super) use directory::{CORRECTIONS_FILE, DirectoryContent, open};
+pub(super) use directory::{
+    CONFIG_FILE, CORRECTIONS_FILE, DirectoryContent, INDEX_FILE, SINGLE_FILE, open, shard_names,
+};
 pub(super) use safetensors_file::open_safetensors;
 pub use writer::{TokenizerFiles, write};
 pub(super) use writer::{pretty, safetensors_header};
