@@ -56,19 +56,26 @@ def sha256(path):
     return digest.hexdigest()
 
 
+def pip():
+    """The command that is pip here: this Python's, another one's on the path, or uv's."""
+    candidates = [[sys.executable, "-m", "pip"], ["pip3"], ["pip"], ["uv", "tool", "run", "--quiet", "pip"]]
+    for command in candidates:
+        try:
+            if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0:
+                return command
+        except OSError:
+            continue
+    raise SetupError(
+        f"{sys.executable} has no pip, which downloads the pinned packages, and there is none on the path; install it "
+        "(Debian, Ubuntu: apt install python3-pip) and repeat the command"
+    )
+
+
 def pip_download(wheel, directory):
     """Runs pip; returns the exit status and leaves the wheel in `directory`."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    command = [*pip(), "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--dest", str(directory), *wheel.pip_tags(), wheel.requirement]
     return subprocess.run(command, stdout=sys.stderr, check=False).returncode
-
-
-def require_pip():
-    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode != 0:
-        raise SetupError(
-            f"{sys.executable} has no pip, which downloads the pinned packages; install it "
-            "(Debian, Ubuntu: apt install python3-pip) and repeat the command"
-        )
 
 
 def fetch(wheel, downloads, download=pip_download, pause_s=5):
@@ -79,8 +86,6 @@ def fetch(wheel, downloads, download=pip_download, pause_s=5):
             return path
         print(f"{path} is broken; downloading it again", file=sys.stderr)
         path.unlink()
-    if download is pip_download:
-        require_pip()
     downloads.mkdir(parents=True, exist_ok=True)
     for stale in downloads.glob(".partial-*"):
         shutil.rmtree(stale)

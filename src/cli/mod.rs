@@ -6,6 +6,7 @@ mod arguments;
 mod distill;
 mod eval;
 mod export;
+mod fetch;
 mod generate;
 mod gpu_check;
 mod inspect;
@@ -48,6 +49,7 @@ enum Command {
     Export(export::Export),
     Generate(generate::Generate),
     Synthesize(synthesize::Synthesize),
+    Fetch(fetch::Fetch),
     GpuCheck(gpu_check::GpuCheck),
 }
 
@@ -58,6 +60,7 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Generate(generate) => generate.run(),
             Command::Synthesize(synthesize) => synthesize.run(),
+            Command::Fetch(fetch) => fetch.run(),
             Command::GpuCheck(check) => check.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Plan(plan) => plan.run(),

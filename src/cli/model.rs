@@ -172,7 +172,7 @@ fn noted((model, note): (Llama, Option<String>)) -> Llama {
 /// Where the tasks' data is.
 #[derive(clap::Args)]
 pub struct DataArgs {
-    /// Directory of the tasks' data; by default the cache that `make assets` fills
+    /// Directory of the tasks' data; by default the cache that `criadero fetch demo` fills
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }

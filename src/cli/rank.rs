@@ -23,7 +23,7 @@ pub struct Rank {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,
     /// Calibration text, never of the task that will be scored; by default the stories, news and
-    /// encyclopaedia passages that `make assets` unpacks
+    /// encyclopaedia passages that `criadero fetch demo` unpacks
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`

@@ -17,7 +17,7 @@ use super::row::{Place, Row, RowNumber};
 use crate::cache_dir::cache_dir;
 use crate::error::{Error, Result};
 
-/// Where `make assets` puts data, and where tasks look without `--data`: `assets` in the [cache](cache_dir). Only the command
+/// Where `criadero fetch demo` puts data, and where tasks look without `--data`: `assets` in the [cache](cache_dir). Only the command
 /// line calls this.
 pub fn default_data_dir() -> PathBuf {
     cache_dir().join("assets")
@@ -300,14 +300,14 @@ mod tests {
             fs::write(dir.path().join(name), "{}").unwrap();
         }
         let roots = [dir.path().join("nowhere"), dir.path().to_path_buf()];
-        let found = |pattern: &str| Dataset::find(&[pattern.to_string()], &roots, "make assets").map(|set| set.files);
+        let found = |pattern: &str| Dataset::find(&[pattern.to_string()], &roots, "fetch it").map(|set| set.files);
         assert_eq!(
             found("*/test/*.arrow").unwrap(),
             [dir.path().join("a/test/y.arrow"), dir.path().join("b/test/x.arrow")]
         );
         assert_eq!(found("a/*/x.*").unwrap().len(), 2);
         let error = found("c/*.arrow").unwrap_err().to_string();
-        assert!(error.starts_with("task data not found: ") && error.ends_with("c/*.arrow; make assets"), "{error}");
+        assert!(error.starts_with("task data not found: ") && error.ends_with("c/*.arrow; fetch it"), "{error}");
     }
 
     #[test]

@@ -286,7 +286,7 @@ mod tests {
             assert!(error.contains(part), "{part} not in {error}");
         }
         let error = Task::open("arc_easy", None).unwrap().items(None).unwrap_err().to_string();
-        assert!(error.contains("`make assets`"), "{error}");
+        assert!(error.contains("`criadero fetch demo`"), "{error}");
     }
 
     #[test]

@@ -481,7 +481,7 @@ fn bad_input_is_named() {
         (vec!["eval", &tiny, "--task", &empty], "empty"),
         (vec!["eval", &tiny, "--task", &nothing], "no rows"),
         (vec!["eval", "/no/such/model", "--task", &good], "/no/such/model"),
-        (vec!["eval", &tiny, "--task", "arc_easy", "--data", "/no/data"], "make assets"),
+        (vec!["eval", &tiny, "--task", "arc_easy", "--data", "/no/data"], "criadero fetch demo"),
         (vec!["eval", &tiny, "--task", &good, "--device", "cuda:7"], "cpu"),
         (
             vec![
