@@ -1,11 +1,12 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo test parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets demo wheel test parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
 export CRIADERO_CACHE
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # What exports are tried in: the last transformers 4 and a new 5.
 TRANSFORMERS := 4.57.1 5.24.0
@@ -22,6 +23,10 @@ assets: ## fetch SmolLM2-135M, the task data and the calibration text
 demo: libtorch assets ## breed small networks from SmolLM2-135M on ARC-Easy: a front, pictures, a GGUF
 	@bash scripts/demo.sh
 
+wheel: libtorch ## build what `pip install` takes: target/wheel/criadero-*.whl, for any environment with torch 2.11
+	cargo build --locked --release
+	$(PYTHON) scripts/wheel/build.py --binary $(TARGET)/release/criadero --out target/wheel
+
 # Tests that need the assets fail without them here, and are ignored where they are run by hand.
 test: export CRIADERO_ASSETS := required
 test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tests
@@ -30,6 +35,7 @@ test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tes
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked --lib --bins --tests
+	CRIADERO_BINARY=$(TARGET)/debug/criadero $(PYTHON) -m unittest discover --quiet -s scripts/wheel
 	cargo test --locked --doc
 	cargo test --locked --no-default-features --lib
 

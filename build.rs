@@ -9,6 +9,8 @@ fn main() {
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB");
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     if let (Ok(lib), true) = (lib, linux) {
+        // The checkout's `.libtorch` is a link into the cache, where the library stays when the checkout is moved or removed.
+        let lib = std::fs::canonicalize(&lib).map_or(lib, |real| real.display().to_string());
         // RUNPATH, so that LD_LIBRARY_PATH can still put a CUDA libtorch in front.
         println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
         println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");

@@ -1,0 +1,1 @@
+"""Evolutionary architecture search for LLaMA checkpoints: this package is the program `criadero` and what starts it."""

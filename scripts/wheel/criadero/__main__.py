@@ -1,0 +1,5 @@
+"""`python -m criadero`."""
+
+from criadero.launcher import main
+
+main()
