@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use criadero::report::table::{Table, worth};
 use criadero::run::{Experiment, Front, Local, Progress, Racing, Scorer, Tables, mock_scorer};
 use criadero::search::{
     ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
@@ -254,7 +255,7 @@ fn parse_mutation(text: &str) -> Result<MutationCount, String> {
 }
 
 fn print_front(front: &Front, out: &Path) {
-    print!("{}", criadero::report::table::Table::new(front).text());
-    println!("hypervolume on held-out items: {:.4} (reference: chance, 1.05 x the parent's size)", front.hypervolume);
+    print!("{}", Table::new(front).text());
+    worth(front).iter().for_each(|line| println!("{line}"));
     println!("run: {}", out.display());
 }

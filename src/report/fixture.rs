@@ -1,6 +1,6 @@
 //! A small made-up run for tests: plausible numbers from closed forms, no randomness.
 
-use crate::run::{Column, Evaluation, Evaluations, Front, FrontPoint, HeldOut};
+use crate::run::{Column, Evaluation, Evaluations, Front, FrontPoint, HeldOut, OverBudgets};
 use crate::space::shape::tests::SMOLLM2;
 use crate::space::{Gene, Genome, ModelShape};
 
@@ -59,12 +59,16 @@ pub fn run(layers: usize, points: usize) -> (Front, Evaluations) {
     let worse = front.iter().enumerate().map(|(id, like)| row(1 + points + id, like, 0.1));
     let rows: Vec<Evaluation> = best.chain(worse).collect();
     let column = |name: &str, unit: &str| Column { name: name.into(), unit: unit.into(), maximize: false };
+    let worth =
+        HeldOut { value: 0.412, stderr: 0.021, delta: -0.098, delta_stderr: 0.012, ..parent.held_out[0].clone() };
+    let over_budgets = OverBudgets { from: 67_000_000, to: 134_000_000, scores: vec![worth] };
     let run = Front {
         shape,
         model: "SmolLM2-135M".into(),
         objectives: vec![column("choice_nll:arc_easy", "nats per item"), column("params", "parameters")],
         chance: vec![0.25],
         hypervolume: 0.271,
+        over_budgets: Some(over_budgets),
         evaluations: rows.len(),
         points: front,
         parent,

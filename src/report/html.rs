@@ -29,7 +29,10 @@ dl.notes dt{font-weight:600;margin-top:.7rem}dl.notes dd{margin:0;max-width:46re
 @media print{figure{break-inside:avoid}}";
 
 /// What the columns mean, said once and honestly.
-const NOTES: [(&str, &str); 6] = [
+/// What a mean over budgets is called behind its score's name.
+const OVER_BUDGETS: &str = "over budgets";
+
+const NOTES: [(&str, &str); 7] = [
     (
         "(search)",
         "measured on the search split, the items by which networks were chosen. The best of many is flattered by luck: \
@@ -53,6 +56,11 @@ const NOTES: [(&str, &str); 6] = [
     (
         "params, weights",
         "parameters of the mathematical network, and bytes of the GGUF file that it exports to, fillers included.",
+    ),
+    (
+        OVER_BUDGETS,
+        "the held-out score of the network that the search found best within a budget, the mean over all budgets from the space's smallest \
+         network to the parent. A budget for which there is no network counts as guessing.",
     ),
 ];
 
@@ -113,10 +121,14 @@ impl Report<'_> {
             ("dominated on held-out", dominated.to_string()),
             ("parent", size.text(&front.parent)),
             ("smallest", size.text(smallest)),
-            ("held-out hypervolume", format!("{:.3}", front.hypervolume)),
         ];
+        let worth = front.over_budgets.iter().flat_map(|over| &over.scores);
+        let worth =
+            worth.map(|score| (format!("{} {OVER_BUDGETS}", score.name), units::with_error(score.value, score.stderr)));
+        let facts = facts.into_iter().map(|(name, value)| (name.to_string(), value));
         html.push_str("<dl class=\"facts\">\n");
-        for (name, value) in facts {
+        for (name, value) in facts.chain(worth) {
+            let name = escaped(&name);
             writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
         }
         html.push_str("</dl>\n");
@@ -193,10 +205,7 @@ fn notes(html: &mut String) -> Result {
     for (term, meaning) in NOTES {
         writeln!(html, "<dt>{term}</dt><dd>{meaning}</dd>")?;
     }
-    html.push_str(
-        "<dt>held-out hypervolume</dt><dd>the share of the space between reference (accuracy of guessing, 1.05 x the \
-         parent's size) and ideal (accuracy 1, size 0) that the front dominates on held-out items.</dd>\n</dl>\n",
-    );
+    html.push_str("</dl>\n");
     Ok(())
 }
 

@@ -24,6 +24,18 @@ fn scores<'a>(front: &Front, point: &'a FrontPoint) -> &'a [HeldOut] {
     if front.chance.is_empty() { &point.held_out } else { front.accuracies(point) }
 }
 
+/// What the front is worth: for each task the accuracy over all budgets, in a line.
+pub fn worth(front: &Front) -> Vec<String> {
+    let Some(over) = &front.over_budgets else { return Vec::new() };
+    let from = units::percent(over.from as f64 / over.to.max(1) as f64);
+    let line = |score: &HeldOut| {
+        let (value, delta) =
+            (units::with_error(score.value, score.stderr), units::signed_with_error(score.delta, score.delta_stderr));
+        format!("{} over all budgets from {from} to 100% of the parent: {value}, to parent {delta}", score.name)
+    };
+    over.scores.iter().map(line).collect()
+}
+
 impl Table {
     /// The front, then the parent. Held-out scores are the tasks' accuracies, or all scores where there is no task.
     pub fn new(front: &Front) -> Table {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
+use super::budgets::{Offer, mean_contributions};
 use super::evaluations::Evaluation;
-use super::front::{Front, FrontPoint, HeldOut};
+use super::front::{Front, FrontPoint, HeldOut, OverBudgets};
 use super::goals::Goals;
 use super::progress::Progress;
 use super::score_change::ScoreChange;
@@ -16,7 +17,7 @@ use super::state::State;
 use super::timings;
 use super::values::Values;
 use crate::error::{Error, Result};
-use crate::eval::{Measured, Metric, Objective};
+use crate::eval::{Contribution, Measured, Metric, Objective};
 use crate::pareto::{hypervolume, non_dominated};
 use crate::space::Genome;
 use crate::task::Split;
@@ -53,6 +54,7 @@ impl Finish<'_> {
         let parent_point = self.front_point(&parent_row, &parent, &scores)?;
         let point = |row: &&Evaluation| self.front_point(row, &parent, &scores);
         let mut points: Vec<FrontPoint> = rows.iter().map(point).collect::<Result<_>>()?;
+        let over_budgets = self.over_budgets(&rows, &parent, &scores)?;
         self.mark_dominated(&mut points);
         if session.float32_parts().is_some() {
             self.changes(&points).into_iter().for_each(|note| session.tell(Progress::Note(note)));
@@ -63,6 +65,7 @@ impl Finish<'_> {
             objectives: self.goals.columns().to_vec(),
             chance: self.settings.tasks.iter().map(|task| task.chance).collect(),
             hypervolume: self.held_out_hypervolume(&points, &parent_point),
+            over_budgets,
             parent: parent_point,
             points,
             evaluations: state.evaluations.len(),
@@ -128,20 +131,8 @@ impl Finish<'_> {
             }
         }
         for (name, metric, part) in metrics {
-            let of = |genome: &Genome| {
-                let known = scores.contributions(genome, part, metric);
-                known.map_err(|reason| Error::invalid(format!("held-out score of {genome}"), reason, "a finite score"))
-            };
-            let (ours, theirs) = (of(&row.genome)?, of(parent)?);
-            let (estimate, delta) = (metric.estimate(&ours), metric.difference(&ours, &theirs));
-            held_out.push(HeldOut {
-                name,
-                items: ours.len(),
-                value: estimate.value,
-                stderr: estimate.stderr,
-                delta: delta.value,
-                delta_stderr: delta.stderr,
-            });
+            let of = |genome: &Genome| held_out_contributions(scores, genome, part, metric);
+            held_out.push(HeldOut::of(name, metric, &of(&row.genome)?, &of(parent)?));
         }
         Ok(FrontPoint {
             id: row.id,
@@ -150,6 +141,29 @@ impl Finish<'_> {
             held_out,
             dominated_on_held_out: false,
         })
+    }
+
+    /// The held-out accuracies that the front's networks have over all budgets from the smallest network to the parent.
+    fn over_budgets(&self, rows: &[&Evaluation], parent: &Genome, scores: &Scores) -> Result<Option<OverBudgets>> {
+        let space = &self.settings.space;
+        let budgets = space.size(&space.smallest())..space.size(&parent.unquantized());
+        let searched = self.goals.objectives().iter().position(|objective| objective.metric().is_some());
+        let loss = |row: &Evaluation| searched.map_or(0.0, |place| self.goals.losses(&row.objectives)[place]);
+        let mut all = Vec::new();
+        for (task, &part) in self.settings.tasks.iter().zip(&scores.session.parts(Split::HeldOut)) {
+            let metric = Metric::headline(scores.session.set(part.set).scoring);
+            if metric != Metric::ACCURACY {
+                continue;
+            }
+            let of = |genome: &Genome| held_out_contributions(scores, genome, part, metric);
+            let offer = |row: &&Evaluation| {
+                Ok(Offer { size: space.size(&row.genome), loss: loss(row), contributions: of(&row.genome)? })
+            };
+            let offers: Vec<Offer> = rows.iter().map(offer).collect::<Result<_>>()?;
+            let mean = mean_contributions(&offers, budgets.clone(), task.chance);
+            all.push(HeldOut::of(metric.on(&task.name), metric, &mean, &of(parent)?));
+        }
+        Ok((!all.is_empty()).then_some(OverBudgets { from: budgets.start, to: budgets.end, scores: all }))
     }
 
     /// The objectives of a network, and whatever else every front says where it is known.
@@ -223,4 +237,10 @@ impl Finish<'_> {
             .collect();
         hypervolume(&normalised, &[1.0, 1.0])
     }
+}
+
+/// What a network's held-out items contribute to a metric.
+fn held_out_contributions(scores: &Scores, genome: &Genome, part: Part, metric: Metric) -> Result<Vec<Contribution>> {
+    let known = scores.contributions(genome, part, metric);
+    known.map_err(|reason| Error::invalid(format!("held-out score of {genome}"), reason, "a finite score"))
 }

@@ -10,7 +10,7 @@ use super::csv_file::{read, write_csv};
 use super::values::Values;
 use crate::atomic_file;
 use crate::error::{Error, Result};
-use crate::eval::{Metric, Objective};
+use crate::eval::{Contribution, Metric, Objective};
 use crate::pareto::knee;
 use crate::space::{Cost, Genome, ModelShape};
 
@@ -75,6 +75,19 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
+    /// A network's score by what its items contribute, and what the parent's do.
+    pub(super) fn of(name: String, metric: Metric, ours: &[Contribution], parents: &[Contribution]) -> HeldOut {
+        let (estimate, delta) = (metric.estimate(ours), metric.difference(ours, parents));
+        HeldOut {
+            name,
+            items: ours.len(),
+            value: estimate.value,
+            stderr: estimate.stderr,
+            delta: delta.value,
+            delta_stderr: delta.stderr,
+        }
+    }
+
     /// Whether its values lie between 0 and 1.
     pub fn is_fraction(&self) -> bool {
         is_fraction(Objective::parse(&self.name).ok())
@@ -108,6 +121,17 @@ impl FrontPoint {
     }
 }
 
+/// The mean over all budgets between two sizes of the held-out scores of the best network within the budget, by search scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverBudgets {
+    /// The smallest budget, the size of the space's smallest network: parameters, or bytes of weights where any network is quantized.
+    pub from: u64,
+    /// The largest, the size of the parent.
+    pub to: u64,
+    /// One score a task that has an accuracy. A budget for which there is no network counts as guessing.
+    pub scores: Vec<HeldOut>,
+}
+
 /// The content of `front.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawFront")]
@@ -126,6 +150,10 @@ pub struct Front {
     pub chance: Vec<f64>,
     /// Normalised hypervolume of the held-out scores (reference: accuracy = chance, size = 1.05 x parent).
     pub hypervolume: f64,
+    /// What the front is worth on held-out items: the mean over budgets; `None` where no task has an accuracy, and in fronts that are
+    /// older than it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_budgets: Option<OverBudgets>,
     /// Networks evaluated.
     pub evaluations: usize,
 }
@@ -220,6 +248,10 @@ impl Front {
         if !self.chance.iter().chain([&self.hypervolume]).all(|value| value.is_finite()) {
             problems.push("chance or hypervolume is not a finite number".into());
         }
+        let over_budgets = self.over_budgets.iter().flat_map(|over| &over.scores);
+        if !over_budgets.flat_map(|s| [s.value, s.stderr, s.delta, s.delta_stderr]).all(f64::is_finite) {
+            problems.push("a mean over budgets is not a finite number".into());
+        }
         let names: Vec<&String> = self.parent.held_out.iter().map(|score| &score.name).collect();
         if names.iter().collect::<HashSet<_>>().len() < names.len() {
             problems.push(format!("two held-out scores of one name in {names:?}"));
@@ -258,6 +290,7 @@ struct RawFront {
     points: Vec<RawPoint>,
     chance: Vec<f64>,
     hypervolume: f64,
+    over_budgets: Option<OverBudgets>,
     evaluations: usize,
 }
 
@@ -300,10 +333,10 @@ impl TryFrom<RawFront> for Front {
     type Error = String;
 
     fn try_from(raw: RawFront) -> Result<Front, String> {
-        let RawFront { shape, model, objectives, chance, hypervolume, evaluations, .. } = raw;
+        let RawFront { shape, model, objectives, chance, hypervolume, over_budgets, evaluations, .. } = raw;
         let parent = raw.parent.point(&objectives)?;
         let points = raw.points.into_iter().map(|point| point.point(&objectives)).collect::<Result<_, _>>()?;
-        Ok(Front { shape, model, objectives, parent, points, chance, hypervolume, evaluations })
+        Ok(Front { shape, model, objectives, parent, points, chance, hypervolume, over_budgets, evaluations })
     }
 }
 
@@ -344,6 +377,7 @@ mod tests {
             points: vec![point(1, 0.7), point(2, 1.0 / 3.0)],
             chance: vec![0.25],
             hypervolume: 0.123,
+            over_budgets: None,
             evaluations: 64,
         }
     }

@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod budgets;
 mod csv_file;
 mod evaluations;
 mod experiment;
@@ -66,7 +67,7 @@ mod throughput_table;
 
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
-pub use front::{Column, Front, FrontPoint, HeldOut};
+pub use front::{Column, Front, FrontPoint, HeldOut, OverBudgets};
 pub use mixed_bits::MixedBits;
 pub use mock::mock_scorer;
 pub use pick::Pick;

@@ -116,6 +116,7 @@ mod tests {
             points: vec![point(4, 9.0, 100), point(2, 2.0, 200), point(7, 1.9, 900)],
             chance: vec![0.25],
             hypervolume: 0.0,
+            over_budgets: None,
             evaluations: 10,
         }
     }

@@ -313,7 +313,8 @@ impl Preparation<'_> {
         }
         let limits = [self.local.limit, self.local.held_out];
         let sides = [Split::Search, Split::HeldOut];
-        let selections = Selection::sides(&task, [(sides[0], limits[0]), (sides[1], limits[1])])?;
+        let [search, held_out] = Selection::sides(&task, [(sides[0], limits[0]), (sides[1], limits[1])])?;
+        let selections = [search.shuffled(self.experiment.seed), held_out];
         let mut notes = Vec::new();
         for ((selection, side), limit) in selections.iter().zip(sides).zip(limits) {
             if let Some(limit) = limit.filter(|&limit| limit > selection.available) {

@@ -44,7 +44,24 @@ fn finds_a_front_and_writes_everything() {
     for name in ["run.json", "chunks.log", "state.json", "front.json", "timings.csv"] {
         assert!(dir.path().join(name).is_file(), "{name}");
     }
-    assert!(stdout.contains("hypervolume on held-out items"), "{stdout}");
+    let front: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dir.path().join("front.json")).unwrap()).unwrap();
+    let over = &front["over_budgets"];
+    let value = over["scores"][0]["value"].as_f64().unwrap();
+    assert!(
+        stdout.contains(&format!("accuracy:arc_easy over all budgets from 42.3% to 100% of the parent: {value:.3} ± ")),
+        "{stdout}"
+    );
+    // Once more by hand: points ascend in size and descend in the loss that was searched, so the largest within a budget is the best.
+    let (from, to) = (over["from"].as_f64().unwrap(), over["to"].as_f64().unwrap());
+    let points = front["points"].as_array().unwrap();
+    let size = |point: &serde_json::Value| point["values"]["params"].as_f64().unwrap();
+    let mut sum = 0.25 * (size(&points[0]) - from);
+    for (place, point) in points.iter().enumerate() {
+        let until = points.get(place + 1).map_or(to, size);
+        sum += point["held_out"][0]["value"].as_f64().unwrap() * (until - size(point));
+    }
+    assert!((sum / (to - from) - value).abs() < 1e-9, "{} or {value}", sum / (to - from));
 }
 
 #[test]
