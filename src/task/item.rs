@@ -33,6 +33,20 @@ pub enum Scoring {
     Rolling,
 }
 
+impl Scoring {
+    /// What a task scored so consists of, for messages.
+    pub fn about(self) -> &'static str {
+        match self {
+            Scoring::Choices => "multiple choice",
+            Scoring::Contexts => "one continuation of several contexts",
+            Scoring::Mc1 => "multiple choice with one true answer",
+            Scoring::Mc2 => "multiple choice with several true answers",
+            Scoring::LastWord => "last words, without choices",
+            Scoring::Rolling => "running text, without choices",
+        }
+    }
+}
+
 /// One question of a task, rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {

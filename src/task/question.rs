@@ -14,7 +14,7 @@ pub struct Compiled<'a> {
     keep: Option<Formula<'a>>,
     preamble: Option<Text<'a>>,
     /// What stands between context and continuation.
-    pub delimiter: &'a str,
+    pub delimiter: Delimiter<'a>,
     contexts: Texts<'a>,
     continuations: Texts<'a>,
     gold: Option<Formula<'a>>,
@@ -65,7 +65,10 @@ impl<'a> Compiled<'a> {
             continuations,
             gold: gold.map(formula).transpose()?,
             flags: file.scoring == Scoring::Mc2,
-            delimiter: if file.scoring == Scoring::Rolling { "" } else { &file.target_delimiter },
+            delimiter: match file.scoring {
+                Scoring::Rolling => Delimiter::NONE,
+                _ => Delimiter { text: &file.target_delimiter, yields: file.delimiter_yields },
+            },
         })
     }
 
@@ -97,6 +100,26 @@ impl<'a> Compiled<'a> {
     }
 }
 
+/// What stands between a context and the text behind it that is scored.
+#[derive(Clone, Copy, Debug)]
+pub struct Delimiter<'a> {
+    /// Itself.
+    pub text: &'a str,
+    /// Whether it is left out where the context ends or the text begins with white space, as lm-evaluation-harness' `maybe_delimit` joins
+    /// texts. The `target_delimiter` of a task file never yields, there as here.
+    pub yields: bool,
+}
+
+impl Delimiter<'_> {
+    /// Nothing.
+    pub const NONE: Delimiter<'static> = Delimiter { text: "", yields: false };
+
+    fn between(&self, context: &str, text: &str) -> &str {
+        let spaced = context.ends_with(char::is_whitespace) || text.starts_with(char::is_whitespace);
+        if self.yields && spaced { "" } else { self.text }
+    }
+}
+
 /// One row's texts: several contexts and one continuation, or the other way round, or one of each.
 pub struct Question {
     /// Contexts, one or one a choice.
@@ -125,17 +148,17 @@ impl Question {
     }
 
     /// The question with its answer.
-    pub fn example(&self, delimiter: &str) -> String {
+    pub fn example(&self, delimiter: Delimiter) -> String {
         let (context, continuation) = self.pair(self.gold[0]);
-        format!("{context}{delimiter}{continuation}")
+        format!("{context}{}{continuation}", delimiter.between(context, continuation))
     }
 
     /// The question as an item without an index, with `before` in front of every context.
-    pub fn item(self, place: Place, before: &str, delimiter: &str) -> Item {
+    pub fn item(self, place: Place, before: &str, delimiter: Delimiter) -> Item {
         let pairs = || (0..self.contexts.len().max(self.continuations.len())).map(|choice| self.pair(choice));
         let request = |(context, continuation): (&str, &str)| Request {
             context: format!("{before}{context}"),
-            continuation: format!("{delimiter}{continuation}"),
+            continuation: format!("{}{continuation}", delimiter.between(context, continuation)),
         };
         Item {
             place,
@@ -179,18 +202,31 @@ mod tests {
     use super::super::row::RowNumber;
     use super::*;
 
+    const BLANK: Delimiter = Delimiter { text: " ", yields: false };
+
+    #[test]
+    fn a_delimiter_of_the_users_own_rows_yields_to_white_space() {
+        let yields = Delimiter { yields: true, ..BLANK };
+        for (context, text, expected) in
+            [("sky is", "blue", " "), ("sky is", " blue", ""), ("sky is\n", "blue", ""), ("", "blue", " ")]
+        {
+            assert_eq!(yields.between(context, text), expected, "{context:?} {text:?}");
+            assert_eq!(BLANK.between(context, text), " ", "a task file's is always there");
+        }
+    }
+
     #[test]
     fn several_contexts_share_the_continuation_and_one_context_its_choices() {
         let place = || Place { file: std::sync::Arc::from(std::path::Path::new("a.jsonl")), row: RowNumber::Line(7) };
         let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let choices = Question { contexts: texts(&["q"]), continuations: texts(&["a", "bé"]), gold: vec![1] };
-        assert_eq!(choices.example(" "), "q bé");
-        let item = choices.item(place(), "Before. ", " ");
+        assert_eq!(choices.example(BLANK), "q bé");
+        let item = choices.item(place(), "Before. ", BLANK);
         assert_eq!(item.requests[1], Request { context: "Before. q".to_string(), continuation: " bé".to_string() });
         assert_eq!((item.place, item.choice_chars), (place(), vec![1, 2]));
         let contexts = Question { contexts: texts(&["Ana", "Eva"]), continuations: texts(&["ran."]), gold: vec![1] };
-        assert_eq!(contexts.example(" "), "Eva ran.");
-        let item = contexts.item(place(), "", " ");
+        assert_eq!(contexts.example(BLANK), "Eva ran.");
+        let item = contexts.item(place(), "", BLANK);
         assert_eq!(item.requests[0], Request { context: "Ana".to_string(), continuation: " ran.".to_string() });
         assert_eq!(item.choice_chars, [4, 4]);
     }

@@ -2,10 +2,6 @@
 
 use std::collections::HashMap;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-
 use super::item::{Item, Split, split_items};
 use super::left_out::LeftOut;
 use super::rendered::Rendered;
@@ -58,17 +54,6 @@ impl Selection {
         }))
     }
 
-    /// The same items in an order that `seed` draws, so that what is decided after the first of them is not decided by the same ones
-    /// whatever the seed.
-    pub fn shuffled(mut self, seed: u64) -> Selection {
-        // As a pair, so that each document's size stays with its item.
-        let sizes = std::mem::take(&mut self.sizes).into_iter().map(Some).chain(std::iter::repeat(None));
-        let mut pairs: Vec<(Item, Option<TextSize>)> = std::mem::take(&mut self.items).into_iter().zip(sizes).collect();
-        pairs.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        let (items, sizes): (Vec<Item>, Vec<Option<TextSize>>) = pairs.into_iter().unzip();
-        Selection { items, sizes: sizes.into_iter().flatten().collect(), ..self }
-    }
-
     /// The same of one side.
     ///
     /// # Errors
@@ -98,25 +83,5 @@ mod tests {
         assert!(search.items.iter().all(|item| !held_out.items.contains(item)));
         assert_eq!(Selection::side(&task, Split::Search, Some(2)).unwrap().items[..], search.items[..2]);
         assert_eq!(Selection::in_order(&task, Some(5)).unwrap().items[4].index, 4);
-    }
-
-    #[test]
-    fn a_seed_draws_the_order_and_sizes_stay_with_their_items() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.jsonl");
-        let row = |n: usize| format!("{{\"context\":\"question {n}\",\"choices\":[\"a\",\"b\"],\"gold\":0}}\n");
-        std::fs::write(&path, (0..40).map(row).collect::<String>()).unwrap();
-        let plain = Selection::in_order(&Task::open(path.to_str().unwrap(), None).unwrap(), None).unwrap();
-        let sizes = (0..40).map(|words| TextSize { words, bytes: 0 }).collect();
-        let sized = Selection { sizes, ..plain.clone() };
-        let [one, same, other] = [3, 3, 4].map(|seed| sized.clone().shuffled(seed));
-        assert_eq!(one, same);
-        assert!(one != other && one != sized);
-        assert!(one.items.iter().zip(&one.sizes).all(|(item, size)| item.index == size.words));
-        let mut indices: Vec<usize> = one.items.iter().map(|item| item.index).collect();
-        indices.sort_unstable();
-        assert_eq!(indices, (0..40).collect::<Vec<_>>());
-        let unsized_items = plain.shuffled(3);
-        assert_eq!((unsized_items.items, unsized_items.sizes.len()), (one.items, 0));
     }
 }

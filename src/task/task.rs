@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::dataset::Dataset;
 use super::item::{Item, Scoring};
 use super::left_out::LeftOut;
-use super::question::Question;
+use super::question::{Delimiter, Question};
 use super::rendered::{Rendered, Renderer};
 use super::row::{Place, RowNumber};
 use super::shipped::{SHIPPED, shipped_yaml};
@@ -235,7 +235,7 @@ fn text_of(path: &Path) -> Result<Rendered> {
     let question = Question { contexts: vec![String::new()], continuations: vec![document], gold: vec![0] };
     question.check().map_err(|reason| Error::format(path, "text", reason))?;
     let place = Place { file: path.into(), row: RowNumber::Line(1) };
-    let items = vec![question.item(place, "", "")];
+    let items = vec![question.item(place, "", Delimiter::NONE)];
     Ok(Rendered { items, sizes, left_out: LeftOut::default(), notes: Vec::new() })
 }
 

@@ -30,6 +30,8 @@ pub struct TaskFile {
     pub preamble: Option<String>,
     /// What stands between context and continuation.
     pub target_delimiter: String,
+    /// Whether that is left out where there is white space already: in rows of the user's own without a task file.
+    pub delimiter_yields: bool,
     /// How rows become requests.
     pub prompt: Prompt,
     /// How requests become a score.
@@ -169,6 +171,7 @@ impl TaskFile {
             where_: None,
             preamble: None,
             target_delimiter: space(),
+            delimiter_yields: true,
             prompt,
             scoring,
             fewshot: None,
@@ -233,6 +236,7 @@ impl Raw {
             where_: self.where_,
             preamble: self.preamble,
             target_delimiter: self.target_delimiter,
+            delimiter_yields: false,
             prompt,
             scoring: self.scoring,
             fewshot: self.fewshot,
