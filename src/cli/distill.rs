@@ -6,11 +6,11 @@ use anyhow::bail;
 use criadero::checkpoint::export::Hf;
 use criadero::checkpoint::{Checkpoint, export};
 use criadero::plan::evaluation;
-use criadero::run::{Pick, searched_model};
+use criadero::run::Pick;
 use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;
-use super::picked::picked;
+use super::picked::{MovedArgs, picked};
 use super::train::{Course, Lessons, TrainArgs, not_onto};
 
 /// The network as the search left it, inside the output directory.
@@ -26,13 +26,15 @@ pub struct Distill {
     #[arg(long)]
     pick: Pick,
     #[command(flatten)]
+    moved: MovedArgs,
+    #[command(flatten)]
     train: TrainArgs,
 }
 
 impl Distill {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let Some(parent) = searched_model(&self.run)? else { bail!("{} is no run", self.run.display()) };
+        let Some(parent) = self.moved.parent_of(&self.run)? else { bail!("{} is no run", self.run.display()) };
         let genome = picked(&self.run, &self.pick)?;
         if genome.is_quantized() {
             eprintln!("note: its weights are trained unquantized; quantize the result with `criadero export --bits`");

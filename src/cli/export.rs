@@ -6,11 +6,11 @@ use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use criadero::checkpoint::export::Network;
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named};
-use criadero::run::{Pick, searched_model};
+use criadero::run::Pick;
 use criadero::space::{Bits, Cost, Genome};
 
 use super::model::{self, ends_in, note_fallback, note_quantized_twice};
-use super::picked::picked;
+use super::picked::{MovedArgs, picked};
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
@@ -18,6 +18,8 @@ pub struct Export {
     /// A finished run, or the checkpoint that the network is cut from.
     #[arg(value_name = "RUN|MODEL")]
     from: PathBuf,
+    #[command(flatten)]
+    moved: MovedArgs,
     /// Which network of a run's front: an id, `knee`, or the best within a limit such as "params<=100M".
     #[arg(long, conflicts_with = "genome", required_unless_present = "genome")]
     pick: Option<Pick>,
@@ -44,11 +46,15 @@ pub struct Export {
 impl Export {
     /// Writes the network and says what was written.
     pub fn run(self) -> anyhow::Result<()> {
-        let searched = searched_model(&self.from)?;
+        let searched = self.moved.parent_of(&self.from)?;
         let genome = match (&self.pick, self.genome, &searched) {
             (Some(pick), None, Some(_)) => picked(&self.from, pick)?,
             (None, Some(genome), _) => genome,
-            _ => bail!("{} is no run; say which network with --genome", self.from.display()),
+            _ => bail!(
+                "{0} is no run, so there is nothing to --pick from; say which network of the model with --genome, such as the whole one of \
+                 `criadero inspect --model {0} SPACE`",
+                self.from.display()
+            ),
         };
         let parent = match searched {
             Some(parent) => parent,

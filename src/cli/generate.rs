@@ -12,14 +12,16 @@ use minijinja::context;
 use serde_json::json;
 
 use super::model::{DeviceArgs, load_for, tokenizer_of};
-use super::picked::model_or_pick;
+use super::picked::{MovedArgs, model_or_pick};
 
 /// Write text behind a prompt, and say how fast
 #[derive(clap::Args)]
 pub struct Generate {
     /// Checkpoint, or RUN#ID: a network of a finished run by its id, `knee` or a limit
     #[arg(value_name = "MODEL|RUN#ID")]
-    model: String,
+    network: String,
+    #[command(flatten)]
+    moved: MovedArgs,
     /// The text to go on from
     #[arg(long)]
     prompt: String,
@@ -62,7 +64,7 @@ impl Generate {
     pub fn run(self) -> anyhow::Result<()> {
         let Generate { temperature, top_k, top_p, .. } = self;
         let sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
-        let (checkpoint, network) = model_or_pick(&self.model)?;
+        let (checkpoint, network) = model_or_pick(&self.network, &self.moved)?;
         let genome = self.genome.clone().unwrap_or(network);
         let tokenizer = tokenizer_of(&checkpoint)?;
         let prompt = tokenizer.encode(&self.text(&checkpoint, &tokenizer)?)?;

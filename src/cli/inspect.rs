@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::model;
 use anyhow::Context;
 use criadero::model::supernet::SupernetCard;
+use criadero::run::size_range;
 use criadero::space::{Cost, DropRule, EndChoices, Ends, Genome, LayerChoices, ModelShape, SearchSpace};
 use serde::Serialize;
 
@@ -34,10 +35,11 @@ impl Inspect {
                 space = space.with_drop_order(&card.order.drop)?;
             }
         }
+        let limits = limits(&space)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&Inspection::of(&space))?);
         } else {
-            print!("{}", table(&space, ranked));
+            print!("{}", table(&space, ranked, &limits));
         }
         Ok(())
     }
@@ -80,8 +82,29 @@ impl Inspection<'_> {
     }
 }
 
+/// The space's limits, a line each, beside what its networks have: those that no network can meet are marked.
+///
+/// # Errors
+/// Unknown names.
+fn limits(space: &SearchSpace) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for limit in space.constraints() {
+        let range = size_range(space, &limit.objective).with_context(|| format!("constraint `{limit}`"))?;
+        let found = range.map_or("measured in a search".to_string(), |(least, most)| {
+            let effect = match [least, most].map(|value| limit.violation(value) == 0.0) {
+                [true, true] => "all can meet it",
+                [false, false] => "NONE can meet it",
+                _ => "some meet it",
+            };
+            format!("networks have {} to {}: {effect}", grouped(&least.to_string()), grouped(&most.to_string()))
+        });
+        text += &format!("constraint   {limit}  ({found})\n");
+    }
+    Ok(text)
+}
+
 /// The inspection as people read it; `ranked` says whether a model's ranking was given.
-fn table(space: &SearchSpace, ranked: bool) -> String {
+fn table(space: &SearchSpace, ranked: bool, limits: &str) -> String {
     let ModelShape { layers, hidden, heads, kv_heads, head_dim, mlp, vocab, tied, extras } = *space.shape();
     let output = if tied { "tied" } else { "not tied" };
     let with = if extras.is_none() { String::new() } else { format!(", with {}", extras.names().join(" and ")) };
@@ -107,9 +130,7 @@ fn table(space: &SearchSpace, ranked: bool) -> String {
         let head = if tied { ", also as the output matrix".into() } else { format!("; output matrix {}", list(head)) };
         text += &format!("{head}\n");
     }
-    for constraint in space.constraints() {
-        text += &format!("constraint   {constraint}\n");
-    }
+    text += limits;
     let Inspection { genomes, distinct_networks, smallest, largest, .. } = Inspection::of(space);
     text += &format!("\ngenomes            {}\ndistinct networks  {}\n", count(&genomes), count(&distinct_networks));
     for (name, Sized { genome, depth, cost }) in [("smallest", smallest), ("largest", largest)] {

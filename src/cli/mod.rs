@@ -21,6 +21,7 @@ mod progress;
 mod quantize;
 mod rank;
 mod search;
+mod show;
 mod synthesize;
 mod train;
 mod tune;
@@ -42,6 +43,7 @@ enum Command {
     Eval(eval::Eval),
     Measure(measure::Measure),
     Search(search::Search),
+    Show(show::Show),
     Plot(plot::Plot),
     Quantize(quantize::Quantize),
     Distill(distill::Distill),
@@ -72,6 +74,7 @@ impl Cli {
             Command::Eval(eval) => eval.run(),
             Command::Measure(measure) => measure.run(),
             Command::Search(search) => search.run(),
+            Command::Show(show) => show.run(),
             Command::Plot(plot) => plot.run(),
         }
     }

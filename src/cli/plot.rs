@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use criadero::atomic_file;
 use criadero::report::hypervolume::Run;
 use criadero::report::quantized::pictures;
 use criadero::report::{Album, Picture, html, table::Table};
-use criadero::run::{Evaluations, Front, QuantizedFront};
+use criadero::run::{Evaluations, Front, QuantizedFront, RunSettings};
 
 /// Draw a run's front, heat map, probabilities and hypervolume, and write its page
 #[derive(clap::Args)]
@@ -30,6 +30,12 @@ impl Plot {
             written.iter().for_each(|path| println!("{}", path.display()));
             return Ok(());
         }
+        let mocks = self.runs.iter().map(|run| Ok(RunSettings::read(run)?.is_some_and(|settings| settings.is_mock())));
+        let mocks = mocks.collect::<anyhow::Result<Vec<bool>>>()?;
+        if let Some(other) = mocks.iter().position(|mock| *mock != mocks[0]) {
+            let [mock, real] = if mocks[0] { [0, other] } else { [other, 0] }.map(|place| self.runs[place].display());
+            bail!("{mock} has mock scores, {real} has a model's; they do not belong into one picture");
+        }
         let front = Front::read_json(&first.join("front.json"))?;
         let names: Vec<String> = self.runs.iter().map(|run| name(run)).collect();
         let read = |run: &PathBuf| Evaluations::read_csv(&run.join("evaluations.csv"));
@@ -45,7 +51,8 @@ impl Plot {
             written.extend(write_picture(&out.join("plots"), &page.stem, &page.picture)?);
         }
         let settings = fs::read_to_string(first.join("run.json")).ok();
-        let page = html::page(&front, &album, &first.display().to_string(), settings.as_deref());
+        let command = RunSettings::read(first)?.and_then(|settings| settings.command_line());
+        let page = html::page(&front, &album, &first.display().to_string(), command.as_deref(), settings.as_deref());
         let html = out.join("report.html");
         atomic_file::write(&html, page.as_bytes())?;
         written.push(html);

@@ -7,13 +7,13 @@ use anyhow::{Context, bail};
 use criadero::eval::{Metric, Objective};
 use criadero::run::{
     Change, Experiment, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask, cores,
-    searched_model, unexported,
+    unexported,
 };
 use criadero::space::{Bits, Constraint};
 use criadero::task::Split;
 
 use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
-use super::picked::picked;
+use super::picked::{MovedArgs, picked};
 use super::plot::write_pictures;
 use super::progress::Listener;
 use super::search::search;
@@ -27,6 +27,8 @@ pub struct Quantize {
     /// A finished run, or one checkpoint
     #[arg(value_name = "RUN|MODEL")]
     from: PathBuf,
+    #[command(flatten)]
+    moved: MovedArgs,
     /// How all matrices are stored: `8` (Q8_0), `4` (Q4_0), `q4_1`, ...; or `mixed`, to search the bits of each layer
     #[arg(long, value_name = "BITS|mixed", value_parser = parse_wanted)]
     bits: Wanted,
@@ -133,8 +135,12 @@ impl Quantize {
         let settings = RunSettings::read(&self.from)?;
         let (model, genome, shape) = match (&settings, &self.pick) {
             (Some(settings), Some(pick)) => {
-                let parent = searched_model(&self.from)?.context("a run has a model")?;
-                (settings.model.clone(), picked(&self.from, pick)?, parent.config().shape)
+                let parent = self.moved.parent_of(&self.from)?.context("a run has a model")?;
+                (
+                    self.moved.path().map_or(settings.model.clone(), |path| path.display().to_string()),
+                    picked(&self.from, pick)?,
+                    parent.config().shape,
+                )
             }
             (Some(_), None) => bail!("say which network of the front gets mixed bits with --pick"),
             (None, Some(_)) => bail!("{} is no run; --pick is for runs", self.from.display()),
@@ -207,7 +213,9 @@ impl Quantize {
             Some(_) if !self.tasks.is_empty() => {
                 bail!("--task is for a model; {} is scored on its own tasks", self.from.display())
             }
-            Some(settings) => Ok(Requantization::of_run(&self.from, settings, self.held_out, self.device.name())?),
+            Some(settings) => {
+                Ok(Requantization::of_run(&self.from, settings, self.moved.path(), self.held_out, self.device.name())?)
+            }
             None if self.tasks.is_empty() => {
                 bail!("{} is no run; say what to score it on with --task", self.from.display())
             }

@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use criadero::model::device::open_devices;
 use criadero::report::table::{Table, worth};
-use criadero::run::{Experiment, Front, Local, Progress, Racing, Scorer, Tables, mock_scorer};
+use criadero::run::{Experiment, Front, Local, Progress, Racing, Scorer, Tables, check_metrics, mock_scorer};
 use criadero::search::{
     ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
 };
@@ -159,17 +160,28 @@ impl Search {
         experiment.check()?;
         match self.evaluator {
             EvaluatorKind::Mock(delay) => {
+                self.check_as_if_real(&experiment)?;
                 let items = [self.limit, self.held_out].map(|items| items.unwrap_or(MOCK_ITEMS));
-                run(&experiment, &self.out, |stop, _| mock_scorer(&experiment, items, delay, stop))
+                run(&experiment, &self.out, true, |stop, _| mock_scorer(&experiment, items, delay, stop))
             }
             EvaluatorKind::Local => search(&experiment, &self.local(), &self.out),
         }
+    }
+
+    /// Refuses what a search with a model would: made-up scores are for trying a command.
+    fn check_as_if_real(&self, experiment: &Experiment) -> anyhow::Result<()> {
+        for (name, metrics) in experiment.tasks()? {
+            check_metrics(&self.data.task(&name)?, &metrics)?;
+        }
+        open_devices(self.devices.list(), self.devices.arithmetic())?;
+        Ok(())
     }
 
     /// What the flags say is to be searched.
     fn experiment(&self) -> anyhow::Result<Experiment> {
         let space = SearchSpace::open(&self.space)?;
         Ok(Experiment {
+            command: std::env::args().collect(),
             constraints: self.constraints.clone(),
             evals: self.evals,
             population: self.population,
@@ -221,13 +233,14 @@ impl Search {
 
 /// Searches with a model on this machine.
 pub fn search(experiment: &Experiment, local: &Local, out: &Path) -> anyhow::Result<()> {
-    run(experiment, out, |stop, on_progress| local.prepare(experiment, out, &stop, on_progress))
+    run(experiment, out, false, |stop, on_progress| local.prepare(experiment, out, &stop, on_progress))
 }
 
 /// Searches under bars, and prints the front.
 fn run(
     experiment: &Experiment,
     out: &Path,
+    mock: bool,
     scorer: impl FnOnce(Arc<AtomicBool>, &mut dyn FnMut(Progress)) -> criadero::Result<Scorer>,
 ) -> anyhow::Result<()> {
     let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once")?;
@@ -235,7 +248,7 @@ fn run(
     let on_progress = &mut |progress| listener.hear(progress);
     let front = experiment.run(scorer(stop, on_progress)?, out, on_progress)?;
     listener.finish();
-    print_front(&front, out);
+    print_front(&front, out, mock);
     Ok(())
 }
 
@@ -254,8 +267,8 @@ fn parse_mutation(text: &str) -> Result<MutationCount, String> {
     }
 }
 
-fn print_front(front: &Front, out: &Path) {
+fn print_front(front: &Front, out: &Path, mock: bool) {
     print!("{}", Table::new(front).text());
     worth(front).iter().for_each(|line| println!("{line}"));
-    println!("run: {}", out.display());
+    println!("run: {}{}", out.display(), if mock { " (mock scores: no model was asked)" } else { "" });
 }

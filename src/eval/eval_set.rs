@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Targets, TokenTree};
@@ -98,6 +101,21 @@ impl EvalSet {
         self.items.iter().map(share).sum::<f64>() / self.items.len() as f64
     }
 
+    /// The same chunks in an order that `seed` draws; each item keeps its company, and so the bits of its scores.
+    pub fn shuffled(mut self, seed: u64) -> EvalSet {
+        let mut chunks = std::mem::take(&mut self.chunks);
+        chunks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let mut items = Vec::with_capacity(self.items.len());
+        for chunk in &mut chunks {
+            let start = items.len();
+            items.extend_from_slice(&self.items[chunk.items.clone()]);
+            chunk.items = start..items.len();
+        }
+        (self.items, self.chunks) = (items, chunks);
+        self.digest = self.compute_digest();
+        self
+    }
+
     /// The same set for a vocabulary of `vocab` tokens: every token's number modulo that. What random weights make of it means
     /// as much, and a forward pass is as large.
     pub fn folded(mut self, vocab: usize) -> EvalSet {
@@ -133,5 +151,51 @@ impl EvalSet {
             item.gold.iter().chain(&item.choice_chars).for_each(|&value| number(value));
         }
         hasher.finalize().to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_order_of_chunks_and_items_go_with_theirs() {
+        let item = |index: usize| PackedItem {
+            index,
+            gold: vec![index % 3],
+            choice_chars: vec![1; 3],
+            choice_bytes: vec![1; 3],
+            scored_tokens: 3,
+            words: 1,
+            bytes: 3,
+        };
+        let chunk = |items: Range<usize>| {
+            let requests = items.clone().map(|item| vec![vec![item as u32]]).collect();
+            Chunk { items, requests, ..Chunk::default() }
+        };
+        let mut set = EvalSet {
+            name: "t/search".into(),
+            scoring: Scoring::Choices,
+            items: (0..40).map(item).collect(),
+            chunks: (0..10).map(|place| chunk(place * 4..place * 4 + 4)).collect(),
+            digest: String::new(),
+            packed_tokens: 0,
+            naive_tokens: 0,
+            truncated: 0,
+            apart: 0,
+            left_out: LeftOut::default(),
+            divergence: false,
+            float32: false,
+        };
+        set.digest = set.compute_digest();
+        let [one, same, other] = [3, 3, 4].map(|seed| set.clone().shuffled(seed));
+        assert_eq!(one, same);
+        assert!(one.digest != other.digest && one.digest != set.digest);
+        for (place, chunk) in one.chunks.iter().enumerate() {
+            assert_eq!(chunk.items, place * 4..place * 4 + 4);
+            let indices: Vec<usize> = one.items[chunk.items.clone()].iter().map(|item| item.index).collect();
+            let own: Vec<usize> = chunk.requests.iter().map(|request| request[0][0] as usize).collect();
+            assert_eq!(indices, own, "an item's requests are its chunk's");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The knee of a front: the point from which any gain in one objective costs most in another.
 
 /// The point farthest from the chord between the normalised extremes, towards the ideal; the first of several.
-/// Every objective is minimised; nothing for no points.
+/// Every objective is minimised. Nothing for no points, and where no point lies on the ideal's side of the chord: a front that bulges the
+/// other way has no knee, and the point nearest to the chord would be one of its ends.
 ///
 /// Objectives are scaled to 0 and 1 between their best and worst values. The extremes are the best points of each
 /// objective, ties going to the point with the smallest sum. With two objectives they span a chord; with more,
@@ -42,12 +43,17 @@ pub fn knee<P: AsRef<[f64]>>(points: &[P]) -> Option<usize> {
             best.cloned()
         })
         .collect();
-    let normal = extremes.and_then(plane_through).unwrap_or_else(|| vec![1.0; objectives]);
+    let plane = extremes.and_then(plane_through);
+    let spanned = plane.is_some();
+    let normal = plane.unwrap_or_else(|| vec![1.0; objectives]);
     // On the plane the product is 1; the smaller it is, the farther the point lies towards the ideal.
     let offset = |point: &[f64]| point.iter().zip(&normal).map(|(value, weight)| value * weight).sum::<f64>();
     let nearest = (0..usable.len()).min_by(|&a, &b| offset(&scaled[a]).total_cmp(&offset(&scaled[b])))?;
-    Some(usable[nearest])
+    (!spanned || offset(&scaled[nearest]) < 1.0 - ON_THE_CHORD).then_some(usable[nearest])
 }
+
+/// How far from the chord rounding may put a point that lies on it.
+const ON_THE_CHORD: f64 = 1e-9;
 
 /// The normal `n` of the hyperplane `n · x = 1` through as many points as there are objectives, by Gaussian
 /// elimination; nothing unless it faces the ideal in every objective.
@@ -87,8 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn is_an_extreme_where_the_front_bulges_away_from_the_ideal() {
-        assert_eq!(knee(&[[0.0, 1.0], [0.8, 0.8], [1.0, 0.0]]), Some(0));
+    fn there_is_none_where_the_front_is_straight_or_bulges_away_from_the_ideal() {
+        assert_eq!(knee(&[[0.0, 1.0], [0.8, 0.8], [1.0, 0.0]]), None);
+        assert_eq!(knee(&[[0.0, 3.0], [0.1, 2.7], [1.0, 0.0]]), None);
+        assert_eq!(knee(&[[0.0, 1.0], [1.0, 0.0]]), None);
+        assert_eq!(knee(&[[0.0, 1.0], [0.8, 0.8], [0.3, 0.69], [1.0, 0.0]]), Some(2));
     }
 
     #[test]

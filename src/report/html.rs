@@ -64,10 +64,10 @@ const NOTES: [(&str, &str); 7] = [
     ),
 ];
 
-/// The page. `run` is the run's directory as the user would type it, `settings` the text of its `run.json`.
-pub fn page(front: &Front, album: &Album, run: &str, settings: Option<&str>) -> String {
+/// The page. `run` is the run's directory as the user would type it, `command` what made it, `settings` the text of its `run.json`.
+pub fn page(front: &Front, album: &Album, run: &str, command: Option<&str>, settings: Option<&str>) -> String {
     let mut html = String::new();
-    Report { front, album, run, settings }.write(&mut html).expect("writing to a string cannot fail");
+    Report { front, album, run, command, settings }.write(&mut html).expect("writing to a string cannot fail");
     html
 }
 
@@ -76,6 +76,7 @@ struct Report<'a> {
     front: &'a Front,
     album: &'a Album,
     run: &'a str,
+    command: Option<&'a str>,
     settings: Option<&'a str>,
 }
 
@@ -176,15 +177,17 @@ impl Report<'_> {
 
     fn usage(&self, html: &mut String) -> Result {
         let run = escaped(self.run);
+        let made =
+            self.command.map_or(String::new(), |command| format!("<p>Made by</p>\n<pre>{}</pre>\n", escaped(command)));
         write!(
             html,
-            "<h2>Repeat and use it</h2>\n\
+            "<h2>Repeat and use it</h2>\n{made}\
              <pre>criadero export {run} --pick knee --format gguf --out knee.gguf\n\
              criadero export {run} --pick ID --format hf --out DIR\n\
              criadero plot {run} OTHER-RUN\n\
              criadero search SPACE --seed-genomes {run} ...</pre>\n\
              <p>The command that made this run, given again, resumes or repeats it: the same settings and seed give the \
-             same evaluations, byte for byte, on the same kind of device.</p>\n"
+             same evaluations, byte for byte, on the same kind of device. With a larger <code>--evals</code> it goes on.</p>\n"
         )?;
         let Some(settings) = self.settings else { return Ok(()) };
         write!(
@@ -224,7 +227,7 @@ mod tests {
     fn holds_every_picture_and_row_and_loads_nothing() {
         let (front, evaluations) = fixture::run(4, 5);
         let album = Album::new(&front, Run { name: "run", evaluations: &evaluations }, &[]).unwrap();
-        let html = page(&front, &album, "results/run", Some("{\"seed\": 7}"));
+        let html = page(&front, &album, "results/run", Some("criadero search '<x>'"), Some("{\"seed\": 7}"));
         assert_eq!(html.matches("<svg").count(), album.pages.len());
         assert_eq!(html.matches("<tr").count(), 1 + front.points.len() + 1);
         assert!(html.contains("{&quot;seed&quot;: 7}"));
@@ -242,7 +245,7 @@ mod tests {
         let (mut front, evaluations) = fixture::run(4, 3);
         front.model = "<script>alert('x')</script>".into();
         let album = Album::new(&front, Run { name: "<b>", evaluations: &evaluations }, &[]).unwrap();
-        let html = page(&front, &album, "\"><i>", None);
+        let html = page(&front, &album, "\"><i>", None, None);
         assert!(!html.contains("<script>") && !html.contains("<b>") && !html.contains("<i>"));
     }
 }

@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::front::Front;
+use super::limits;
 use super::progress::Progress;
 use super::racing::Racing;
 use super::run::Run;
@@ -20,6 +21,8 @@ use crate::versions::versions;
 /// A search to be made: what a user says of it, whatever scores the networks.
 #[derive(Clone, Debug)]
 pub struct Experiment {
+    /// The command line that asks for it, word by word, for `run.json`; it changes nothing.
+    pub command: Vec<String>,
     /// The model as the user names it: a checkpoint directory, a GGUF file, or `smollm2-135m`.
     pub model: String,
     /// The space.
@@ -56,6 +59,7 @@ impl Experiment {
             space,
             objectives: objectives.into_iter().map(|objective| objective.to_string()).collect(),
             constraints: Vec::new(),
+            command: Vec::new(),
             evals: 250,
             population: 50,
             seed: 1,
@@ -73,6 +77,14 @@ impl Experiment {
     pub fn check(&self) -> Result<()> {
         self.tasks()?;
         (self.algorithm.frozen)(self.population, &self.options).map(drop)
+    }
+
+    /// Refuses limits that no network of the space can meet: of this space, whose layers are dropped in the model's order.
+    ///
+    /// # Errors
+    /// `Invalid` with what the networks have.
+    pub(super) fn check_limits(&self, space: &SearchSpace) -> Result<()> {
+        limits::check(space, self.all_constraints())
     }
 
     /// Everything that a network is asked for: the objectives, then what constraints are about, the space's first.
@@ -115,6 +127,7 @@ impl Experiment {
         Ok(RunSettings {
             format: RunSettings::FORMAT,
             versions: versions(),
+            command: self.command.clone(),
             model: self.model.clone(),
             model_digest: scorer.model_digest.clone(),
             space: space.clone(),
@@ -164,13 +177,14 @@ impl Experiment {
     /// front on held-out items.
     ///
     /// # Errors
-    /// What [`Experiment::check`] refuses, seed genomes of another space, [`Error::OtherRun`] where the directory holds another search,
+    /// What [`Experiment::check`] refuses, seed genomes of another space, limits that no network of it can meet, [`Error::OtherRun`] where the directory holds another search,
     /// [`Error::Interrupted`] when the user stopped the evaluator: the same call again goes on.
     pub fn run(&self, mut scorer: Scorer, dir: &Path, on_progress: &mut dyn FnMut(Progress)) -> Result<Front> {
         self.check()?;
         if let Some(stranger) = self.seed_genomes.iter().find(|genome| !scorer.space.contains(genome)) {
             return Err(Error::invalid("seed genome", stranger, "a network of the space"));
         }
+        self.check_limits(&scorer.space)?;
         let settings = self.settings(&scorer)?;
         let mut algorithm = self.begin(&settings)?;
         let searched = Run::open(dir, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);

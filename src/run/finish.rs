@@ -22,6 +22,9 @@ use crate::pareto::{hypervolume, non_dominated};
 use crate::space::Genome;
 use crate::task::Split;
 
+/// What stands for the model's name where none scored the networks.
+const MOCK: &str = "mock scores";
+
 /// What the end of a run is made of.
 pub(super) struct Finish<'a> {
     pub dir: &'a Path,
@@ -110,7 +113,8 @@ impl Finish<'_> {
     fn model_name(&self) -> String {
         let path = Path::new(&self.settings.model);
         let name = if path.extension().is_some_and(|end| end == "gguf") { path.file_stem() } else { path.file_name() };
-        name.map_or_else(|| self.settings.model.clone(), |name| name.to_string_lossy().into_owned())
+        let name = name.map_or_else(|| self.settings.model.clone(), |name| name.to_string_lossy().into_owned());
+        if self.settings.is_mock() { format!("{MOCK} (not {name})") } else { name }
     }
 
     fn front_point(&self, row: &Evaluation, parent: &Genome, scores: &Scores) -> Result<FrontPoint> {
@@ -188,28 +192,21 @@ impl Finish<'_> {
         Ok(values)
     }
 
-    /// Marks points that another one beats when the objectives' own metrics are taken on held-out items.
+    /// Marks points that another one beats by what tables show: objectives that score tasks by the tasks' accuracies on held-out items
+    /// (perplexities where there is nothing to choose), the others by their values.
     fn mark_dominated(&self, points: &mut [FrontPoint]) {
-        let columns = self.goals.columns();
-        let losses: Vec<Vec<f64>> = points
-            .iter()
-            .map(|point| {
-                let loss = |(place, objective): (usize, &Objective)| {
-                    let value = match objective.metric() {
-                        None => point.value(&columns[place].name).unwrap_or(f64::NAN),
-                        Some(_) => {
-                            let of = |task: &String| {
-                                let column = objective.on(task);
-                                point.held_out.iter().find(|one| one.name == column).map_or(f64::NAN, |one| one.value)
-                            };
-                            objective.tasks().iter().map(of).sum::<f64>() / objective.tasks().len() as f64
-                        }
-                    };
-                    columns[place].loss(value)
-                };
-                self.goals.objectives().iter().enumerate().map(loss).collect()
-            })
-            .collect();
+        let (columns, tasks) = (self.goals.columns(), self.settings.tasks.len());
+        let headline = |point: &FrontPoint, task: &String| {
+            let score = &point.held_out[..tasks][self.goals.task_place(task)];
+            Objective::parse(&score.name).map_or(f64::NAN, |metric| metric.loss(score.value))
+        };
+        let loss = |point: &FrontPoint, (place, objective): (usize, &Objective)| match objective.tasks() {
+            [] => columns[place].loss(point.value(&columns[place].name).unwrap_or(f64::NAN)),
+            of => of.iter().map(|task| headline(point, task)).sum::<f64>() / of.len() as f64,
+        };
+        let losses =
+            |point: &FrontPoint| self.goals.objectives().iter().enumerate().map(|one| loss(point, one)).collect();
+        let losses: Vec<Vec<f64>> = points.iter().map(losses).collect();
         let best: BTreeSet<usize> = non_dominated(&losses).into_iter().collect();
         for (place, point) in points.iter_mut().enumerate() {
             point.dominated_on_held_out = !best.contains(&place);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::experiment::Experiment;
 use super::scorer::Scorer;
-use super::settings::{Frozen, RunTask};
+use super::settings::{Frozen, MOCK, RunTask};
 use crate::arithmetic::Arithmetic;
 use crate::error::Result;
 use crate::eval::{Evaluator, MockEvaluator, PackingOptions};
@@ -33,7 +33,7 @@ pub fn mock_scorer(
     let tasks =
         pairs.map(|(name, sets)| RunTask::new(name, [&sets[0], &sets[1]], CHANCE, LeftOut::default())).collect();
     Ok(Scorer {
-        name: "mock".to_string(),
+        name: MOCK.to_string(),
         space: experiment.space.clone(),
         model_digest: String::new(),
         device: "none".to_string(),

@@ -33,6 +33,7 @@ mod finish;
 mod front;
 mod goals;
 mod journal;
+mod limits;
 mod mixed_bits;
 mod mock;
 mod pick;
@@ -68,6 +69,7 @@ mod throughput_table;
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
 pub use front::{Column, Front, FrontPoint, HeldOut, OverBudgets};
+pub use limits::size_range;
 pub use mixed_bits::MixedBits;
 pub use mock::mock_scorer;
 pub use pick::Pick;
@@ -82,7 +84,9 @@ pub use values::Values;
 #[cfg(feature = "torch")]
 pub use {
     parent::searched_model,
-    prepare::{CHUNK_TOKENS, Local, MAX_LENGTH, cores, never_ranked, quantized_twice, space_of, unexported},
+    prepare::{
+        CHUNK_TOKENS, Local, MAX_LENGTH, check_metrics, cores, never_ranked, quantized_twice, space_of, unexported,
+    },
     requantize::{Place, Requantization},
     throughput_table::{Tables, measure_with_progress},
 };

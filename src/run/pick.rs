@@ -58,9 +58,7 @@ impl Pick {
                 let ids: Vec<String> = front.points.iter().map(|point| point.id.to_string()).collect();
                 none(format!("an id of the front: {}", ids.join(", ")))
             }),
-            Pick::Knee => front.knee().map(|place| &front.points[place]).ok_or_else(|| {
-                none(format!("a front of three points or more for a knee; this one has {}", front.points.len()))
-            }),
+            Pick::Knee => front.knee().map(|place| &front.points[place]).ok_or_else(|| none(without_knee(front))),
             Pick::Within(limit) => {
                 let values = values(front, &limit.objective)?;
                 let within = (0..values.len()).filter(|&place| limit.violation(values[place]) == 0.0);
@@ -74,6 +72,20 @@ impl Pick {
             }
         }
     }
+}
+
+/// What to pick instead of a knee that is not there.
+fn without_knee(front: &Front) -> String {
+    let middle = front.points.get(front.points.len() / 2);
+    let middle = middle.map_or(String::new(), |point| {
+        let limit = |name: &str| point.value(name).map(|value| format!(" or a limit such as `{name}<={value}`"));
+        format!("; pick an id such as {}{}", point.id, limit("params").unwrap_or_default())
+    });
+    let reason = match front.points.len() {
+        ..3 => format!("it has {} points", front.points.len()),
+        _ => "no network lies above the line between its smallest and its best one: what is saved is paid for evenly or dearer".to_string(),
+    };
+    format!("a front with a knee; this one has none: {reason}{middle}")
 }
 
 /// The first objective that is not the limit's own.

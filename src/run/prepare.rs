@@ -139,6 +139,7 @@ impl Preparation<'_> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
+        self.experiment.check_limits(&space)?;
         let importance = card.and_then(|card| importance(card, &space));
         unexported_of(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
         let tokenizer = checkpoint.tokenizer()?;
@@ -307,14 +308,10 @@ impl Preparation<'_> {
         packing: PackingOptions,
     ) -> Result<PreparedTask> {
         let task = Task::open(name, Some(&self.local.data))?;
-        if let Some(metric) = metrics.iter().find(|metric| !metric.applies_to(task.scoring())) {
-            let found = format!("{metric:?}, which means nothing for it");
-            return Err(Error::invalid(format!("metric of `{name}`"), found, format!("one for {:?}", task.scoring())));
-        }
+        check_metrics(&task, metrics)?;
         let limits = [self.local.limit, self.local.held_out];
         let sides = [Split::Search, Split::HeldOut];
-        let [search, held_out] = Selection::sides(&task, [(sides[0], limits[0]), (sides[1], limits[1])])?;
-        let selections = [search.shuffled(self.experiment.seed), held_out];
+        let selections = Selection::sides(&task, [(sides[0], limits[0]), (sides[1], limits[1])])?;
         let mut notes = Vec::new();
         for ((selection, side), limit) in selections.iter().zip(sides).zip(limits) {
             if let Some(limit) = limit.filter(|&limit| limit > selection.available) {
@@ -327,7 +324,8 @@ impl Preparation<'_> {
             set.divergence = metrics.iter().any(|metric| metric.compares());
             Ok::<_, Error>(set)
         };
-        let sets = [pack(&search, &selections[0])?, pack(&held_out, &selections[1])?];
+        // What races decide on the first chunks shall not hang on the same ones in every run.
+        let sets = [pack(&search, &selections[0])?.shuffled(self.experiment.seed), pack(&held_out, &selections[1])?];
         let left_out = &selections[0].left_out;
         let all_left_out = sets.iter().fold(left_out.clone(), |all, set| all.and(&set.left_out));
         notes.extend(selections[0].notes.clone());
@@ -397,6 +395,22 @@ impl Preparation<'_> {
         )));
         Ok(chosen)
     }
+}
+
+/// Refuses metrics that mean nothing for a task.
+///
+/// # Errors
+/// `Invalid` with those that would do.
+pub fn check_metrics(task: &Task, metrics: &[Metric]) -> Result<()> {
+    let scoring = task.scoring();
+    let Some(metric) = metrics.iter().find(|metric| !metric.applies_to(scoring)) else { return Ok(()) };
+    let fit: Vec<&str> = Metric::all().filter(|metric| metric.applies_to(scoring)).map(Metric::name).collect();
+    let what = format!("{} of `{}`", metric.name(), task.name());
+    Err(Error::invalid(
+        format!("objective {what}"),
+        format!("a task of {}", scoring.about()),
+        format!("one of {}", fit.join(", ")),
+    ))
 }
 
 /// A space whose networks are those of a model, its layers dropped in the order of the ranking, and the card that says that

@@ -58,12 +58,18 @@ struct TaskScores {
 }
 
 impl Requantization {
-    /// The front of a finished run, on the items that it was measured on, or the first `held_out` of them. `device` must be of
+    /// The front of a finished run, on the items that it was measured on, or the first `held_out` of them; its model as [`searched_model`] has it. `device` must be of
     /// the kind that the run's was.
     ///
     /// # Errors
     /// A run without a model, or of another kind of device; `Missing` for a run that is not finished.
-    pub fn of_run(dir: &Path, settings: &RunSettings, held_out: Option<usize>, device: &str) -> Result<Requantization> {
+    pub fn of_run(
+        dir: &Path,
+        settings: &RunSettings,
+        moved: Option<&Path>,
+        held_out: Option<usize>,
+        device: &str,
+    ) -> Result<Requantization> {
         let run = dir.display();
         if settings.evaluator != "local" {
             let found = format!("{run}, scored by the {} evaluator, which has no weights", settings.evaluator);
@@ -73,7 +79,7 @@ impl Requantization {
             let found = format!("{device}, but {run} was scored on {}", settings.device);
             return Err(Error::invalid("device", found, "one of that kind, so that scores before and after are alike"));
         }
-        let parent = searched_model(dir)?.expect("its settings were read");
+        let parent = searched_model(dir, moved)?.expect("its settings were read");
         let front = Front::read_json(&dir.join("front.json"))?;
         let tasks = settings.tasks.iter().map(|task| HeldOutTask {
             items: held_out.unwrap_or(task.selected(Split::HeldOut)),

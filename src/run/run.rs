@@ -15,7 +15,6 @@ use super::session::Session;
 use super::settings::RunSettings;
 use super::state::State;
 use super::timings;
-use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::search::{Algorithm, Told};
@@ -29,8 +28,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Creates the directory with `run.json`, or opens it when it holds the same run. Every file that the run
-    /// will write is created here, so that a directory that cannot be written fails now.
+    /// Creates the directory with `run.json`, or opens it when it holds the same run, or one of fewer evaluations, which is extended.
     ///
     /// # Errors
     /// [`Error::OtherRun`] with every difference when the directory holds another run.
@@ -39,9 +37,16 @@ impl Run {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         match RunSettings::read(dir)? {
             Some(there) => {
-                let differences = there.differences(&settings);
+                let extended = settings.evals > there.evals;
+                let asked = RunSettings { evals: if extended { settings.evals } else { there.evals }, ..there };
+                let differences = asked.differences(&settings);
                 if !differences.is_empty() {
                     return Err(Error::OtherRun { dir: dir.to_path_buf(), differences });
+                }
+                if extended {
+                    // The last population may have been cut short: replayed from the journal it is whole, as if all had been asked at once.
+                    State::remove(dir)?;
+                    settings.write(dir)?;
                 }
             }
             None => {
@@ -53,8 +58,7 @@ impl Run {
                 if !foreign.is_empty() {
                     return Err(Error::OtherRun { dir: dir.to_path_buf(), differences: foreign });
                 }
-                let json = serde_json::to_string_pretty(&settings).expect("settings are plain data");
-                atomic_file::write(&dir.join("run.json"), json + "\n")?;
+                settings.write(dir)?;
             }
         }
         Ok(Run { dir: dir.to_path_buf(), settings, goals })

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::racing::Racing;
 use crate::arithmetic::Arithmetic;
+use crate::atomic_file;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
@@ -114,6 +115,9 @@ pub struct RunSettings {
     pub format: u32,
     /// Versions of criadero and libtorch.
     pub versions: BTreeMap<String, String>,
+    /// The command line that began the run, or extended it, word by word; none where it was not begun by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     /// The model as the user named it; only its digest decides whether a run is the same.
     pub model: String,
     /// BLAKE3 of the model.
@@ -143,6 +147,9 @@ pub struct RunSettings {
     /// Measured once.
     pub frozen: Frozen,
 }
+
+/// The evaluator whose scores are made up.
+pub(super) const MOCK: &str = "mock";
 
 impl RunSettings {
     /// The version that this program writes.
@@ -174,6 +181,22 @@ impl RunSettings {
         }
     }
 
+    /// The command that made the run, as a shell reads it; `None` where it was not made by one.
+    pub fn command_line(&self) -> Option<String> {
+        let plain = |word: &str| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c))
+        };
+        let quoted =
+            |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
+        let (_, arguments) = self.command.split_first()?;
+        Some(std::iter::once("criadero".to_string()).chain(arguments.iter().map(quoted)).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Whether the scores are made up.
+    pub fn is_mock(&self) -> bool {
+        self.evaluator == MOCK
+    }
+
     /// What is known of a genome before it is measured: the objectives and constraints that need no task's scores.
     ///
     /// # Errors
@@ -198,9 +221,16 @@ impl RunSettings {
         }))
     }
 
-    /// One line a setting in which `other` differs; where a model lies does not count.
+    /// Writes `run.json`, atomically.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).expect("settings are plain data");
+        atomic_file::write(&dir.join("run.json"), json + "\n")
+    }
+
+    /// One line a setting in which `other` differs; where a model lies and how the command was written do not count.
     pub(super) fn differences(&self, other: &RunSettings) -> Vec<String> {
-        let placeless = |settings: &RunSettings| RunSettings { model: String::new(), ..settings.clone() };
+        let placeless =
+            |settings: &RunSettings| RunSettings { model: String::new(), command: Vec::new(), ..settings.clone() };
         differences(&placeless(self), &placeless(other))
     }
 }

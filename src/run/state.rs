@@ -60,6 +60,15 @@ impl State {
         }
     }
 
+    /// Removes it: the run is replayed from the journal.
+    pub(super) fn remove(dir: &Path) -> Result<()> {
+        let path = dir.join("state.json");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes it, atomically.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string(self).expect("state is plain data");

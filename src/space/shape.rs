@@ -81,6 +81,12 @@ impl ModelShape {
         let impossible = sizes.into_iter().filter(|(_, size, most)| !(1..=*most).contains(size));
         let mut problems: Vec<(&'static str, String)> =
             impossible.map(|(field, size, most)| (field, format!("found {size}, expected 1 to {most}"))).collect();
+        if !self.head_dim.is_multiple_of(2) {
+            problems.push((
+                "head_dim",
+                format!("found {}, expected an even number: rotary embeddings turn channels in pairs", self.head_dim),
+            ));
+        }
         if self.kv_heads > 0 && !self.heads.is_multiple_of(self.kv_heads) {
             let reason = format!("found {}, which does not divide {} heads", self.kv_heads, self.heads);
             problems.push(("kv_heads", reason));

@@ -316,7 +316,9 @@ fn a_split_and_a_file_of_genomes_are_scored_as_a_search_scores_them() {
     assert_eq!(together.len(), rows.len(), "each network once");
     for ((genome, choice_nll), found) in rows.iter().zip(&together) {
         assert_eq!((found["genome"].as_str(), found["items"].as_u64()), (Some(genome.as_str()), Some(9)));
-        assert_eq!(found["choice_nll"].as_f64(), Some(*choice_nll), "the bits of the search");
+        // Items have the same bits; a search adds them up in the order that its seed draws.
+        let difference = found["choice_nll"].as_f64().unwrap() - choice_nll;
+        assert!(difference.abs() <= 4.0 * f64::EPSILON * choice_nll, "{difference}");
     }
     let scored = per_item(&items);
     assert_eq!(scored.len(), 8 * 9);

@@ -80,3 +80,37 @@ fn a_reader_that_stops_is_no_error() {
     assert_eq!(output.status.signal(), Some(libc::SIGPIPE), "the signal that ends any other program");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "and nothing said");
 }
+
+#[test]
+fn limits_stand_beside_what_the_networks_have() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("mine.yaml");
+    let inspected = |shape: &str, limits: &str| {
+        let text =
+            format!("shape: {{ layers: 4, hidden: 64, heads: 4, kv_heads: 2, {shape}, mlp: 128, vocab: 512 }}\n");
+        fs::write(&path, format!("{text}heads: [2, 4]\nmlp: [128]\nconstraints: {{ {limits} }}\n")).expect("written");
+        inspect(&[path.to_str().expect("UTF-8")])
+    };
+    let text = printed(&inspected(
+        "head_dim: 16",
+        "params: '<= 200k', weight_bytes: '<= 10', macs: '>= 1', decode_tps: '>= 9'",
+    ));
+    for line in [
+        "constraint   params <= 200000  (networks have 188,992 to 213,568: some meet it)",
+        "weight_bytes <= 10  (networks have 379,136 to 428,288: NONE can meet it)",
+        "macs >= 1  (networks have ",
+        ": all can meet it)",
+        "constraint   decode_tps >= 9  (measured in a search)",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+    let refused = |shape, limits| {
+        let output = inspected(shape, limits);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let error = refused("head_dim: 16", "parms: '<= 1M'");
+    assert!(error.contains("unknown objective `parms`; known: "), "{error}");
+    let error = refused("head_dim: 65", "params: '<= 1M'");
+    assert!(error.contains("head_dim: found 65, expected an even number"), "{error}");
+}

@@ -397,6 +397,7 @@ fn a_weight_that_is_no_number_is_named() {
     assert!(written.unwrap_err().to_string().contains("not a finite number"), "we write no such file");
     // So the file is spoilt by hand: all bits set is NaN in every float format.
     fs::create_dir_all(&model).unwrap();
+    fs::create_dir(&model).unwrap();
     copy_of_tiny(&model);
     let file = model.join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();
@@ -414,4 +415,80 @@ fn a_weight_that_is_no_number_is_named() {
     let eval = criadero(&["eval", &model, "--task", &task(dir.path()), "--genome", "4x128@8*4"]);
     let error = fail(eval);
     assert!(error.contains("model.layers.1.mlp.up_proj.weight") && error.contains("NaN"), "{error}");
+}
+
+#[test]
+fn the_model_of_a_run_may_move_and_is_known_by_its_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = task(dir.path());
+    let [model, moved] = ["model", "moved"].map(|name| dir.path().join(name));
+    fs::create_dir(&model).unwrap();
+    copy_of_tiny(&model);
+    let run = dir.path().join("run").display().to_string();
+    let objective = format!("choice_nll:{task}");
+    let mut search = criadero(&[
+        "search",
+        "tiny",
+        "--model",
+        model.to_str().unwrap(),
+        "--objective",
+        &objective,
+        "--objective",
+        "params",
+    ]);
+    search.args([
+        "--limit",
+        "4",
+        "--held-out",
+        "4",
+        "--evals",
+        "6",
+        "--population",
+        "6",
+        "--threads",
+        "1",
+        "--out",
+        &run,
+    ]);
+    succeed(search);
+    fs::rename(&model, &moved).unwrap();
+    let network = format!("{run}#params<=10M");
+    let out = |name: &str| dir.path().join(name).display().to_string();
+    let (hf, mixed, distilled) = (out("hf"), out("mixed"), out("distilled"));
+    let commands: [&[&str]; 4] = [
+        &["export", &run, "--pick", "params<=10M", "--format", "hf", "--out", &hf],
+        &["generate", &network, "--prompt", "a", "--max-tokens", "2", "--threads", "1"],
+        &["quantize", &run, "--bits", "8", "--threads", "1"],
+        &[
+            "quantize",
+            &run,
+            "--pick",
+            "params<=10M",
+            "--bits",
+            "mixed",
+            "--budget",
+            "10M",
+            "--evals",
+            "4",
+            "--population",
+            "4",
+            "--out",
+            &mixed,
+        ],
+    ];
+    for command in commands {
+        let error = fail(criadero(command));
+        assert!(error.contains("say where to with --model"), "{error}");
+        let error = fail(criadero(&[command, &["--model", "smollm2-135m-not-there"]].concat()));
+        assert!(error.contains("smollm2-135m-not-there"), "{error}");
+        succeed(criadero(&[command, &["--model", moved.to_str().unwrap()]].concat()));
+    }
+    let other = out("other");
+    succeed(criadero(&["export", TINY, "--genome", "4x128*4", "--dtype", "f16", "--format", "hf", "--out", &other]));
+    let error = fail(criadero(&[commands[1], &["--model", &other]].concat()));
+    assert!(error.contains("it is not the model that") && error.contains("digest"), "{error}");
+    let error = fail(criadero(&["generate", TINY, "--model", &other, "--prompt", "a"]));
+    assert!(error.contains("--model says where the model of a RUN#ID lies"), "{error}");
+    let distill = ["distill", &run, "--pick", "params<=10M", "--data", &task, "--out", &distilled];
+    assert!(fail(criadero(&distill)).contains("say where to with --model"));
 }

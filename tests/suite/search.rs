@@ -282,3 +282,105 @@ fn column(dir: &Path, file: &str, name: &str) -> Vec<String> {
     let place = reader.headers().unwrap().iter().position(|header| header == name).unwrap();
     reader.records().map(|record| record.unwrap()[place].to_string()).collect()
 }
+
+#[test]
+fn a_finished_search_goes_on_as_if_all_had_been_asked_for_at_once() {
+    for algorithm in ["nsga2", "linas", "random"] {
+        let [whole, extended] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let with = |out: &Path, evals: &str| search(out, &["--algorithm", algorithm, "--evals", evals]);
+        succeed(with(whole.path(), "36"));
+        // In the middle of the second population of 12, and at the end of it.
+        succeed(with(extended.path(), "16"));
+        succeed(with(extended.path(), "24"));
+        let before = fs::metadata(extended.path().join("chunks.log")).unwrap().len();
+        succeed(with(extended.path(), "36"));
+        assert_eq!(results(extended.path()), results(whole.path()), "{algorithm}");
+        assert!(fs::metadata(extended.path().join("chunks.log")).unwrap().len() > before);
+        let error = fail_with(with(extended.path(), "24"), 1);
+        assert!(error.contains("evals is 36 there, 24 here"), "{error}");
+    }
+}
+
+#[test]
+fn show_says_what_made_a_run_and_what_it_found() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &["--constraint", "params<=200k"]));
+    let show = || succeed(criadero(&["show", dir.path().to_str().unwrap()]));
+    let shown = show();
+    let command = format!(
+        "criadero search tiny --objective choice_nll:arc_easy --objective params --evals {EVALS} --population 12 --seed 3 --limit 64 \
+         --evaluator mock --algorithm nsga2 --out {} --constraint 'params<=200k'",
+        dir.path().display()
+    );
+    assert!(shown.starts_with(&format!("command      {command}\n")), "{shown}");
+    for part in [
+        "mock scores: no model was asked",
+        &format!("evaluations  {EVALS} of {EVALS}, seed 3"),
+        "constraint   params <= 200000",
+    ] {
+        assert!(shown.contains(part), "{part} not in {shown}");
+    }
+    assert!(
+        shown.contains("(held-out)") && shown.contains("over all budgets") && !shown.contains("not finished"),
+        "{shown}"
+    );
+    let page = || {
+        succeed(criadero(&["plot", dir.path().to_str().unwrap()]));
+        fs::read_to_string(dir.path().join("report.html")).unwrap()
+    };
+    assert!(page().contains("--constraint &#39;params&lt;=200k&#39;</pre>"));
+    assert!(page().contains("mock scores"), "a made-up front says so");
+    fs::remove_file(dir.path().join("front.json")).unwrap();
+    assert!(show().contains("not finished; the same command goes on"));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(fail_with(criadero(&["show", empty.path().to_str().unwrap()]), 1).contains("is no run"));
+}
+
+#[test]
+fn limits_that_no_network_meets_are_refused_before_anything_is_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let refused = |limits: &[&str]| {
+        let flags: Vec<&str> = limits.iter().flat_map(|limit| ["--constraint", limit]).collect();
+        let error = fail_with(search(&out, &flags), 1);
+        assert!(!out.exists(), "nothing was begun");
+        error
+    };
+    assert!(
+        refused(&["params<=10k"])
+            .contains("constraint: found params <= 10000, expected a limit that a network of the space can meet")
+    );
+    assert!(refused(&["params<=100k", "params>=120k"]).contains("with the other limits"));
+    assert!(refused(&["parms<=1e9"]).contains("unknown objective `parms`"));
+}
+
+#[test]
+fn a_mock_search_refuses_what_a_real_one_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |flags: &[&str]| {
+        let mut command = criadero(&["search", "tiny", "--evaluator", "mock", "--out", dir.path().to_str().unwrap()]);
+        command.args(["--objective", "params"]).args(flags);
+        fail_with(command, 1)
+    };
+    assert!(refused(&["--objective", "choice_nll:no_such_task"]).contains("unknown task"));
+    let error = refused(&["--objective", "choice_nll:wikitext"]);
+    let expected =
+        "objective choice_nll of `wikitext`: found a task of running text, without choices, expected one of perplexity";
+    assert!(error.contains(expected), "{error}");
+    assert!(refused(&["--objective", "choice_nll:arc_easy", "--device", "cuda:7"]).contains("cuda:7"));
+}
+
+#[test]
+fn made_up_scores_and_a_models_do_not_share_a_picture() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    dirs.iter().for_each(|dir| _ = succeed(search(dir.path(), &[])));
+    let [mock, other] = dirs.each_ref().map(|dir| dir.path().to_str().unwrap());
+    succeed(criadero(&["plot", mock, other]));
+    let settings = fs::read_to_string(dirs[1].path().join("run.json")).unwrap();
+    fs::write(dirs[1].path().join("run.json"), settings.replace("\"evaluator\": \"mock\"", "\"evaluator\": \"local\""))
+        .unwrap();
+    for pair in [[mock, other], [other, mock]] {
+        let error = fail_with(criadero(&["plot", pair[0], pair[1]]), 1);
+        assert!(error.contains(&format!("{mock} has mock scores, {other} has a model's")), "{error}");
+    }
+}

@@ -1,0 +1,58 @@
+//! `criadero show`: what a run is, how far it came, what it found.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use criadero::report::table::{Table, worth};
+use criadero::run::{Evaluations, Front, RunSettings};
+
+/// Show a run: the command that made it, how far it is, its front
+#[derive(clap::Args)]
+pub struct Show {
+    /// Directory of a search
+    run: PathBuf,
+}
+
+impl Show {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// Where the directory holds no run, or files of one that cannot be read.
+    pub fn run(self) -> anyhow::Result<()> {
+        let run = self.run.display();
+        let settings = RunSettings::read(&self.run)?.with_context(|| format!("{run} is no run: it has no run.json"))?;
+        let evaluations = self.run.join("evaluations.csv");
+        let done = if evaluations.is_file() { Evaluations::read_csv(&evaluations)?.rows.len() } else { 0 };
+        let scored = if settings.is_mock() { " (mock scores: no model was asked)" } else { "" };
+        let versions: Vec<String> =
+            settings.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        println!("command      {}", settings.command_line().as_deref().unwrap_or("not begun from a command line"));
+        println!("model        {}{scored}", settings.model);
+        println!("objectives   {}", settings.objectives.join(", "));
+        settings.constraints.iter().for_each(|limit| println!("constraint   {limit}"));
+        for task in &settings.tasks {
+            println!(
+                "task         {}: {} items searched, {} held out",
+                task.name, task.search_items, task.held_out_items
+            );
+        }
+        println!(
+            "evaluations  {done} of {}, seed {}, {}, {}",
+            settings.evals,
+            settings.seed,
+            settings.device,
+            versions.join(", ")
+        );
+        let front = self.run.join("front.json");
+        if !front.is_file() || done < settings.evals {
+            println!("\nnot finished; the same command goes on");
+        }
+        if front.is_file() {
+            let front = Front::read_json(&front)?;
+            println!();
+            print!("{}", Table::new(&front).text());
+            worth(&front).iter().for_each(|line| println!("{line}"));
+        }
+        Ok(())
+    }
+}
