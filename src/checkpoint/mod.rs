@@ -78,8 +78,8 @@ impl Checkpoint {
         let path = path.as_ref();
         if path.is_file() {
             if path.extension().is_some_and(|end| end == "safetensors" || end == "json") {
-                let found = "a file of a Hugging Face directory, expected the directory itself or a .gguf file";
-                return Err(Error::format(path, "GGUF", format!("found {found}")));
+                let found = format!("{}, a file of a Hugging Face directory", path.display());
+                return Err(Error::invalid("model", found, "the directory itself, with config.json, or a .gguf file"));
             }
             let GgufContent { config, tensors, metadata, architecture, notes } = gguf_file::open(path)?;
             let (path, neighbours) = (path.into(), architecture.neighbours);

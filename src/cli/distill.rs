@@ -37,7 +37,10 @@ impl Distill {
         let Some(parent) = self.moved.parent_of(&self.run)? else { bail!("{} is no run", self.run.display()) };
         let genome = picked(&self.run, &self.pick)?;
         if genome.is_quantized() {
-            eprintln!("note: its weights are trained unquantized; quantize the result with `criadero export --bits`");
+            eprintln!(
+                "note: its weights are trained unquantized; quantize the result with `criadero export {} --bits 8 --format gguf --out FILE.gguf`",
+                self.train.out.display()
+            );
         }
         let genome = genome.unquantized();
         let start = self.train.out.join(START);

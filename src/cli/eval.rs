@@ -204,11 +204,9 @@ fn print_summary(set: &EvalSet, summary: &serde_json::Value) {
     println!("{}: {} items", summary["task"].as_str().unwrap_or_default(), set.items.len());
     for (name, value) in summary.as_object().into_iter().flatten() {
         if let Some(stderr) = summary.get(format!("{name}_stderr")) {
-            println!(
-                "  {name:<16} {:.4} ± {:.4}",
-                value.as_f64().unwrap_or(f64::NAN),
-                stderr.as_f64().unwrap_or(f64::NAN)
-            );
+            let stderr = stderr.as_f64().unwrap_or(f64::NAN);
+            let error = if set.items.len() > 1 { format!("± {stderr:.4}") } else { "(one item: no error)".into() };
+            println!("  {name:<16} {:.4} {error}", value.as_f64().unwrap_or(f64::NAN));
         }
     }
     let seconds = summary["seconds"].as_f64().unwrap_or(f64::NAN);

@@ -21,9 +21,9 @@ pub struct Export {
     #[command(flatten)]
     moved: MovedArgs,
     /// Which network of a run's front: an id, `knee`, or the best within a limit such as "params<=100M".
-    #[arg(long, conflicts_with = "genome", required_unless_present = "genome")]
+    #[arg(long, conflicts_with = "genome")]
     pick: Option<Pick>,
-    /// The network itself, such as `9x1536*29:6x768`; see `criadero inspect`.
+    /// The network itself, by default all of a model, such as `9x1536*29:6x768`; see `criadero inspect`.
     #[arg(long, allow_hyphen_values = true)]
     genome: Option<Genome>,
     /// Quantize all of its matrices: `8` (Q8_0), `4` (Q4_0), `q4_1`, ...; by default as the network says.
@@ -47,18 +47,22 @@ impl Export {
     /// Writes the network and says what was written.
     pub fn run(self) -> anyhow::Result<()> {
         let searched = self.moved.parent_of(&self.from)?;
-        let genome = match (&self.pick, self.genome, &searched) {
-            (Some(pick), None, Some(_)) => picked(&self.from, pick)?,
-            (None, Some(genome), _) => genome,
-            _ => bail!(
-                "{0} is no run, so there is nothing to --pick from; say which network of the model with --genome, such as the whole one of \
-                 `criadero inspect --model {0} SPACE`",
-                self.from.display()
-            ),
-        };
+        let run = self.from.display();
+        let whole = searched.is_none();
         let parent = match searched {
             Some(parent) => parent,
             None => model::open(&self.from)?,
+        };
+        let genome = match (&self.pick, self.genome) {
+            (Some(_), _) if whole => bail!(
+                "{run} is no run, so there is nothing to --pick from; without it all of the model is exported, with --genome a network of it"
+            ),
+            (Some(pick), _) => picked(&self.from, pick)?,
+            (None, Some(genome)) => genome,
+            (None, None) if whole => parent.config().genome.clone(),
+            (None, None) => {
+                bail!("say which network of {run} with --pick ID, `knee` or a limit; `criadero show {run}` lists them")
+            }
         };
         let shape = &parent.config().shape;
         let genome = match self.bits {

@@ -65,10 +65,15 @@ impl Measure {
     }
 }
 
+/// A fitted time; none that is found is no time of zero.
+fn milliseconds(ms: f64) -> String {
+    if ms < 0.0005 { "too little to tell".into() } else { format!("{ms:.3} ms") }
+}
+
 fn print(table: &PhaseTable) {
-    println!("{}: {:.3} ms for embedding, output matrix and launch", table.phase, table.times.constant_ms);
+    println!("{}: {} for embedding, output matrix and launch", table.phase, milliseconds(table.times.constant_ms));
     for (what, times) in [("heads", &table.times.heads_ms), ("channels", &table.times.mlp_ms)] {
-        let times: Vec<String> = times.iter().map(|(width, ms)| format!("{width}: {ms:.3} ms")).collect();
+        let times: Vec<String> = times.iter().map(|(width, ms)| format!("{width}: {}", milliseconds(*ms))).collect();
         println!("  a half layer by {what}: {}", times.join(", "));
     }
     for check in &table.checks {

@@ -166,7 +166,8 @@ impl Quantize {
         }
         search(&experiment, &self.local(settings.as_ref()), out)?;
         println!(
-            "best within {budget} bytes: criadero export {} --pick 'weight_bytes<={budget}' --format gguf",
+            "best within {budget} bytes: criadero export {} --pick 'weight_bytes<={budget}' --format gguf --out {}.gguf",
+            out.display(),
             out.display()
         );
         Ok(())

@@ -82,16 +82,35 @@ impl Finish<'_> {
     fn best<'a>(&self, evaluations: &'a [Evaluation]) -> Result<Vec<&'a Evaluation>> {
         let scored = self.goals.eligible(evaluations);
         if scored.is_empty() {
-            let reasons: BTreeSet<&str> = evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
-            let reasons: Vec<&str> = reasons.into_iter().collect();
-            let found =
-                format!("{} evaluated networks, none of them feasible ({})", evaluations.len(), reasons.join("; "));
-            return Err(Error::invalid("front", found, "a network that meets the constraints"));
+            return Err(self.nothing_fits(evaluations));
         }
         let losses: Vec<Vec<f64>> = scored.iter().map(|row| self.goals.losses(&row.objectives)).collect();
         let mut rows: Vec<&Evaluation> = non_dominated(&losses).into_iter().map(|place| scored[place]).collect();
         rows.sort_by_key(|row| (self.settings.space.size(&row.genome), row.id));
         Ok(rows)
+    }
+
+    /// Why no evaluated network may be on the front, and what to do about it.
+    fn nothing_fits(&self, evaluations: &[Evaluation]) -> Error {
+        let reasons: BTreeSet<&str> = evaluations.iter().filter_map(|row| row.failed.as_deref()).collect();
+        let mut found = vec![format!("none among {} evaluated networks", evaluations.len())];
+        found.extend(reasons.iter().map(|reason| format!("some failed: {reason}")));
+        let whole = evaluations.iter().filter(|row| row.failed.is_none());
+        if let Some(nearest) =
+            whole.min_by(|a, b| a.violation.total_cmp(&b.violation)).filter(|row| row.violation > 0.0)
+        {
+            found.push(format!(
+                "the nearest, {}, is beyond the limits by {:.1}%",
+                nearest.genome,
+                100.0 * nearest.violation
+            ));
+        }
+        let limits: Vec<String> = self.settings.constraints.iter().map(|limit| limit.to_string()).collect();
+        let expected = match limits.is_empty() {
+            true => "a network whose score is a number".to_string(),
+            false => format!("one that meets {}; widen them, or give more --evals", limits.join(" and ")),
+        };
+        Error::invalid("front", found.join("; "), expected)
     }
 
     /// What the arithmetic of the search changed of the points' objectives: a line for each that scores a task.

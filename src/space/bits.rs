@@ -124,7 +124,20 @@ impl FromStr for Bits {
 
     fn from_str(text: &str) -> Result<Bits, Error> {
         let named = |row: &&Row| row.1 == text || row.2.eq_ignore_ascii_case(text);
-        let unknown = || Error::unknown("bits", text, TYPES.iter().rev().map(|row| row.1));
+        let unknown = || {
+            // llama.cpp's names of mixtures, such as Q4_K_M.
+            let kind =
+                text.rsplit_once('_').filter(|(_, size)| ["s", "m", "l", "xs"].contains(&size.to_lowercase().as_str()));
+            let kind = kind.and_then(|(kind, _)| TYPES.iter().find(|row| row.2.eq_ignore_ascii_case(kind)));
+            match kind {
+                Some(row) => {
+                    let expected =
+                        format!("`{0}` for {0} in all layers, or `--bits mixed`, which searches the mixture", row.1);
+                    Error::invalid("bits", format!("`{text}`, a mixture of llama.cpp's"), expected)
+                }
+                None => Error::unknown("bits", text, TYPES.iter().rev().map(|row| row.1)),
+            }
+        };
         TYPES.iter().find(named).map(|row| row.0).ok_or_else(unknown)
     }
 }

@@ -9,7 +9,7 @@ use tch::Device;
 
 use super::block_times::BlockTimes;
 use super::table::{FORMAT, LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTable};
-use super::timing::time_networks;
+use super::timing::{check_length, time_networks};
 use crate::error::{Error, Result};
 use crate::kernels::card_name;
 use crate::model::Llama;
@@ -51,6 +51,7 @@ pub fn measure_table(
     key: TableKey,
     on_network: &mut dyn FnMut(usize, usize),
 ) -> Result<ThroughputTable> {
+    options.phases.iter().try_for_each(|&phase| check_length(model, phase))?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     // Products are the same whatever the bits, so networks that differ in them alone are one.
     let checks: Vec<Genome> =

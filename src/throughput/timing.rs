@@ -32,10 +32,7 @@ pub fn time_networks(
     }
     let network = |genome: &Genome| model.network(&genome.unquantized());
     let networks: Vec<Network> = networks.iter().map(network).collect::<Result<_>>()?;
-    let most = model.config().positions();
-    if longest(phase) > most {
-        return Err(Error::invalid(phase.to_string(), format!("{} tokens", longest(phase)), format!("{most} at most")));
-    }
+    check_length(model, phase)?;
     let stopwatch = Stopwatch::new(model, phase)?;
     if let Some(first) = networks.first() {
         stopwatch.time(first)?;
@@ -52,6 +49,19 @@ pub fn time_networks(
         }
     }
     Ok(steady(&times, networks.len()))
+}
+
+/// Refuses what is longer than the model's positions.
+///
+/// # Errors
+/// `Invalid` with both.
+pub fn check_length(model: &Llama, phase: Phase) -> Result<()> {
+    let (tokens, most) = (longest(phase), model.config().positions());
+    if tokens > most {
+        let expected = format!("the model's {most} positions at most; give a shorter one with --phase");
+        return Err(Error::invalid(format!("phase {phase}"), format!("{tokens} tokens"), expected));
+    }
+    Ok(())
 }
 
 /// The longest sequence that timing a phase makes, in tokens.

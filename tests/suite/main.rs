@@ -23,6 +23,7 @@ mod hub;
 mod inspect;
 mod kernels;
 mod measure;
+mod messages;
 mod model;
 mod own_algorithm;
 mod pinned;

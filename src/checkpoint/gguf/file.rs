@@ -77,7 +77,9 @@ fn read_header(path: &Path, map: &[u8], file: Arc<File>) -> Result<(Metadata, Fo
     let infos = (|| {
         let magic = cursor.take(4, "the magic")?;
         if magic != MAGIC {
-            return Err(format!("magic {magic:02x?}, expected {MAGIC:02x?} (`GGUF`)"));
+            return Err(format!(
+                "it begins with {magic:02x?}, expected {MAGIC:02x?} (`GGUF`); or give a Hugging Face directory"
+            ));
         }
         let version = cursor.u32("the version")?;
         if !(2..=VERSION).contains(&version) {
@@ -196,9 +198,9 @@ impl Place {
         if let Some((name, reason)) = behind.first() {
             let more = match behind.len() - 1 {
                 0 => String::new(),
-                more => format!("; {more} more lie behind the end too: is it a download that was cut off?"),
+                more => format!("; {more} more lie behind the end too"),
             };
-            problems.push(name, format!("{reason}{more}"));
+            problems.push(name, format!("{reason}{more}: is it a download that was cut off?"));
         }
         extents.sort();
         for pair in extents.windows(2) {

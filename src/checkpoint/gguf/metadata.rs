@@ -53,7 +53,10 @@ impl<'a> Cursor<'a> {
     pub(crate) fn take(&mut self, len: u64, what: &str) -> Reason<&'a [u8]> {
         let left = (self.bytes.len() - self.at) as u64;
         if len > left {
-            return Err(format!("{what} needs {len} bytes at offset {}, expected at most {left}", self.at));
+            let (at, end) = (self.at, self.bytes.len());
+            return Err(format!(
+                "{what} needs {len} bytes at offset {at}, and the file ends at {end}: is it a download that was cut off?"
+            ));
         }
         let taken = &self.bytes[self.at..self.at + len as usize];
         self.at += len as usize;
