@@ -22,7 +22,9 @@ mod quantize;
 mod rank;
 mod search;
 mod show;
+mod space;
 mod synthesize;
+mod tasks;
 mod train;
 mod tune;
 
@@ -36,6 +38,8 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Space(space::Space),
+    Tasks(tasks::Tasks),
     Inspect(inspect::Inspect),
     Plan(plan::Plan),
     Rank(rank::Rank),
@@ -64,6 +68,8 @@ impl Cli {
             Command::Synthesize(synthesize) => synthesize.run(),
             Command::Fetch(fetch) => fetch.run(),
             Command::GpuCheck(check) => check.run(),
+            Command::Space(space) => space.run(),
+            Command::Tasks(tasks) => tasks.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),

@@ -16,6 +16,7 @@ mod place;
 mod search_space;
 pub(crate) mod shape;
 mod shipped;
+mod starting;
 mod yaml;
 
 pub use bits::Bits;
@@ -29,3 +30,4 @@ pub use layer_tensor::{Half, Joint, LAYER, LayerRow, LayerTensor, Size, TensorKi
 pub use matrix::Matrix;
 pub use search_space::{DropRule, EndChoices, LayerChoices, SearchSpace};
 pub use shape::{MAX_SIZE, ModelShape};
+pub use starting::starting_yaml;

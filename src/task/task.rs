@@ -166,6 +166,17 @@ impl Task {
         Renderer { file: &self.file, rows, of_user, shots }.render(limit)
     }
 
+    /// The data files, without reading them.
+    ///
+    /// # Errors
+    /// `Missing` with where to get them.
+    pub fn data(&self) -> Result<Dataset> {
+        match &self.source {
+            Source::Text(path) | Source::Rows(path) => Ok(Dataset::file(path)),
+            Source::Named(roots) => Dataset::find(&self.file.data, roots, &self.remedy()),
+        }
+    }
+
     /// The items alone: [`Task::render`] says which rows are not among them.
     ///
     /// # Errors

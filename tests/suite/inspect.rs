@@ -114,3 +114,45 @@ fn limits_stand_beside_what_the_networks_have() {
     let error = refused("head_dim: 65", "params: '<= 1M'");
     assert!(error.contains("head_dim: found 65, expected an even number"), "{error}");
 }
+
+#[test]
+fn a_starting_space_fits_its_model_and_can_be_searched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let yaml = printed(&criadero(&["space", crate::goldens::TINY]).output().expect("it runs"));
+    assert!(yaml.starts_with("# tiny-llama: ") && yaml.contains("heads: [2, 4]"), "{yaml}");
+    let path = dir.path().join("mine.yaml");
+    fs::write(&path, &yaml).expect("written");
+    let path = path.to_str().expect("UTF-8");
+    printed(&inspect(&[path, "--model", crate::goldens::TINY]));
+    let narrow = dir.path().join("narrow");
+    let export = [
+        "export",
+        crate::goldens::TINY,
+        "--genome",
+        "4x128:2x64*3",
+        "--format",
+        "hf",
+        "--out",
+        narrow.to_str().expect("UTF-8"),
+    ];
+    printed(&criadero(&export).output().expect("it runs"));
+    let refused = criadero(&["space", narrow.to_str().expect("UTF-8")]).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("its layers differ"));
+}
+
+#[test]
+fn tasks_say_whether_their_data_are_here() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let tasks = |more: &[&str]| {
+        let arguments = [&["tasks", "--data", empty.path().to_str().expect("UTF-8")], more].concat();
+        printed(&criadero(&arguments).output().expect("it runs"))
+    };
+    let text = tasks(&[]);
+    assert!(
+        text.contains("arc_easy ") && text.contains("grade-school science questions, ARC-Easy; multiple choice"),
+        "{text}"
+    );
+    assert!(text.contains("get it from `criadero fetch demo`") && !text.contains("ready"), "{text}");
+    let rows: Vec<Value> = serde_json::from_str(&tasks(&["--json"])).expect("JSON");
+    assert!(rows.len() > 20 && rows.iter().all(|row| row["ready"] == false && row["get"].is_string()));
+}

@@ -1,0 +1,35 @@
+//! `criadero space`: a search space to begin with.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use criadero::space::starting_yaml;
+
+use super::model;
+
+/// Print a commented search space for a model: half to all of each layer. Redirect it into a file and cut it down
+#[derive(clap::Args)]
+pub struct Space {
+    /// Checkpoint: an HF directory, a GGUF file, a name on the hub, or `smollm2-135m`
+    model: PathBuf,
+}
+
+impl Space {
+    /// Prints the YAML.
+    ///
+    /// # Errors
+    /// Models that cannot be opened, and those whose layers differ, which have no widest layer to choose from.
+    pub fn run(self) -> anyhow::Result<()> {
+        let checkpoint = model::open(&self.model)?;
+        let config = checkpoint.config();
+        if config.genome != config.shape.parent() {
+            bail!(
+                "{}: its layers differ ({}), expected a model whose layers are alike",
+                self.model.display(),
+                config.genome
+            );
+        }
+        print!("{}", starting_yaml(&checkpoint.name(), &config.shape));
+        Ok(())
+    }
+}
