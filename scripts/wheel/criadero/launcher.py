@@ -5,11 +5,10 @@ Nothing of torch is imported: its place and version are looked up, and the progr
 
 import os
 import sys
-from pathlib import Path
 
 from criadero.version import __version__
 
-PROGRAM = Path(__file__).with_name("bin") / "criadero"
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "criadero")
 LIBTORCH = "2.11"
 REMEDY = f"python -m pip install 'torch=={LIBTORCH}.*'"
 
@@ -19,7 +18,7 @@ def main():
         # Loading libtorch takes longer than all the rest.
         print(f"criadero {__version__}")
         return
-    folders = [str(libtorch()), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    folders = [libtorch(), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     # What `criadero fetch` runs pip with.
     python = os.environ.get("CRIADERO_PYTHON") or sys.executable
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(folders), "CRIADERO_PYTHON": python}
@@ -36,10 +35,11 @@ def libtorch():
 
     spec = importlib.util.find_spec("torch")
     places = (spec.submodule_search_locations if spec else None) or []
-    folder = next((Path(place) / "lib" for place in places if (Path(place) / "lib" / "libtorch_cpu.so").exists()), None)
+    folders = [os.path.join(place, "lib") for place in places]
+    folder = next((folder for folder in folders if os.path.exists(os.path.join(folder, "libtorch_cpu.so"))), None)
     if folder is None:
         sys.exit(f"error: torch {LIBTORCH} not found by {sys.executable}; {REMEDY}")
     found = importlib.metadata.version("torch")
     if found.split(".")[:2] != LIBTORCH.split("."):
-        sys.exit(f"error: torch: found version {found} ({folder.parent}), expected {LIBTORCH}; {REMEDY}")
+        sys.exit(f"error: torch: found version {found} ({os.path.dirname(folder)}), expected {LIBTORCH}; {REMEDY}")
     return folder
