@@ -181,7 +181,7 @@ impl Search {
     fn experiment(&self) -> anyhow::Result<Experiment> {
         let space = SearchSpace::open(&self.space)?;
         Ok(Experiment {
-            command: std::env::args().collect(),
+            command: std::iter::once("criadero".to_string()).chain(std::env::args().skip(1)).collect(),
             constraints: self.constraints.clone(),
             evals: self.evals,
             population: self.population,

@@ -188,8 +188,7 @@ impl RunSettings {
         };
         let quoted =
             |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
-        let (_, arguments) = self.command.split_first()?;
-        Some(std::iter::once("criadero".to_string()).chain(arguments.iter().map(quoted)).collect::<Vec<_>>().join(" "))
+        (!self.command.is_empty()).then(|| self.command.iter().map(quoted).collect::<Vec<_>>().join(" "))
     }
 
     /// Whether the scores are made up.
