@@ -4,6 +4,9 @@ import dataclasses
 import math
 import statistics
 
+# Six of ten of its answers are yes, and whoever always says so gets more than the parent does: means are given without it, too.
+CONSTANT = "boolq"
+
 
 @dataclasses.dataclass
 class Network:
@@ -17,14 +20,14 @@ class Network:
     fraction_of_layers: float
     items: dict
 
-    def answers(self, metric):
-        """By task, a 0 or 1 an item. A task without the metric has its accuracy."""
+    def answers(self, metric, but=None):
+        """By task, a 0 or 1 an item, of all tasks but one. A task without the metric has its accuracy."""
         return {task: [int(bit) for bit in scores.get(metric, scores["accuracy"])]
-                for task, scores in self.items.items() if task != "novels"}
+                for task, scores in self.items.items() if task not in ("novels", but)}
 
-    def accuracy(self, metric):
-        """The mean over the tasks, and its standard error."""
-        return mean_over_tasks(self.answers(metric))
+    def accuracy(self, metric, but=None):
+        """The mean over the tasks but one, and its standard error."""
+        return mean_over_tasks(self.answers(metric, but))
 
     def nll(self):
         """Nats a token of the held-out text, and its standard error over documents."""
@@ -58,9 +61,9 @@ def error_of_sum(values):
     return math.sqrt(len(values) * statistics.variance(values)) if len(values) > 1 else math.nan
 
 
-def accuracy_difference(one, other, metric):
-    """Of two networks on the same items, with its paired standard error."""
-    ours, theirs = one.answers(metric), other.answers(metric)
+def accuracy_difference(one, other, metric, but=None):
+    """Of two networks on the same items of all tasks but one, with its paired standard error."""
+    ours, theirs = one.answers(metric, but), other.answers(metric, but)
     return mean_over_tasks({task: [a - b for a, b in zip(ours[task], theirs[task], strict=True)] for task in ours})
 
 
@@ -79,22 +82,30 @@ def text(networks, metric):
         group = [network for network in networks if network.size == size]
         if len(group) < 2:
             continue
-        if group[0].answers(metric):
-            difference = lambda one, other: accuracy_difference(one, other, metric)
-            parts.append(f"\nsize {size:g}: {metric}, row minus column, points ± paired error\n" + matrix(group, difference, 100, 1))
+        for but in left_out(group[0], metric):
+            difference = lambda one, other: accuracy_difference(one, other, metric, but)
+            without = f" without {but}" if but else ""
+            parts.append(f"\nsize {size:g}: {metric}{without}, row minus column, points ± paired error\n" + matrix(group, difference, 100, 1))
         if "novels" in group[0].items:
             parts.append(f"\nsize {size:g}: nll, row minus column ± paired error\n" + matrix(group, nll_difference, 1, 3))
     return "".join(parts)
 
 
+def left_out(network, metric):
+    """What means are taken without: nothing, and then the task that a constant answer does well on."""
+    tasks = list(network.answers(metric))
+    return ([None] if tasks else []) + ([CONSTANT] if CONSTANT in tasks and len(tasks) > 1 else [])
+
+
 def overview(networks, metric):
     tasks = [task for task in networks[0].items if task != "novels"]
     ends = ["nll", "perplexity"] if "novels" in networks[0].items else []
-    rows = [["network", "size", "params", "of all", "of layers", *(["mean"] if tasks else []), *tasks, *ends]]
+    means = left_out(networks[0], metric)
+    rows = [["network", "size", "params", "of all", "of layers", *(f"without {but}" if but else "mean" for but in means), *tasks, *ends]]
     for network in sorted(networks, key=lambda network: (-network.size, network.method)):
         row = [network.name, f"{network.size:g}", f"{network.params:,}", f"{network.fraction:.4f}", f"{network.fraction_of_layers:.4f}"]
         if tasks:
-            row.append("{:.4f} ± {:.4f}".format(*network.accuracy(metric)))
+            row += ["{:.4f} ± {:.4f}".format(*network.accuracy(metric, but)) for but in means]
             row += [f"{statistics.fmean(answers):.3f}" for answers in network.answers(metric).values()]
         if "novels" in network.items:
             nll, error = network.nll()
