@@ -30,8 +30,8 @@ impl Plot {
             written.iter().for_each(|path| println!("{}", path.display()));
             return Ok(());
         }
-        let mocks = self.runs.iter().map(|run| Ok(RunSettings::read(run)?.is_some_and(|settings| settings.is_mock())));
-        let mocks = mocks.collect::<anyhow::Result<Vec<bool>>>()?;
+        let settings = self.runs.iter().map(|run| RunSettings::read(run)).collect::<Result<Vec<_>, _>>()?;
+        let mocks: Vec<bool> = settings.iter().map(|run| run.as_ref().is_some_and(RunSettings::is_mock)).collect();
         if let Some(other) = mocks.iter().position(|mock| *mock != mocks[0]) {
             let [mock, real] = if mocks[0] { [0, other] } else { [other, 0] }.map(|place| self.runs[place].display());
             bail!("{mock} has mock scores, {real} has a model's; they do not belong into one picture");
@@ -50,9 +50,9 @@ impl Plot {
         for page in &album.pages {
             written.extend(write_picture(&out.join("plots"), &page.stem, &page.picture)?);
         }
-        let settings = fs::read_to_string(first.join("run.json")).ok();
-        let command = RunSettings::read(first)?.and_then(|settings| settings.command_line());
-        let page = html::page(&front, &album, &first.display().to_string(), command.as_deref(), settings.as_deref());
+        let text = fs::read_to_string(first.join("run.json")).ok();
+        let command = settings[0].as_ref().and_then(RunSettings::command_line);
+        let page = html::page(&front, &album, &first.display().to_string(), command.as_deref(), text.as_deref());
         let html = out.join("report.html");
         atomic_file::write(&html, page.as_bytes())?;
         written.push(html);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use criadero::model::device::open_devices;
-use criadero::report::table::{Table, worth};
 use criadero::run::{Experiment, Front, Local, Progress, Racing, Scorer, Tables, check_metrics, mock_scorer};
 use criadero::search::{
     ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
@@ -18,6 +17,7 @@ use super::arguments::{positive, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DataArgs, DevicesArgs};
 use super::progress::Listener;
+use super::show::{MADE_UP, print_front};
 
 /// Items of a mock task's split when no limit is given.
 const MOCK_ITEMS: usize = 64;
@@ -248,7 +248,7 @@ fn run(
     let on_progress = &mut |progress| listener.hear(progress);
     let front = experiment.run(scorer(stop, on_progress)?, out, on_progress)?;
     listener.finish();
-    print_front(&front, out, mock);
+    print_end(&front, out, mock);
     Ok(())
 }
 
@@ -267,8 +267,7 @@ fn parse_mutation(text: &str) -> Result<MutationCount, String> {
     }
 }
 
-fn print_front(front: &Front, out: &Path, mock: bool) {
-    print!("{}", Table::new(front).text());
-    worth(front).iter().for_each(|line| println!("{line}"));
-    println!("run: {}{}", out.display(), if mock { " (mock scores: no model was asked)" } else { "" });
+fn print_end(front: &Front, out: &Path, mock: bool) {
+    print_front(front);
+    println!("run: {}{}", out.display(), if mock { MADE_UP } else { "" });
 }

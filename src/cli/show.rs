@@ -6,6 +6,15 @@ use anyhow::Context;
 use criadero::report::table::{Table, worth};
 use criadero::run::{Evaluations, Front, RunSettings};
 
+/// What is said behind scores that are made up.
+pub const MADE_UP: &str = " (mock scores: no model was asked)";
+
+/// Prints a front as a table, and what it is worth.
+pub fn print_front(front: &Front) {
+    print!("{}", Table::new(front).text());
+    worth(front).iter().for_each(|line| println!("{line}"));
+}
+
 /// Show a run: the command that made it, how far it is, its front
 #[derive(clap::Args)]
 pub struct Show {
@@ -23,7 +32,7 @@ impl Show {
         let settings = RunSettings::read(&self.run)?.with_context(|| format!("{run} is no run: it has no run.json"))?;
         let evaluations = self.run.join("evaluations.csv");
         let done = if evaluations.is_file() { Evaluations::read_csv(&evaluations)?.rows.len() } else { 0 };
-        let scored = if settings.is_mock() { " (mock scores: no model was asked)" } else { "" };
+        let scored = if settings.is_mock() { MADE_UP } else { "" };
         let versions: Vec<String> =
             settings.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         println!("command      {}", settings.command_line().as_deref().unwrap_or("not begun from a command line"));
@@ -48,10 +57,8 @@ impl Show {
             println!("\nnot finished; the same command goes on");
         }
         if front.is_file() {
-            let front = Front::read_json(&front)?;
             println!();
-            print!("{}", Table::new(&front).text());
-            worth(&front).iter().for_each(|line| println!("{line}"));
+            print_front(&Front::read_json(&front)?);
         }
         Ok(())
     }

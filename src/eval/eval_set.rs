@@ -84,6 +84,24 @@ pub struct EvalSet {
 }
 
 impl EvalSet {
+    /// A set without items.
+    pub(super) fn empty(name: &str, scoring: Scoring) -> EvalSet {
+        EvalSet {
+            name: name.to_string(),
+            scoring,
+            items: Vec::new(),
+            chunks: Vec::new(),
+            digest: String::new(),
+            packed_tokens: 0,
+            naive_tokens: 0,
+            truncated: 0,
+            apart: 0,
+            left_out: LeftOut::default(),
+            divergence: false,
+            float32: false,
+        }
+    }
+
     /// How requests became tokens where that is not plain: one line each, for people.
     pub fn notes(&self, max_length: usize) -> Vec<String> {
         let note = |count: usize, what: String| (count > 0).then(|| format!("requests {what}: {count}"));
@@ -173,20 +191,9 @@ mod tests {
             let requests = items.clone().map(|item| vec![vec![item as u32]]).collect();
             Chunk { items, requests, ..Chunk::default() }
         };
-        let mut set = EvalSet {
-            name: "t/search".into(),
-            scoring: Scoring::Choices,
-            items: (0..40).map(item).collect(),
-            chunks: (0..10).map(|place| chunk(place * 4..place * 4 + 4)).collect(),
-            digest: String::new(),
-            packed_tokens: 0,
-            naive_tokens: 0,
-            truncated: 0,
-            apart: 0,
-            left_out: LeftOut::default(),
-            divergence: false,
-            float32: false,
-        };
+        let chunks = (0..10).map(|place| chunk(place * 4..place * 4 + 4)).collect();
+        let empty = EvalSet::empty("t/search", Scoring::Choices);
+        let mut set = EvalSet { items: (0..40).map(item).collect(), chunks, ..empty };
         set.digest = set.compute_digest();
         let [one, same, other] = [3, 3, 4].map(|seed| set.clone().shuffled(seed));
         assert_eq!(one, same);

@@ -9,7 +9,7 @@ use super::eval_set::{Chunk, EvalSet, PackedItem};
 use super::evaluator::{Evaluator, ItemScore, Outcome, Partial, Work};
 use crate::error::{Error, Result};
 use crate::space::{Genome, ModelShape};
-use crate::task::{LeftOut, Scoring};
+use crate::task::Scoring;
 
 /// Items of a mock chunk.
 const CHUNK_ITEMS: usize = 8;
@@ -73,21 +73,7 @@ fn mock_set(name: &str, count: usize) -> EvalSet {
         .map(|start| Chunk { items: start..(start + CHUNK_ITEMS).min(count), ..Chunk::default() })
         .collect();
     let digest = blake3::hash(format!("mock {name} {count}").as_bytes()).to_hex().to_string();
-    let name = name.to_string();
-    EvalSet {
-        name,
-        scoring: Scoring::Choices,
-        items,
-        chunks,
-        digest,
-        packed_tokens: 0,
-        naive_tokens: 0,
-        truncated: 0,
-        apart: 0,
-        left_out: LeftOut::default(),
-        divergence: false,
-        float32: false,
-    }
+    EvalSet { items, chunks, digest, ..EvalSet::empty(name, Scoring::Choices) }
 }
 
 impl Evaluator for MockEvaluator {

@@ -58,20 +58,7 @@ pub fn pack_items(
     if items.is_empty() {
         return Err(Error::invalid(format!("eval set `{name}`"), "no items", "at least one item"));
     }
-    let mut set = EvalSet {
-        name: name.to_string(),
-        scoring,
-        items: Vec::with_capacity(items.len()),
-        chunks: Vec::new(),
-        digest: String::new(),
-        packed_tokens: 0,
-        naive_tokens: 0,
-        truncated: 0,
-        apart: 0,
-        left_out: LeftOut::default(),
-        divergence: false,
-        float32: false,
-    };
+    let mut set = EvalSet::empty(name, scoring);
     let mut open = OpenChunk::default();
     let mut left_out = LeftOut::default();
     for item in items {
