@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use criadero::Error;
-use criadero::checkpoint::{Checkpoint, Corrections, TensorName};
+use criadero::checkpoint::{Checkpoint, Corrections, LlamaConfig, TensorName};
 use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
@@ -29,9 +29,13 @@ pub struct Rank {
     /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Tokens of the text to measure on
+    /// Tokens to measure on
     #[arg(long, value_name = "N", default_value_t = 32_768)]
     tokens: usize,
+    /// Of these tokens, the share that the model writes itself, drawn at temperature 1: of everything it learnt, where the text is of
+    /// a few sources. 0: none
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    own_text: f64,
     /// Correct the matrices that write to the residual stream for every width of this space, shipped or a YAML file: narrow
     /// networks are more accurate, and only those of this space can be searched
     #[arg(long, value_name = "SPACE", conflicts_with = "order")]
@@ -44,7 +48,7 @@ pub struct Rank {
     #[arg(long, value_name = "N", default_value_t = 1024)]
     loss_tokens: usize,
     /// Apply the order of another supernet's `criadero.json` instead of measuring
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "loss_tokens"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "own_text", "loss_tokens"])]
     order: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -66,14 +70,19 @@ impl Rank {
         if let Some(space) = &space {
             space.check_fits(&checkpoint.config().shape)?;
         }
-        let (windows, text_digest) = self.windows(&checkpoint)?;
+        let own = self.own_windows(checkpoint.config())?;
+        let (mut windows, text_digest) = self.windows(&checkpoint, own)?;
         if space.is_some() {
-            note_short(&shape, windows.iter().map(Vec::len).sum());
+            let given: usize = windows.iter().map(Vec::len).sum();
+            note_short(&shape, given + own * self.window_of(checkpoint.config()));
         }
         // Before the long part, behind everything that may be refused.
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
+        if own > 0 {
+            windows = alternate(windows, self.write_own(&model, own)?);
+        }
         let before = probe(&model, &windows)?;
         let (mut order, mut scores, calibration, corrections) = match &self.order {
             Some(path) => (SupernetCard::read_file(path)?.order, None, None, None),
@@ -125,7 +134,18 @@ impl Rank {
         let bar = Bar::new("ranking", layers);
         let ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
         bar.finish();
-        Ok((ranking, Calibration { text_digest, tokens, window: self.window, loss_tokens: self.loss_tokens }))
+        let own_tokens = self.own_windows(model.config())? * self.window_of(model.config());
+        let (window, loss_tokens) = (self.window, self.loss_tokens);
+        Ok((ranking, Calibration { text_digest, tokens, own_tokens, window, loss_tokens }))
+    }
+
+    /// Windows that the model writes.
+    fn write_own(&self, model: &Llama, windows: usize) -> anyhow::Result<Vec<Vec<u32>>> {
+        let window = self.window_of(model.config());
+        let bar = Bar::new("own text", windows * window);
+        let written = ranking::own_text(model, windows, window, &mut |done| bar.set(done, windows * window))?;
+        bar.finish();
+        Ok(written)
     }
 
     /// What one narrowing alone costs, on the first windows.
@@ -143,16 +163,34 @@ impl Rank {
         Ok(losses)
     }
 
-    /// The calibration text as whole windows, as many as `--tokens` allows, and its digest.
-    fn windows(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
+    /// Tokens of a window, the model's positions at most.
+    fn window_of(&self, config: &LlamaConfig) -> usize {
+        self.window.min(config.positions())
+    }
+
+    /// Windows that the model is to write.
+    fn own_windows(&self, config: &LlamaConfig) -> anyhow::Result<usize> {
+        if !(0.0..=1.0).contains(&self.own_text) {
+            return Err(Error::invalid("--own-text", self.own_text, "a share from 0 to 1").into());
+        }
+        let all = (self.tokens / self.window_of(config).max(1)).max(1);
+        Ok(if self.order.is_some() { 0 } else { (self.own_text * all as f64).floor() as usize })
+    }
+
+    /// The calibration text as whole windows, so many that `own` more make `--tokens`, and its digest.
+    fn windows(&self, checkpoint: &Checkpoint, own: usize) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
+        let window = self.window_of(checkpoint.config());
+        if window < 2 {
+            return Err(Error::invalid("--window", self.window, "at least 2 tokens").into());
+        }
+        let count = (self.tokens / window).max(1) - own;
+        if count == 0 {
+            return Ok((Vec::new(), blake3::hash(b"").to_hex().to_string()));
+        }
         let path = self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"));
         let text = std::fs::read_to_string(&path)
             .map_err(Error::io(&path))
             .context("calibration text; give one with --text")?;
-        let window = self.window.min(checkpoint.config().positions());
-        if window < 2 {
-            return Err(Error::invalid("--window", self.window, "at least 2 tokens").into());
-        }
         // A token is rarely longer than 16 bytes: enough text, and not a gigabyte of it.
         let end = (0..=text.len().min(self.tokens.saturating_mul(16))).rev().find(|&end| text.is_char_boundary(end));
         let tokens = tokenizer_of(checkpoint)?.encode(&text[..end.unwrap_or(0)])?;
@@ -160,7 +198,7 @@ impl Rank {
         if windows.len() > 1 {
             windows.retain(|tokens| tokens.len() == window);
         }
-        windows.truncate((self.tokens / window).max(1));
+        windows.truncate(count);
         if windows.iter().map(Vec::len).sum::<usize>() < 2 {
             return Err(Error::invalid(path.display().to_string(), "fewer than 2 tokens", "some text").into());
         }
@@ -189,6 +227,16 @@ fn note_short(shape: &ModelShape, tokens: usize) {
              model; {enough} tokens or more are better (--text, --tokens)"
         );
     }
+}
+
+/// One of these, one of those, so that any beginning has both.
+fn alternate(these: Vec<Vec<u32>>, those: Vec<Vec<u32>>) -> Vec<Vec<u32>> {
+    let (mut these, mut those) = (these.into_iter(), those.into_iter());
+    let pairs = std::iter::from_fn(|| match (these.next(), those.next()) {
+        (None, None) => None,
+        pair => Some([pair.0, pair.1]),
+    });
+    pairs.flatten().flatten().collect()
 }
 
 /// Windows from the front until they hold this many tokens.

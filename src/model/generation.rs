@@ -130,11 +130,13 @@ impl Sampler {
         if let Some(token) = order.iter().find(|&&token| logit(token) == f64::INFINITY) {
             return Err(Error::invalid("logits", format!("infinity for token {token}"), "finite numbers to draw from"));
         }
-        order.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
+        if top_k > 0 || top_p < 1.0 {
+            order.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)).then(a.cmp(&b)));
+        }
         if top_k > 0 {
             order.truncate(top_k);
         }
-        let most = logit(order[0]);
+        let most = order.iter().map(|&token| logit(token)).fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = order.iter().map(|&token| ((logit(token) - most) / temperature).exp()).collect();
         let total: f64 = weights.iter().sum();
         let mut kept = 0.0;

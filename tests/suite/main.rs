@@ -30,6 +30,7 @@ mod pinned;
 mod plots;
 mod pymoo_golden;
 mod quantize;
+mod rank;
 mod search;
 mod synthesize;
 mod tasks;

@@ -8,6 +8,7 @@
 mod elimination;
 mod losses;
 mod order;
+mod own_text;
 mod scores;
 mod windows;
 
@@ -17,6 +18,7 @@ use tch::{Kind, Tensor};
 
 pub use losses::{LayerLosses, losses};
 pub use order::{LayerOrder, Order};
+pub use own_text::own_text;
 pub use scores::Scores;
 
 use elimination::{Eliminated, Elimination};
