@@ -6,11 +6,14 @@ use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use criadero::checkpoint::export::Network;
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named};
-use criadero::run::Pick;
+use criadero::model::ranking::{Reconstruction, reconstruct};
+use criadero::run::{Pick, cores};
 use criadero::space::{Bits, Cost, Genome};
 
-use super::model::{self, ends_in, note_fallback, note_quantized_twice};
+use super::calibration::CalibrationArgs;
+use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice};
 use super::picked::{MovedArgs, picked};
+use super::progress::Bar;
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
@@ -41,6 +44,14 @@ pub struct Export {
     /// Type of the weights: f32, f16 or bf16. By default the model's own; f32 if that is quantized; f16 with gguf.
     #[arg(long)]
     dtype: Option<Dtype>,
+    /// Fit the network's output matrices to the parent once more, along its own path: a minute or more, and a better network than
+    /// the one that was scored.
+    #[arg(long)]
+    reconstruct: bool,
+    #[command(flatten, next_help_heading = "Reconstruction")]
+    calibration: CalibrationArgs,
+    #[command(flatten, next_help_heading = "Reconstruction")]
+    device: DeviceArgs,
 }
 
 impl Export {
@@ -53,7 +64,7 @@ impl Export {
             Some(parent) => parent,
             None => model::open(&self.from)?,
         };
-        let genome = match (&self.pick, self.genome) {
+        let genome = match (&self.pick, self.genome.clone()) {
             (Some(_), _) if whole => bail!(
                 "{run} is no run, so there is nothing to --pick from; without it all of the model is exported, with --genome a network of it"
             ),
@@ -64,12 +75,12 @@ impl Export {
                 bail!("say which network of {run} with --pick ID, `knee` or a limit; `criadero show {run}` lists them")
             }
         };
-        let shape = &parent.config().shape;
+        let shape = parent.config().shape;
         let genome = match self.bits {
             None => genome,
             Some(bits) => {
-                let genome = genome.in_bits(bits).with_ends(ends_in(shape, bits));
-                note_fallback(shape, std::slice::from_ref(&genome), bits, bits);
+                let genome = genome.in_bits(bits).with_ends(ends_in(&shape, bits));
+                note_fallback(&shape, std::slice::from_ref(&genome), bits, bits);
                 genome
             }
         };
@@ -79,8 +90,10 @@ impl Export {
         let exporter = exporter_named(&self.format)?;
         let network = Network { parent: &parent, genome: &genome, dtype: self.dtype };
         exporter.notes(network).iter().for_each(|note| eprintln!("note: {note}"));
+        exporter.check(network)?;
+        let parent = if self.reconstruct { self.reconstructed(parent, &genome)? } else { parent };
         let written = export(&parent, &genome, exporter, self.dtype, &self.out)?;
-        let params = Cost::of(shape, &genome).params;
+        let params = Cost::of(&shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
         let tensors = Checkpoint::open(&written)?.weight_bytes();
         println!(
@@ -89,6 +102,27 @@ impl Export {
             parent.path().display()
         );
         Ok(())
+    }
+}
+
+impl Export {
+    /// The parent with what was fitted for this network; as it is where that would be no better.
+    fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<Checkpoint> {
+        let calibration = self.calibration.read(&parent)?;
+        tch::set_num_threads(cores() as i32);
+        let model = load(&parent, &self.device)?;
+        let windows = calibration.windows(&model)?;
+        let layers = parent.config().shape.layers;
+        let bar = Bar::new("reconstruction", layers);
+        let Reconstruction { changes, divergence: [before, after] } =
+            reconstruct(&model, genome, &windows, &mut |done| bar.set(done, layers))?;
+        bar.finish();
+        println!("KL divergence from the parent on text held out: {before:.4} nats a token, reconstructed {after:.4}");
+        if after >= before {
+            eprintln!("note: reconstruction is of no use to this network: exported as it was scored");
+            return Ok(parent);
+        }
+        Ok(parent.with_changes(&changes)?)
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod arguments;
+mod calibration;
 mod distill;
 mod eval;
 mod export;

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use criadero::Error;
-use criadero::checkpoint::{Checkpoint, Corrections, LlamaConfig, TensorName};
+use criadero::checkpoint::{Checkpoint, Corrections, TensorName};
 use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::run::cores;
 use criadero::space::{ModelShape, SearchSpace};
 
-use super::model::{self, DeviceArgs, assets, load, tokenizer_of};
+use super::calibration::{self, CalibrationArgs};
+use super::model::{self, DeviceArgs, load};
 use super::progress::Bar;
 
 /// Tokens of calibration text for each input of the widest corrected matrix, below which a note is due.
@@ -22,27 +23,15 @@ const TOKENS_AN_INPUT: usize = 4;
 pub struct Rank {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,
-    /// Calibration text, never of the task that will be scored; by default the stories, news and
-    /// encyclopaedia passages that `criadero fetch demo` unpacks
-    #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    #[command(flatten)]
+    calibration: CalibrationArgs,
     /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Tokens to measure on
-    #[arg(long, value_name = "N", default_value_t = 32_768)]
-    tokens: usize,
-    /// Of these tokens, the share that the model writes itself, drawn at temperature 1: of everything it learnt, where the text is of
-    /// a few sources. 0: none
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
-    own_text: f64,
     /// Correct the matrices that write to the residual stream for every width of this space, shipped or a YAML file: narrow
     /// networks are more accurate, and only those of this space can be searched
     #[arg(long, value_name = "SPACE", conflicts_with = "order")]
     space: Option<String>,
-    /// Tokens of a window
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    window: usize,
     /// Measure on N tokens what each layer, and each of its widths in the space, is worth: searches begin with what that says is best,
     /// and layers go in that order. 0: not, and layers go by how little they turn the hidden state
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -70,26 +59,24 @@ impl Rank {
         if let Some(space) = &space {
             space.check_fits(&checkpoint.config().shape)?;
         }
-        let own = self.own_windows(checkpoint.config())?;
-        let (mut windows, text_digest) = self.windows(&checkpoint, own)?;
+        let calibration = match self.order {
+            Some(_) => self.calibration.read_given(&checkpoint)?,
+            None => self.calibration.read(&checkpoint)?,
+        };
         if space.is_some() {
-            let given: usize = windows.iter().map(Vec::len).sum();
-            note_short(&shape, given + own * self.window_of(checkpoint.config()));
+            note_short(&shape, calibration.tokens());
         }
         // Before the long part, behind everything that may be refused.
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
-        if own > 0 {
-            windows = alternate(windows, self.write_own(&model, own)?);
-        }
+        let windows = calibration.windows(&model)?;
         let before = probe(&model, &windows)?;
-        let (mut order, mut scores, calibration, corrections) = match &self.order {
-            Some(path) => (SupernetCard::read_file(path)?.order, None, None, None),
+        let (mut order, mut scores, corrections) = match &self.order {
+            Some(path) => (SupernetCard::read_file(path)?.order, None, None),
             None => {
-                let (ranking, calibration) = self.measure(&model, &windows, text_digest, space.as_ref())?;
-                let Ranking { scores, order, corrections } = ranking;
-                (order, Some(scores), Some(calibration), Some(corrections))
+                let Ranking { scores, order, corrections } = measure(&model, &windows, space.as_ref())?;
+                (order, Some(scores), Some(corrections))
             }
         };
         order.check(&shape).context("the stored order does not fit this model")?;
@@ -110,8 +97,8 @@ impl Rank {
             format: SupernetCard::FORMAT,
             parent_digest,
             order,
+            calibration: scores.is_some().then(|| self.measured_on(&calibration)),
             scores,
-            calibration,
             largest_logit_difference: difference,
         };
         card.write(&self.out)?;
@@ -121,31 +108,14 @@ impl Rank {
         Ok(())
     }
 
-    /// What the text says of heads, neurons and layers.
-    fn measure(
-        &self,
-        model: &Llama,
-        windows: &[Vec<u32>],
-        text_digest: String,
-        space: Option<&SearchSpace>,
-    ) -> anyhow::Result<(Ranking, Calibration)> {
-        let tokens: usize = windows.iter().map(Vec::len).sum();
-        let layers = model.config().shape.layers;
-        let bar = Bar::new("ranking", layers);
-        let ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
-        bar.finish();
-        let own_tokens = self.own_windows(model.config())? * self.window_of(model.config());
-        let (window, loss_tokens) = (self.window, self.loss_tokens);
-        Ok((ranking, Calibration { text_digest, tokens, own_tokens, window, loss_tokens }))
-    }
-
-    /// Windows that the model writes.
-    fn write_own(&self, model: &Llama, windows: usize) -> anyhow::Result<Vec<Vec<u32>>> {
-        let window = self.window_of(model.config());
-        let bar = Bar::new("own text", windows * window);
-        let written = ranking::own_text(model, windows, window, &mut |done| bar.set(done, windows * window))?;
-        bar.finish();
-        Ok(written)
+    fn measured_on(&self, calibration: &calibration::Calibration) -> Calibration {
+        Calibration {
+            text_digest: calibration.text_digest.clone(),
+            tokens: calibration.tokens(),
+            own_tokens: calibration.own_tokens(),
+            window: calibration.window,
+            loss_tokens: self.loss_tokens,
+        }
     }
 
     /// What one narrowing alone costs, on the first windows.
@@ -163,48 +133,6 @@ impl Rank {
         Ok(losses)
     }
 
-    /// Tokens of a window, the model's positions at most.
-    fn window_of(&self, config: &LlamaConfig) -> usize {
-        self.window.min(config.positions())
-    }
-
-    /// Windows that the model is to write.
-    fn own_windows(&self, config: &LlamaConfig) -> anyhow::Result<usize> {
-        if !(0.0..=1.0).contains(&self.own_text) {
-            return Err(Error::invalid("--own-text", self.own_text, "a share from 0 to 1").into());
-        }
-        let all = (self.tokens / self.window_of(config).max(1)).max(1);
-        Ok(if self.order.is_some() { 0 } else { (self.own_text * all as f64).floor() as usize })
-    }
-
-    /// The calibration text as whole windows, so many that `own` more make `--tokens`, and its digest.
-    fn windows(&self, checkpoint: &Checkpoint, own: usize) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
-        let window = self.window_of(checkpoint.config());
-        if window < 2 {
-            return Err(Error::invalid("--window", self.window, "at least 2 tokens").into());
-        }
-        let count = (self.tokens / window).max(1) - own;
-        if count == 0 {
-            return Ok((Vec::new(), blake3::hash(b"").to_hex().to_string()));
-        }
-        let path = self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"));
-        let text = std::fs::read_to_string(&path)
-            .map_err(Error::io(&path))
-            .context("calibration text; give one with --text")?;
-        // A token is rarely longer than 16 bytes: enough text, and not a gigabyte of it.
-        let end = (0..=text.len().min(self.tokens.saturating_mul(16))).rev().find(|&end| text.is_char_boundary(end));
-        let tokens = tokenizer_of(checkpoint)?.encode(&text[..end.unwrap_or(0)])?;
-        let mut windows: Vec<Vec<u32>> = tokens.chunks(window).map(<[u32]>::to_vec).collect();
-        if windows.len() > 1 {
-            windows.retain(|tokens| tokens.len() == window);
-        }
-        windows.truncate(count);
-        if windows.iter().map(Vec::len).sum::<usize>() < 2 {
-            return Err(Error::invalid(path.display().to_string(), "fewer than 2 tokens", "some text").into());
-        }
-        Ok((windows, blake3::hash(text.as_bytes()).to_hex().to_string()))
-    }
-
     fn write_weights(&self, checkpoint: &Checkpoint, order: &Order) -> anyhow::Result<()> {
         let config = checkpoint.config();
         let dtype = config.dtype.unquantized();
@@ -217,6 +145,15 @@ impl Rank {
     }
 }
 
+/// What the text says of heads, neurons and layers.
+fn measure(model: &Llama, windows: &[Vec<u32>], space: Option<&SearchSpace>) -> anyhow::Result<Ranking> {
+    let layers = model.config().shape.layers;
+    let bar = Bar::new("ranking", layers);
+    let ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
+    bar.finish();
+    Ok(ranking)
+}
+
 /// Says when there are so few tokens that corrected matrices learn the text by heart.
 fn note_short(shape: &ModelShape, tokens: usize) {
     let inputs = shape.mlp.max(shape.heads * shape.head_dim);
@@ -227,16 +164,6 @@ fn note_short(shape: &ModelShape, tokens: usize) {
              model; {enough} tokens or more are better (--text, --tokens)"
         );
     }
-}
-
-/// One of these, one of those, so that any beginning has both.
-fn alternate(these: Vec<Vec<u32>>, those: Vec<Vec<u32>>) -> Vec<Vec<u32>> {
-    let (mut these, mut those) = (these.into_iter(), those.into_iter());
-    let pairs = std::iter::from_fn(|| match (these.next(), those.next()) {
-        (None, None) => None,
-        pair => Some([pair.0, pair.1]),
-    });
-    pairs.flatten().flatten().collect()
 }
 
 /// Windows from the front until they hold this many tokens.

@@ -31,6 +31,7 @@ mod plots;
 mod pymoo_golden;
 mod quantize;
 mod rank;
+mod reconstruction;
 mod search;
 mod synthesize;
 mod tasks;
