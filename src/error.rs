@@ -95,6 +95,26 @@ pub enum Error {
         /// One line a setting: what the directory holds and what was asked for.
         differences: Vec<String>,
     },
+    /// A place that is not this command's to write to.
+    #[error("{} {found}; `criadero {command}` writes to what it made itself, or where nothing is: {remedy}", path.display())]
+    Taken {
+        /// The place.
+        path: PathBuf,
+        /// The command that would write there.
+        command: String,
+        /// What is there, as the end of a sentence about the place.
+        found: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A place that another process writes to.
+    #[error("{} is in use by {holder}; wait for it, stop it, or give another --out", path.display())]
+    InUse {
+        /// The place.
+        path: PathBuf,
+        /// Which process, and since when.
+        holder: String,
+    },
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Torch(String),

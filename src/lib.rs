@@ -28,12 +28,12 @@
 #![deny(missing_docs)]
 
 pub mod arithmetic;
-pub mod atomic_file;
 pub mod differences;
 pub mod error;
 #[cfg(feature = "torch")]
 mod freed_memory;
 pub mod kendall;
+pub mod output;
 pub mod versions;
 
 pub mod pareto;

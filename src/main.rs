@@ -18,7 +18,9 @@ fn main() -> ExitCode {
     // Whoever reads the output may have enough of it, as `head` does; Rust ignores the signal and panics at the next line.
     // SAFETY: restores what every process begins with.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    match cli::Cli::parse().run() {
+    let cli = cli::Cli::parse();
+    cli::handle_signals();
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

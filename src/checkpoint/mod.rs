@@ -37,7 +37,7 @@ mod tokenizer;
 pub use chat_template::ChatTemplate;
 pub use config::{Dtype, LlamaConfig, SlidingWindow};
 pub use corrections::{Corrections, Narrowed};
-pub use export::{EXPORTERS, Exporter, export, exporter_named};
+pub use export::{EXPORTERS, Exporter, export, export_to, exporter_named};
 pub use family::Family;
 pub use hf::TokenizerFiles;
 pub use names::{LayerTensor, TensorName};

@@ -13,8 +13,8 @@ use tch::Tensor;
 use super::hf::pretty;
 use super::tensor_file::{self, TensorFile};
 use super::{LayerTensor, TensorName};
-use crate::atomic_file;
 use crate::error::{Error, Result};
+use crate::output;
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
@@ -100,8 +100,8 @@ impl Adapters {
             "target_modules": targets,
         });
         tensor_file::write(&dir.join(WEIGHTS_FILE), &self.named(), &BTreeMap::from([("format".into(), "pt".into())]))?;
-        atomic_file::write(&dir.join(BASE_FILE), pretty(&json!(base)))?;
-        atomic_file::write(&dir.join(CONFIG_FILE), pretty(&config))
+        output::write(&dir.join(BASE_FILE), pretty(&json!(base)))?;
+        output::write(&dir.join(CONFIG_FILE), pretty(&config))
     }
 
     /// Reads what [`Adapters::write`] wrote: the adapters of a model whose tensors have these shapes.

@@ -8,10 +8,10 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::hf::{open_safetensors, safetensors_header};
-use crate::atomic_file;
 use crate::checkpoint::config::Dtype;
 use crate::checkpoint::raw_tensor::{FoundTensors, write_weights};
 use crate::error::{Error, Result};
+use crate::output;
 
 /// Writes tensors, each in its own kind, and a few words about them, atomically and piece by piece.
 ///
@@ -28,7 +28,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMa
         start = end;
     }
     let header = safetensors_header(&header);
-    atomic_file::write_with(path, |writer| {
+    output::write_with(path, |writer| {
         writer.write_all(&header).map_err(Error::io(path))?;
         tensors
             .iter()

@@ -41,6 +41,11 @@ pub struct Calibration {
 }
 
 impl CalibrationArgs {
+    /// The text that is given.
+    pub fn path(&self) -> PathBuf {
+        self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"))
+    }
+
     /// Reads the text, as far as it is needed.
     pub fn read(&self, checkpoint: &Checkpoint) -> anyhow::Result<Calibration> {
         let window = self.window.min(checkpoint.config().positions());
@@ -66,7 +71,7 @@ impl CalibrationArgs {
 
     /// The beginning of the text as whole windows, so many at most, and its digest.
     fn given(&self, tokenizer: &Tokenizer, windows: usize, window: usize) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
-        let path = self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"));
+        let path = self.path();
         let text = std::fs::read_to_string(&path)
             .map_err(Error::io(&path))
             .context("calibration text; give one with --text")?;

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use criadero::checkpoint::export::Hf;
-use criadero::checkpoint::{Checkpoint, export};
+use criadero::checkpoint::Checkpoint;
+use criadero::checkpoint::export::{Hf, Network, export_to};
+use criadero::output::Output;
 use criadero::plan::evaluation;
 use criadero::run::Pick;
 use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;
 use super::picked::{MovedArgs, picked};
-use super::train::{Course, Lessons, TrainArgs, not_onto};
+use super::train::{Course, Lessons, TrainArgs};
 
 /// The network as the search left it, inside the output directory.
 const START: &str = "untrained";
@@ -44,8 +45,10 @@ impl Distill {
         }
         let genome = genome.unquantized();
         let start = self.train.out.join(START);
-        not_onto(&self.train.out, &[parent.path(), self.run.as_path()])?;
-        export(&parent, &genome, &Hf, None, &start)?;
+        let held = self.train.hold("distill", &[parent.path(), self.run.as_path()], &[START])?;
+        // The directory is this command's, whatever version of it wrote what is there.
+        let within = Output::of("distill").forced(true);
+        export_to(Network { parent: &parent, genome: &genome, dtype: None }, &Hf, &start, &within)?;
         let base = Checkpoint::open(&start)?;
         let network = base.config().genome.clone();
         let curriculum = Curriculum::Distill { network };
@@ -53,7 +56,6 @@ impl Distill {
             base: &base,
             curriculum: &curriculum,
             teacher: evaluation::weights(parent.config(), self.train.device.numbers().word()),
-            sources: vec![parent.path(), self.run.as_path()],
         })?;
         let teacher = load(&parent, &self.train.device)?;
         let model = load(&base, &self.train.device)?;
@@ -64,6 +66,6 @@ impl Distill {
             teacher: Some((&teacher, parent.digest()?)),
             curriculum,
         };
-        self.train.run(lessons)
+        self.train.run(lessons, &held)
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use criadero::Error;
 use criadero::eval::{
     EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
 };
+use criadero::output::{Output, StagedFile};
 use criadero::run::cores;
 use criadero::space::Genome;
 use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
@@ -22,6 +22,9 @@ use tch::Device;
 use super::arguments::read_genomes;
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::progress::Bar;
+
+/// A row is not longer; what begins with more is another file.
+const LONGEST_ROW: u64 = 1 << 20;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
 #[derive(clap::Args)]
@@ -49,6 +52,9 @@ pub struct Eval {
     /// Write one JSON row an item and network, and a last one that lists the rows left out, if there are any
     #[arg(long, value_name = "FILE")]
     per_item: Option<PathBuf>,
+    /// Replace a file of `--per-item` that is there and has other rows
+    #[arg(long, requires = "per_item")]
+    force: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -90,8 +96,9 @@ impl Eval {
         if genomes.is_empty() {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
-        let mut per_item =
-            self.per_item.as_ref().map(|path| File::create(path).map_err(Error::io(path))).transpose()?;
+        let read = [checkpoint.path(), self.task.as_ref()].into_iter().chain(self.genomes.as_deref());
+        let output = Output::of("eval").reading_all(read).forced(self.force);
+        let mut per_item = self.per_item.as_ref().map(|path| output.file(path, &is_per_item)).transpose()?;
         let blocks = blocks_of(checkpoint.config(), &genomes);
         let models = self.devices.load(&checkpoint, blocks)?;
         let model = &models[0];
@@ -121,7 +128,8 @@ impl Eval {
         }
         bar.finish();
         evaluator.notes().iter().for_each(|note| eprintln!("note: {note}"));
-        self.report(&task, &set, left_out.as_ref(), genomes.iter().zip(&networks), per_item.as_mut())
+        self.report(&task, &set, left_out.as_ref(), genomes.iter().zip(&networks), per_item.as_mut())?;
+        Ok(per_item.map_or(Ok(()), StagedFile::publish)?)
     }
 
     /// Prints each network's metrics, and writes its items' scores.
@@ -131,7 +139,7 @@ impl Eval {
         set: &EvalSet,
         left_out: Option<&LeftOut>,
         networks: impl Iterator<Item = (&'a Genome, &'a (NetworkScores, f64))>,
-        mut per_item: Option<&mut File>,
+        mut per_item: Option<&mut StagedFile>,
     ) -> anyhow::Result<()> {
         for (genome, (scores, seconds)) in networks {
             let named = self.genomes.is_some().then_some(genome);
@@ -140,9 +148,9 @@ impl Eval {
                 (Err(reason), Some(_)) => json!({ "task": task.name(), "failed": reason, "seconds": seconds }),
                 (Err(reason), None) => bail!("the network cannot be scored: {reason}"),
             };
-            if let (Some(file), Some(path), Ok(scores)) = (&mut per_item, &self.per_item, scores) {
+            if let (Some(file), Ok(scores)) = (&mut per_item, scores) {
                 let rows: String = rows(set, scores, named).map(|row| format!("{row}\n")).collect();
-                file.write_all(rows.as_bytes()).map_err(Error::io(path))?;
+                file.write(rows.as_bytes())?;
             }
             if named.is_some() {
                 summary["genome"] = json!(genome);
@@ -152,11 +160,19 @@ impl Eval {
             }
             if self.json || named.is_some() { println!("{summary}") } else { print_summary(set, &summary) }
         }
-        if let (Some(file), Some(path), Some(left_out)) = (per_item, &self.per_item, left_out) {
-            writeln!(file, "{}", json!({ "left_out": left_out })).map_err(Error::io(path))?;
+        if let (Some(file), Some(left_out)) = (per_item, left_out) {
+            file.write(format!("{}\n", json!({ "left_out": left_out })).as_bytes())?;
         }
         Ok(())
     }
+}
+
+/// Whether a file begins as one of `--per-item` does.
+fn is_per_item(path: &Path) -> bool {
+    let mut line = String::new();
+    let read = File::open(path).and_then(|file| BufReader::new(file.take(LONGEST_ROW)).read_line(&mut line));
+    let row = serde_json::from_str::<serde_json::Value>(&line);
+    read.is_ok() && row.is_ok_and(|row| ["log_likelihoods", "left_out"].iter().any(|key| row.get(key).is_some()))
 }
 
 /// One row an item; `genome` names the network where there are several.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use criadero::checkpoint::export::Network;
-use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export, exporter_named};
+use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export_to, exporter_named};
 use criadero::model::ranking::{Reconstruction, reconstruct};
+use criadero::output::Output;
 use criadero::run::{Pick, cores};
 use criadero::space::{Bits, Cost, Genome};
 
@@ -41,6 +42,9 @@ pub struct Export {
     /// Directory to write; with gguf also a file that ends in .gguf.
     #[arg(long)]
     out: PathBuf,
+    /// Replace what is there and was not written by this command.
+    #[arg(long)]
+    force: bool,
     /// Type of the weights: f32, f16 or bf16. By default the model's own; f32 if that is quantized; f16 with gguf.
     #[arg(long)]
     dtype: Option<Dtype>,
@@ -91,8 +95,10 @@ impl Export {
         let network = Network { parent: &parent, genome: &genome, dtype: self.dtype };
         exporter.notes(network).iter().for_each(|note| eprintln!("note: {note}"));
         exporter.check(network)?;
+        let output = Output::of("export").reading(&self.from).reading(self.calibration.path()).forced(self.force);
         let parent = if self.reconstruct { self.reconstructed(parent, &genome)? } else { parent };
-        let written = export(&parent, &genome, exporter, self.dtype, &self.out)?;
+        let network = Network { parent: &parent, genome: &genome, dtype: self.dtype };
+        let written = export_to(network, exporter, &self.out, &output)?;
         let params = Cost::of(&shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
         let tensors = Checkpoint::open(&written)?.weight_bytes();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use criadero::output::{self, Temporary};
 
 /// The scripts and what they import.
 const SCRIPTS: [(&str, &str); 4] = [
@@ -29,9 +30,9 @@ impl Fetch {
     /// # Errors
     /// Where there is no Python, or what the scripts have said already.
     pub fn run(&self) -> anyhow::Result<()> {
-        let dir = tempfile::tempdir()?;
+        let dir = Temporary::scratch()?;
         for (name, text) in SCRIPTS {
-            std::fs::write(dir.path().join(name), text)?;
+            output::write(&dir.path().join(name), text)?;
         }
         let python = std::env::var_os(PYTHON).filter(|value| !value.is_empty()).unwrap_or_else(|| "python3".into());
         let status = Command::new(&python).arg(dir.path().join("assets.py")).status().with_context(|| {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use criadero::atomic_file;
 use criadero::checkpoint::{Dtype, LlamaConfig, open_model, synthetic};
 use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers, pack_items};
 use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
 use criadero::model::Llama;
 use criadero::model::device::free_memory;
+use criadero::output;
 use criadero::plan::Numbers;
 use criadero::plan::evaluation::{Scoring, footprint};
 use criadero::run::{cores, measure_with_progress};
@@ -229,9 +229,8 @@ impl GpuCheck {
     }
 
     fn write(&self, report: &Report) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.out).map_err(criadero::Error::io(&self.out))?;
-        atomic_file::write(&self.out.join("gpu-check.json"), serde_json::to_vec_pretty(report)?)?;
-        Ok(atomic_file::write(&self.out.join("gpu-check.txt"), report.text())?)
+        output::write(&self.out.join("gpu-check.json"), serde_json::to_vec_pretty(report)?)?;
+        Ok(output::write(&self.out.join("gpu-check.txt"), report.text())?)
     }
 
     fn pack(&self, file: &Path) -> anyhow::Result<()> {
@@ -242,7 +241,7 @@ impl GpuCheck {
         let max_length = checkpoint.config().positions();
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let set = pack_items(task.name(), task.scoring(), &items, &checkpoint.tokenizer()?, packing)?;
-        atomic_file::write(file, serde_json::to_vec(&set)?)?;
+        output::write(file, serde_json::to_vec(&set)?)?;
         println!(
             "{}: {} items, {} tokens in {} chunks",
             file.display(),

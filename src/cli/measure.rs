@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use criadero::output::Output;
 use criadero::run::{cores, measure_with_progress};
-use criadero::throughput::{LatencyOptions, Phase, PhaseTable, key_here};
+use criadero::throughput::{LatencyOptions, Phase, PhaseTable, ThroughputTable, key_here};
 
 use super::arguments::positive;
 use super::model::{self, DeviceArgs, load, open_space};
@@ -36,6 +37,9 @@ pub struct Measure {
     /// Where the table goes, as JSON
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Replace a file that is there and is no table
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -45,6 +49,8 @@ impl Measure {
     pub fn run(self) -> anyhow::Result<()> {
         let checkpoint = model::open(&self.model)?;
         let (space, _) = open_space(&self.space, &checkpoint)?;
+        let output = Output::of("measure").reading(checkpoint.path()).reading(&self.space).forced(self.force);
+        let mut file = output.file(&self.out, &|path| ThroughputTable::read(path).is_ok())?;
         let model = load(&checkpoint, &self.device)?;
         let key = key_here(&model, checkpoint.digest()?, &space, self.threads.unwrap_or_else(cores));
         let options = LatencyOptions {
@@ -56,7 +62,8 @@ impl Measure {
         let listener = Listener::new("throughput");
         let table = measure_with_progress(&model, &space, options, key, &mut |progress| listener.hear(progress))?;
         listener.finish();
-        table.write(&self.out)?;
+        file.write(table.to_json().as_bytes())?;
+        file.publish()?;
         for phase in &table.phases {
             print(phase);
         }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use criadero::checkpoint::hf;
 use criadero::model::Llama;
+use criadero::output::Output;
 use criadero::tune::tuned;
 use tch::{Device, Kind};
 
 use super::model;
-use super::train::not_onto;
 
 /// Merge adapters that `criadero tune --lora` trained into the supernet they were trained on
 #[derive(clap::Args)]
@@ -19,17 +20,22 @@ pub struct Merge {
     /// Directory of the merged checkpoint
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace what is there and was not written by this command
+    #[arg(long)]
+    force: bool,
 }
 
 impl Merge {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let base = model::open(&self.supernet)?;
-        not_onto(&self.out, &[base.path(), self.adapter.as_path()])?;
+        let output = Output::of("merge").reading(base.path()).reading(&self.adapter).forced(self.force);
+        let staged = hf::stage(&output, &self.out)?;
         let adapters = tuned::read_adapters(&self.adapter, &base)?;
         let mut model = Llama::load(&base, Device::Cpu, Kind::Float)?;
         model.adapt(&adapters);
-        tuned::write(&model, &base, &self.out)?;
+        tuned::write(&model, &base, &staged)?;
+        staged.publish()?;
         println!("checkpoint: {}", self.out.display());
         Ok(())
     }

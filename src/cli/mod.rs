@@ -29,6 +29,8 @@ mod tasks;
 mod train;
 mod tune;
 
+pub use interrupt::handle_signals;
+
 /// Breed small LLaMAs from a large one: rank, tune, search, plot, export.
 #[derive(Parser)]
 #[command(name = "criadero", version, about)]

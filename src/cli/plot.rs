@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use criadero::atomic_file;
+use criadero::output::{self, Output};
 use criadero::report::hypervolume::Run;
 use criadero::report::quantized::pictures;
 use criadero::report::{Album, Picture, html, table::Table};
 use criadero::run::{Evaluations, Front, QuantizedFront, RunSettings};
+
+/// What every page of a run has in it.
+const OURS: &str = "criadero";
 
 /// Draw a run's front, heat map, probabilities and hypervolume, and write its page
 #[derive(clap::Args)]
@@ -19,6 +22,9 @@ pub struct Plot {
     /// Where to write plots/ and report.html [default: the first RUN]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace a report.html that is there and is none of a run
+    #[arg(long)]
+    force: bool,
 }
 
 impl Plot {
@@ -54,7 +60,11 @@ impl Plot {
         let command = settings[0].as_ref().and_then(RunSettings::command_line);
         let page = html::page(&front, &album, &first.display().to_string(), command.as_deref(), text.as_deref());
         let html = out.join("report.html");
-        atomic_file::write(&html, page.as_bytes())?;
+        let read = self.runs.iter().map(|run| run.join("run.json"));
+        let output = Output::of("plot").reading_all(read).forced(self.force);
+        let mut file = output.file(&html, &|path| fs::read_to_string(path).is_ok_and(|page| page.contains(OURS)))?;
+        file.write(page.as_bytes())?;
+        file.publish()?;
         written.push(html);
 
         print!("{}", Table::new(&front).text());
@@ -69,8 +79,8 @@ impl Plot {
 /// Writes a picture in both of its forms; returns the files.
 pub fn write_picture(dir: &Path, stem: &str, picture: &Picture) -> anyhow::Result<[PathBuf; 2]> {
     let [svg, png] = ["svg", "png"].map(|ending| dir.join(format!("{stem}.{ending}")));
-    atomic_file::write(&svg, picture.svg.as_bytes())?;
-    atomic_file::write(&png, &picture.png)?;
+    output::write(&svg, picture.svg.as_bytes())?;
+    output::write(&png, &picture.png)?;
     Ok([svg, png])
 }
 

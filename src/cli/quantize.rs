@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use criadero::eval::{Metric, Objective};
+use criadero::output::Output;
 use criadero::run::{
     Change, Experiment, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask, cores,
     unexported,
@@ -18,6 +19,8 @@ use super::plot::write_pictures;
 use super::progress::Listener;
 use super::search::search;
 
+/// What a directory of results has for certain.
+const QUANTIZED: &str = "quantized.json";
 /// Items of a model's tasks when there is no run that says how many.
 const HELD_OUT_ITEMS: usize = 400;
 
@@ -120,10 +123,12 @@ impl Quantize {
         unexported(subject.parent(), &after).iter().for_each(|note| eprintln!("note: {note}"));
         let threads = self.threads.or(subject.threads()).unwrap_or_else(cores);
         let place = Place { data: self.data.dir(), device: self.device.name().to_string(), threads };
+        let output = Output::of("quantize").reading(subject.parent().path()).reading(&self.from);
+        let held = output.hold(&out, QUANTIZED, &[])?;
         let listener = Listener::new("scoring");
         let front = subject.measure(&after, &place, &mut |progress| listener.hear(progress))?;
         listener.finish();
-        front.write(&out)?;
+        front.write(held.path())?;
         write_pictures(&front, &out)?;
         print(&front);
         println!("written: {}", out.display());
@@ -158,13 +163,15 @@ impl Quantize {
         let ends = self.embedding_bits.map_or(self.choices.clone(), |bits| vec![bits]);
         let mixed =
             MixedBits { model, shape: &shape, genome: &genome, choices: &self.choices, ends: &ends, budget: limit };
-        let experiment = mixed.experiment(objectives, out)?;
+        let output = Output::of("search").reading(self.moved.path().unwrap_or(&self.from)).reading(&self.from);
+        let held = RunSettings::hold(&output, out)?;
+        let experiment = mixed.experiment(objectives, held.path())?;
         let experiment = Experiment { evals: self.evals, population: self.population, seed: self.seed, ..experiment };
         for &bits in &self.choices {
             let ends = self.embedding_bits.unwrap_or(bits);
             note_fallback(&shape, &[genome.in_bits(bits).with_ends(ends_in(&shape, ends))], bits, ends);
         }
-        search(&experiment, &self.local(settings.as_ref()), out)?;
+        search(&experiment, &self.local(settings.as_ref()), &held)?;
         println!(
             "best within {budget} bytes: criadero export {} --pick 'weight_bytes<={budget}' --format gguf --out {}.gguf",
             out.display(),

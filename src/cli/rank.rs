@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use criadero::Error;
-use criadero::checkpoint::{Checkpoint, Corrections, TensorName};
+use criadero::checkpoint::{Checkpoint, Corrections, TensorName, hf};
 use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
+use criadero::output::{Output, StagedDirectory};
 use criadero::run::cores;
 use criadero::space::{ModelShape, SearchSpace};
 
@@ -28,6 +28,9 @@ pub struct Rank {
     /// Directory of the supernet: a Hugging Face checkpoint and `criadero.json`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace what is there and was not written by this command
+    #[arg(long)]
+    force: bool,
     /// Correct the matrices that write to the residual stream for every width of this space, shipped or a YAML file: narrow
     /// networks are more accurate, and only those of this space can be searched
     #[arg(long, value_name = "SPACE", conflicts_with = "order")]
@@ -67,7 +70,10 @@ impl Rank {
             note_short(&shape, calibration.tokens());
         }
         // Before the long part, behind everything that may be refused.
-        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
+        let output =
+            Output::of("rank").reading(checkpoint.path()).reading(self.calibration.path()).reading_all(&self.order);
+        let output = output.reading_all(&self.space).forced(self.force);
+        let staged = hf::stage(&output, &self.out)?;
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;
         let windows = calibration.windows(&model)?;
@@ -81,12 +87,12 @@ impl Rank {
         };
         order.check(&shape).context("the stored order does not fit this model")?;
         drop(model);
-        self.write_weights(&checkpoint, &order)?;
-        let supernet = Checkpoint::open(&self.out)?;
+        write_weights(&checkpoint, &order, &staged)?;
+        let supernet = Checkpoint::open(staged.path())?;
         if let Some(corrections) = corrections.filter(|corrections| !corrections.is_empty()) {
-            Corrections::write(&self.out, &supernet.weights_digest()?, supernet.config().dtype, &corrections)?;
+            Corrections::write(staged.path(), &supernet.weights_digest()?, supernet.config().dtype, &corrections)?;
         }
-        let supernet = load(&Checkpoint::open(&self.out)?, &self.device)?;
+        let supernet = load(&Checkpoint::open(staged.path())?, &self.device)?;
         if let (Some(scores), true) = (&mut scores, self.loss_tokens > 0) {
             scores.losses = Some(self.losses(&supernet, &windows, space.as_ref())?);
             order.drop = scores.drop();
@@ -101,7 +107,8 @@ impl Rank {
             scores,
             largest_logit_difference: difference,
         };
-        card.write(&self.out)?;
+        card.write(staged.path())?;
+        staged.publish()?;
         println!("largest logit difference between parent and supernet: {difference:.2e}");
         println!("layers, least important first: {:?}", card.order.drop);
         println!("supernet: {}", self.out.display());
@@ -132,17 +139,16 @@ impl Rank {
         bar.finish();
         Ok(losses)
     }
+}
 
-    fn write_weights(&self, checkpoint: &Checkpoint, order: &Order) -> anyhow::Result<()> {
-        let config = checkpoint.config();
-        let dtype = config.dtype.unquantized();
-        let tensor = |name: TensorName| {
-            let tensor = checkpoint.tensor(name, dtype.kind())?;
-            Ok(order.apply(name, tensor, &config.shape))
-        };
-        criadero::checkpoint::hf::write(&self.out, config, &tensor, &checkpoint.tokenizer_files()?, dtype)?;
-        Ok(())
-    }
+fn write_weights(checkpoint: &Checkpoint, order: &Order, staged: &StagedDirectory) -> criadero::Result<()> {
+    let config = checkpoint.config();
+    let dtype = config.dtype.unquantized();
+    let tensor = |name: TensorName| {
+        let tensor = checkpoint.tensor(name, dtype.kind())?;
+        Ok(order.apply(name, tensor, &config.shape))
+    };
+    hf::write_into(staged, config, &tensor, &checkpoint.tokenizer_files()?, dtype)
 }
 
 /// What the text says of heads, neurons and layers.

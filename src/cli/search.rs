@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use criadero::model::device::open_devices;
-use criadero::run::{Experiment, Front, Local, Progress, Racing, Scorer, Tables, check_metrics, mock_scorer};
+use criadero::output::{HeldDirectory, Output};
+use criadero::run::{
+    Experiment, Front, Local, Progress, Racing, RunSettings, Scorer, Tables, check_metrics, mock_scorer,
+};
 use criadero::search::{
     ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
 };
@@ -162,10 +165,18 @@ impl Search {
             EvaluatorKind::Mock(delay) => {
                 self.check_as_if_real(&experiment)?;
                 let items = [self.limit, self.held_out].map(|items| items.unwrap_or(MOCK_ITEMS));
-                run(&experiment, &self.out, true, |stop, _| mock_scorer(&experiment, items, delay, stop))
+                let held = self.hold()?;
+                run(&experiment, &held, true, |stop, _| mock_scorer(&experiment, items, delay, stop))
             }
-            EvaluatorKind::Local => search(&experiment, &self.local(), &self.out),
+            EvaluatorKind::Local => search(&experiment, &self.local(), &self.hold()?),
         }
+    }
+
+    /// The run's directory, which is none of what is read.
+    fn hold(&self) -> criadero::Result<HeldDirectory> {
+        let given = [&self.seed_genomes, &self.table].into_iter().flatten();
+        let output = Output::of("search").reading(&self.model).reading(&self.space).reading_all(given);
+        RunSettings::hold(&output, &self.out)
     }
 
     /// Refuses what a search with a model would: made-up scores are for trying a command.
@@ -232,23 +243,23 @@ impl Search {
 }
 
 /// Searches with a model on this machine.
-pub fn search(experiment: &Experiment, local: &Local, out: &Path) -> anyhow::Result<()> {
-    run(experiment, out, false, |stop, on_progress| local.prepare(experiment, out, &stop, on_progress))
+pub fn search(experiment: &Experiment, local: &Local, held: &HeldDirectory) -> anyhow::Result<()> {
+    run(experiment, held, false, |stop, on_progress| local.prepare(experiment, held.path(), &stop, on_progress))
 }
 
 /// Searches under bars, and prints the front.
 fn run(
     experiment: &Experiment,
-    out: &Path,
+    held: &HeldDirectory,
     mock: bool,
     scorer: impl FnOnce(Arc<AtomicBool>, &mut dyn FnMut(Progress)) -> criadero::Result<Scorer>,
 ) -> anyhow::Result<()> {
-    let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once")?;
+    let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once");
     let listener = Listener::new("searching");
     let on_progress = &mut |progress| listener.hear(progress);
-    let front = experiment.run(scorer(stop, on_progress)?, out, on_progress)?;
+    let front = experiment.run_in(scorer(stop, on_progress)?, held, on_progress)?;
     listener.finish();
-    print_end(&front, out, mock);
+    print_end(&front, held.path(), mock);
     Ok(())
 }
 

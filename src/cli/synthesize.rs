@@ -7,6 +7,7 @@ use anyhow::bail;
 use criadero::checkpoint::hf::TokenizerFiles;
 use criadero::checkpoint::synthetic::{self, BYTE_TOKENS};
 use criadero::checkpoint::{Checkpoint, Dtype, hf};
+use criadero::output::Output;
 use criadero::space::{Cost, SearchSpace};
 use tch::{Device, Kind};
 
@@ -19,6 +20,9 @@ pub struct Synthesize {
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace what is there and was not written by this command
+    #[arg(long)]
+    force: bool,
     /// Checkpoint whose tokenizer it gets; by default one of single bytes
     #[arg(long, value_name = "MODEL")]
     tokenizer: Option<PathBuf>,
@@ -48,12 +52,15 @@ impl Synthesize {
             ),
             None => synthetic::byte_tokenizer(),
         };
+        let output = Output::of("synthesize").reading(&self.shape).reading_all(&self.tokenizer).forced(self.force);
+        let staged = hf::stage(&output, &self.out)?;
         let params = Cost::of(&shape, &shape.parent()).params;
         let tensor = |name| {
             let sizes = config.tensor_shape(name).expect("the writer asks for the model's own tensors");
             synthetic::tensor(name, &sizes, self.seed, Device::Cpu, Kind::BFloat16)
         };
-        hf::write(&self.out, &config, &tensor, &tokenizer, self.dtype)?;
+        hf::write_into(&staged, &config, &tensor, &tokenizer, self.dtype)?;
+        staged.publish()?;
         println!("{}: {params} random parameters of seed {}", self.out.display(), self.seed);
         Ok(())
     }

@@ -1,15 +1,15 @@
 //! What `tune` and `distill` share: data, optimizer, and a run with a bar, timings and a picture.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use criadero::Error;
 use criadero::checkpoint::Checkpoint;
+use criadero::checkpoint::hf::ADAPTER_DIR;
 use criadero::model::Llama;
 use criadero::model::device::device_name;
+use criadero::output::{HeldDirectory, Log, Output};
 use criadero::plan::activations::Trained;
 use criadero::plan::{available, training};
 use criadero::report::curve::{Curve, curves};
@@ -30,6 +30,8 @@ use super::progress::Bar;
 
 /// Wall times of a fine-tuning's steps, apart from what is the same in every run.
 const TIMINGS: &str = "timings.csv";
+/// The file of a result that says that it is whole.
+const LAST_FILE: &str = "config.json";
 /// Where the last good weights are written when training diverges, inside the output directory.
 const LAST_GOOD: &str = "last-good";
 /// Larger batches are slips of the hand.
@@ -122,8 +124,6 @@ pub struct Course<'a> {
     pub curriculum: &'a Curriculum,
     /// Bytes of another model that teaches.
     pub teacher: u64,
-    /// What must not be written to.
-    pub sources: Vec<&'a Path>,
 }
 
 /// What is trained, and from whom.
@@ -143,8 +143,7 @@ pub struct Lessons<'a> {
 impl TrainArgs {
     /// Refuses what cannot work, before anything is loaded or written.
     pub fn check(&self, course: &Course) -> anyhow::Result<()> {
-        let Course { base, curriculum, teacher, sources } = course;
-        not_onto(&self.out, sources)?;
+        let Course { base, curriculum, teacher } = course;
         let shape = base.config().shape;
         let longest = base.config().positions();
         if self.length > longest {
@@ -161,8 +160,14 @@ impl TrainArgs {
         self.check_memory(base, curriculum, *teacher)
     }
 
+    /// Holds the output directory, which is none of what is read here or by the command besides; `begun` may be in it before.
+    pub fn hold(&self, command: &'static str, sources: &[&Path], begun: &[&str]) -> anyhow::Result<HeldDirectory> {
+        let output = Output::of(command).reading_all(sources).reading_all(&self.data);
+        Ok(TuneSettings::hold(&output, &self.out, begun)?)
+    }
+
     /// Trains, and writes the result as a checkpoint.
-    pub fn run(&self, lessons: Lessons) -> anyhow::Result<()> {
+    pub fn run(&self, lessons: Lessons, held: &HeldDirectory) -> anyhow::Result<()> {
         let Lessons { base, name, model, teacher, curriculum } = lessons;
         let threads = self.threads.unwrap_or_else(criadero::run::cores);
         tch::set_num_threads(threads as i32);
@@ -176,8 +181,8 @@ impl TrainArgs {
             ..self.settings(curriculum, &corpus, left_out)
         };
         let networks = settings.curriculum.pupils(settings.seed, 0).len();
-        let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once")?;
-        let mut run = TuneRun::open(&self.out, settings, model, teacher.map(|(model, _)| model), &corpus)?;
+        let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once");
+        let mut run = TuneRun::open(held, settings, model, teacher.map(|(model, _)| model), &corpus)?;
         if run.is_finished() {
             println!("finished before; checkpoint: {}", self.out.display());
             return Ok(());
@@ -208,12 +213,14 @@ impl TrainArgs {
         if let Err(Error::Diverged { .. }) = &trained {
             let good = self.out.join(LAST_GOOD);
             run.go_back()?;
-            tuned::write(&run.result(base)?, base, &good)?;
+            let staged = held.directory(LAST_GOOD)?;
+            tuned::write(&run.result(base)?, base, &staged)?;
+            staged.publish()?;
             let advice = "begin again in another --out with a smaller --learning-rate";
             return trained.with_context(|| format!("the last good weights are in {}; {advice}", good.display()));
         }
         trained?;
-        self.finish(&run, base)?;
+        self.finish(&run, base, held)?;
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -298,11 +305,17 @@ impl TrainArgs {
         )
     }
 
-    fn finish(&self, run: &TuneRun, base: &Checkpoint) -> anyhow::Result<()> {
-        let adapters = tuned::write(&run.result(base)?, base, &self.out)?;
+    fn finish(&self, run: &TuneRun, base: &Checkpoint, held: &HeldDirectory) -> anyhow::Result<()> {
+        // The picture may be older than the table: a process that was killed between them drew it no more.
+        if let Err(error) = draw(run.metrics(), &self.out) {
+            eprintln!("note: no picture: {error:#}");
+        }
+        let staged = held.files(LAST_FILE)?;
+        let adapters = tuned::write(&run.result(base)?, base, &staged)?;
+        staged.publish()?;
         run.forget()?;
-        if let Some(adapters) = adapters {
-            println!("adapters: {}", adapters.display());
+        if adapters {
+            println!("adapters: {}", self.out.join(ADAPTER_DIR).display());
         }
         println!("checkpoint: {}", self.out.display());
         Ok(())
@@ -315,15 +328,6 @@ impl TrainArgs {
                 Trainable::Lora { rank, alpha: self.alpha.unwrap_or(2.0 * rank as f64), targets: self.targets.clone() }
             }
         }
-    }
-}
-
-/// Refuses to write onto what is read.
-pub fn not_onto(out: &Path, sources: &[&Path]) -> anyhow::Result<()> {
-    let place = |path: &Path| path.canonicalize().ok();
-    match sources.iter().find(|source| place(out).is_some() && place(out) == place(source)) {
-        Some(source) => bail!("--out {} is what is read; the result needs a directory of its own", source.display()),
-        None => Ok(()),
     }
 }
 
@@ -346,23 +350,21 @@ fn draw(metrics: &Metrics, out: &Path) -> anyhow::Result<()> {
         })
         .collect();
     let picture = curves("Held-out loss while fine-tuning", &all)?;
-    criadero::atomic_file::write(&out.join("curve.svg"), &picture.svg)?;
-    criadero::atomic_file::write(&out.join("curve.png"), &picture.png)?;
+    criadero::output::write(&out.join("curve.svg"), &picture.svg)?;
+    criadero::output::write(&out.join("curve.png"), &picture.png)?;
     Ok(())
 }
 
 /// `timings.csv`, appended step by step.
 struct Timings {
-    path: PathBuf,
-    file: std::fs::File,
+    log: Log,
 }
 
 impl Timings {
     fn open(out: &Path) -> criadero::Result<Timings> {
-        let path = out.join(TIMINGS);
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-        let mut timings = Timings { path, file };
-        if timings.file.metadata().map_err(Error::io(&timings.path))?.len() == 0 {
+        let (log, bytes) = Log::open(&out.join(TIMINGS))?;
+        let mut timings = Timings { log };
+        if bytes.is_empty() {
             timings.line("step,seconds,tokens_per_second,networks")?;
         }
         Ok(timings)
@@ -374,7 +376,7 @@ impl Timings {
     }
 
     fn line(&mut self, text: &str) -> criadero::Result<()> {
-        writeln!(self.file, "{text}").map_err(Error::io(&self.path))
+        self.log.append(format!("{text}\n").as_bytes())
     }
 }
 

@@ -43,9 +43,10 @@ impl Tune {
             Scheme::Instatune if self.no_balancing => anyhow::bail!("--no-balancing is for `--scheme sandwich`"),
             Scheme::Instatune => Curriculum::Instatune { space },
         };
-        self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: 0, sources: vec![base.path()] })?;
+        self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: 0 })?;
+        let held = self.train.hold("tune", &[base.path(), self.space.as_ref()], &[])?;
         let model = load(&base, &self.train.device)?;
         let name = self.supernet.display().to_string();
-        self.train.run(Lessons { base: &base, name, model, teacher: None, curriculum })
+        self.train.run(Lessons { base: &base, name, model, teacher: None, curriculum }, &held)
     }
 }

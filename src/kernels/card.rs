@@ -11,8 +11,8 @@ use tch::Tensor;
 
 use super::CardMemory;
 use super::compiler::{SOURCES, Source, version};
-use crate::atomic_file;
 use crate::cache_dir::cache_dir;
+use crate::output;
 
 /// The kernels of one card.
 pub(super) struct Card {
@@ -128,10 +128,7 @@ fn code(source: &Source, architecture: &str) -> Result<Vec<u8>, String> {
     }
     let compiled = source.compile(architecture)?.code;
     // A cache that cannot be written costs a second, no more.
-    if let Some(folder) = file.parent() {
-        let _ = std::fs::create_dir_all(folder);
-    }
-    let _ = atomic_file::write(&file, &compiled);
+    let _ = output::write(&file, &compiled);
     Ok(compiled)
 }
 

@@ -5,12 +5,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::ranking::{Order, Scores};
-use crate::atomic_file;
+use crate::checkpoint::hf::CARD_FILE;
 use crate::error::{Error, Result};
+use crate::output;
 use crate::space::{Gene, ModelShape};
 
 /// The file's name.
-const FILE: &str = "criadero.json";
+const FILE: &str = CARD_FILE;
 /// The version of its content.
 const FORMAT: u32 = 1;
 
@@ -55,7 +56,7 @@ impl SupernetCard {
     /// Writes the card into a supernet's directory.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string(self).expect("a card is plain data");
-        atomic_file::write(&dir.join(FILE), json + "\n")
+        output::write(&dir.join(FILE), json + "\n")
     }
 
     /// Reads the card of a checkpoint directory; `None` for a checkpoint that was never ranked.

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use crate::atomic_file;
 use crate::error::{Error, Result};
+use crate::output;
 
 /// The file's bytes; one that is not there means a run that has not come so far.
 pub(super) fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
@@ -25,7 +25,7 @@ pub(super) fn write_csv(path: &Path, names: &[String], rows: &[Vec<String>]) -> 
     if let Some(name) = names.iter().find(|name| !known.insert(*name)) {
         return Err(Error::invalid(format!("columns of {}", path.display()), name, "a name only once"));
     }
-    atomic_file::write_with(path, |file| {
+    output::write_with(path, |file| {
         let mut writer = csv::Writer::from_writer(file);
         let written =
             std::iter::once(names).chain(rows.iter().map(Vec::as_slice)).try_for_each(|row| writer.write_record(row));

@@ -14,6 +14,7 @@ use super::scorer::Scorer;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::{Metric, Objective};
+use crate::output::{HeldDirectory, Output};
 use crate::search::{ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Kept, Options, first_population, given_networks};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::versions::versions;
@@ -178,8 +179,22 @@ impl Experiment {
     ///
     /// # Errors
     /// What [`Experiment::check`] refuses, seed genomes of another space, limits that no network of it can meet, [`Error::OtherRun`] where the directory holds another search,
+    /// [`Error::InUse`] where another process searches there, [`Error::Taken`] where it holds something else,
     /// [`Error::Interrupted`] when the user stopped the evaluator: the same call again goes on.
-    pub fn run(&self, mut scorer: Scorer, dir: &Path, on_progress: &mut dyn FnMut(Progress)) -> Result<Front> {
+    pub fn run(&self, scorer: Scorer, dir: &Path, on_progress: &mut dyn FnMut(Progress)) -> Result<Front> {
+        self.run_in(scorer, &RunSettings::hold(&Output::of("search"), dir)?, on_progress)
+    }
+
+    /// As [`Experiment::run`], in a directory that is held already.
+    ///
+    /// # Errors
+    /// As [`Experiment::run`].
+    pub fn run_in(
+        &self,
+        mut scorer: Scorer,
+        held: &HeldDirectory,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Front> {
         self.check()?;
         if let Some(stranger) = self.seed_genomes.iter().find(|genome| !scorer.space.contains(genome)) {
             return Err(Error::invalid("seed genome", stranger, "a network of the space"));
@@ -187,7 +202,7 @@ impl Experiment {
         self.check_limits(&scorer.space)?;
         let settings = self.settings(&scorer)?;
         let mut algorithm = self.begin(&settings)?;
-        let searched = Run::open(dir, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
+        let searched = Run::open(held, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
         for note in scorer.evaluator.notes() {
             on_progress(Progress::Note(note));
         }

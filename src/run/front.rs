@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::csv_file::{read, write_csv};
 use super::values::Values;
-use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::eval::{Contribution, Metric, Objective};
+use crate::output;
 use crate::pareto::knee;
 use crate::space::{Cost, Genome, ModelShape};
 
@@ -202,7 +202,7 @@ impl Front {
         let mut text =
             serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
         text.push(b'\n');
-        atomic_file::write(path, text)
+        output::write(path, text)
     }
 
     /// Reads what [`Front::write_json`] wrote.

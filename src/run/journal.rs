@@ -3,14 +3,13 @@
 //! A line is the CRC-32 of its JSON in eight hexadecimal digits, a space, and the JSON.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::eval::{ChunkId, EvalSet, Outcome, Partial};
+use crate::output::Log;
 use crate::space::Genome;
 
 /// A partial score as a line of the journal.
@@ -25,8 +24,7 @@ struct Line {
 
 /// The open journal of a run and everything it holds.
 pub struct Journal {
-    path: PathBuf,
-    file: File,
+    log: Log,
     scores: HashMap<(ChunkId, Genome), Outcome>,
 }
 
@@ -36,15 +34,7 @@ impl Journal {
     /// # Errors
     /// When a line before the last is damaged, or names an eval set that the run does not have.
     pub fn open(path: &Path, sets: &[EvalSet]) -> Result<Journal> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(Error::io(path))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+        let (mut log, bytes) = Log::open(path)?;
         let mut scores = HashMap::new();
         let mut whole = 0;
         for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -61,9 +51,8 @@ impl Journal {
             })?;
             scores.insert((ChunkId { set, chunk }, genome), outcome);
         }
-        file.set_len(whole as u64).map_err(Error::io(path))?;
-        file.seek(SeekFrom::End(0)).map_err(Error::io(path))?;
-        Ok(Journal { path: path.to_path_buf(), file, scores })
+        log.cut(whole as u64)?;
+        Ok(Journal { log, scores })
     }
 
     /// Appends a partial score; once this returns, a killed process keeps it.
@@ -72,14 +61,14 @@ impl Journal {
         let line = Line { set: sets[chunk.set].name.clone(), chunk: chunk.chunk, genome, outcome };
         let json = serde_json::to_string(&line).expect("a journal line is plain data");
         let text = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-        self.file.write_all(text.as_bytes()).map_err(Error::io(&self.path))?;
+        self.log.append(text.as_bytes())?;
         self.scores.insert((chunk, line.genome), line.outcome);
         Ok(())
     }
 
     /// Hands everything appended so far to the disk.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io(&self.path))
+        self.log.sync()
     }
 
     /// A network's outcome on a chunk, where it is known.

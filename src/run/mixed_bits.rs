@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::experiment::Experiment;
-use crate::atomic_file;
 use crate::error::{Error, Result};
+use crate::output;
 use crate::space::{Bits, Constraint, Cost, Gene, Genome, ModelShape, SearchSpace};
 
 /// One network, and the bits that its matrices may have.
@@ -37,7 +37,7 @@ impl MixedBits<'_> {
             let expected = format!("at least {least}: in its fewest bits the network still has them ({smallest})");
             return Err(Error::invalid("budget", &self.budget, expected));
         }
-        atomic_file::write(&dir.join("space.yaml"), text)?;
+        output::write(&dir.join("space.yaml"), text)?;
         let objectives = objectives.into_iter().chain(["weight_bytes".to_string()]);
         let constraints = vec![self.budget.clone()];
         Ok(Experiment { constraints, ..Experiment::new(&self.model, space, objectives) })

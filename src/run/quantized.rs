@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::csv_file::{read, write_csv};
-use crate::atomic_file;
 use crate::error::{Error, Result};
+use crate::output;
 use crate::space::Genome;
 
 /// A score of one network before and after, on the same items.
@@ -74,7 +74,7 @@ impl QuantizedFront {
         let mut text =
             serde_json::to_vec_pretty(self).map_err(|error| Error::format(&path, "JSON", error.to_string()))?;
         text.push(b'\n');
-        atomic_file::write(&path, text)?;
+        output::write(&path, text)?;
         let mut names: Vec<String> = ["id", "genome", "bytes_before", "bytes"].map(String::from).into();
         for change in &self.mean {
             let parts = ["_before", "_before_stderr", "", "_stderr", "_change", "_change_stderr"];

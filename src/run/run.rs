@@ -1,6 +1,6 @@
 //! A search run: asks an algorithm, measures with an evaluator, keeps everything in its directory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::evaluations::{Evaluation, Evaluations};
@@ -17,6 +17,7 @@ use super::state::State;
 use super::timings;
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
+use crate::output::HeldDirectory;
 use crate::search::{Algorithm, Told};
 use crate::space::Genome;
 
@@ -28,13 +29,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Creates the directory with `run.json`, or opens it when it holds the same run, or one of fewer evaluations, which is extended.
+    /// Begins a run in a directory with `run.json`, or opens it when it holds the same run, or one of fewer evaluations, which is extended.
     ///
     /// # Errors
     /// [`Error::OtherRun`] with every difference when the directory holds another run.
-    pub fn open(dir: &Path, settings: RunSettings) -> Result<Run> {
-        let goals = Goals::of(&settings)?;
-        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    pub fn open(held: &HeldDirectory, settings: RunSettings) -> Result<Run> {
+        let (dir, goals) = (held.path(), Goals::of(&settings)?);
         match RunSettings::read(dir)? {
             Some(there) => {
                 let extended = settings.evals > there.evals;
@@ -49,17 +49,7 @@ impl Run {
                     settings.write(dir)?;
                 }
             }
-            None => {
-                let foreign: Vec<String> = ["chunks.log", "evaluations.csv", "state.json"]
-                    .into_iter()
-                    .filter(|name| dir.join(name).exists())
-                    .map(|name| format!("{name} is there without run.json"))
-                    .collect();
-                if !foreign.is_empty() {
-                    return Err(Error::OtherRun { dir: dir.to_path_buf(), differences: foreign });
-                }
-                settings.write(dir)?;
-            }
+            None => settings.write(dir)?,
         }
         Ok(Run { dir: dir.to_path_buf(), settings, goals })
     }
@@ -77,7 +67,9 @@ impl Run {
     ) -> Result<Front> {
         let mut session =
             Session::open(&self.dir, &self.settings.tasks, self.settings.frozen.arithmetic, evaluator, on_progress)?;
-        let mut state = match State::read(&self.dir)? {
+        let (stored, note) = State::read(&self.dir, &self.settings)?;
+        note.into_iter().for_each(|note| session.tell(Progress::Note(note)));
+        let mut state = match stored {
             Some(state) => {
                 state.restore(algorithm)?;
                 state

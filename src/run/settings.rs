@@ -10,15 +10,19 @@ use serde_json::Value;
 
 use super::racing::Racing;
 use crate::arithmetic::Arithmetic;
-use crate::atomic_file;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
+use crate::output::{self, HeldDirectory, Output};
 use crate::search::{ClosedForm, Exact};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::task::{LeftOut, Split};
 use crate::throughput::ThroughputTable;
 
+/// The file's name.
+const FILE: &str = "run.json";
+/// What the search for bits writes before it.
+const BEGUN: &str = "space.yaml";
 /// The version of the files of a run directory.
 const FORMAT: u32 = 3;
 
@@ -220,10 +224,18 @@ impl RunSettings {
         }))
     }
 
+    /// Holds a directory for a search: a new one, or one that a search began.
+    ///
+    /// # Errors
+    /// What [`Output::hold`] refuses.
+    pub fn hold(output: &Output, dir: &Path) -> Result<HeldDirectory> {
+        output.hold(dir, FILE, &[BEGUN])
+    }
+
     /// Writes `run.json`, atomically.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).expect("settings are plain data");
-        atomic_file::write(&dir.join("run.json"), json + "\n")
+        output::write(&dir.join(FILE), json + "\n")
     }
 
     /// One line a setting in which `other` differs; where a model lies and how the command was written do not count.

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::block_times::BlockTimes;
 use super::phase::Phase;
-use crate::atomic_file;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::kendall::kendall_tau;
+use crate::output;
 use crate::space::Genome;
 
 /// The version of a table's file.
@@ -160,10 +160,12 @@ impl ThroughputTable {
 
     /// Writes the table as JSON, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut text =
-            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
-        text.push(b'\n');
-        atomic_file::write(path, text)
+        output::write(path, self.to_json())
+    }
+
+    /// As a file holds it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a table is plain data") + "\n"
     }
 
     /// Reads what [`ThroughputTable::write`] wrote.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
 use crate::error::{Error, Result};
+use crate::output;
 
 /// The file's name.
 pub const FILE: &str = "metrics.csv";
@@ -92,7 +92,7 @@ impl Metrics {
             let losses = row.losses.iter().map(f64::to_string);
             writer.write_record(first.into_iter().chain(training).chain(losses)).expect(in_memory);
         }
-        atomic_file::write(&path, writer.into_inner().expect(in_memory))
+        output::write(&path, writer.into_inner().expect(in_memory))
     }
 
     /// Reads the table of a fine-tuning's directory.

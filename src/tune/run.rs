@@ -1,7 +1,7 @@
 //! A fine-tuning from its first step to an ordinary checkpoint, resumable at any moment.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
 use crate::freed_memory::keep_freed_memory;
 use crate::model::{Llama, Network};
+use crate::output::HeldDirectory;
 
 /// Held-out loss of the first network may rise by this many nats per token over the first measurement; more is divergence.
 const DIVERGENCE: f64 = 1.0;
@@ -68,13 +69,14 @@ impl<'a> TuneRun<'a> {
     /// # Errors
     /// Settings that cannot train, a directory of another run, a state that cannot be read.
     pub fn open(
-        dir: &Path,
+        dir: &HeldDirectory,
         settings: TuneSettings,
         mut model: Llama,
         teacher: Option<&'a Llama>,
         corpus: &'a Corpus,
     ) -> Result<TuneRun<'a>> {
         settings.check()?;
+        let dir = dir.path();
         // Who recomputes or trains adapters has little memory; what is kept has holes.
         if settings.trainable == Trainable::Full && !settings.recompute {
             keep_freed_memory();
@@ -145,6 +147,11 @@ impl<'a> TuneRun<'a> {
             let of = self.settings.schedule.steps;
             on_progress(Progress::Step { step: self.place.step, of, tokens, time: start.elapsed() });
         }
+    }
+
+    /// What was measured so far.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Whether an earlier process trained to the end and wrote its result.

@@ -10,6 +10,7 @@ use super::curriculum::Curriculum;
 use super::schedule::Schedule;
 use crate::checkpoint::LayerTensor;
 use crate::error::{Error, Result};
+use crate::output::{self, HeldDirectory, Output};
 use crate::task::LeftOut;
 
 /// The file's name.
@@ -128,16 +129,23 @@ impl TuneSettings {
         }
     }
 
+    /// Holds a directory for a fine-tuning: a new one, or one that a fine-tuning began; `begun` may be in it before.
+    ///
+    /// # Errors
+    /// What [`Output::hold`] refuses.
+    pub fn hold(output: &Output, dir: &Path, begun: &[&str]) -> Result<HeldDirectory> {
+        output.hold(dir, FILE, begun)
+    }
+
     /// Takes a directory for this fine-tuning: a new one, or one that the same settings began.
     ///
     /// # Errors
     /// `OtherRun` with every setting that differs.
     pub(super) fn claim(&self, dir: &Path) -> Result<()> {
-        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let path = dir.join(FILE);
         if !path.is_file() {
             let json = serde_json::to_string_pretty(self).expect("settings are plain data");
-            return crate::atomic_file::write(&path, json + "\n");
+            return output::write(&path, json + "\n");
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let there: TuneSettings =

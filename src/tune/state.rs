@@ -9,6 +9,7 @@ use super::adamw::Parameter;
 use super::metrics::Sums;
 use crate::checkpoint::tensor_file::{self, TensorFile};
 use crate::error::{Error, Result};
+use crate::output;
 
 /// The file's name.
 const FILE: &str = "state.safetensors";
@@ -36,24 +37,15 @@ pub fn good_path(dir: &Path) -> PathBuf {
     dir.join(GOOD_FILE)
 }
 
-/// Keeps the state that was written last as the good one: the same file under a second name.
+/// Keeps the state that was written last as the good one; the good one before is there until then.
 pub fn keep(dir: &Path) -> Result<()> {
-    let good = good_path(dir);
-    remove(&good)?;
-    std::fs::hard_link(path(dir), &good).map_err(Error::io(&good))
+    output::keep_as(&path(dir), &good_path(dir))
 }
 
 /// Takes away both states.
 pub fn forget(dir: &Path) -> Result<()> {
-    remove(&path(dir))?;
-    remove(&good_path(dir))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
-        _ => Ok(()),
-    }
+    output::remove(&path(dir))?;
+    output::remove(&good_path(dir))
 }
 
 /// Writes everything that the next step depends on; on an error the state before it stays.

@@ -1,24 +1,26 @@
 //! What a fine-tuning leaves: an ordinary checkpoint, and its adapters where they were what was trained.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tch::no_grad;
 
+use crate::checkpoint::hf::ADAPTER_DIR;
 use crate::checkpoint::peft::AdapterBase;
 use crate::checkpoint::{Adapters, Checkpoint, Corrections, hf};
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::model::supernet::SupernetCard;
+use crate::output::StagedDirectory;
 
-/// Adapters lie beside the weights that they were merged into.
-const ADAPTER_DIR: &str = "adapter";
-
-/// Writes a model that began as `base` to `dir`, adapters merged in, with the base's order if it is a supernet's. Returns
-/// the directory of the adapters themselves, where there are any.
-pub fn write(model: &Llama, base: &Checkpoint, dir: &Path) -> Result<Option<PathBuf>> {
-    let config = base.config();
+/// Writes a model that began as `base` into a directory under way, adapters merged in, with the base's order if it is a
+/// supernet's. Whether there are adapters of their own beside it, in [`ADAPTER_DIR`].
+///
+/// # Errors
+/// `Io`; `Invalid` for a weight that is not finite.
+pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Result<bool> {
+    let (config, dir) = (base.config(), staged.path());
     let tensor = |name| no_grad(|| Ok(model.tensor(name)?.detach()));
-    hf::write(dir, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
+    hf::write_into(staged, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
     if let Some(card) = SupernetCard::read(base.path())? {
         card.write(dir)?;
     }
@@ -28,14 +30,14 @@ pub fn write(model: &Llama, base: &Checkpoint, dir: &Path) -> Result<Option<Path
         let detached = corrections.into_iter().map(|(at, tensor)| (at, tensor.detach())).collect();
         Corrections::write(dir, &weights, config.dtype, &detached)?;
     }
-    let Some(adapters) = model.adapters() else { return Ok(None) };
+    let Some(adapters) = model.adapters() else { return Ok(false) };
     let beside = dir.join(ADAPTER_DIR);
     adapters.write(&beside, &adapter_base(base)?)?;
     if let Some(card) = SupernetCard::read(base.path())? {
         // The order alone, for whoever has the parent: `criadero rank --order`.
         SupernetCard { scores: None, ..card }.write(&beside)?;
     }
-    Ok(Some(beside))
+    Ok(true)
 }
 
 /// Reads adapters that were trained on `base`.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Open to all: what every module may use, and the crate's root re-exports of it.
-const OPEN: [&str; 4] = ["error", "atomic_file", "Error", "Result"];
+const OPEN: [&str; 4] = ["error", "output", "Error", "Result"];
 
 /// One use of another module: where, and the path after `crate::`.
 #[derive(Debug, PartialEq)]
@@ -149,7 +149,7 @@ fn uses(source: &str, root: bool) -> Vec<Use> {
 }
 
 /// All Rust files under a directory, sorted.
-fn rust_files(dir: &Path) -> Vec<PathBuf> {
+pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -171,7 +171,7 @@ fn module(file: &Path) -> Vec<String> {
 }
 
 /// A source without its tests, which may use whatever they like.
-fn without_tests(source: &str) -> &str {
+pub fn without_tests(source: &str) -> &str {
     let tests = source.match_indices("\n#[cfg(test)]\n").find(|(at, mark)| {
         let next = source[at + mark.len()..].lines().next().unwrap_or_default();
         next.contains("mod tests {")

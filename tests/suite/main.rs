@@ -25,6 +25,7 @@ mod kernels;
 mod measure;
 mod messages;
 mod model;
+mod output;
 mod own_algorithm;
 mod pinned;
 mod plots;

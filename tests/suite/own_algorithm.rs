@@ -106,7 +106,9 @@ fn a_state_of_another_algorithm_is_refused() {
     run(dir.path(), usize::MAX).unwrap();
     let path = dir.path().join("state.json");
     let state = fs::read_to_string(&path).unwrap().replace("\"hill-climber\":", "\"nsga2\":");
-    fs::write(&path, state).unwrap();
+    // Without its seal, as older versions wrote it; a seal of other bytes makes it no state at all.
+    let (unsealed, _) = state.rsplit_once(",\"seal\":").unwrap();
+    fs::write(&path, format!("{unsealed}}}")).unwrap();
     let error = run(dir.path(), usize::MAX).unwrap_err().to_string();
     assert!(error.contains("found `nsga2`, expected `hill-climber`"), "{error}");
 }

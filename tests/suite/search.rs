@@ -169,6 +169,38 @@ fn replays_the_journal_when_the_state_is_gone() {
 }
 
 #[test]
+fn a_damaged_state_is_replayed_from_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(search(dir.path(), &[]));
+    let before = results(dir.path());
+    let path = dir.path().join("state.json");
+    let whole = fs::read(&path).unwrap();
+    let (_, notes) = said(search(dir.path(), &[]));
+    assert!(!notes.contains("state.json"), "{notes}");
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut flipped = whole.clone();
+    flipped[rng.random_range(0..whole.len() / 2)] ^= 1 << rng.random_range(0..8);
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let (unsealed, _) = text.rsplit_once(",\"seal\":").unwrap();
+    // Rows that are listed again, in a state that has no seal.
+    let (start, rest) = unsealed.split_once("\"evaluations\":[").unwrap();
+    let (rows, end) = rest.split_once("],\"populations\"").unwrap();
+    let thrice = format!("{start}\"evaluations\":[{rows},{rows},{rows}],\"populations\"{end}}}");
+    let cases = [flipped, whole[..whole.len() / 3].to_vec(), b"{}".to_vec(), thrice.into_bytes()];
+    for (case, bytes) in cases.into_iter().enumerate() {
+        fs::write(&path, bytes).unwrap();
+        let (_, notes) = said(search(dir.path(), &[]));
+        assert!(notes.contains("state.json: damaged; the run is replayed from chunks.log"), "case {case}: {notes}");
+        assert_eq!(results(dir.path()), before, "case {case}");
+        assert!(fs::read(&path).unwrap() == whole, "case {case}: it is whole again");
+    }
+    fs::write(&path, format!("{unsealed}}}")).unwrap();
+    let (_, notes) = said(search(dir.path(), &[]));
+    assert!(notes.contains("of a version that did not seal it"), "{notes}");
+    assert_eq!(results(dir.path()), before);
+}
+
+#[test]
 fn linas_resumes_with_the_same_bytes_and_says_how_well_it_predicts() {
     let dir = tempfile::tempdir().unwrap();
     let linas = ["--algorithm", "linas", "--predictor", "ridge", "--start", "sensitivities"];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Dtype;
 use crate::error::Result;
+use crate::output::Output;
 use crate::space::Genome;
 
 /// A network to be exported: what is cut from which parent.
@@ -41,9 +42,9 @@ pub trait Exporter: Sync {
         Vec::new()
     }
 
-    /// Writes the network to a target, whole or not at all.
+    /// Writes the network to a target of this output, whole or not at all.
     ///
     /// # Errors
-    /// `Mismatch` when the genome does not fit, `Invalid` when a weight overflows the type, `Io`.
-    fn export(&self, network: Network, target: &Path) -> Result<()>;
+    /// `Mismatch` when the genome does not fit, `Invalid` when a weight overflows the type, what the output refuses, `Io`.
+    fn export(&self, network: Network, target: &Path, output: &Output) -> Result<()>;
 }

@@ -5,14 +5,13 @@
 //! it, head counts are multiples of key/value head counts, and `key_length` is not optional. Where a network has
 //! no such half, [`gguf_layers`] names a filler, which is written as zeros here.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use tch::{Kind, Tensor};
 
 use super::cut::{Cut, cut_and_fill};
 use super::exporter::{Exporter, Network};
-use crate::atomic_file;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::architecture::{Architecture, ArchitectureRow};
@@ -24,11 +23,17 @@ use crate::checkpoint::names::{LayerTensor, TensorName};
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::checkpoint::{Checkpoint, quantize};
 use crate::error::{Error, Result};
+use crate::output::Output;
 use crate::space::gguf_layers;
 use crate::space::{Bits, Gene, Genome};
 
 /// How blocks are laid out (`ggml.h`, `GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
+/// The key of the network's genome, by which a file is known to be written here: keys are sorted, and no architecture's comes
+/// before it.
+const GENOME: &str = "criadero.genome";
+/// Bytes of a file that its first key lies in.
+const START: u64 = 256;
 /// What a GGUF parent says that holds for its children too: prefixes of keys, copied byte for byte.
 const KEPT: [&str; 6] =
     ["tokenizer.", "general.name", "general.basename", "general.organization", "general.license", "general.languages"];
@@ -64,8 +69,10 @@ impl Exporter for Gguf {
         window.into_iter().chain(short).collect()
     }
 
-    fn export(&self, network: Network, out: &Path) -> Result<()> {
-        write(network, out)
+    fn export(&self, network: Network, target: &Path, output: &Output) -> Result<()> {
+        let mut file = output.file(target, &is_own)?;
+        write(network, target, file.writer())?;
+        file.publish()
     }
 }
 
@@ -94,7 +101,14 @@ impl<'a> File<'a> {
     }
 }
 
-fn write(network: Network, out: &Path) -> Result<()> {
+/// Whether a file is one that was written here.
+fn is_own(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(START).read_to_end(&mut start));
+    read.is_ok() && start.starts_with(&MAGIC) && start.windows(GENOME.len()).any(|word| word == GENOME.as_bytes())
+}
+
+fn write(network: Network, out: &Path, writer: &mut impl Write) -> Result<()> {
     let file = File::of(network)?;
     let dtype = network.dtype.unwrap_or(Dtype::F16).unquantized();
     let tensors = file.plan(dtype)?;
@@ -117,22 +131,20 @@ fn write(network: Network, out: &Path) -> Result<()> {
     })()
     .map_err(unwritable)?;
 
-    atomic_file::write_with(out, |writer| {
-        writer.write_all(&header).map_err(Error::io(out))?;
-        pad(writer, header.len() as u64, out)?;
-        for planned in &tensors {
-            let tensor = file.tensor(planned)?;
-            match planned.stored {
-                Stored::Plain(dtype) => write_weights(writer, out, &planned.in_file, &tensor, dtype)?,
-                Stored::Blocks(bits) => {
-                    let blocks = quantize::blocks(&planned.in_file, &tensor, bits)?;
-                    writer.write_all(&blocks).map_err(Error::io(out))?;
-                }
+    writer.write_all(&header).map_err(Error::io(out))?;
+    pad(writer, header.len() as u64, out)?;
+    for planned in &tensors {
+        let tensor = file.tensor(planned)?;
+        match planned.stored {
+            Stored::Plain(dtype) => write_weights(writer, out, &planned.in_file, &tensor, dtype)?,
+            Stored::Blocks(bits) => {
+                let blocks = quantize::blocks(&planned.in_file, &tensor, bits)?;
+                writer.write_all(&blocks).map_err(Error::io(out))?;
             }
-            pad(writer, planned.bytes(), out)?;
         }
-        Ok(())
-    })
+        pad(writer, planned.bytes(), out)?;
+    }
+    Ok(())
 }
 
 /// A tensor of the file.
@@ -334,7 +346,7 @@ impl File<'_> {
         if genome.is_quantized() {
             metadata.insert("general.quantization_version", Entry::u32(QUANTIZATION_VERSION));
         }
-        metadata.insert("criadero.genome", Entry::string(&genome.to_string()));
+        metadata.insert(GENOME, Entry::string(&genome.to_string()));
         for (key, entry) in self.sizes().into_iter().chain(rope::keys(config)) {
             metadata.insert(format!("{}.{key}", architecture.name), entry);
         }

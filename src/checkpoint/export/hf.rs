@@ -7,6 +7,7 @@ use super::exporter::{Exporter, Network};
 use crate::checkpoint::hf;
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
+use crate::output::{Output, StagedDirectory};
 
 /// A Hugging Face directory: plain LLaMA where all layers are alike, our remote code where they differ.
 pub struct Hf;
@@ -16,12 +17,14 @@ impl Exporter for Hf {
         ("hf", "a Hugging Face directory at its own sizes")
     }
 
-    fn export(&self, network: Network, out: &Path) -> Result<()> {
-        write(network, out)
+    fn export(&self, network: Network, target: &Path, output: &Output) -> Result<()> {
+        let staged = hf::stage(output, target)?;
+        write(network, &staged)?;
+        staged.publish()
     }
 }
 
-fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
+fn write(Network { parent, genome, dtype }: Network, staged: &StagedDirectory) -> Result<()> {
     let config = parent.subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let dtype = plain_dtype(parent, genome, dtype);
@@ -36,5 +39,5 @@ fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
         Cut { name: in_parent, shape: &shape, bits: config.stored(name), kind: dtype.kind() }.of(parent)
     };
     let plain = config.with_plain_genome(config.genome.unquantized());
-    hf::write(out, &plain, &tensor, &parent.tokenizer_files()?, dtype)
+    hf::write_into(staged, &plain, &tensor, &parent.tokenizer_files()?, dtype)
 }

@@ -7,6 +7,7 @@ use super::exporter::{Exporter, Network};
 use crate::checkpoint::hf;
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
+use crate::output::{Output, StagedDirectory};
 use crate::space::{Gene, Genome};
 
 /// A Hugging Face directory of plain LLaMA, zero-padded to the parent's widths: runs wherever the parent does.
@@ -20,12 +21,14 @@ impl Exporter for HfPadded {
         ("hf-padded", "a Hugging Face directory zero-padded to the parent's sizes")
     }
 
-    fn export(&self, network: Network, out: &Path) -> Result<()> {
-        write(network, out)
+    fn export(&self, network: Network, target: &Path, output: &Output) -> Result<()> {
+        let staged = hf::stage(output, target)?;
+        write(network, &staged)?;
+        staged.publish()
     }
 }
 
-fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
+fn write(Network { parent, genome, dtype }: Network, staged: &StagedDirectory) -> Result<()> {
     let own = parent.subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let parent_shape = &parent.config().shape;
@@ -49,5 +52,5 @@ fn write(Network { parent, genome, dtype }: Network, out: &Path) -> Result<()> {
         let cut = Cut { name: in_parent, shape: &own_shape, bits: own.stored(name), kind: dtype.kind() };
         cut_and_fill(parent, cut, there, &shape_of(&padded, name)?)
     };
-    hf::write(out, &padded, &tensor, &parent.tokenizer_files()?, dtype)
+    hf::write_into(staged, &padded, &tensor, &parent.tokenizer_files()?, dtype)
 }

@@ -11,4 +11,4 @@ pub use exporter::{Exporter, Network};
 pub use gguf::Gguf;
 pub use hf::Hf;
 pub use hf_padded::HfPadded;
-pub use registry::{EXPORTERS, export, exporter_named};
+pub use registry::{EXPORTERS, export, export_to, exporter_named};

@@ -1,6 +1,5 @@
 //! All exporters. Adding one is a file, and a row here.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::exporter::{Exporter, Network};
@@ -9,6 +8,7 @@ use super::hf::Hf;
 use super::hf_padded::HfPadded;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
+use crate::output::Output;
 use crate::space::Genome;
 
 /// One row a format.
@@ -33,7 +33,7 @@ pub fn exporter_named(name: &str) -> Result<&'static dyn Exporter> {
 ///
 /// # Errors
 /// `Mismatch` when the genome does not fit, `Invalid` when `out` is the parent itself or a weight overflows the
-/// dtype, `Io`. Nothing half-written is left.
+/// dtype, `Taken` when something is there that this function did not write, `Io`. Nothing half-written is left.
 pub fn export(
     parent: &Checkpoint,
     genome: &Genome,
@@ -41,19 +41,24 @@ pub fn export(
     dtype: Option<Dtype>,
     out: &Path,
 ) -> Result<PathBuf> {
+    export_to(Network { parent, genome, dtype }, format, out, &Output::of("export"))
+}
+
+/// Writes a network as [`export`] does, as this output: for who reads more than the parent, or may replace what others made.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_to(network: Network, format: &dyn Exporter, out: &Path, output: &Output) -> Result<PathBuf> {
+    format.check(network)?;
     let target = format.target(out);
-    if let (Ok(target), Ok(source)) = (fs::canonicalize(&target), fs::canonicalize(parent.path()))
-        && target == source
-    {
-        return Err(Error::invalid("place to export to", target.display(), "another than the parent's own"));
-    }
-    let network = Network { parent, genome, dtype };
-    format.export(network, &target)?;
+    format.export(network, &target, &output.clone().reading(network.parent.path()))?;
     Ok(target)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::checkpoint::{LlamaConfig, hf, synthetic};
     use crate::space::{Extras, ModelShape};
@@ -112,7 +117,7 @@ mod tests {
             assert_eq!(child.config().shape.layers, 2, "{name}");
             let before = child.digest().unwrap();
             let error = export(&child, &child.config().genome, exporter, None, &out).unwrap_err().to_string();
-            assert!(error.contains("another than the parent's own"), "{name}: {error}");
+            assert!(error.contains("another than what is read"), "{name}: {error}");
             assert_eq!(Checkpoint::open(&written).unwrap().digest().unwrap(), before, "{name}");
         }
     }

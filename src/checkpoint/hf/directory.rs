@@ -23,6 +23,11 @@ pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Matrices for narrower widths of a supernet: of the weights beside it and no others.
 pub(crate) const CORRECTIONS_FILE: &str = "corrections.safetensors";
 
+/// A supernet's order and the scores behind it.
+pub(crate) const CARD_FILE: &str = "criadero.json";
+/// Adapters lie beside the weights that they were merged into.
+pub const ADAPTER_DIR: &str = "adapter";
+
 const ADAPTER_FILE: &str = "adapter_model.safetensors";
 
 /// Files that hold weights in ways that are not read, and what to do with each.

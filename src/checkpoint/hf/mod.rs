@@ -12,9 +12,11 @@ mod tensor_names;
 mod writer;
 
 pub(super) use config::{OneOrMany, layer_genes};
+pub use directory::ADAPTER_DIR;
+pub(crate) use directory::CARD_FILE;
 pub(super) use directory::{
     CONFIG_FILE, CORRECTIONS_FILE, DirectoryContent, INDEX_FILE, SINGLE_FILE, open, shard_names,
 };
 pub(super) use safetensors_file::open_safetensors;
-pub use writer::{TokenizerFiles, write};
+pub use writer::{TokenizerFiles, stage, write, write_into};
 pub(super) use writer::{pretty, safetensors_header};

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::config_writer::{class_of, to_json};
-use super::directory::{CONFIG_FILE, CORRECTIONS_FILE, INDEX_FILE, SINGLE_FILE};
-use crate::atomic_file;
+use super::directory::{ADAPTER_DIR, CARD_FILE, CONFIG_FILE, CORRECTIONS_FILE, INDEX_FILE, SINGLE_FILE};
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::family::FamilyRow;
 use crate::checkpoint::names::TensorName;
 use crate::checkpoint::raw_tensor::write_weights;
 use crate::error::{Error, Result};
+use crate::output::{self, MADE_BY, Output, StagedDirectory};
 
 /// Bytes of weights in one file at most, as save_pretrained's default once was; a larger tensor has its own file.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -56,11 +56,30 @@ impl TokenizerFiles {
     }
 }
 
-/// Writes a checkpoint in Hugging Face's layout. `tensors` is asked once for each tensor of `config`, in the
-/// order of a forward pass, and only one is in memory at a time. Nothing is at `dir` before everything is
-/// written; an older checkpoint there is replaced file by file at the end, other files beside it stay.
+/// What the library's own [`write()`] calls itself where directories say who made them.
+const LIBRARY: &str = "hf::write";
+
+/// A directory for a checkpoint, and whatever else a supernet or a fine-tuning has beside it: made beside its place, and published
+/// as a whole.
 ///
-/// A network whose layers are all alike is plain LLaMA; otherwise our remote code is written too.
+/// # Errors
+/// What [`Output::directory`] refuses.
+pub fn stage(output: &Output, place: &Path) -> Result<StagedDirectory> {
+    output.directory(place, is_own)
+}
+
+/// Whether a file or directory of this name is part of what is written.
+fn is_own(name: &str) -> bool {
+    let shard = name.starts_with("model-") && name.ends_with(".safetensors");
+    let others = [SINGLE_FILE, INDEX_FILE, CONFIG_FILE, CORRECTIONS_FILE, CARD_FILE, ADAPTER_DIR, REMOTE_CODE.0];
+    shard || others.contains(&name) || TokenizerFiles::NAMES.contains(&name)
+}
+
+/// Writes a checkpoint in Hugging Face's layout to a place where nothing is, or a checkpoint that this function wrote. Nothing is at
+/// `dir` before everything is written.
+///
+/// # Errors
+/// What [`write_into`] and [`Output::directory`] refuse.
 pub fn write(
     dir: &Path,
     config: &LlamaConfig,
@@ -68,22 +87,39 @@ pub fn write(
     tokenizer: &TokenizerFiles,
     dtype: Dtype,
 ) -> Result<()> {
-    write_sharded(dir, config, tensors, tokenizer, dtype.unquantized(), SHARD_BYTES)
+    let staged = stage(&Output::of(LIBRARY), dir)?;
+    write_into(&staged, config, tensors, tokenizer, dtype)?;
+    staged.publish()
+}
+
+/// Writes a checkpoint in Hugging Face's layout into a directory under way. `tensors` is asked once for each tensor of `config`, in
+/// the order of a forward pass, and only one is in memory at a time.
+///
+/// A network whose layers are all alike is plain LLaMA; otherwise our remote code is written too. The weights' header names the
+/// command that makes the directory.
+///
+/// # Errors
+/// `Io`; `Invalid` for a weight that is not finite or overflows the type.
+pub fn write_into(
+    staged: &StagedDirectory,
+    config: &LlamaConfig,
+    tensors: &dyn Fn(TensorName) -> Result<Tensor>,
+    tokenizer: &TokenizerFiles,
+    dtype: Dtype,
+) -> Result<()> {
+    write_sharded(staged, config, tensors, tokenizer, dtype.unquantized(), SHARD_BYTES)
 }
 
 fn write_sharded(
-    dir: &Path,
+    staged: &StagedDirectory,
     config: &LlamaConfig,
     tensors: &dyn Fn(TensorName) -> Result<Tensor>,
     tokenizer: &TokenizerFiles,
     dtype: Dtype,
     shard_bytes: u64,
 ) -> Result<()> {
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    let staging = tempfile::Builder::new().prefix(".criadero-").tempdir_in(parent).map_err(Error::io(parent))?;
-    let at = |name: &str| staging.path().join(name);
-
+    let at = |name: &str| staged.path().join(name);
+    let made_by = format!("criadero {}", staged.command());
     let shards = plan_shards(config, dtype, shard_bytes);
     let mut weight_map = BTreeMap::new();
     for (index, shard) in shards.iter().enumerate() {
@@ -92,22 +128,21 @@ fn write_sharded(
             count => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
         weight_map.extend(shard.tensors.iter().map(|(name, _)| (name.hf(), file.clone())));
-        write_shard(&at(&file), shard, tensors, dtype)?;
+        write_shard(&at(&file), shard, tensors, dtype, &made_by)?;
     }
     if shards.len() > 1 {
         let total: u64 = shards.iter().map(|shard| shard.bytes).sum();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
-        atomic_file::write(&at(INDEX_FILE), pretty(&index))?;
+        output::write(&at(INDEX_FILE), pretty(&index))?;
     }
     for (name, bytes) in &tokenizer.0 {
-        atomic_file::write(&at(name), bytes)?;
+        output::write(&at(name), bytes)?;
     }
     let (class, alike) = class_of(config);
     if !alike {
-        atomic_file::write(&at(REMOTE_CODE.0), remote_code(class))?;
+        output::write(&at(REMOTE_CODE.0), remote_code(class))?;
     }
-    atomic_file::write(&at(CONFIG_FILE), pretty(&to_json(config, dtype)))?;
-    publish(staging, dir)
+    output::write(&at(CONFIG_FILE), pretty(&to_json(config, dtype)))
 }
 
 /// Our remote code on a family's classes: it is written for LLaMA's, and the others have the same parts.
@@ -142,8 +177,14 @@ fn plan_shards(config: &LlamaConfig, dtype: Dtype, shard_bytes: u64) -> Vec<Shar
     shards
 }
 
-fn write_shard(path: &Path, shard: &Shard, tensors: &dyn Fn(TensorName) -> Result<Tensor>, dtype: Dtype) -> Result<()> {
-    let mut header = BTreeMap::from([("__metadata__".to_string(), json!({ "format": "pt" }))]);
+fn write_shard(
+    path: &Path,
+    shard: &Shard,
+    tensors: &dyn Fn(TensorName) -> Result<Tensor>,
+    dtype: Dtype,
+    made_by: &str,
+) -> Result<()> {
+    let mut header = BTreeMap::from([("__metadata__".to_string(), json!({ "format": "pt", MADE_BY: made_by }))]);
     let mut start = 0;
     for (name, shape) in &shard.tensors {
         let end = start + shape.iter().product::<usize>() * dtype.bytes();
@@ -151,7 +192,7 @@ fn write_shard(path: &Path, shard: &Shard, tensors: &dyn Fn(TensorName) -> Resul
         start = end;
     }
     let header = safetensors_header(&header);
-    atomic_file::write_with(path, |writer| {
+    output::write_with(path, |writer| {
         writer.write_all(&header).map_err(Error::io(path))?;
         for (name, shape) in &shard.tensors {
             let tensor = tensors(*name)?;
@@ -178,41 +219,6 @@ pub(crate) fn check_shape(name: TensorName, tensor: &Tensor, expected: &[usize])
     Err(Error::invalid(format!("shape of {} to be written", name.hf()), format!("{found:?}"), format!("{expected:?}")))
 }
 
-/// Moves a finished directory to its place.
-fn publish(staging: tempfile::TempDir, dir: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    if !dir.exists() {
-        fs::set_permissions(staging.path(), fs::Permissions::from_mode(0o755)).map_err(Error::io(dir))?;
-        let staging = staging.keep();
-        return fs::rename(&staging, dir).map_err(Error::io(dir));
-    }
-    // They are of the weights that go now.
-    let corrections = dir.join(CORRECTIONS_FILE);
-    if corrections.is_file() {
-        fs::remove_file(&corrections).map_err(Error::io(&corrections))?;
-    }
-    let mut names = file_names(staging.path())?;
-    // The configuration last: whoever finds it finds the weights it speaks of.
-    names.sort_by_key(|name| name == Path::new(CONFIG_FILE));
-    for name in &names {
-        fs::rename(staging.path().join(name), dir.join(name)).map_err(Error::io(dir.join(name)))?;
-    }
-    // A single file left from before would be read in place of the new shards.
-    for stale in file_names(dir)? {
-        let text = stale.to_string_lossy();
-        let weights = text.starts_with("model") && (text.ends_with(".safetensors") || text == INDEX_FILE);
-        if weights && !names.contains(&stale) {
-            fs::remove_file(dir.join(&stale)).map_err(Error::io(dir.join(&stale)))?;
-        }
-    }
-    Ok(())
-}
-
-fn file_names(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).map_err(Error::io(dir))?;
-    entries.map(|entry| Ok(entry.map_err(Error::io(dir))?.file_name().into())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,38 +236,44 @@ mod tests {
         }
     }
 
+    fn sharded(out: &Path, config: &LlamaConfig, dtype: Dtype, shard_bytes: u64) -> Result<()> {
+        let staged = stage(&Output::of(LIBRARY), out)?;
+        write_sharded(&staged, config, &seeded(config), &TokenizerFiles::default(), dtype, shard_bytes)?;
+        staged.publish()
+    }
+
     #[test]
     fn reads_back_the_shards_it_wrote() {
         let dir = tempfile::tempdir().unwrap();
         let config = small().with_genome("6x64:3x32:0x16:6x0".parse().unwrap());
         for (out, shard_bytes) in [("single", u64::MAX), ("sharded", 20_000)] {
             let out = dir.path().join(out);
-            write_sharded(&out, &config, &seeded(&config), &TokenizerFiles::default(), Dtype::F32, shard_bytes)
-                .unwrap();
+            sharded(&out, &config, Dtype::F32, shard_bytes).unwrap();
             let read = Checkpoint::open(&out).unwrap();
             assert_eq!(read.config(), &config);
             for name in config.tensors() {
                 assert_eq!(read.tensor(name, Kind::Float).unwrap(), seeded(&config)(name).unwrap(), "{name:?}");
             }
         }
-        let files = file_names(&dir.path().join("sharded")).unwrap();
-        assert!(files.len() > 5 && files.contains(&INDEX_FILE.into()), "{files:?}");
+        let files = fs::read_dir(dir.path().join("sharded")).unwrap().count();
+        assert!(files > 5 && dir.path().join("sharded").join(INDEX_FILE).is_file(), "{files}");
         let digest = |out| Checkpoint::open(dir.path().join(out)).unwrap().digest().unwrap();
         assert_eq!(digest("single"), digest("sharded"), "the same content");
     }
 
     #[test]
-    fn replaces_an_older_checkpoint_and_keeps_strangers() {
+    fn replaces_an_older_checkpoint_as_a_whole_and_refuses_one_with_strangers_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let config = small();
-        let write = |shard_bytes| {
-            write_sharded(&out, &config, &seeded(&config), &TokenizerFiles::default(), Dtype::BF16, shard_bytes)
-        };
+        let write = |shard_bytes| sharded(&out, &small(), Dtype::BF16, shard_bytes);
         write(u64::MAX).unwrap();
         fs::write(out.join("criadero.json"), "{}").unwrap();
         write(20_000).unwrap();
-        assert!(!out.join(SINGLE_FILE).exists() && out.join("criadero.json").exists());
+        assert!(!out.join(SINGLE_FILE).exists() && !out.join("criadero.json").exists(), "it was of other weights");
+        fs::write(out.join("notes.txt"), "mine").unwrap();
+        let error = write(u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("also holds notes.txt") && error.contains("--force"), "{error}");
+        fs::remove_file(out.join("notes.txt")).unwrap();
         write(u64::MAX).unwrap();
         assert!(out.join(SINGLE_FILE).exists() && !out.join(INDEX_FILE).exists());
         Checkpoint::open(&out).unwrap();
