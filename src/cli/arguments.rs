@@ -12,6 +12,11 @@ pub fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a number from 1 on".to_string())
 }
 
+/// The file of a space or task; of a shipped one there is none, whatever else has its name here.
+pub fn file_of(name: &str) -> Option<&Path> {
+    Some(Path::new(name)).filter(|path| path.is_file())
+}
+
 /// Genomes of a text file, one a line, or of a finished run's front.
 pub fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
     if path.is_dir() {

@@ -19,7 +19,7 @@ use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::json;
 use tch::Device;
 
-use super::arguments::read_genomes;
+use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::progress::Bar;
 
@@ -96,7 +96,7 @@ impl Eval {
         if genomes.is_empty() {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
-        let read = [checkpoint.path(), self.task.as_ref()].into_iter().chain(self.genomes.as_deref());
+        let read = file_of(&self.task).into_iter().chain([checkpoint.path()]).chain(self.genomes.as_deref());
         let output = Output::of("eval").reading_all(read).forced(self.force);
         let mut per_item = self.per_item.as_ref().map(|path| output.file(path, &is_per_item)).transpose()?;
         let blocks = blocks_of(checkpoint.config(), &genomes);

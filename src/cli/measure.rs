@@ -6,7 +6,7 @@ use criadero::output::Output;
 use criadero::run::{cores, measure_with_progress};
 use criadero::throughput::{LatencyOptions, Phase, PhaseTable, ThroughputTable, key_here};
 
-use super::arguments::positive;
+use super::arguments::{file_of, positive};
 use super::model::{self, DeviceArgs, load, open_space};
 use super::progress::Listener;
 
@@ -49,7 +49,8 @@ impl Measure {
     pub fn run(self) -> anyhow::Result<()> {
         let checkpoint = model::open(&self.model)?;
         let (space, _) = open_space(&self.space, &checkpoint)?;
-        let output = Output::of("measure").reading(checkpoint.path()).reading(&self.space).forced(self.force);
+        let output =
+            Output::of("measure").reading(checkpoint.path()).reading_all(file_of(&self.space)).forced(self.force);
         let mut file = output.file(&self.out, &|path| ThroughputTable::read(path).is_ok())?;
         let model = load(&checkpoint, &self.device)?;
         let key = key_here(&model, checkpoint.digest()?, &space, self.threads.unwrap_or_else(cores));

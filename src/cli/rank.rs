@@ -11,6 +11,7 @@ use criadero::output::{Output, StagedDirectory};
 use criadero::run::cores;
 use criadero::space::{ModelShape, SearchSpace};
 
+use super::arguments::file_of;
 use super::calibration::{self, CalibrationArgs};
 use super::model::{self, DeviceArgs, load};
 use super::progress::Bar;
@@ -72,7 +73,7 @@ impl Rank {
         // Before the long part, behind everything that may be refused.
         let output =
             Output::of("rank").reading(checkpoint.path()).reading(self.calibration.path()).reading_all(&self.order);
-        let output = output.reading_all(&self.space).forced(self.force);
+        let output = output.reading_all(self.space.as_deref().and_then(file_of)).forced(self.force);
         let staged = hf::stage(&output, &self.out)?;
         tch::set_num_threads(cores() as i32);
         let model = load(&checkpoint, &self.device)?;

@@ -16,7 +16,7 @@ use criadero::search::{
 };
 use criadero::space::{Constraint, SearchSpace};
 
-use super::arguments::{positive, read_genomes};
+use super::arguments::{file_of, positive, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DataArgs, DevicesArgs};
 use super::progress::Listener;
@@ -175,7 +175,7 @@ impl Search {
     /// The run's directory, which is none of what is read.
     fn hold(&self) -> criadero::Result<HeldDirectory> {
         let given = [&self.seed_genomes, &self.table].into_iter().flatten();
-        let output = Output::of("search").reading(&self.model).reading(&self.space).reading_all(given);
+        let output = Output::of("search").reading(&self.model).reading_all(file_of(&self.space)).reading_all(given);
         RunSettings::hold(&output, &self.out)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::arguments::file_of;
 use super::model;
 use anyhow::bail;
 use criadero::checkpoint::hf::TokenizerFiles;
@@ -52,7 +53,8 @@ impl Synthesize {
             ),
             None => synthetic::byte_tokenizer(),
         };
-        let output = Output::of("synthesize").reading(&self.shape).reading_all(&self.tokenizer).forced(self.force);
+        let output =
+            Output::of("synthesize").reading_all(file_of(&self.shape)).reading_all(&self.tokenizer).forced(self.force);
         let staged = hf::stage(&output, &self.out)?;
         let params = Cost::of(&shape, &shape.parent()).params;
         let tensor = |name| {

@@ -1,9 +1,10 @@
 //! `criadero tune`: one-shot fine-tuning of a supernet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use criadero::tune::curriculum::Curriculum;
 
+use super::arguments::file_of;
 use super::model::{self, load, open_space};
 use super::train::{Course, Lessons, TrainArgs};
 
@@ -44,7 +45,8 @@ impl Tune {
             Scheme::Instatune => Curriculum::Instatune { space },
         };
         self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: 0 })?;
-        let held = self.train.hold("tune", &[base.path(), self.space.as_ref()], &[])?;
+        let sources: Vec<&Path> = file_of(&self.space).into_iter().chain([base.path()]).collect();
+        let held = self.train.hold("tune", &sources, &[])?;
         let model = load(&base, &self.train.device)?;
         let name = self.supernet.display().to_string();
         self.train.run(Lessons { base: &base, name, model, teacher: None, curriculum }, &held)

@@ -137,7 +137,10 @@ fn rows_of_items_are_there_once_all_are_and_never_in_place_of_a_model() {
     succeed(eval(tiny, &rows));
     let before = fs::read(&rows).unwrap();
     fail(eval(&dir.path().join("no-such-model"), &rows));
-    assert_eq!(fs::read(&rows).unwrap(), before, "a model that is not there costs nothing");
+    let mut misfit = eval(tiny, &rows);
+    misfit.args(["--genome", "9x128*4"]);
+    fail(misfit);
+    assert_eq!(fs::read(&rows).unwrap(), before, "a model that is not there, or another one, costs nothing");
     // Links of both kinds lead to the same model.
     let model = strangers(dir.path());
     fs::remove_file(model.join("model-00001-of-00002.safetensors")).unwrap();
@@ -222,6 +225,12 @@ fn repeating_a_command_replaces_its_own_result_also_one_of_an_older_version() {
     fs::copy(format!("{TINY}/model.safetensors"), out.join("model.safetensors")).unwrap();
     succeed(rank(&words, &out));
     assert_eq!(contents(&out), first);
+    // A shipped shape is no file, whatever else has its name here.
+    for seed in ["1", "2"] {
+        let mut command = synthesize(seed, Path::new("tiny"));
+        command.current_dir(dir.path());
+        succeed(command);
+    }
     let gguf = dir.path().join("small.gguf");
     for genome in ["4x128*4", "2x64*4"] {
         succeed(to(&["export", TINY, "--genome", genome, "--format", "gguf"], &gguf));
