@@ -19,7 +19,7 @@ pub enum Bound {
 /// A hard constraint. Its objective is a name only: which names there are is not this module's to know.
 ///
 /// The text form is `NAME<=VALUE` or `NAME>=VALUE`, blanks allowed; the value is a decimal number, with
-/// `k`, `M`, `G` or `B` behind it for thousands, millions and (both) billions.
+/// `k`, `M`, `G` or `B` behind it for thousands, millions and (both) billions, for bytes also `kB`, `MB` or `GB`.
 ///
 /// ```
 /// use criadero::space::{Bound, Constraint};
@@ -78,7 +78,7 @@ impl Constraint {
 
 /// A finite number with an optional unit; `None` for anything else.
 fn number_of(text: &str) -> Option<f64> {
-    let units = [("k", 1e3), ("M", 1e6), ("G", 1e9), ("B", 1e9)];
+    let units = [("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("B", 1e9)];
     let unit = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), *factor)));
     let (digits, factor) = unit.unwrap_or((text, 1.0));
     let value = digits.parse::<f64>().ok()? * factor;
@@ -134,6 +134,9 @@ mod tests {
         assert_eq!(parsed("accuracy:arc_easy+piqa>=0.5").0, "accuracy:arc_easy+piqa");
         assert_eq!(parsed("params<=100M").2, 1e8);
         assert_eq!(parsed("params <= 5 B").2, 5e9);
+        assert_eq!(parsed("weight_bytes<=900MB").2, 9e8);
+        assert_eq!(parsed("kv_bytes <= 1.5 kB").2, 1500.0);
+        assert_eq!(parsed("weight_bytes<=1GB").2, 1e9);
         assert_eq!(parsed("kl:novels>=-1.5k").2, -1500.0);
     }
 
