@@ -26,6 +26,7 @@
 //! ```
 
 mod budgets;
+mod command_line;
 mod csv_file;
 mod evaluations;
 mod experiment;
@@ -66,6 +67,7 @@ mod requantize;
 #[cfg(feature = "torch")]
 mod throughput_table;
 
+pub use command_line::command_line;
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
 pub use front::{Column, Front, FrontPoint, HeldOut, OverBudgets};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::command_line::command_line;
 use super::racing::Racing;
 use crate::arithmetic::Arithmetic;
 use crate::differences::differences;
@@ -187,12 +188,7 @@ impl RunSettings {
 
     /// The command that made the run, as a shell reads it; `None` where it was not made by one.
     pub fn command_line(&self) -> Option<String> {
-        let plain = |word: &str| {
-            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c))
-        };
-        let quoted =
-            |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
-        (!self.command.is_empty()).then(|| self.command.iter().map(quoted).collect::<Vec<_>>().join(" "))
+        (!self.command.is_empty()).then(|| command_line(&self.command))
     }
 
     /// Whether the scores are made up.
