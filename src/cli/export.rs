@@ -9,11 +9,11 @@ use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export_to, exporter_nam
 use criadero::model::ranking::{Reconstruction, reconstruct};
 use criadero::output::Output;
 use criadero::run::{Pick, cores};
-use criadero::space::{Bits, Cost, Genome};
+use criadero::space::{Bits, Cost, Gene, Genome};
 
 use super::calibration::CalibrationArgs;
 use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice};
-use super::picked::{MovedArgs, picked};
+use super::picked::{MovedArgs, network_of, picked};
 use super::progress::Bar;
 
 /// Write a network as a checkpoint that other runtimes load.
@@ -33,6 +33,9 @@ pub struct Export {
     /// Quantize all of its matrices: `8` (Q8_0), `4` (Q4_0), `q4_1`, ...; by default as the network says.
     #[arg(long)]
     bits: Option<Bits>,
+    /// Quantize each of its layers as those of this network are, which it was recovered from: `RUN#PICK`.
+    #[arg(long, value_name = "RUN#PICK", conflicts_with_all = ["bits", "pick"])]
+    bits_of: Option<String>,
     /// Own sizes (hf), zero-padded to the parent's (hf-padded), or for llama.cpp (gguf).
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(EXPORTERS.map(|exporter| {
         let (name, about) = exporter.name();
@@ -88,6 +91,10 @@ impl Export {
                 genome
             }
         };
+        let genome = match &self.bits_of {
+            None => genome,
+            Some(other) => in_bits_of(&genome, &network_of(other)?)?,
+        };
         if genome.is_quantized() {
             note_quantized_twice(&parent);
         }
@@ -130,6 +137,19 @@ impl Export {
         }
         Ok(parent.with_changes(&changes)?)
     }
+}
+
+/// A network in another's bits: layer by layer of those that are left, and at both ends.
+fn in_bits_of(genome: &Genome, other: &Genome) -> anyhow::Result<Genome> {
+    let sizes = |genome: &Genome| genome.kept().map(|(_, gene)| (gene.heads, gene.mlp)).collect::<Vec<_>>();
+    if sizes(genome) != sizes(other) {
+        bail!("--bits-of: expected a network of the same sizes, {}; found {other}", genome.unquantized());
+    }
+    let mut bits = other.kept().map(|(_, gene)| gene.bits);
+    let gene = |gene: &Gene| {
+        if gene.is_dropped() { *gene } else { Gene { bits: bits.next().expect("they have as many layers"), ..*gene } }
+    };
+    Ok(Genome::new(genome.genes().iter().map(gene).collect::<Vec<_>>()).with_ends(other.ends()))
 }
 
 /// The size of a file, or of a directory's files.

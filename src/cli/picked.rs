@@ -57,6 +57,14 @@ pub fn model_or_pick(text: &str, moved: &MovedArgs) -> anyhow::Result<(Checkpoin
     Ok((checkpoint, genome))
 }
 
+/// The network that `RUN#PICK` means; the model that it was cut from is not looked at.
+pub fn network_of(text: &str) -> anyhow::Result<Genome> {
+    let Some((run, pick)) = text.rsplit_once('#') else {
+        bail!("found `{text}`, expected RUN#PICK, such as results/mine#knee")
+    };
+    Ok(chosen(Path::new(run), &pick.parse()?)?.1)
+}
+
 fn chosen(run: &Path, pick: &Pick) -> anyhow::Result<(usize, Genome)> {
     let front = Front::read_json(&run.join("front.json"))?;
     let point = pick.choose(&front)?;
