@@ -31,7 +31,7 @@ pub mod arithmetic;
 pub mod differences;
 pub mod error;
 #[cfg(feature = "torch")]
-mod freed_memory;
+pub mod freed_memory;
 pub mod kendall;
 pub mod output;
 pub mod versions;

@@ -1,11 +1,15 @@
 //! What several subcommands read of their arguments alike.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
 use criadero::Error;
+use criadero::eval::Metric;
 use criadero::run::Front;
 use criadero::space::Genome;
+
+use super::model::DataArgs;
 
 /// A number from 1 on.
 pub fn positive(text: &str) -> Result<usize, String> {
@@ -28,4 +32,14 @@ pub fn read_genomes(path: &Path) -> anyhow::Result<Vec<Genome>> {
     lines
         .map(|(number, line)| line.parse().with_context(|| format!("{}, line {}", path.display(), number + 1)))
         .collect()
+}
+
+/// Objectives that score these tasks by what is smooth for each, as one mean for each metric.
+pub fn smooth_objectives(data: &DataArgs, tasks: &[String]) -> criadero::Result<Vec<String>> {
+    let mut objectives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for task in tasks {
+        let metric = Metric::smooth(data.task(task)?.scoring());
+        objectives.entry(metric.name()).or_default().push(task);
+    }
+    Ok(objectives.into_iter().map(|(name, tasks)| format!("{name}:{}", tasks.join("+"))).collect())
 }

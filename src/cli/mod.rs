@@ -23,6 +23,7 @@ mod quantize;
 mod rank;
 mod search;
 mod show;
+mod shrink;
 mod space;
 mod synthesize;
 mod tasks;
@@ -41,6 +42,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Shrink(shrink::Shrink),
     Space(space::Space),
     Tasks(tasks::Tasks),
     Inspect(inspect::Inspect),
@@ -66,6 +68,7 @@ impl Cli {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Shrink(shrink) => shrink.run(),
             Command::Export(export) => export.run(),
             Command::Generate(generate) => generate.run(),
             Command::Synthesize(synthesize) => synthesize.run(),

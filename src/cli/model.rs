@@ -37,6 +37,18 @@ impl DeviceArgs {
         &self.device
     }
 
+    /// The flags that say the same, word by word.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags = if self.device == "cpu" { vec![] } else { vec!["--device".into(), self.device.clone()] };
+        flags.extend(self.arithmetic.iter().flat_map(|arithmetic| ["--arithmetic".into(), arithmetic.to_string()]));
+        flags
+    }
+
+    /// Whether a search may take another arithmetic than the other commands do.
+    pub fn leaves_arithmetic_open(&self) -> bool {
+        !self.is_card() && self.arithmetic.is_none()
+    }
+
     /// Whether that is a card.
     pub fn is_card(&self) -> bool {
         self.device.starts_with("cuda")
@@ -181,6 +193,11 @@ impl DataArgs {
     /// The directory.
     pub fn dir(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(assets)
+    }
+
+    /// The flags that say the same, word by word.
+    pub fn flags(&self) -> Vec<String> {
+        self.data.iter().flat_map(|dir| ["--data".to_string(), dir.display().to_string()]).collect()
     }
 
     /// Opens a task by name or path.

@@ -1,10 +1,9 @@
 //! `criadero quantize`: a finished front after quantization, or the best bits for each layer of one network.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use criadero::eval::{Metric, Objective};
+use criadero::eval::Objective;
 use criadero::output::Output;
 use criadero::run::{
     Change, Experiment, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask, cores,
@@ -13,6 +12,7 @@ use criadero::run::{
 use criadero::space::{Bits, Constraint};
 use criadero::task::Split;
 
+use super::arguments::smooth_objectives;
 use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
 use super::picked::{MovedArgs, picked};
 use super::plot::write_pictures;
@@ -208,12 +208,7 @@ impl Quantize {
             }
             return Ok(own);
         }
-        let mut objectives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for task in &self.tasks {
-            let metric = Metric::smooth(self.data.task(task)?.scoring());
-            objectives.entry(metric.name()).or_default().push(task);
-        }
-        Ok(objectives.into_iter().map(|(name, tasks)| format!("{name}:{}", tasks.join("+"))).collect())
+        Ok(smooth_objectives(&self.data, &self.tasks)?)
     }
 
     fn subject(&self, settings: Option<&RunSettings>) -> anyhow::Result<Requantization> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::{Args, Command, FromArgMatches};
 use criadero::Error;
 use criadero::checkpoint::Checkpoint;
 use criadero::checkpoint::hf::ADAPTER_DIR;
@@ -141,6 +142,17 @@ pub struct Lessons<'a> {
 }
 
 impl TrainArgs {
+    /// What these flags say, beside those that must be given.
+    ///
+    /// # Errors
+    /// Flags that there are not.
+    pub fn of(flags: &[String]) -> anyhow::Result<TrainArgs> {
+        let must = ["train", "--data", "-", "--out", "-"].map(String::from);
+        let parsed =
+            TrainArgs::augment_args(Command::new("train")).try_get_matches_from([&must[..], flags].concat())?;
+        Ok(TrainArgs::from_arg_matches(&parsed)?)
+    }
+
     /// Refuses what cannot work, before anything is loaded or written.
     pub fn check(&self, course: &Course) -> anyhow::Result<()> {
         let Course { base, curriculum, teacher } = course;
@@ -164,6 +176,15 @@ impl TrainArgs {
     pub fn hold(&self, command: &'static str, sources: &[&Path], begun: &[&str]) -> anyhow::Result<HeldDirectory> {
         let output = Output::of(command).reading_all(sources).reading_all(&self.data);
         Ok(TuneSettings::hold(&output, &self.out, begun)?)
+    }
+
+    /// Ways to fit into a budget of bytes, the nearest to these flags first.
+    ///
+    /// # Errors
+    /// Matrices that cannot be adapted.
+    pub fn fits(&self, course: &Course, budget: u64) -> criadero::Result<Vec<Fit>> {
+        let Course { base, curriculum, teacher } = *course;
+        Need { args: self, base, curriculum, teacher }.what_fits(budget)
     }
 
     /// Trains, and writes the result as a checkpoint.
@@ -294,10 +315,11 @@ impl TrainArgs {
         if wanted <= budget {
             return Ok(());
         }
-        let others = match need.what_fits(budget)?.join(", ") {
-            none if none.is_empty() => "nothing here; see `criadero plan`".to_string(),
-            others => others,
-        };
+        let fits = need.what_fits(budget)?;
+        let others: Vec<String> =
+            fits.iter().map(|fit| format!("{} ({:.1} GB)", fit.flags.join(" "), fit.peak as f64 / 1e9)).collect();
+        let others =
+            if others.is_empty() { "nothing here; see `criadero plan`".to_string() } else { others.join(", ") };
         bail!(
             "this needs {:.1} GB of memory, {:.1} GB are free; what fits: {others}",
             wanted as f64 / 1e9,
@@ -380,6 +402,14 @@ impl Timings {
     }
 }
 
+/// Flags with which a fine-tuning fits into memory.
+pub struct Fit {
+    /// The flags, word by word.
+    pub flags: Vec<String>,
+    /// Bytes that it then takes.
+    peak: u64,
+}
+
 /// The memory that training takes.
 struct Need<'a> {
     args: &'a TrainArgs,
@@ -404,7 +434,7 @@ impl Need<'_> {
     }
 
     /// Flags with which it fits, with as large a batch as fits, halving.
-    fn what_fits(&self, budget: u64) -> criadero::Result<Vec<String>> {
+    fn what_fits(&self, budget: u64) -> criadero::Result<Vec<Fit>> {
         let args = self.args;
         let adapters = TrainArgs { lora: Some(16), ..args.clone() }.trainable();
         let tried = [
@@ -426,8 +456,8 @@ impl Need<'_> {
             let peak = self.peak(sequences, recompute, &trainable)?;
             if peak <= budget {
                 let accumulate = args.accumulate * args.batch.div_ceil(sequences);
-                let gigabytes = peak as f64 / 1e9;
-                fits.push(format!("--batch {sequences} --accumulate {accumulate}{flags} ({gigabytes:.1} GB)"));
+                let all = format!("--batch {sequences} --accumulate {accumulate}{flags}");
+                fits.push(Fit { flags: all.split(' ').map(String::from).collect(), peak });
             }
         }
         Ok(fits)

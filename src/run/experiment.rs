@@ -84,7 +84,7 @@ impl Experiment {
     ///
     /// # Errors
     /// `Invalid` with what the networks have.
-    pub(super) fn check_limits(&self, space: &SearchSpace) -> Result<()> {
+    pub fn check_limits(&self, space: &SearchSpace) -> Result<()> {
         limits::check(space, self.all_constraints())
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::SearchSpace;
+use super::{ModelShape, SearchSpace};
 use crate::error::{Error, Result};
 
 /// The shipped spaces: name and YAML text. The first is the default.
@@ -28,11 +28,13 @@ impl SearchSpace {
     /// # Errors
     /// [`Error::Unknown`] with the names there are.
     pub fn shipped(name: &str) -> Result<SearchSpace> {
-        let (_, text) = SHIPPED
-            .iter()
-            .find(|(shipped, _)| *shipped == name)
-            .ok_or_else(|| Error::unknown("search space", name, SHIPPED.map(|(shipped, _)| shipped)))?;
-        SearchSpace::from_yaml(text)
+        SearchSpace::from_yaml(shipped_text(name)?)
+    }
+
+    /// The name of the first shipped space that was written for models of this shape.
+    pub fn shipped_for(shape: &ModelShape) -> Option<&'static str> {
+        let fits = |name: &str| SearchSpace::shipped(name).is_ok_and(|space| space.shape() == shape);
+        SHIPPED.iter().map(|(name, _)| *name).find(|name| fits(name))
     }
 
     /// A shipped space by name, or the space in a file. A file in the working directory that is called like
@@ -42,14 +44,22 @@ impl SearchSpace {
     /// [`Error::Unknown`] for what is neither a shipped name nor a path, [`Error::Missing`] for a path
     /// without a file, and those of [`SearchSpace::from_yaml`].
     pub fn open(name_or_path: &str) -> Result<SearchSpace> {
+        SearchSpace::from_yaml(&SearchSpace::yaml_of(name_or_path)?)
+    }
+
+    /// The YAML that [`SearchSpace::open`] reads.
+    ///
+    /// # Errors
+    /// As there, but for what the text says.
+    pub fn yaml_of(name_or_path: &str) -> Result<String> {
         let path = Path::new(name_or_path);
         let is_path = path.components().count() > 1 || path.extension().is_some() || name_or_path.starts_with('.');
         let is_shipped = SHIPPED.iter().any(|(shipped, _)| *shipped == name_or_path);
         if is_shipped || !(is_path || path.is_file()) {
-            return SearchSpace::shipped(name_or_path);
+            return shipped_text(name_or_path).map(str::to_string);
         }
         match fs::read_to_string(path) {
-            Ok(text) => SearchSpace::from_yaml(&text),
+            Ok(text) => Ok(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::Missing {
                 what: "search space".into(),
                 path: path.to_path_buf(),
@@ -63,11 +73,25 @@ impl SearchSpace {
     }
 }
 
+/// The YAML text of a shipped space.
+fn shipped_text(name: &str) -> Result<&'static str> {
+    let found = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
+    let (_, text) = found.ok_or_else(|| Error::unknown("search space", name, SHIPPED.map(|(shipped, _)| shipped)))?;
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::space::Cost;
     use crate::space::shape::tests::{LLAMA2_7B, SMOLLM2};
+
+    #[test]
+    fn a_model_has_the_first_space_of_its_shape() {
+        assert_eq!(SearchSpace::shipped_for(&SMOLLM2), Some("smollm2-135m"));
+        assert_eq!(SearchSpace::shipped_for(&LLAMA2_7B), Some("llama2-7b"));
+        assert_eq!(SearchSpace::shipped_for(&ModelShape { vocab: 7, ..SMOLLM2 }), None);
+    }
 
     #[test]
     fn ships_spaces_of_the_models_they_name() {

@@ -157,7 +157,12 @@ impl<'a> TuneRun<'a> {
     /// Whether an earlier process trained to the end and wrote its result.
     pub fn is_finished(&self) -> bool {
         let last = self.metrics.rows.last().is_some_and(|row| row.step == self.settings.schedule.steps);
-        last && self.dir.join("config.json").is_file() && !state::path(&self.dir).is_file()
+        last && TuneRun::ended_in(&self.dir)
+    }
+
+    /// Whether a directory holds the result of a fine-tuning, and nothing that is still to be written.
+    pub fn ended_in(dir: &Path) -> bool {
+        dir.join("config.json").is_file() && !state::path(dir).is_file()
     }
 
     /// Takes the state away once its result is written elsewhere.

@@ -34,6 +34,7 @@ mod quantize;
 mod rank;
 mod reconstruction;
 mod search;
+mod shrink;
 mod synthesize;
 mod tasks;
 mod tune;
