@@ -20,7 +20,7 @@ libtorch: ## prepare libtorch 2.11 for the CPU; CUDA=1 for NVIDIA GPUs; LIBTORCH
 assets: ## fetch SmolLM2-135M, the task data and the calibration text
 	@$(PYTHON) scripts/setup/assets.py
 
-demo: libtorch assets ## breed small networks from SmolLM2-135M on ARC-Easy: a front, pictures, a GGUF
+demo: libtorch assets ## shrink SmolLM2-135M to 115M parameters on ARC-Easy: a GGUF, what was lost, a front
 	@bash scripts/demo.sh
 
 wheel: libtorch ## build what `pip install` takes: target/wheel/criadero-*.whl, for any environment with torch 2.11
