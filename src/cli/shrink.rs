@@ -211,6 +211,12 @@ impl Shrink {
                 let expected = "a size or a speed, such as params, weight_bytes or latency_ms";
                 return Err(Error::invalid("--to", format!("{limit}, a score"), expected).into());
             }
+            let positions = checkpoint.config().positions();
+            if objective.needs_throughput() && positions <= PROMPT_TOKENS {
+                let found = format!("{limit}, and a model of {positions} positions");
+                let expected = format!("more than {PROMPT_TOKENS} positions, behind which speed is measured");
+                return Err(Error::invalid("--to", found, expected).into());
+            }
             let size = objective.size(&Cost::of(shape, &shape.parent()));
             met &= size.is_some_and(|size| limit.violation(size) == 0.0);
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use criadero::checkpoint::Checkpoint;
 use criadero::run::{Front, RunSettings};
+use criadero::space::SearchSpace;
 use tempfile::TempDir;
 
 use crate::command::{criadero, fail, fail_with, said, succeed};
@@ -243,6 +244,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         ),
         ("accuracy:task.jsonl>=0.5", &[], "a score, expected a size or a speed"),
         ("parms<=100k", &[], "unknown objective `parms`"),
+        ("latency_ms<=300", &[], "a model of 128 positions, expected more than 256 positions"),
         ("params<=150k", &["--task", "arc_eezy"], "arc_eezy"),
         ("params<=150k", &["--space", "smollm2-135m"], "the model has"),
         ("params<=150k", &["--supernet", "model"], "model was never ranked; leave --supernet out"),
@@ -264,6 +266,25 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let error = fail(shrink(dir.path(), "params<=150k", &[]));
     assert!(error.contains("--out: found small/run, of something else"), "{error}");
     assert!(!dir.path().join("small/shrink.json").exists());
+}
+
+#[test]
+fn a_model_without_a_shipped_space_gets_one_to_begin_with() {
+    let dir = place();
+    let shape = "shape: { layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 512, vocab: 300 }";
+    fs::write(dir.path().join("shape.yaml"), format!("{shape}\nheads: [4]\nmlp: [512]\n")).unwrap();
+    let mut model = criadero(&["synthesize", "--shape", "shape.yaml", "--out", "model"]);
+    model.current_dir(dir.path());
+    succeed(model);
+    // Nothing to rank by: the first step fails, as soon as it begins.
+    fs::write(dir.path().join("text.txt"), "").unwrap();
+    let error = fail(shrink(dir.path(), "weight_bytes<=150kB", &["--quick"]));
+    assert!(error.contains("fewer than 2 tokens") && error.contains("the step `rank` ended with"), "{error}");
+    let mut space = criadero(&["space", "model"]);
+    space.current_dir(dir.path());
+    let at = |name: &str| fs::read_to_string(dir.path().join("small").join(name)).unwrap();
+    assert_eq!(at("space.yaml"), succeed(space));
+    assert!(SearchSpace::from_yaml(&at("space-bits.yaml")).unwrap().quantizes());
 }
 
 #[test]
