@@ -366,7 +366,7 @@ fn bad_input_is_named() {
         (vec!["--bits", "mixed", "--task", "piqa"], "--budget"),
         (vec!["--bits", "mixed", "--task", "piqa", "--budget", "1M", "--pick", "knee"], "is no run"),
         (vec!["--bits", "q3_k", "--task", "piqa"], "hidden size 64, for Q3_K"),
-        (vec!["--bits", "mixed", "--task", "piqa", "--budget", "60MB"], "--budget"),
+        (vec!["--bits", "mixed", "--task", "piqa", "--budget", "60MiB"], "--budget"),
         (vec!["--bits", "mixed", "--task", "piqa", "--budget", "10k"], "in its fewest bits"),
     ] {
         let mut command = criadero(&["quantize", TINY, "--out"]);
