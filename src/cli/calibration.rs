@@ -22,8 +22,8 @@ pub struct CalibrationArgs {
     #[arg(long, value_name = "N", default_value_t = 32_768)]
     tokens: usize,
     /// Of these tokens, the share that the model writes itself, drawn at temperature 1: of everything it learnt, where the text is of
-    /// a few sources. 0: none
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    /// a few sources
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     own_text: f64,
     /// Tokens of a window
     #[arg(long, value_name = "N", default_value_t = 512)]

@@ -18,6 +18,8 @@ use super::progress::Bar;
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
+// With text of a few sources alone, reconstruction helps on their kind of text only.
+#[command(mut_arg("own_text", |arg| arg.default_value("0.5")))]
 pub struct Export {
     /// A finished run, or the checkpoint that the network is cut from.
     #[arg(value_name = "RUN|MODEL")]

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use criadero::Error;
-use criadero::atomic_file;
 use criadero::checkpoint::{Checkpoint, EXPORTERS};
 use criadero::eval::{Objective, PackingOptions, pack_task};
 use criadero::model::supernet::SupernetCard;
+use criadero::output::{self, Output};
 use criadero::plan::evaluation;
 use criadero::run::{CHUNK_TOKENS, Experiment, MAX_LENGTH, check_metrics, size_range, space_of};
 use criadero::space::{Bound, Cost};
@@ -119,13 +119,14 @@ impl Shrink {
         if self.dry_run {
             return Ok(());
         }
+        if let (false, Some(step)) = (known, plan.steps.iter().find(|step| step.product.path().exists())) {
+            let found = step.product.path().display().to_string();
+            let expected = "a directory of its own, or the one of a shrinking that was begun before";
+            return Err(Error::invalid("--out", format!("{found}, of something else"), expected).into());
+        }
+        let output = Output::of("shrink").reading(checkpoint.path()).reading(self.text()).reading_all(&self.supernet);
+        let _held = output.hold(&self.out, record::FILE, &[])?;
         if !known {
-            if let Some(step) = plan.steps.iter().find(|step| step.product.path().exists()) {
-                let found = step.product.path().display().to_string();
-                let expected = "a directory of its own, or the one of a shrinking that was begun before";
-                return Err(Error::invalid("--out", format!("{found}, of something else"), expected).into());
-            }
-            std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out))?;
             record.write(&self.out)?;
         }
         spaces.write()?;
@@ -327,7 +328,7 @@ impl Shrink {
         let sized = ["--length".to_string(), length.to_string(), "--batch".into(), (STEP_TOKENS / length).to_string()];
         let args = TrainArgs::of(&[&sized[..], &self.device.flags()].concat())?;
         let budget = machine.memory.map_or(u64::MAX, |bytes| (bytes as f64 * MEMORY_SHARE) as u64);
-        let course = Course { base, curriculum, teacher, sources: vec![] };
+        let course = Course { base, curriculum, teacher };
         let Some(fit) = args.fits(&course, budget)?.into_iter().next() else {
             let bytes = budget as f64 / 1e9;
             return Ok(Err(format!("nothing of it fits into the {bytes:.1} GB that are free; see `criadero plan`")));
@@ -359,7 +360,7 @@ impl Shrink {
     /// Runs what is not done yet, and reports.
     fn go(&self, job: &Job, plan: &Plan) -> anyhow::Result<()> {
         // The step at hand hears of it, too, and ends as it does alone.
-        let stop = stop_on_ctrl_c("stopping with the step at hand")?;
+        let stop = stop_on_ctrl_c("stopping with the step at hand");
         for (place, step) in plan.steps.iter().enumerate() {
             if step.product.is_whole() {
                 continue;
@@ -374,7 +375,7 @@ impl Shrink {
         }
         let path = self.out.join("report.md");
         let text = report::report(job, plan).context("what the steps left")?;
-        atomic_file::write(&path, &text)?;
+        output::write(&path, &text)?;
         println!("{text}\nreport: {}", path.display());
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A fine-tuning from its first step to an ordinary checkpoint, resumable at any moment.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

@@ -56,7 +56,7 @@ fn a_model_writes_what_it_holds_likely_and_the_same_again() {
 }
 
 #[test]
-fn half_of_what_is_measured_on_is_the_models_own() {
+fn a_share_of_what_is_measured_on_is_the_models_own() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("text.txt");
     fs::write(&text, "What is which? Question one is two. ".repeat(60)).unwrap();
@@ -69,13 +69,14 @@ fn half_of_what_is_measured_on_is_the_models_own() {
     };
     let given = ["--text", text.as_str()];
     let tokens = |card: &Value, of: &str| card["calibration"][of].as_u64().unwrap();
-    let card = rank(&given);
+    let half = [&given[..], &["--own-text", "0.5"]].concat();
+    let card = rank(&half);
     assert_eq!((tokens(&card, "tokens"), tokens(&card, "own_tokens")), (512, 256));
     let digest = blake3::hash(&fs::read(&text).unwrap()).to_hex().to_string();
     assert_eq!(card["calibration"]["text_digest"], digest.as_str());
-    assert_eq!(rank(&given), card, "the same order twice");
+    assert_eq!(rank(&half), card, "the same order twice");
 
-    let none = rank(&[&given[..], &["--own-text", "0"]].concat());
+    let none = rank(&given);
     assert_eq!((tokens(&none, "tokens"), tokens(&none, "own_tokens")), (512, 0));
     assert_ne!(none["order"], card["order"]);
     // A model's own text alone needs no other.

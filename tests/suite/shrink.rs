@@ -273,7 +273,7 @@ fn a_model_without_a_shipped_space_gets_one_to_begin_with() {
     let dir = place();
     let shape = "shape: { layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 512, vocab: 300 }";
     fs::write(dir.path().join("shape.yaml"), format!("{shape}\nheads: [4]\nmlp: [512]\n")).unwrap();
-    let mut model = criadero(&["synthesize", "--shape", "shape.yaml", "--out", "model"]);
+    let mut model = criadero(&["synthesize", "--shape", "shape.yaml", "--out", "model", "--force"]);
     model.current_dir(dir.path());
     succeed(model);
     // Nothing to rank by: the first step fails, as soon as it begins.
@@ -301,7 +301,7 @@ fn a_dry_run_writes_nothing_and_a_supernet_is_not_ranked_again() {
     assert!(lines(&plan).iter().any(|line| line.starts_with("criadero search tiny --model mine ")), "{plan}");
     // A limit of parameters needs no bits.
     assert!(!plan.contains("--bits-of") && !plan.contains("space-bits"), "{plan}");
-    let mut other = criadero(&["synthesize", "--shape", "tiny", "--out", "model", "--seed", "5"]);
+    let mut other = criadero(&["synthesize", "--shape", "tiny", "--out", "model", "--seed", "5", "--force"]);
     other.current_dir(dir.path());
     succeed(other);
     let error = fail(shrink(dir.path(), "params<=150k", &["--supernet", "mine", "--dry-run"]));

@@ -4,15 +4,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use criadero::Error;
-use criadero::atomic_file;
 use criadero::differences::differences;
+use criadero::output;
 use serde::{Deserialize, Serialize};
 
 use super::effort::Effort;
 use super::machine::Machine;
 
 /// Its name in the directory.
-const FILE: &str = "shrink.json";
+pub const FILE: &str = "shrink.json";
 /// The version that this program writes.
 const FORMAT: u32 = 1;
 
@@ -86,6 +86,6 @@ impl Record {
     /// A directory that cannot be written to.
     pub fn write(&self, dir: &Path) -> criadero::Result<()> {
         let json = serde_json::to_string_pretty(self).expect("it is plain data");
-        atomic_file::write(&dir.join(FILE), json + "\n")
+        output::write(&dir.join(FILE), json + "\n")
     }
 }

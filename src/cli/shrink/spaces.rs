@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use criadero::atomic_file;
+use criadero::output;
 use criadero::space::{ModelShape, SearchSpace, starting_yaml};
 
 /// What makes bits a gene of every layer, and of what lies before and behind them.
@@ -74,7 +74,7 @@ impl Spaces {
     /// A directory that cannot be written to.
     pub fn write(&self) -> criadero::Result<()> {
         let made = [Some(&self.widths), self.bits.as_ref()].into_iter().flatten().flat_map(|space| &space.made);
-        made.into_iter().try_for_each(|(path, text)| atomic_file::write(path, text))
+        made.into_iter().try_for_each(|(path, text)| output::write(path, text))
     }
 }
 

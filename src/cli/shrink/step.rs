@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use criadero::atomic_file;
 use criadero::checkpoint::Checkpoint;
 use criadero::model::supernet::SupernetCard;
+use criadero::output;
 use criadero::run::{Front, command_line};
 use criadero::tune::run::TuneRun;
 
@@ -104,7 +104,7 @@ impl Step {
                 child.stdout.take().context("its output is piped")?.read_to_end(&mut printed)?;
                 let status = child.wait()?;
                 if status.success() {
-                    atomic_file::write(path, printed)?;
+                    output::write(path, printed)?;
                 }
                 status
             }
