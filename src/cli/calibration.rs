@@ -40,10 +40,15 @@ pub struct Calibration {
     own: usize,
 }
 
+/// The text that is given, or the one that `criadero fetch demo` unpacks.
+pub fn text_or_default(given: Option<&PathBuf>) -> PathBuf {
+    given.cloned().unwrap_or_else(|| assets().join("calibration.txt"))
+}
+
 impl CalibrationArgs {
     /// The text that is given.
     pub fn path(&self) -> PathBuf {
-        self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"))
+        text_or_default(self.text.as_ref())
     }
 
     /// Reads the text, as far as it is needed.

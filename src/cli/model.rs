@@ -118,6 +118,22 @@ pub fn open(model: &Path) -> criadero::Result<Checkpoint> {
     Ok(checkpoint)
 }
 
+/// The configuration of a model that a space can be made for.
+///
+/// # Errors
+/// Layers of different sizes, of which none is the widest.
+pub fn whose_layers_are_alike<'a>(checkpoint: &'a Checkpoint, model: &Path) -> anyhow::Result<&'a LlamaConfig> {
+    let config = checkpoint.config();
+    if config.genome != config.shape.parent() {
+        anyhow::bail!(
+            "{}: its layers differ ({}), expected a model whose layers are alike",
+            model.display(),
+            config.genome
+        );
+    }
+    Ok(config)
+}
+
 /// A model's tokenizer; says where its files disagree.
 pub fn tokenizer_of(checkpoint: &Checkpoint) -> criadero::Result<Tokenizer> {
     let tokenizer = checkpoint.tokenizer()?;

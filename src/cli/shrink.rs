@@ -18,8 +18,9 @@ use criadero::task::{Selection, Split};
 use criadero::tune::curriculum::Curriculum;
 
 use super::arguments::smooth_objectives;
+use super::calibration::text_or_default;
 use super::interrupt::stop_on_ctrl_c;
-use super::model::{self, DataArgs, DeviceArgs, assets, tokenizer_of};
+use super::model::{self, DataArgs, DeviceArgs, tokenizer_of};
 use super::train::{Course, TrainArgs};
 use effort::Effort;
 use limit::Limit;
@@ -144,7 +145,7 @@ impl Shrink {
     }
 
     fn text(&self) -> PathBuf {
-        self.text.clone().unwrap_or_else(|| assets().join("calibration.txt"))
+        text_or_default(self.text.as_ref())
     }
 
     fn request(&self, checkpoint: &Checkpoint) -> anyhow::Result<Request> {
@@ -170,14 +171,7 @@ impl Shrink {
 
     /// The spaces; with bits where bytes are limited and the file can hold them.
     fn spaces(&self, checkpoint: &Checkpoint) -> anyhow::Result<Spaces> {
-        let config = checkpoint.config();
-        if config.genome != config.shape.parent() {
-            bail!(
-                "{}: its layers differ ({}), expected a model whose layers are alike",
-                self.model.display(),
-                config.genome
-            );
-        }
+        let config = model::whose_layers_are_alike(checkpoint, &self.model)?;
         let limited =
             |limit: &Limit| limit.constraint.objective == "weight_bytes" && limit.constraint.bound == Bound::AtMost;
         let bits = self.format == "gguf" && self.to.iter().any(limited);

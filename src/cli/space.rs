@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use criadero::space::starting_yaml;
 
 use super::model;
@@ -21,14 +20,7 @@ impl Space {
     /// Models that cannot be opened, and those whose layers differ, which have no widest layer to choose from.
     pub fn run(self) -> anyhow::Result<()> {
         let checkpoint = model::open(&self.model)?;
-        let config = checkpoint.config();
-        if config.genome != config.shape.parent() {
-            bail!(
-                "{}: its layers differ ({}), expected a model whose layers are alike",
-                self.model.display(),
-                config.genome
-            );
-        }
+        let config = model::whose_layers_are_alike(&checkpoint, &self.model)?;
         print!("{}", starting_yaml(&checkpoint.name(), &config.shape));
         Ok(())
     }

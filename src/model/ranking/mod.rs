@@ -155,10 +155,15 @@ impl Walk<'_> {
         let units = moments.size()[0] as usize / unit;
         let widths: Vec<usize> = widths.into_iter().filter(|&width| width > 0 && width < units).collect();
         let elimination = Elimination { weight: &weight, moments: &moments, unit, widths: &widths };
-        elimination.run().map_err(|error| match error {
-            Error::Invalid { found, expected, .. } => Error::invalid(name.hf(), found, expected),
-            other => other,
-        })
+        elimination.run().map_err(|error| of_matrix(name, error))
+    }
+}
+
+/// An error about a matrix, with its name.
+fn of_matrix(name: TensorName, error: Error) -> Error {
+    match error {
+        Error::Invalid { found, expected, .. } => Error::invalid(name.hf(), found, expected),
+        other => other,
     }
 }
 

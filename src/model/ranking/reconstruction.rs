@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::elimination::damped_factor;
 use super::losses::targets;
 use super::windows::{batches, forest};
+use super::{add, of_matrix};
 use crate::checkpoint::{LayerTensor, Narrowed, TensorName};
 use crate::error::{Error, Result};
 use crate::model::Llama;
@@ -150,21 +152,12 @@ fn fit(paths: &[Path], name: TensorName) -> Result<Option<Tensor>> {
     let (mut moments, mut products): (Option<Tensor>, Option<Tensor>) = (None, None);
     for path in paths {
         let Some(inputs) = &path.inputs else { return Ok(None) };
-        let inputs = inputs.to_kind(Kind::Float); // (t, n)
         let missing = path.parent.hidden().to_kind(Kind::Float) - path.own.hidden().to_kind(Kind::Float); // (t, d)
-        let add = |sum: Option<Tensor>, own: Tensor| sum.map_or_else(|| own.shallow_clone(), |sum| sum + &own);
-        moments = Some(add(moments, inputs.tr().matmul(&inputs).to_kind(Kind::Double))); // (n, n)
-        products = Some(add(products, inputs.tr().matmul(&missing).to_kind(Kind::Double))); // (n, d)
+        let product = inputs.to_kind(Kind::Float).tr().matmul(&missing).to_kind(Kind::Double); // (n, d)
+        add(&mut moments, inputs);
+        products = Some(products.map_or_else(|| product.shallow_clone(), |sum| sum + &product));
     }
     let (Some(moments), Some(products)) = (moments, products) else { return Ok(None) };
-    let mean = moments.diag(0).mean(Kind::Double).double_value(&[]);
-    if !mean.is_finite() || !bool::try_from(products.isfinite().all())? {
-        let found = "a value that is not a finite number";
-        return Err(Error::invalid(name.hf(), found, "finite activations of the model"));
-    }
-    // Inputs that are always zero: any ridge will do.
-    let ridge = if mean > 0.0 { RIDGE * mean } else { 1.0 };
-    let identity = Tensor::eye(moments.size()[0], (Kind::Double, moments.device()));
-    let factor = (moments + identity * ridge).f_linalg_cholesky(false)?;
+    let factor = damped_factor(&moments, RIDGE, &products).map_err(|error| of_matrix(name, error))?;
     Ok(Some(products.f_cholesky_solve(&factor, false)?.tr().to_kind(Kind::Float).contiguous()))
 }
