@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::ranking::{Order, Scores};
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hf::CARD_FILE;
 use crate::error::{Error, Result};
 use crate::output;
@@ -77,6 +78,55 @@ impl SupernetCard {
             FORMAT => Ok(card),
             other => Err(Error::format(path, FILE, format!("format {other}, expected {FORMAT}"))),
         }
+    }
+
+    /// The card of a checkpoint, whose order and scores are of its shape; `None` for a checkpoint that was never ranked.
+    ///
+    /// # Errors
+    /// As [`SupernetCard::read_file`]; `Format` for lists of another length, an order that is none, and scores that are no numbers.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Option<SupernetCard>> {
+        let Some(card) = SupernetCard::read(checkpoint.path())? else { return Ok(None) };
+        let path = checkpoint.path().join(FILE);
+        let remedy = "it is of another model or damaged: rank the parent again";
+        card.check(&checkpoint.config().shape)
+            .map_err(|error| Error::format(&path, FILE, format!("{error}; {remedy}")))?;
+        Ok(Some(card))
+    }
+
+    /// Whether everything that the card lists is of a model of this shape.
+    fn check(&self, shape: &ModelShape) -> Result<()> {
+        self.order.check(shape)?;
+        let Some(scores) = &self.scores else { return Ok(()) };
+        let of = |what: &str, lists: &[Vec<f32>], expected: usize| {
+            let wrong = |found: String| {
+                Error::invalid(format!("scores.{what}"), found, format!("{} lists of {expected} numbers", shape.layers))
+            };
+            if lists.len() != shape.layers {
+                return Err(wrong(format!("{} lists", lists.len())));
+            }
+            match lists.iter().position(|list| list.len() != expected || !list.iter().all(|score| score.is_finite())) {
+                Some(layer) => Err(wrong(format!("{} in layer {layer}, or some that are none", lists[layer].len()))),
+                None => Ok(()),
+            }
+        };
+        of("heads", &scores.heads, shape.heads)?;
+        of("mlp", &scores.mlp, shape.mlp)?;
+        let losses =
+            scores.losses.iter().flatten().flat_map(|layer| {
+                std::iter::once(&layer.dropped).chain(layer.heads.values()).chain(layer.mlp.values())
+            });
+        let layers = [Some(scores.layer_change.len()), scores.losses.as_ref().map(Vec::len)];
+        if layers.into_iter().flatten().any(|layers| layers != shape.layers)
+            || !scores.layer_change.iter().chain(losses).all(|number| number.is_finite())
+        {
+            let found = format!("{layers:?} layers, or what is no number");
+            return Err(Error::invalid(
+                "scores.layer_change and scores.losses",
+                found,
+                format!("{} numbers", shape.layers),
+            ));
+        }
+        Ok(())
     }
 
     /// The importance that a layer's gene keeps, of what the layer is worth: less what the gene's widths cost where that was measured;

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::space::{Gene, Genome, SearchSpace};
 
+/// What is the same for all networks takes at least this share of the fastest one's time.
+const LEAST_CONSTANT: f64 = 0.01;
+
 /// Milliseconds of everything that a network's time is the sum of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlockTimes {
@@ -50,8 +53,10 @@ impl BlockTimes {
             times[row] *= weight;
         }
         let (solution, _) = nnls::nnls(counts.view(), times.view());
+        // Where noise is larger than the times, all of a network's parts can come out as 0, and nothing is infinitely fast.
+        let least = times_ms.iter().copied().fold(f64::INFINITY, f64::min) * LEAST_CONSTANT;
         let mut fitted = BlockTimes {
-            constant_ms: solution[0],
+            constant_ms: solution[0].max(if least.is_finite() { least } else { 0.0 }),
             heads_ms: heads.iter().copied().zip(solution.iter().skip(1).copied()).collect(),
             mlp_ms: mlp.iter().copied().zip(solution.iter().skip(1 + heads.len()).copied()).collect(),
         };
@@ -104,6 +109,15 @@ mod tests {
     fn interpolates_between_measured_widths() {
         let times = BTreeMap::from([(4, 2.0), (8, 6.0)]);
         assert_eq!([0, 2, 4, 6, 8, 9].map(|width| interpolate(&times, width)), [0.0, 1.0, 2.0, 4.0, 6.0, 6.0]);
+    }
+
+    #[test]
+    fn nothing_takes_no_time() {
+        let space = SearchSpace::open("tiny").unwrap();
+        // The larger network was faster: all of the time goes to what the smaller one has alone.
+        let networks: [Genome; 2] = ["4x128*4".parse().unwrap(), "2x64*4".parse().unwrap()];
+        let fitted = BlockTimes::fit(&space, &networks, &[1e-3, 4.0]);
+        assert!(networks.iter().all(|genome| fitted.of(genome) >= 1e-5), "{fitted:?}");
     }
 
     #[test]

@@ -176,10 +176,18 @@ impl ThroughputTable {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let wrong = |reason: String| Error::format(path, "throughput table", reason);
         let table: ThroughputTable = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        match table.format {
-            FORMAT => Ok(table),
-            other => Err(wrong(format!("format {other}, expected {FORMAT}"))),
+        if table.format != FORMAT {
+            return Err(wrong(format!("format {}, expected {FORMAT}", table.format)));
         }
+        for PhaseTable { phase, times, checks } in &table.phases {
+            let BlockTimes { constant_ms, heads_ms, mlp_ms } = times;
+            let checked = checks.iter().flat_map(|check| [&check.predicted_ms, &check.measured_ms]);
+            let mut all = std::iter::once(constant_ms).chain(heads_ms.values()).chain(mlp_ms.values()).chain(checked);
+            if let Some(time) = all.find(|time| !(0.0..1e15).contains(*time)) {
+                return Err(wrong(format!("{phase}: found a time of {time} ms, expected 0 or more")));
+            }
+        }
+        Ok(table)
     }
 }
 
