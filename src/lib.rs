@@ -28,12 +28,15 @@
 #![deny(missing_docs)]
 
 pub mod arithmetic;
+pub mod count;
 pub mod differences;
 pub mod error;
 #[cfg(feature = "torch")]
 pub mod freed_memory;
 pub mod kendall;
 pub mod output;
+#[cfg(feature = "torch")]
+pub mod sandbox;
 pub mod versions;
 
 pub mod pareto;

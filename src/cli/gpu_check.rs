@@ -25,6 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+use super::arguments::{items, tokens};
 use super::model::{DataArgs, DeviceArgs};
 use super::progress::Listener;
 
@@ -47,10 +48,10 @@ pub struct GpuCheck {
     #[arg(long, default_value = "arc_challenge")]
     task: String,
     /// Items to pack; all where nothing is said
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = items)]
     limit: Option<usize>,
     /// Tokens of a chunk
-    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = tokens)]
     chunk_tokens: usize,
     /// Directory of gpu-check.json and gpu-check.txt
     #[arg(long, value_name = "DIR", default_value = "results/gpu-check")]

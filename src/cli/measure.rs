@@ -6,7 +6,7 @@ use criadero::output::Output;
 use criadero::run::{cores, measure_with_progress};
 use criadero::throughput::{LatencyOptions, Phase, PhaseTable, ThroughputTable, key_here};
 
-use super::arguments::{file_of, positive};
+use super::arguments::{file_of, items, threads};
 use super::model::{self, DeviceArgs, load, open_space};
 use super::progress::Listener;
 
@@ -29,10 +29,10 @@ pub struct Measure {
     #[arg(long, value_name = "N", default_value_t = 24)]
     random: usize,
     /// Timings of each network; their median counts
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = items)]
     rounds: usize,
     /// libtorch threads; all cores by default
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
     /// Where the table goes, as JSON
     #[arg(long, value_name = "FILE")]

@@ -13,6 +13,7 @@ use criadero::run::cores;
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
+use super::arguments::{items, tokens, workers};
 use super::model::{self, DeviceArgs, blocks_of, ends_in};
 
 /// Batches beyond this are not tried.
@@ -35,22 +36,22 @@ pub struct Plan {
     #[arg(long, value_name = "GB")]
     memory: Option<f64>,
     /// Tokens of a scored chunk
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024, value_parser = tokens)]
     chunk_tokens: usize,
     /// Worker threads of a search
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     workers: usize,
     /// Budget of the hidden states that a search keeps
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     cache: u64,
     /// Tokens of a training sequence
-    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = tokens)]
     length: usize,
     /// Sequences that share a forward pass
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = items)]
     batch: usize,
     /// Rank of adapters
-    #[arg(long, value_name = "RANK", default_value_t = 16)]
+    #[arg(long, value_name = "RANK", default_value_t = 16, value_parser = items)]
     lora: usize,
     /// As JSON
     #[arg(long)]

@@ -24,7 +24,7 @@ use criadero::tune::settings::{Batching, Trainable, TuneSettings};
 use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
 use criadero::versions::versions;
 
-use super::arguments::positive;
+use super::arguments::{items, threads, tokens};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DeviceArgs, tokenizer_of};
 use super::progress::Bar;
@@ -51,7 +51,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Optimizer steps
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = items)]
     steps: usize,
     /// Largest learning rate
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_hyphen_values = true)]
@@ -66,16 +66,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NORM", default_value_t = AdamW::default().clip)]
     clip: f64,
     /// Tokens of a sequence
-    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = tokens)]
     length: usize,
     /// Sequences that share a forward pass
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = items)]
     batch: usize,
     /// Forward passes whose gradients make a step
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = items)]
     accumulate: usize,
     /// Train low-rank adapters of this rank instead of every weight, merged at the end
-    #[arg(long, value_name = "RANK")]
+    #[arg(long, value_name = "RANK", value_parser = items)]
     lora: Option<usize>,
     /// Weight of the adapters, as alpha / rank; by default twice the rank
     #[arg(long, value_name = "ALPHA", requires = "lora")]
@@ -99,7 +99,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 8)]
     held_out_sequences: usize,
     /// Steps between two measurements of the held-out losses
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = items)]
     measure_every: usize,
     /// Seconds between two saves of the state: what a crash can cost
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -111,7 +111,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// libtorch threads; by default all cores
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -7,6 +7,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::count::Tokens;
 use crate::model::{Targets, TokenTree};
 use crate::task::{LeftOut, Scoring};
 
@@ -14,8 +15,10 @@ use crate::task::{LeftOut, Scoring};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackingOptions {
     /// Tokens of a chunk; an item with more has a chunk of its own.
+    #[serde(deserialize_with = "Tokens::read")]
     pub chunk_tokens: usize,
     /// The longest sequence, in tokens: the model's positions, or less.
+    #[serde(deserialize_with = "Tokens::read")]
     pub max_length: usize,
 }
 

@@ -40,7 +40,7 @@ pub fn mock_scorer(
         tasks,
         frozen: Frozen {
             arithmetic: Arithmetic::F32,
-            packing: PackingOptions { chunk_tokens: 0, max_length: 0 },
+            packing: PackingOptions { chunk_tokens: 1, max_length: 1 },
             workers: 1,
             threads: 1,
             throughput: None,

@@ -126,6 +126,10 @@ impl Local {
     ) -> Result<Scorer> {
         experiment.check()?;
         let stored = RunSettings::read(dir)?;
+        if stored.as_ref().is_some_and(RunSettings::is_mock) {
+            let differences = vec!["evaluator is mock there, local here".to_string()];
+            return Err(Error::OtherRun { dir: dir.to_path_buf(), differences });
+        }
         Preparation { local: self, experiment, stored, stop, on_progress }.scorer()
     }
 }
@@ -421,7 +425,7 @@ pub fn check_metrics(task: &Task, metrics: &[Metric]) -> Result<()> {
 pub fn space_of(space: SearchSpace, checkpoint: &Checkpoint) -> Result<(SearchSpace, Option<SupernetCard>)> {
     space.check_fits(&checkpoint.config().shape)?;
     every_width(&space).iter().try_for_each(|genome| checkpoint.subnet(genome).map(drop))?;
-    match SupernetCard::read(checkpoint.path())? {
+    match SupernetCard::of(checkpoint)? {
         Some(card) => Ok((space.with_drop_order(&card.order.drop)?, Some(card))),
         None => Ok((space, None)),
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::command_line::command_line;
 use super::racing::Racing;
 use crate::arithmetic::Arithmetic;
+use crate::count::{Evals, Threads, Workers};
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
@@ -106,8 +107,10 @@ pub struct Frozen {
     /// How items became chunks.
     pub packing: PackingOptions,
     /// Worker threads.
+    #[serde(deserialize_with = "Workers::read")]
     pub workers: usize,
     /// libtorch threads of each worker.
+    #[serde(deserialize_with = "Threads::read")]
     pub threads: usize,
     /// The throughput table, where one was asked for.
     pub throughput: Option<ThroughputTable>,
@@ -144,6 +147,7 @@ pub struct RunSettings {
     /// How networks race, if they do.
     pub racing: Option<Racing>,
     /// Networks to evaluate.
+    #[serde(deserialize_with = "Evals::read")]
     pub evals: usize,
     /// Seed of every random choice.
     pub seed: u64,

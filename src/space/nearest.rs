@@ -37,18 +37,20 @@ impl SearchSpace {
     ///
     /// The first is the widest network. Then come those that step down along one axis (depth, heads,
     /// width or bits), then along two, and so on; large before small within each. So a prefix
-    /// of any length is a sensible selection.
+    /// of any length is a sensible selection. Of long lists it takes some values, evenly spread with both ends: 4,096 networks at most.
     pub fn uniform_ladder(&self) -> Vec<Genome> {
         let heads = offered(self.layers(), |layer| &layer.heads);
         let mlp = offered(self.layers(), |layer| &layer.mlp);
         let bits: Vec<Bits> =
             self.layers().iter().flat_map(|layer| &layer.bits).copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let lists = [self.depths().len(), heads.len(), mlp.len(), bits.len()];
+        let [depths, heads_of, mlp_of, bits_of] = [0, 1, 2, 3].map(|axis| evenly(lists[axis], thinned(lists)[axis]));
         let halves_kept: Vec<LayerChoices> = self.layers().iter().map(without_zeros).collect();
         let mut rungs = Vec::new();
-        for (depth_step, &depth) in self.depths().iter().rev().enumerate() {
-            for (heads_step, &heads) in heads.iter().rev().enumerate() {
-                for (mlp_step, &mlp) in mlp.iter().rev().enumerate() {
-                    for (bits_step, &bits) in bits.iter().rev().enumerate() {
+        for (depth_step, &depth) in depths.iter().map(|&place| &self.depths()[place]).rev().enumerate() {
+            for (heads_step, &heads) in heads_of.iter().map(|&place| &heads[place]).rev().enumerate() {
+                for (mlp_step, &mlp) in mlp_of.iter().map(|&place| &mlp[place]).rev().enumerate() {
+                    for (bits_step, &bits) in bits_of.iter().map(|&place| &bits[place]).rev().enumerate() {
                         let steps = [depth_step, heads_step, mlp_step, bits_step];
                         let axes = steps.into_iter().filter(|&step| step > 0).count();
                         let ends = self.ends().nearest(Ends::both(bits));
@@ -63,6 +65,26 @@ impl SearchSpace {
         rungs.sort();
         let mut seen = HashSet::new();
         rungs.into_iter().map(|(_, _, genome)| genome).filter(|genome| seen.insert(genome.clone())).collect()
+    }
+}
+
+/// The most networks of a ladder: a population is smaller, and lists of a few characters can have millions.
+const RUNGS: usize = 4096;
+
+/// How many values of each list a ladder takes: all, or of the longest ones so few that it has no more than [`RUNGS`].
+fn thinned<const N: usize>(mut counts: [usize; N]) -> [usize; N] {
+    while counts.iter().try_fold(1_usize, |rungs, &count| rungs.checked_mul(count)).is_none_or(|rungs| rungs > RUNGS) {
+        let longest = counts.iter_mut().max().expect("a ladder has axes");
+        *longest = longest.div_ceil(2);
+    }
+    counts
+}
+
+/// Places of `taken` of `count` values, evenly spread, both ends among them.
+fn evenly(count: usize, taken: usize) -> Vec<usize> {
+    match taken {
+        0 | 1 => (0..count.min(1)).map(|_| count - 1).collect(),
+        _ => (0..taken).map(|step| step * (count - 1) / (taken - 1)).collect(),
     }
 }
 
@@ -92,6 +114,23 @@ mod tests {
     fn space(rest: &str) -> SearchSpace {
         let shape = "shape: { layers: 4, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }\n";
         SearchSpace::from_yaml(&format!("{shape}{rest}")).unwrap()
+    }
+
+    #[test]
+    fn a_ladder_is_short_however_long_the_lists_are() {
+        let shape = "shape: { layers: 64, hidden: 64, heads: 64, kv_heads: 64, head_dim: 8, mlp: 512, vocab: 512 }\n";
+        let all =
+            |count: usize, step: usize| (1..=count).map(|n| (n * step).to_string()).collect::<Vec<_>>().join(", ");
+        let lists = format!("depth: [{}]\nheads: [{}]\nmlp: [{}]\n", all(64, 1), all(64, 1), all(64, 8));
+        let space = SearchSpace::from_yaml(&format!("{shape}{lists}")).unwrap();
+        let ladder = space.uniform_ladder();
+        assert!((1000..=RUNGS).contains(&ladder.len()), "{}", ladder.len());
+        assert_eq!((&ladder[0], ladder.last()), (&space.largest(), Some(&space.smallest())));
+        assert_eq!(
+            (evenly(5, 3), evenly(4, 4), evenly(3, 1), evenly(0, 0)),
+            (vec![0, 2, 4], vec![0, 1, 2, 3], vec![2], vec![])
+        );
+        assert_eq!(thinned([4, 5, 3]), [4, 5, 3], "short lists are taken whole");
     }
 
     #[test]
