@@ -1,9 +1,18 @@
 //! The one error type of the library: every variant carries the facts a reader needs to act.
 
+use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What went wrong, where, what was expected, and what to do.
-#[derive(Debug, thiserror::Error)]
+use serde::{Deserialize, Serialize};
+
+mod told;
+
+/// A name of the program's own. Under this one serde does not take it for text of what it reads.
+type Name = &'static str;
+
+/// What went wrong, where, what was expected, and what to do. It can be told from process to process.
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
     /// The operating system refused a file operation.
     #[error("{}: {cause}", path.display())]
@@ -11,6 +20,7 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
         /// The system's own words; they are said with the path, not once more as the source.
+        #[serde(with = "told::cause")]
         cause: std::io::Error,
     },
     /// A file is there but is not what its format promises.
@@ -19,7 +29,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The format's name, such as `safetensors` or `GGUF v3`.
-        format: &'static str,
+        #[serde(deserialize_with = "told::name")]
+        format: Name,
         /// What was found and what was expected.
         reason: String,
     },
@@ -29,7 +40,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The format's name, such as `training data`.
-        format: &'static str,
+        #[serde(deserialize_with = "told::name")]
+        format: Name,
         /// Where in the file, such as `line 7`.
         place: String,
         /// What was found and what was expected.
@@ -61,7 +73,8 @@ pub enum Error {
     #[error("unknown {kind} `{name}`; known: {}", known.join(", "))]
     Unknown {
         /// What kind of name, such as `task` or `objective`.
-        kind: &'static str,
+        #[serde(deserialize_with = "told::name")]
+        kind: Name,
         /// The name that was given.
         name: String,
         /// All names that would do.
@@ -152,6 +165,18 @@ impl Error {
     /// A file that breaks its format's rules.
     pub fn format(path: impl AsRef<Path>, format: &'static str, reason: impl Into<String>) -> Error {
         Error::Format { path: path.as_ref().to_path_buf(), format, reason: reason.into() }
+    }
+
+    /// What is at `path`; nothing where nothing is.
+    ///
+    /// # Errors
+    /// When something may be there that this process cannot look at.
+    pub fn look(path: &Path) -> Result<Option<Metadata>> {
+        match std::fs::metadata(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(cause) => Err(Error::Io { path: path.to_path_buf(), cause }),
+        }
     }
 
     /// A value that cannot be used.

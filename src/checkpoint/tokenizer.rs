@@ -13,6 +13,7 @@ mod sentencepiece;
 mod sentencepiece_json;
 mod source;
 pub(super) mod template;
+mod trial;
 
 use config::SpecialToken;
 pub(super) use config::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenizerConfig};
@@ -39,7 +40,10 @@ impl Tokenizer {
         notes.extend(said);
         let wrong = |error: tokenizers::Error| Error::format(path, TOKENIZER_FILE, error.to_string());
         notes.extend(class::apply(&mut json, &settings, config.family));
-        let mut inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(wrong)?;
+        notes.extend(without_dropout(&mut json));
+        let json = json.to_string();
+        trial::try_tokenizer(path, &json)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(wrong)?;
         // Special tokens that a text writes are then plain text.
         inner.set_encode_special_tokens(settings.split_special_tokens.unwrap_or(false));
         // Some files keep the cutting and padding of a training run; transformers sets both anew as well.
@@ -103,7 +107,8 @@ impl Tokenizer {
     /// `Invalid` when a token is not in the model's vocabulary.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let wrong = |error: tokenizers::Error| Error::invalid("text to encode", error, "text of the tokenizer's kind");
-        let mut ids = self.inner.encode_fast(text, false).map_err(wrong)?.get_ids().to_vec();
+        let encoded = trial::caught("text to encode", || self.inner.encode_fast(text, false))?;
+        let mut ids = encoded.map_err(wrong)?.get_ids().to_vec();
         let before = &self.template.before;
         if !ids.starts_with(before) {
             ids.splice(0..0, before.iter().copied());
@@ -119,8 +124,7 @@ impl Tokenizer {
 
     /// The tokens' text, special tokens included.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner
-            .decode(ids, false)
+        trial::caught("tokens to decode", || self.inner.decode(ids, false))?
             .map_err(|error| Error::invalid("tokens to decode", error, "ids of the vocabulary"))
     }
 
@@ -128,8 +132,8 @@ impl Tokenizer {
     pub fn stream(&self) -> impl FnMut(u32) -> Result<String> + '_ {
         let mut stream = self.inner.decode_stream(true);
         move |id| {
-            let added =
-                stream.step(id).map_err(|error| Error::invalid("token to decode", error, "an id of the vocabulary"));
+            let added = trial::caught("token to decode", || stream.step(id))?
+                .map_err(|error| Error::invalid("token to decode", error, "an id of the vocabulary"));
             Ok(added?.unwrap_or_default())
         }
     }
@@ -167,6 +171,14 @@ impl Tokenizer {
         hasher.update(format!("\n{bos:?} {eos:?} {:?} {vocab}", template.before).as_bytes());
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// Takes away that a text is cut otherwise each time, which is for training; says so.
+fn without_dropout(json: &mut serde_json::Value) -> Option<String> {
+    let dropout =
+        json.pointer_mut("/model/dropout").filter(|dropout| dropout.as_f64().is_some_and(|rate| rate != 0.0))?;
+    let rate = dropout.take();
+    Some(format!("`dropout` {rate} of {TOKENIZER_FILE} is left out: with it a text has other tokens each time"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,11 @@ use tch::{Device, Kind, Tensor};
 use super::blocks::{Block, blocks, windowed_blocks};
 use super::token_tree::TokenTree;
 use crate::checkpoint::{LlamaConfig, RopeScaling, SlidingWindow, plain_frequencies};
+use crate::error::Result;
 use crate::kernels::tree_attention::{self as attention, Sight};
+
+/// Positions whose angles are computed together.
+const POSITIONS: i64 = 1 << 16;
 
 /// Rotary angles for every position: cos and sin, (positions, e), float32.
 pub struct RopeTable {
@@ -17,7 +21,10 @@ pub struct RopeTable {
 
 impl RopeTable {
     /// Angles of every position (Su et al. 2021), stretched as the checkpoint asks for it.
-    pub fn new(config: &LlamaConfig, device: Device) -> RopeTable {
+    ///
+    /// # Errors
+    /// libtorch's, when there is not so much memory.
+    pub fn new(config: &LlamaConfig, device: Device) -> Result<RopeTable> {
         let e = config.shape.head_dim;
         let mut frequencies = plain_frequencies(e, config.rope_theta);
         if let Some(scaling) = &config.rope_scaling {
@@ -26,14 +33,22 @@ impl RopeTable {
             }
         }
         let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float); // (e/2)
-        let positions = Tensor::arange(config.positions() as i64, (Kind::Float, Device::Cpu)); // (p)
-        let angles = positions.unsqueeze(1) * frequencies.unsqueeze(0); // (p, e/2)
-        let angles = Tensor::cat(&[&angles, &angles], 1); // (p, e)
-        let scaled = |of: Tensor| match config.rope_scaling.as_ref().map_or(1.0, RopeScaling::attention_factor) {
-            1.0 => of,
-            factor => of * factor,
-        };
-        RopeTable { cos: scaled(angles.cos()).to_device(device), sin: scaled(angles.sin()).to_device(device) }
+        let factor = config.rope_scaling.as_ref().map_or(1.0, RopeScaling::attention_factor);
+        let count = config.positions() as i64;
+        let table = || Tensor::f_empty([count, e as i64], (Kind::Float, device)); // (p, e)
+        let (cos, sin) = (table()?, table()?);
+        // Some positions at a time, so that nothing is as large as the tables beside them.
+        for start in (0..count).step_by(POSITIONS as usize) {
+            let end = count.min(start + POSITIONS);
+            let positions = Tensor::f_arange_start(start, end, (Kind::Float, Device::Cpu))?; // (q)
+            let angles = positions.f_unsqueeze(1)?.f_mul(&frequencies.unsqueeze(0))?; // (q, e/2)
+            let angles = Tensor::f_cat(&[&angles, &angles], 1)?; // (q, e)
+            for (table, of) in [(&cos, angles.f_cos()?), (&sin, angles.f_sin()?)] {
+                let of = if factor == 1.0 { of } else { of.f_mul_scalar(factor)? };
+                table.f_narrow(0, start, end - start)?.f_copy_(&of)?;
+            }
+        }
+        Ok(RopeTable { cos, sin })
     }
 
     /// Handles of the same tensors.

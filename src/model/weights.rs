@@ -77,7 +77,7 @@ impl Llama {
             _ => Kernels::none(),
         };
         let head = Head::new(norm, matrix, config.rms_norm_eps, kernels.clone());
-        let rope = RopeTable::new(&config, device);
+        let rope = RopeTable::new(&config, device)?;
         let (low_rank, corrected, quantized) =
             (LowRanks::default(), Corrected::default(), QuantizedMatrices::default());
         let (exact, row_tile, float32) = (None, None, None);

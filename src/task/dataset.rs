@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,12 +9,14 @@ use arrow_array::RecordBatch;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::json_rows::json_rows;
+use super::json_rows::{MAX_ROW, json_rows};
 use super::row::{Place, Row, RowNumber};
 use crate::cache_dir::cache_dir;
 use crate::error::{Error, Result};
+use crate::sandbox::{Inside, Limits, Sandbox, Subject, Work};
 
 /// Where `criadero fetch demo` puts data, and where tasks look without `--data`: `assets` in the [cache](cache_dir). Only the command
 /// line calls this.
@@ -24,7 +25,7 @@ pub fn default_data_dir() -> PathBuf {
 }
 
 /// The data files of a task, in the order their rows count.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dataset {
     files: Vec<PathBuf>,
 }
@@ -58,9 +59,39 @@ impl Dataset {
         self.files.first().map_or(Path::new(""), PathBuf::as_path)
     }
 
-    /// All rows, file by file. After an [`Error::Row`] there may be more of them.
+    /// All rows, file by file, read in a [sandbox](crate::sandbox). After an [`Error::Row`] there may be more of them.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row>> + '_ {
+        self.files.iter().flat_map(|path| {
+            let file = Dataset::file(path);
+            let rows: Box<dyn Iterator<Item = Result<Row>>> =
+                match Sandbox::<Rows>::open(Subject::new(path, "data"), &file) {
+                    Ok(sandbox) => Box::new(sandbox.map(|row| row.and_then(|row| row))),
+                    Err(error) => Box::new(std::iter::once(Err(error))),
+                };
+            rows
+        })
+    }
+
+    /// The same for work that is in a sandbox already.
+    pub(super) fn rows_here(&self) -> impl Iterator<Item = Result<Row>> + '_ {
         self.files.iter().flat_map(|path| rows_of(path).unwrap_or_else(|error| Box::new(std::iter::once(Err(error)))))
+    }
+}
+
+/// The work of reading rows.
+struct Rows;
+
+impl Work for Rows {
+    type Setup = Dataset;
+    type Question = ();
+    type Answer = Result<Row>;
+    const LIMITS: Limits = Limits::DATA;
+
+    fn work(files: Dataset, inside: &mut Inside<Rows>) -> Result<()> {
+        files.rows_here().try_for_each(|row| match row {
+            Ok(_) | Err(Error::Row { .. }) => inside.answer(&row),
+            Err(error) => Err(error),
+        })
     }
 }
 
@@ -108,28 +139,27 @@ fn fits(pattern: &str, name: &str) -> bool {
     rest.is_empty()
 }
 
-type Rows = Box<dyn Iterator<Item = Result<Row>>>;
-
 /// Rows of one file. The first bytes say what it is, whatever its name.
-fn rows_of(path: &Path) -> Result<Rows> {
+fn rows_of(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Row>>>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let mut magic = Vec::new();
     file.by_ref().take(6).read_to_end(&mut magic).map_err(Error::io(path))?;
     file.rewind().map_err(Error::io(path))?;
     let shared: Arc<Path> = Arc::from(path);
+    let wrong = |format, reason: String| Error::format(path, format, reason);
     match magic.as_slice() {
         [0x1f, 0x8b, ..] => json_rows(shared, MultiGzDecoder::new(BufReader::new(file))),
         [b'P', b'A', b'R', b'1', ..] => {
-            let reader = guarded(path, PARQUET, || ParquetRecordBatchReaderBuilder::try_new(file)?.build())?;
-            Ok(Box::new(table(shared, PARQUET, reader)))
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
+            Ok(Box::new(table(shared, PARQUET, reader.map_err(|error| wrong(PARQUET, error.to_string()))?)))
         }
         b"ARROW1" => {
-            let reader = guarded(path, ARROW, || arrow_ipc::reader::FileReader::try_new_buffered(file, None))?;
-            Ok(Box::new(table(shared, ARROW, reader)))
+            let reader = arrow_ipc::reader::FileReader::try_new_buffered(file, None);
+            Ok(Box::new(table(shared, ARROW, reader.map_err(|error| wrong(ARROW, error.to_string()))?)))
         }
         [0xff, 0xff, 0xff, 0xff, ..] => {
-            let reader = guarded(path, ARROW, || arrow_ipc::reader::StreamReader::try_new_buffered(file, None))?;
-            Ok(Box::new(table(shared, ARROW, reader)))
+            let reader = arrow_ipc::reader::StreamReader::try_new_buffered(file, None);
+            Ok(Box::new(table(shared, ARROW, reader.map_err(|error| wrong(ARROW, error.to_string()))?)))
         }
         _ => json_rows(shared, file),
     }
@@ -137,28 +167,41 @@ fn rows_of(path: &Path) -> Result<Rows> {
 
 const ARROW: &str = "Arrow IPC";
 const PARQUET: &str = "Parquet";
+/// Rows of a table that are written as JSON together.
+const PIECE: usize = 1024;
+/// The most rows of a table: a few bytes can claim any number of them.
+const MAX_ROWS: usize = 1 << 28;
 
 /// Rows of a table, batch by batch.
 fn table<E: std::fmt::Display>(
     path: Arc<Path>,
     format: &'static str,
-    mut batches: impl Iterator<Item = std::result::Result<RecordBatch, E>>,
+    batches: impl Iterator<Item = std::result::Result<RecordBatch, E>>,
 ) -> impl Iterator<Item = Result<Row>> {
     let mut number = 0;
     let mut failed = false;
-    let batch_rows = std::iter::from_fn(move || {
-        if failed {
-            return None;
-        }
-        let values = guarded(&path, format, || match batches.next() {
-            None => Ok(None),
-            Some(batch) => json_values(&batch.map_err(|error| error.to_string())?).map(Some),
+    let mut pieces = batches.flat_map(|batch| {
+        let (batch, error) = match batch {
+            Ok(batch) if batch.num_rows() <= MAX_ROWS => (Some(batch), None),
+            Ok(batch) => (None, Some(format!("found {} rows at once, expected at most {MAX_ROWS}", batch.num_rows()))),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let pieces = batch.into_iter().flat_map(|batch| {
+            let starts = (0..batch.num_rows()).step_by(PIECE);
+            starts.map(move |start| json_values(&batch.slice(start, PIECE.min(batch.num_rows() - start))))
+        });
+        pieces.chain(error.map(Err))
+    });
+    let rows = std::iter::from_fn(move || {
+        let values = if failed { None } else { pieces.next() };
+        let values = values?.and_then(|values| match number + values.len() {
+            rows if rows > MAX_ROWS => Err(format!("found more than {MAX_ROWS} rows, expected at most as many")),
+            _ => Ok(values),
         });
         failed = values.is_err();
         let rows: Vec<Result<Row>> = match values {
-            Ok(None) => return None,
-            Err(error) => vec![Err(error)],
-            Ok(Some(values)) => {
+            Err(reason) => vec![Err(Error::format(&path, format, reason))],
+            Ok(values) => {
                 let before = number;
                 number += values.len();
                 let row = |(place, value)| {
@@ -170,7 +213,7 @@ fn table<E: std::fmt::Display>(
         };
         Some(rows)
     });
-    batch_rows.flatten()
+    rows.flatten()
 }
 
 /// A batch's rows as JSON objects.
@@ -178,21 +221,15 @@ fn json_values(batch: &RecordBatch) -> Result<Vec<Value>, String> {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
     let text = writer.into_inner();
+    if let Some(row) = text.split(|&byte| byte == b'\n').position(|row| row.len() as u64 > MAX_ROW) {
+        return Err(format!(
+            "a row, number {} of {} that were read together: found more than {MAX_ROW} bytes, expected less",
+            row + 1,
+            batch.num_rows()
+        ));
+    }
     let rows = serde_json::Deserializer::from_slice(&text).into_iter();
     rows.collect::<Result<_, _>>().map_err(|error: serde_json::Error| error.to_string())
-}
-
-/// Calls a decoder of the arrow family, which slices buffers by the file's own lengths and panics when they lie; that
-/// becomes an error too.
-fn guarded<T, E: std::fmt::Display>(
-    path: &Path,
-    format: &'static str,
-    decode: impl FnOnce() -> std::result::Result<T, E>,
-) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(decoded) => decoded.map_err(|error| Error::format(path, format, error.to_string())),
-        Err(_) => Err(Error::format(path, format, "its metadata is damaged")),
-    }
 }
 
 #[cfg(test)]

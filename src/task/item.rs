@@ -48,7 +48,7 @@ impl Scoring {
 }
 
 /// One question of a task, rendered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The row it was made of.
     pub place: Place,

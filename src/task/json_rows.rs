@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use super::row::{Place, Row, RowNumber};
 use crate::error::{Error, Result};
 
-/// The longest line read from a text file: a guard against a compressed bomb.
-const MAX_LINE: u64 = 1 << 28;
-/// The longest array, for the same reason.
+/// The most bytes of a row, as JSON: a compressed file of a few can claim any number.
+pub const MAX_ROW: u64 = 1 << 24;
+/// The longest array read from a text file: a guard against a compressed bomb.
 const MAX_ARRAY: u64 = 1 << 33;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -35,11 +35,11 @@ fn lines(path: Arc<Path>, mut reader: impl BufRead) -> impl Iterator<Item = Resu
             line.clear();
             number += 1;
             let place = || Place { file: path.clone(), row: RowNumber::Line(number) };
-            match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            match reader.by_ref().take(MAX_ROW).read_until(b'\n', &mut line) {
                 Ok(0) => return None,
-                Ok(read) if read as u64 == MAX_LINE && line.last() != Some(&b'\n') => {
+                Ok(read) if read as u64 == MAX_ROW && line.last() != Some(&b'\n') => {
                     failed = true;
-                    let reason = format!("line {number}: found {MAX_LINE} bytes without a line end, expected less");
+                    let reason = format!("line {number}: found {MAX_ROW} bytes without a line end, expected less");
                     return Some(Err(Error::format(&path, "JSON lines", reason)));
                 }
                 Ok(_) => {}

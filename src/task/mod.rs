@@ -41,4 +41,8 @@ pub use {
     text_size::TextSize,
 };
 #[cfg(feature = "torch")]
-pub(crate) use {json_rows::kind_of, task::read_text, template::reason};
+pub(crate) use {
+    json_rows::kind_of,
+    task::read_text,
+    template::{STEPS, reason},
+};

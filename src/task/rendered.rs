@@ -2,6 +2,7 @@
 
 use minijinja::Environment;
 use minijinja::value::Value;
+use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
 use super::gold::Golds;
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 const FORMAT: &str = "task data";
 
 /// What came of a task's rows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rendered {
     /// The items, in the order of the files.
     pub items: Vec<Item>,
@@ -63,7 +64,7 @@ impl Renderer<'_> {
         let templates = self.templates(&env, &mut left_out)?;
         let of_examples = std::mem::take(&mut left_out);
         let (mut items, mut sizes, mut golds, mut filtered) = (Vec::new(), Vec::new(), Golds::default(), 0);
-        for row in self.rows.rows() {
+        for row in self.rows.rows_here() {
             if limit.is_some_and(|limit| items.len() >= limit) {
                 break;
             }
@@ -154,7 +155,7 @@ impl Renderer<'_> {
             Ok(text.map(|text| (row.value, text)))
         };
         let mut own = LeftOut::default();
-        for row in rows.rows() {
+        for row in rows.rows_here() {
             examples.shots.extend(own.keep(row.and_then(example))?.flatten());
         }
         // The rows of the items are told once, as such.

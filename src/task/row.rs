@@ -1,15 +1,16 @@
 //! A row of a data file, and where it is.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::Error;
 
 /// One row of a data file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Where it is.
     pub place: Place,
@@ -18,16 +19,17 @@ pub struct Row {
 }
 
 /// A row's file and its place in it, counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// The file.
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     pub file: Arc<Path>,
     /// Where in the file.
     pub row: RowNumber,
 }
 
 /// A row's place in its file, as an editor or a table counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RowNumber {
     /// A line of text.
     Line(usize),
@@ -40,6 +42,14 @@ pub enum RowNumber {
         /// The line.
         line: usize,
     },
+}
+
+fn write_path<S: Serializer>(path: &Arc<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.serialize(serializer)
+}
+
+fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Path>, D::Error> {
+    PathBuf::deserialize(deserializer).map(Arc::from)
 }
 
 impl fmt::Display for RowNumber {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::dataset::Dataset;
 use super::item::{Item, Scoring};
 use super::left_out::LeftOut;
@@ -13,9 +15,10 @@ use super::shipped::{SHIPPED, shipped_yaml};
 use super::task_file::{List, Prompt, TaskFile};
 use super::text_size::TextSize;
 use crate::error::{Error, Result};
+use crate::sandbox::{Inside, Limits, Sandbox, Subject, Work};
 
 /// A task that is ready to read its data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     file: TaskFile,
     source: Source,
@@ -23,7 +26,7 @@ pub struct Task {
 }
 
 /// Where the rows are from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Source {
     /// The files that the task names, under the first of these directories that has them.
     Named(Vec<PathBuf>),
@@ -53,7 +56,7 @@ impl Task {
         }
         let path = Path::new(name_or_path);
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        if !path.is_file() {
+        if !Error::look(path)?.is_some_and(|found| found.is_file()) {
             return Err(match extension {
                 None if !name_or_path.contains('/') => Error::unknown("task", name_or_path, SHIPPED),
                 _ => Error::Missing {
@@ -65,9 +68,8 @@ impl Task {
         }
         match extension.as_deref() {
             Some("yaml" | "yml") => {
-                let yaml = fs::read_to_string(path).map_err(Error::io(path))?;
                 let beside = path.parent().unwrap_or(Path::new("")).to_path_buf();
-                Ok(named(TaskFile::parse(path, &yaml)?, [beside].into_iter().chain(data_dir).collect()))
+                Ok(named(TaskFile::read(path)?, [beside].into_iter().chain(data_dir).collect()))
             }
             Some("txt" | "md") => Task::text(path),
             _ => Task::rows(path),
@@ -82,28 +84,11 @@ impl Task {
         Ok(Task { file, source: Source::Text(path.to_path_buf()), shots: 0 })
     }
 
-    /// The user's own rows. The first one that can be read and is of a known kind says of which they all are.
+    /// The user's own rows.
     fn rows(path: &Path) -> Result<Task> {
-        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"}, {\"contexts\", \"continuation\", \"gold\"} or {\"text\"}, \
-                             found none of `choices`, `contexts` and `text`";
-        const FIRST: [(&str, Scoring); 3] =
-            [("choices", Scoring::Choices), ("contexts", Scoring::Contexts), ("text", Scoring::Rolling)];
-        let (mut left_out, mut read) = (LeftOut::default(), 0);
-        for row in Dataset::file(path).rows() {
-            read += 1;
-            let scoring = row.and_then(|row| {
-                let fits = FIRST.iter().find(|(field, _)| row.value.get(*field).is_some());
-                fits.map(|(_, scoring)| *scoring).ok_or_else(|| row.place.error("task data", KINDS))
-            });
-            if let Some(scoring) = left_out.keep(scoring)? {
-                let file = TaskFile::of_user(path, scoring, prompt_of_user(scoring));
-                return Ok(Task { file, source: Source::Rows(path.to_path_buf()), shots: 0 });
-            }
-        }
-        match read {
-            0 => Err(Error::format(path, "task data", "it has no rows")),
-            _ => Err(left_out.out_of(read, "task data", path).expect_err("every row was left out")),
-        }
+        let scoring = Sandbox::<FirstRow>::once(Subject::new(path, FORMAT), &Dataset::file(path))?;
+        let file = TaskFile::of_user(path, scoring, prompt_of_user(scoring));
+        Ok(Task { file, source: Source::Rows(path.to_path_buf()), shots: 0 })
     }
 
     /// The same task with `count` worked examples before each question.
@@ -148,6 +133,15 @@ impl Task {
     /// [`Error::Missing`] says where to get data that is not there. [`Error::Mismatch`] when more than half of the rows cannot be
     /// used, with the first reasons: a field that is missing, an empty choice, no choices, a gold out of range. And no rows at all.
     pub fn render(&self, limit: Option<usize>) -> Result<Rendered> {
+        let path = match &self.source {
+            Source::Text(path) | Source::Rows(path) => path.clone(),
+            Source::Named(_) => self.data()?.path().to_path_buf(),
+        };
+        Sandbox::<Rendering>::once(Subject::new(path, FORMAT), &(self.clone(), limit))
+    }
+
+    /// The same for work that is in a sandbox already.
+    fn render_here(&self, limit: Option<usize>) -> Result<Rendered> {
         if limit == Some(0) {
             return Err(Error::invalid("the number of items", 0, "1 or more"));
         }
@@ -218,6 +212,60 @@ impl Task {
         let source = &self.file.source;
         let get = if source.is_empty() { String::new() } else { format!("get it from {}; ", source.trim_end()) };
         format!("{get}or name the directory that holds it with --data DIR")
+    }
+}
+
+/// What messages call a file of rows.
+const FORMAT: &str = "task data";
+
+/// The work of rendering a task's items.
+struct Rendering;
+
+impl Work for Rendering {
+    type Setup = (Task, Option<usize>);
+    type Question = ();
+    type Answer = Rendered;
+    const LIMITS: Limits = Limits::DATA;
+
+    fn work((task, limit): Self::Setup, inside: &mut Inside<Rendering>) -> Result<()> {
+        inside.answer(&task.render_here(limit)?)
+    }
+}
+
+/// The work of finding what a user's rows are. The first one that can be read and is of a known kind says of which they all are.
+struct FirstRow;
+
+impl FirstRow {
+    /// Rows that are looked at.
+    const MOST: usize = 10_000;
+}
+
+impl Work for FirstRow {
+    type Setup = Dataset;
+    type Question = ();
+    type Answer = Scoring;
+    const LIMITS: Limits = Limits::DATA;
+
+    fn work(file: Dataset, inside: &mut Inside<FirstRow>) -> Result<()> {
+        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"}, {\"contexts\", \"continuation\", \"gold\"} or {\"text\"}, \
+                             found none of `choices`, `contexts` and `text`";
+        const FIRST: [(&str, Scoring); 3] =
+            [("choices", Scoring::Choices), ("contexts", Scoring::Contexts), ("text", Scoring::Rolling)];
+        let (mut left_out, mut read) = (LeftOut::default(), 0);
+        for row in file.rows_here().take(FirstRow::MOST) {
+            read += 1;
+            let scoring = row.and_then(|row| {
+                let fits = FIRST.iter().find(|(field, _)| row.value.get(*field).is_some());
+                fits.map(|(_, scoring)| *scoring).ok_or_else(|| row.place.error(FORMAT, KINDS))
+            });
+            if let Some(scoring) = left_out.keep(scoring)? {
+                return inside.answer(&scoring);
+            }
+        }
+        match read {
+            0 => Err(Error::format(file.path(), FORMAT, "it has no rows")),
+            _ => Err(left_out.out_of(read, FORMAT, file.path()).expect_err("every row was left out")),
+        }
     }
 }
 

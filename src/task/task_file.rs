@@ -1,18 +1,20 @@
 //! A task's YAML: about ten typed fields, no code. Read into a checked [`TaskFile`].
 
-use std::path::Path;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::item::Scoring;
 use super::template::{Formula, Text, environment};
 use crate::error::{Error, Result};
+use crate::sandbox::{Inside, Limits, Sandbox, Subject, Work};
 
 /// A checked task file.
 ///
 /// Templates (`{{ field }}`) give text, expressions (`choices.text`) give values; both are Jinja over the fields of one
 /// row, with Python's string methods.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskFile {
     /// The task's name.
     pub name: String,
@@ -41,7 +43,7 @@ pub struct TaskFile {
 }
 
 /// How a row becomes requests. All texts are templates, `gold` and lists are expressions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Prompt {
     /// One context and several choices.
     Choices {
@@ -78,7 +80,7 @@ pub enum Prompt {
 }
 
 /// A list of texts.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum List {
     /// The same for every row.
@@ -88,7 +90,7 @@ pub enum List {
 }
 
 /// Worked examples: always the first rows of their files, as lm-evaluation-harness's `first_n` sampler takes them.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FewShot {
     /// How many, unless the caller asks for another number.
@@ -104,7 +106,7 @@ pub struct FewShot {
 }
 
 /// One path or several.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Paths {
     /// One.
@@ -183,6 +185,14 @@ impl TaskFile {
         self.fewshot.as_ref().map_or(0, |fewshot| fewshot.count)
     }
 
+    /// Reads a stranger's task file, in a [sandbox](crate::sandbox).
+    ///
+    /// # Errors
+    /// As [`TaskFile::parse`].
+    pub fn read(path: &Path) -> Result<TaskFile> {
+        Sandbox::<Parsing>::once(Subject::new(path, FORMAT), &path.to_path_buf())
+    }
+
     /// Reads a task file's text; `path` is for messages.
     ///
     /// # Errors
@@ -192,7 +202,7 @@ impl TaskFile {
         let raw: Raw = serde_saphyr::from_str(yaml).map_err(|error| {
             let place =
                 error.location().map_or(String::new(), |at| format!("line {} column {}: ", at.line(), at.column()));
-            Error::format(path, "task YAML", format!("{place}{}", first_line(&error)))
+            Error::format(path, FORMAT, format!("{place}{}", first_line(&error)))
         })?;
         let mut problems = Vec::new();
         let file = raw.checked(&mut problems);
@@ -203,12 +213,37 @@ impl TaskFile {
     }
 }
 
+const FORMAT: &str = "task YAML";
+
+/// The work of reading a task file.
+struct Parsing;
+
+impl Work for Parsing {
+    type Setup = PathBuf;
+    type Question = ();
+    type Answer = TaskFile;
+    const LIMITS: Limits = Limits::TEXT;
+
+    fn work(path: PathBuf, inside: &mut Inside<Parsing>) -> Result<()> {
+        let yaml = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        inside.answer(&TaskFile::parse(&path, &yaml)?)
+    }
+}
+
 impl Raw {
     /// The checked file, or nothing when a field is missing; everything wrong goes to `problems`.
     fn checked(self, problems: &mut Vec<String>) -> Option<TaskFile> {
         self.check_fields(problems);
         if self.name.is_empty() || self.name.contains(['/', ':', '+', ',', ' ']) {
             problems.push(format!("`name` is `{}`: a name has no spaces and none of / : + ,", self.name));
+        }
+        let outside = |path: &String| {
+            Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
+        };
+        if let Some(path) = self.data.to_vec().into_iter().find(outside) {
+            problems.push(format!(
+                "`data` is `{path}`: expected a path inside the task's folder; name a directory elsewhere with --data DIR"
+            ));
         }
         if self.scoring == Scoring::Rolling && (self.preamble.is_some() || self.fewshot.is_some()) {
             problems.push("`preamble` and `fewshot` do not go with `scoring: rolling`".to_string());

@@ -10,11 +10,15 @@ use regex::Regex;
 /// Why a template failed: a reason for people, without the file and the row, which the caller knows.
 pub type Result<T, E = String> = std::result::Result<T, E>;
 
+/// Steps of a template for one text: any template that is meant for people's texts takes a few thousand.
+pub(crate) const STEPS: u64 = 1_000_000;
+
 /// The environment that renders as Jinja2 does for lm-evaluation-harness: an undefined name is an error,
 /// a trailing newline stays, nothing is escaped, strings have Python's methods, and `regex_replace` is there.
 pub fn environment<'a>() -> Environment<'a> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_fuel(Some(STEPS));
     env.set_keep_trailing_newline(true);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_unknown_method_callback(python_method);
@@ -231,6 +235,9 @@ fn invalid(reason: String) -> minijinja::Error {
 
 /// minijinja's own words with the line of the template, in one line.
 pub(crate) fn reason(error: minijinja::Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("it takes more than {STEPS} steps to render");
+    }
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
     match error.line() {
         Some(line) if line > 1 => format!("{what} (line {line} of the template)"),

@@ -1,7 +1,9 @@
 //! The size of a text, by which its perplexity is divided.
 
+use serde::{Deserialize, Serialize};
+
 /// Words and bytes of a document as it was written, the denominators of word and byte perplexity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextSize {
     /// Pieces between runs of white space, as Python's `re.split(r"\s+", text)` counts them.
     pub words: usize,

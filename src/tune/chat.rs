@@ -1,6 +1,6 @@
 //! Conversations: the text that the chat template makes of them, and which of it the assistant says.
 
-use minijinja::Value;
+use serde_json::Value;
 
 use crate::error::Result;
 use crate::tune::conversation::Conversation;
@@ -17,12 +17,10 @@ use crate::tune::template::Template;
 /// # Errors
 /// When the template refuses the conversation, or rewrites what stands before.
 pub fn parts(record: &Record, conversation: &Conversation, template: &Template) -> Result<Vec<Part>> {
-    let tools = Value::from_serialize(&conversation.tools);
-    let messages: Vec<Value> =
-        conversation.messages.iter().map(|message| Value::from_serialize(&message.fields)).collect();
+    let messages: Vec<Value> = conversation.messages.iter().map(|message| message.fields.clone()).collect();
     let render = |count: usize, prompt: bool| {
         let wrong = |reason| record.error(format!("the template ({}) does not take it: {reason}", template.name()));
-        template.render(&messages[..count], &tools, prompt).map_err(wrong)
+        template.render(&messages[..count], &conversation.tools, prompt).map_err(wrong)
     };
 
     let whole = render(messages.len(), false)?;

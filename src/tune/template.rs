@@ -1,17 +1,20 @@
 //! Chat templates rendered as transformers renders them (`utils/chat_template_utils.py`).
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use regex::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::checkpoint::{ChatTemplate, Tokenizer};
 use crate::error::{Error, Result};
-use crate::task::reason;
+use crate::sandbox::{Inside, Limits, Sandbox, Subject, Work};
+use crate::task::{STEPS, reason};
 
 /// Why a template failed: a reason for people, without the file and the record, which the caller knows.
 type Rendered<T, E = String> = std::result::Result<T, E>;
@@ -42,34 +45,41 @@ const DATE: [(char, &str); 12] = [
     ('S', "00"),
 ];
 
-/// A compiled chat template.
+/// A chat template that is ready to render.
 pub struct Template {
-    env: Environment<'static>,
     name: &'static str,
+    rendered: Rendering,
+}
+
+/// Where it is rendered.
+enum Rendering {
+    /// Here: our own words.
+    Here(Environment<'static>),
+    /// What strangers wrote.
+    Apart(Mutex<Sandbox<Conversations>>),
 }
 
 impl Template {
-    /// Compiles the tokenizer's own template, or ChatML where it has none.
+    /// Compiles the tokenizer's own template, in a [sandbox](crate::sandbox), or ChatML where it has none.
     ///
     /// # Errors
     /// `Format` when it is not Jinja.
     pub fn new(own: Option<&ChatTemplate>, tokenizer: &Tokenizer) -> Result<Template> {
-        let mut env = environment();
         let Some(own) = own else {
-            env.add_template(NAME, CHATML).expect("ChatML is Jinja");
-            return Ok(Template { env, name: "ChatML" });
+            let env = compiled(CHATML, &[]).expect("ChatML is Jinja");
+            return Ok(Template { name: "ChatML", rendered: Rendering::Here(env) });
         };
+        let mut texts = Vec::new();
         for (name, id) in [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())] {
             if let Some(id) = id {
-                env.add_global(name, tokenizer.decode(&[id])?);
+                texts.push((name.to_string(), tokenizer.decode(&[id])?));
             }
         }
-        for (name, text) in &own.special_tokens {
-            env.add_global(*name, text.as_str());
-        }
-        let wrong = |error| Error::format(&own.path, own.file, reason(error));
-        env.add_template_owned(NAME, without_generation_marks(&own.source)).map_err(wrong)?;
-        Ok(Template { env, name: own.file })
+        texts.extend(own.special_tokens.iter().map(|(name, text)| (name.to_string(), text.clone())));
+        let mut apart = Sandbox::open(Subject::new(&own.path, own.file), &(own.source.clone(), texts))?;
+        let wrong = |reason| Error::format(&own.path, own.file, reason);
+        apart.next().unwrap_or_else(|| Ok(Err("it was not compiled".to_string())))?.map_err(wrong)?;
+        Ok(Template { name: own.file, rendered: Rendering::Apart(Mutex::new(apart)) })
     }
 
     /// For messages: the file it is from, or `ChatML`.
@@ -78,18 +88,71 @@ impl Template {
     }
 
     /// The conversation's text, with the words that begin the assistant's turn after it where `prompt` says so.
-    pub fn render(&self, messages: &[Value], tools: &Value, prompt: bool) -> Rendered<String> {
-        let template = self.env.get_template(NAME).map_err(reason)?;
-        let messages = Value::from(messages.to_vec());
+    pub fn render(&self, messages: &[Json], tools: &Json, prompt: bool) -> Rendered<String> {
+        let conversation = Conversation { messages: messages.to_vec(), tools: tools.clone(), prompt };
+        match &self.rendered {
+            Rendering::Here(env) => conversation.render(env),
+            Rendering::Apart(apart) => {
+                let mut apart = apart.lock().unwrap_or_else(PoisonError::into_inner);
+                apart.ask(&conversation).map_err(|error| error.to_string())?
+            }
+        }
+    }
+}
+
+/// What a template makes a text of.
+#[derive(Serialize, Deserialize)]
+struct Conversation {
+    messages: Vec<Json>,
+    tools: Json,
+    prompt: bool,
+}
+
+impl Conversation {
+    fn render(&self, env: &Environment) -> Rendered<String> {
+        let template = env.get_template(NAME).map_err(reason)?;
+        let (messages, tools) = (Value::from_serialize(&self.messages), Value::from_serialize(&self.tools));
         // transformers names all four, whether they are there or not.
-        let values = context! { messages, tools, documents => Value::from(()), add_generation_prompt => prompt };
+        let values = context! { messages, tools, documents => Value::from(()), add_generation_prompt => self.prompt };
         template.render(values).map_err(reason)
     }
+}
+
+/// The work of rendering conversations with one template: its source, and texts that it may name. The first answer is empty and says
+/// that it compiled.
+struct Conversations;
+
+impl Work for Conversations {
+    type Setup = (String, Vec<(String, String)>);
+    type Question = Conversation;
+    type Answer = Rendered<String>;
+    const LIMITS: Limits = Limits::TEXT;
+
+    fn work((source, texts): Self::Setup, inside: &mut Inside<Conversations>) -> Result<()> {
+        let env = match compiled(&source, &texts) {
+            Ok(env) => env,
+            Err(error) => return inside.answer(&Err(reason(error))),
+        };
+        inside.answer(&Ok(String::new()))?;
+        while let Some(conversation) = inside.question()? {
+            inside.answer(&conversation.render(&env))?;
+        }
+        Ok(())
+    }
+}
+
+/// An environment that has the template, and texts that it may name.
+fn compiled(source: &str, texts: &[(String, String)]) -> Rendered<Environment<'static>, minijinja::Error> {
+    let mut env = environment();
+    texts.iter().for_each(|(name, text)| env.add_global(name.clone(), text.as_str()));
+    env.add_template_owned(NAME, without_generation_marks(source))?;
+    Ok(env)
 }
 
 /// The environment that transformers renders chat templates in, with Python's methods.
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
+    env.set_fuel(Some(STEPS));
     env.set_trim_blocks(true);
     env.set_lstrip_blocks(true);
     env.set_auto_escape_callback(|_| AutoEscape::None);
@@ -200,23 +263,21 @@ mod tests {
 
     fn render(source: &str) -> Rendered<String> {
         let messages = [
-            Value::from_serialize(json!({ "role": "user", "content": " Hi\n" })),
-            Value::from_serialize(
-                json!({ "role": "assistant", "content": "<b> 'n \"é\"", "calls": { "b": [1, {}], "a": null } }),
-            ),
+            json!({ "role": "user", "content": " Hi\n" }),
+            json!({ "role": "assistant", "content": "<b> 'n \"é\"", "calls": { "b": [1, {}], "a": null } }),
         ];
-        compiled(source).unwrap().render(&messages, &Value::from(()), true)
+        compiled(source).unwrap().render(&messages, &Json::Null, true)
     }
 
     #[test]
     fn chatml_stands_in_for_a_missing_template() {
         let template = Template::new(None, &tiny()).unwrap();
-        let message = |role, content| Value::from_serialize(json!({ "role": role, "content": content }));
+        let message = |role, content| json!({ "role": role, "content": content });
         let messages = [message("system", "Be kind."), message("user", "Hi\n")];
         let text = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi\n<|im_end|>\n";
-        assert_eq!(template.render(&messages, &Value::from(()), false).unwrap(), text);
+        assert_eq!(template.render(&messages, &Json::Null, false).unwrap(), text);
         let prompted = format!("{text}<|im_start|>assistant\n");
-        assert_eq!(template.render(&messages, &Value::from(()), true).unwrap(), prompted);
+        assert_eq!(template.render(&messages, &Json::Null, true).unwrap(), prompted);
         assert_eq!(template.name(), "ChatML");
     }
 

@@ -19,6 +19,7 @@ mod generate;
 mod goldens;
 mod gpu_check;
 mod gradients;
+mod hostile;
 mod hub;
 mod inspect;
 mod kernels;

@@ -175,7 +175,7 @@ fn string_bytes(text: &str) -> impl Iterator<Item = u8> + '_ {
 /// A number of any of the format's types.
 fn number(ty: u32, bytes: &[u8]) -> Option<f64> {
     let mut wide = [0; 8];
-    wide[..bytes.len()].copy_from_slice(bytes);
+    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
     let unsigned = u64::from_le_bytes(wide);
     Some(match ty {
         0 | 2 | U32 | 10 => unsigned as f64,
