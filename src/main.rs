@@ -19,11 +19,12 @@ fn main() -> ExitCode {
     // SAFETY: restores what every process begins with.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let cli = cli::Cli::parse();
+    criadero::sandbox::keep();
     cli::handle_signals();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            cli::said::err(format_args!("error: {error:#}"));
             ExitCode::from(1)
         }
     }

@@ -1,6 +1,5 @@
 //! `criadero generate`: text behind a prompt, as it comes.
 
-use std::io::{Write, stdout};
 use std::time::Instant;
 
 use criadero::checkpoint::{Checkpoint, Tokenizer};
@@ -8,11 +7,12 @@ use criadero::model::generation::{Generation, Sampler, Sampling};
 use criadero::run::cores;
 use criadero::space::Genome;
 use criadero::tune::template::Template;
-use minijinja::context;
 use serde_json::json;
 
+use super::arguments::{threads, tokens};
 use super::model::{DeviceArgs, load_for, tokenizer_of};
 use super::picked::{MovedArgs, model_or_pick};
+use super::said::raw;
 
 /// Write text behind a prompt, and say how fast
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ pub struct Generate {
     #[arg(long)]
     chat: bool,
     /// Tokens to write at most; the model's own end of text ends it sooner
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = tokens)]
     max_tokens: usize,
     /// Go on behind the model's own end of text
     #[arg(long)]
@@ -53,7 +53,7 @@ pub struct Generate {
     #[arg(long)]
     json: bool,
     /// libtorch threads; all cores by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -117,8 +117,8 @@ impl Generate {
             return Ok(self.prompt.clone());
         }
         let template = Template::new(checkpoint.chat_template()?.as_ref(), tokenizer)?;
-        let message = context! { role => "user", content => self.prompt.as_str() };
-        template.render(&[message], &().into(), true).map_err(anyhow::Error::msg)
+        let message = json!({ "role": "user", "content": self.prompt });
+        template.render(&[message], &serde_json::Value::Null, true).map_err(anyhow::Error::msg)
     }
 
     /// Token by token, said as it comes, until one of `ends`. The first comes with the prompt's own `logits`; each later
@@ -140,8 +140,7 @@ impl Generate {
             written.tokens.push(token);
             let more = stream(token)?;
             if !self.json {
-                print!("{more}");
-                stdout().flush()?;
+                raw(more.as_bytes());
             }
             written.text += &more;
             if written.tokens.len() < self.max_tokens {

@@ -2,11 +2,24 @@
 
 use clap::{Parser, Subcommand};
 
+/// As the standard ones, where an output that takes no more is an error and no panic.
+macro_rules! println {
+    () => { $crate::cli::said::out(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::cli::said::out(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::said::out(format_args!($($text)*)) };
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::said::err(format_args!($($text)*)) };
+}
+
 mod arguments;
 mod calibration;
 mod distill;
 mod eval;
 mod export;
+mod fault;
 mod fetch;
 mod generate;
 mod gpu_check;
@@ -21,6 +34,7 @@ mod plot;
 mod progress;
 mod quantize;
 mod rank;
+pub mod said;
 mod search;
 mod show;
 mod shrink;
@@ -66,8 +80,17 @@ enum Command {
 
 impl Cli {
     /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// Whatever it could not do, panics included.
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command {
+        fault::guarded(|| self.command.run())
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
             Command::Shrink(shrink) => shrink.run(),
             Command::Export(export) => export.run(),
             Command::Generate(generate) => generate.run(),

@@ -197,7 +197,11 @@ impl Evaluator for LocalEvaluator {
         work.into_iter().for_each(|task| self.queue.push(task));
         let mut failed = None;
         while pending > 0 {
-            let reply = self.replies.recv().expect("workers live as long as the evaluator");
+            let Ok(reply) = self.replies.recv() else {
+                self.alive = 0;
+                let reason = "no worker is left".to_string();
+                return Err(failed.unwrap_or(Error::Worker { what: "on the last device".into(), reason }));
+            };
             let step = match reply {
                 Reply::Scored(partial) => sink(partial),
                 Reply::Done(done) => {

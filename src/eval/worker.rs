@@ -1,5 +1,6 @@
 //! One thread that scores chunks on one device, and what it does when the device runs out of memory or is lost.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -107,10 +108,20 @@ impl Worker {
     pub fn run(mut self, queue: &Queue<Task>) {
         let mut threads = None;
         while let Some(task) = queue.take(self.number) {
-            if threads.replace(task.threads) != Some(task.threads) {
-                limit_threads(task.threads);
-            }
-            let reply = self.evaluate(task);
+            let limited = threads.replace(task.threads) == Some(task.threads) || {
+                catch_unwind(|| limit_threads(task.threads)).is_ok()
+            };
+            let number = self.number;
+            let reply = if limited {
+                // Attempts catch what fails on a chunk; whatever fails around them ends the run instead of one thread.
+                catch_unwind(AssertUnwindSafe(|| self.evaluate(task))).unwrap_or_else(|panic| {
+                    let what = format!("by worker {number}");
+                    Reply::Done(Err(Error::Worker { what, reason: last_words(&panic) }))
+                })
+            } else {
+                let reason = format!("libtorch does not take {} threads", task.threads);
+                Reply::Lost { task, lost: LostDevice { device: format!("worker {number}"), reason } }
+            };
             let gone = matches!(reply, Reply::Lost { .. });
             if self.send.send(reply).is_err() || gone {
                 return;
@@ -212,13 +223,16 @@ impl Worker {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Error::Torch(error))) => Err(Failure::of(error, what)),
             Ok(Err(error)) => Err(Failure::Other(error)),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-                Err(Failure::of(text.unwrap_or_else(|| "panic without a message".to_string()), what))
-            }
+            Err(panic) => Err(Failure::of(last_words(&panic), what)),
         }
     }
+}
+
+/// What a panic says.
+fn last_words(panic: &Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "panic without a message".to_string())
 }
 
 /// The score of a network on a chunk by the exact model, where the faster arithmetic gave none.

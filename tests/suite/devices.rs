@@ -181,6 +181,16 @@ fn the_last_device_that_fails_ends_the_evaluation() {
 }
 
 #[test]
+fn a_worker_that_dies_ends_the_evaluation_and_nobody_waits_for_it() {
+    let bench = bench();
+    // Outside what an attempt catches.
+    let faults: Faults = Arc::new(|worker, _| if worker == 0 { panic!("a drill of worker {worker}") } else { None });
+    let (scores, _) = bench.drill(faults);
+    let error = scores.unwrap_err().to_string();
+    assert_eq!(error, "evaluating by worker 0: a drill of worker 0");
+}
+
+#[test]
 fn devices_that_are_not_there_are_named() {
     for (devices, expected) in [
         ("cuda:9", "unknown device `cuda:9`; known: cpu"),
