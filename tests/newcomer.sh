@@ -32,7 +32,7 @@ s#--genome "[^"]*"#--genome "4x128*3:2x64"#
 s#--population [0-9]+##
 s#--evals [0-9]+#--evals 12 --population 6#
 s#--steps [0-9]+#--steps 2 --length 64 --held-out-sequences 1#
-s#--(limit|held-out) [0-9]+#--\1 32#g
+s#--(limit|held-out) [0-9]+#--\1 16#g
 s#--pick knee#--pick "params<=150k"#
 s#\#knee#\#params<=150k#
 s#--prompt#--max-tokens 16 --prompt#
