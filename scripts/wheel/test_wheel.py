@@ -2,8 +2,8 @@
 
     CRIADERO_BINARY=target/debug/criadero python3 -m unittest discover --quiet -s scripts/wheel
 
-torch itself is not installed, which is a download of gigabytes: a package of its name, version and layout stands in, with the libtorch
-that the binary was linked with as its libraries. With CRIADERO_WHEEL_TORCH=1 it is the real one.
+torch itself is not installed, which is a download of gigabytes: stand_in.py's package is, with the libtorch that the binary was linked
+with as its libraries. With CRIADERO_WHEEL_TORCH=1 it is the real one.
 """
 
 import os
@@ -15,6 +15,7 @@ import unittest
 from pathlib import Path
 
 import build
+import stand_in
 
 TINY = build.CHECKOUT / "tests" / "goldens" / "tiny-llama"
 # Variables by which a checkout or a shell would help.
@@ -49,18 +50,7 @@ class Wheel(unittest.TestCase):
 
     def torch(self, version):
         """A package that is found as torch."""
-        packages = Path(subprocess.check_output([self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip())
-        torch = packages / "torch"
-        torch.mkdir(exist_ok=True)
-        (torch / "__init__.py").write_text("raise ImportError('nobody needs to import it')\n", encoding="utf-8")
-        if not (torch / "lib").exists():
-            (torch / "lib").symlink_to(self.libtorch)
-        for old in packages.glob("torch-*.dist-info/METADATA"):
-            old.unlink()
-            old.parent.rmdir()
-        info = packages / f"torch-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n", encoding="utf-8")
+        stand_in.install(self.python, self.libtorch, version)
 
     def test_1_the_version_needs_no_torch_and_comes_at_once(self):
         times = []
@@ -119,6 +109,14 @@ class Wheel(unittest.TestCase):
         code, _, complaint = self.criadero("fetch", "demo", CRIADERO_PYTHON="/no/python")
         self.assertEqual(code, 1)
         self.assertIn("/no/python", complaint)
+
+    def test_7_a_newcomer_follows_the_readme_and_the_guide(self):
+        script = build.CHECKOUT / "tests" / "newcomer.sh"
+        environment = {**self.env, "PYTHON": sys.executable, "NEWCOMER_LIBTORCH": self.libtorch}
+        done = subprocess.run([script, self.wheel], env=environment, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # How long it took to the first front and the first file.
+        print(done.stdout, end="")
 
 
 if __name__ == "__main__":

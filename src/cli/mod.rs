@@ -114,3 +114,76 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// All pages of a folder and of those in it.
+    fn pages_of(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let pages = entries.flat_map(|path| if path.is_dir() { pages_of(&path) } else { vec![path] });
+        pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    }
+
+    /// The commands of a page: lines of its `sh` blocks, and what its tables say in code.
+    fn commands(text: &str) -> Vec<String> {
+        let blocks = text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+        let lines: Vec<String> =
+            blocks.flat_map(|block| block.replace("\\\n", " ").lines().map(String::from).collect::<Vec<_>>()).collect();
+        let lines = lines.iter().filter_map(|line| {
+            let (before, _) = line.split_once("criadero ")?;
+            (before.is_empty() || before.contains('=')).then(|| line[before.len()..].to_string())
+        });
+        let rows = text.lines().filter(|line| line.starts_with('|'));
+        let spans = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+        let spans = spans.filter(|span| span.starts_with("criadero ") && span.contains(" --")).map(String::from);
+        lines.chain(spans).collect()
+    }
+
+    /// The words of a line as a shell reads them, up to a comment or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(end), _) if c == end => quote = None,
+                (None, '"' | '\'') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, '#' | '>') if word.is_none() => break,
+                (None, ' ') => words.extend(word.take()),
+                _ => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn words_are_a_shells() {
+        let line = "criadero  export 'a b#knee' --pick \"params<=1M\" r#1 > out.txt # it's a comment";
+        assert_eq!(words(line), ["criadero", "export", "a b#knee", "--pick", "params<=1M", "r#1"]);
+    }
+
+    #[test]
+    fn every_command_of_the_documents_parses() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let first = ["README.md", "ARCHITECTURE.md"].map(|name| root.join(name));
+        let (mut parsed, mut refused) = (0, Vec::new());
+        for page in first.into_iter().chain(pages_of(&root.join("docs"))) {
+            for line in commands(&fs::read_to_string(&page).unwrap()) {
+                match Cli::try_parse_from(words(&line)) {
+                    // Not so what `--version` and `--help` end with.
+                    Err(error) if error.use_stderr() => refused.push(format!("{}: {line}\n{error}", page.display())),
+                    _ => parsed += 1,
+                }
+            }
+        }
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+        assert!(parsed > 40, "only {parsed} commands were found");
+    }
+}

@@ -12,6 +12,7 @@ mod closed_form;
 mod command;
 mod corrections;
 mod devices;
+mod docs;
 mod eval;
 mod families;
 mod field;
