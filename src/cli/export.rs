@@ -53,8 +53,8 @@ pub struct Export {
     /// Type of the weights: f32, f16 or bf16. By default the model's own; f32 if that is quantized; f16 with gguf.
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// Fit the network's output matrices to the parent once more, along its own path: a minute or more, and a better network than
-    /// the one that was scored.
+    /// Fit the network's output matrices to the parent once more, along its own path: a minute or more. Small networks predict text
+    /// better than the one that was scored, and answer questions a little worse.
     #[arg(long)]
     reconstruct: bool,
     #[command(flatten, next_help_heading = "Reconstruction")]
