@@ -51,7 +51,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Optimizer steps
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = items)]
+    #[arg(long, value_name = "N", default_value_t = 500)]
     steps: usize,
     /// Largest learning rate
     #[arg(long, value_name = "RATE", default_value_t = 1e-4, allow_hyphen_values = true)]
@@ -75,7 +75,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = items)]
     accumulate: usize,
     /// Train low-rank adapters of this rank instead of every weight, merged at the end
-    #[arg(long, value_name = "RANK", value_parser = items)]
+    #[arg(long, value_name = "RANK")]
     lora: Option<usize>,
     /// Weight of the adapters, as alpha / rank; by default twice the rank
     #[arg(long, value_name = "ALPHA", requires = "lora")]

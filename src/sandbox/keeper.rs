@@ -72,9 +72,10 @@ fn serve(parent: libc::pid_t, requests: &OwnedFd) -> ! {
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
-    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        // SAFETY: as above; whoever reads the program's output must not wait for this process.
-        (0..3).for_each(|stream| unsafe { _ = libc::dup2(null.as_raw_fd(), stream) });
+    // SAFETY: as above; whoever reads the program's output must not wait for this process.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        (0..3).filter(|_| null >= 0).for_each(|stream| _ = libc::dup2(null, stream));
     }
     while let Some((enter, limits, socket)) = next(requests) {
         // SAFETY: as above.
