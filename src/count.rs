@@ -1,12 +1,9 @@
 //! Numbers that count something: from 1 on, and not more than makes sense, whether they come from flags or from files.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Deserializer};
 
-/// A number from 1 to `MAX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Count<const MAX: usize>(usize);
+/// Numbers from 1 to `MAX`.
+pub enum Count<const MAX: usize> {}
 
 /// Threads, of one worker or of all together.
 pub type Threads = Count<1024>;
@@ -22,50 +19,30 @@ pub type Evals = Count<100_000_000>;
 pub type Population = Count<1_000_000>;
 
 impl<const MAX: usize> Count<MAX> {
-    /// The number, if it is one.
+    /// The number of a flag.
     ///
     /// # Errors
     /// What was expected.
-    pub fn new(number: usize) -> Result<Count<MAX>, String> {
-        match number {
-            1.. if number <= MAX => Ok(Count(number)),
-            _ => Err(format!("found {number}, {}", Self::expected())),
-        }
+    pub fn parse(text: &str) -> Result<usize, String> {
+        text.parse().ok().filter(Self::contains).ok_or_else(Self::expected)
     }
 
-    /// The number.
-    pub fn get(self) -> usize {
-        self.0
-    }
-
-    /// Reads the number of a file: for fields that are plain numbers in memory.
+    /// The number of a file.
+    ///
+    /// # Errors
+    /// What was found and what was expected.
     pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-        Count::<MAX>::new(usize::deserialize(deserializer)?).map(Count::get).map_err(serde::de::Error::custom)
+        let number = usize::deserialize(deserializer)?;
+        let wrong = || serde::de::Error::custom(format!("found {number}, {}", Self::expected()));
+        Some(number).filter(Self::contains).ok_or_else(wrong)
+    }
+
+    fn contains(number: &usize) -> bool {
+        (1..=MAX).contains(number)
     }
 
     fn expected() -> String {
         format!("expected a number from 1 to {MAX}")
-    }
-}
-
-impl<const MAX: usize> FromStr for Count<MAX> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Count<MAX>, String> {
-        let number = text.parse().ok().and_then(|number| Count::new(number).ok());
-        number.ok_or_else(Self::expected)
-    }
-}
-
-impl<const MAX: usize> From<Count<MAX>> for usize {
-    fn from(count: Count<MAX>) -> usize {
-        count.0
-    }
-}
-
-impl<const MAX: usize> std::fmt::Display for Count<MAX> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -82,11 +59,11 @@ mod tests {
         }
         for (text, number) in [("1", Some(1)), ("1024", Some(1024)), ("0", None), ("1025", None), ("4294967296", None)]
         {
-            assert_eq!(text.parse::<Threads>().ok().map(usize::from), number, "{text}");
+            assert_eq!(Threads::parse(text).ok(), number, "{text}");
             let file = serde_json::from_str::<File>(&format!("{{\"threads\": {text}}}"));
             assert_eq!(file.ok().map(|file| file.threads), number, "{text}");
         }
-        assert_eq!("-1".parse::<Threads>().unwrap_err(), "expected a number from 1 to 1024");
+        assert_eq!(Threads::parse("-1").unwrap_err(), "expected a number from 1 to 1024");
         let error = serde_json::from_str::<File>("{\"threads\": 0}").unwrap_err().to_string();
         assert!(error.starts_with("found 0, expected a number from 1 to 1024"), "{error}");
     }

@@ -5,42 +5,11 @@ use std::path::Path;
 
 use anyhow::Context;
 use criadero::Error;
-use criadero::count::{Evals, Items, Population, Threads, Tokens, Workers};
 use criadero::eval::Metric;
 use criadero::run::Front;
 use criadero::space::Genome;
 
 use super::model::DataArgs;
-
-/// Threads.
-pub fn threads(text: &str) -> Result<usize, String> {
-    text.parse::<Threads>().map(usize::from)
-}
-
-/// Threads that take work.
-pub fn workers(text: &str) -> Result<usize, String> {
-    text.parse::<Workers>().map(usize::from)
-}
-
-/// Tokens of a sequence or a chunk.
-pub fn tokens(text: &str) -> Result<usize, String> {
-    text.parse::<Tokens>().map(usize::from)
-}
-
-/// Items, sequences or steps.
-pub fn items(text: &str) -> Result<usize, String> {
-    text.parse::<Items>().map(usize::from)
-}
-
-/// Networks to evaluate.
-pub fn evals(text: &str) -> Result<usize, String> {
-    text.parse::<Evals>().map(usize::from)
-}
-
-/// Networks of a population.
-pub fn population(text: &str) -> Result<usize, String> {
-    text.parse::<Population>().map(usize::from)
-}
 
 /// The file of a space or task; of a shipped one there is none, whatever else has its name here.
 pub fn file_of(name: &str) -> Option<&Path> {

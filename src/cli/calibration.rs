@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use criadero::Error;
 use criadero::checkpoint::{Checkpoint, Tokenizer};
+use criadero::count::Tokens;
 use criadero::model::Llama;
 use criadero::model::ranking::own_text;
 
-use super::arguments::tokens;
 use super::model::{assets, tokenizer_of};
 use super::progress::Bar;
 
@@ -20,14 +20,14 @@ pub struct CalibrationArgs {
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Tokens to measure on
-    #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = tokens)]
+    #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = Tokens::parse)]
     tokens: usize,
     /// Of these tokens, the share that the model writes itself, drawn at temperature 1: of everything it learnt, where the text is of
     /// a few sources
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     own_text: f64,
     /// Tokens of a window
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = Tokens::parse)]
     window: usize,
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use criadero::count::{Items, Threads, Tokens};
 use criadero::eval::{
     EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
 };
@@ -19,7 +20,7 @@ use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::json;
 use tch::Device;
 
-use super::arguments::{file_of, items, read_genomes, threads, tokens};
+use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::progress::Bar;
 
@@ -38,7 +39,7 @@ pub struct Eval {
     #[arg(long, value_name = "SPLIT", value_parser = splits())]
     split: Option<Split>,
     /// The first N items: of the file, or of the split in its hash order
-    #[arg(long, value_name = "N", value_parser = items)]
+    #[arg(long, value_name = "N", value_parser = Items::parse)]
     limit: Option<usize>,
     /// Network as genome text; the whole model by default
     #[arg(long, value_name = "GENOME", allow_hyphen_values = true)]
@@ -61,13 +62,13 @@ pub struct Eval {
     #[command(flatten)]
     data: DataArgs,
     /// Tokens that share a forward pass
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024, value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024, value_parser = Tokens::parse)]
     chunk_tokens: usize,
     /// The longest sequence; the model's own by default. Searches take the model's own, 2048 at most
-    #[arg(long, value_name = "TOKENS", value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::parse)]
     max_length: Option<usize>,
     /// Threads that share the work; all cores by default
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
     #[command(flatten)]
     devices: DevicesArgs,

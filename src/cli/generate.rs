@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use criadero::checkpoint::{Checkpoint, Tokenizer};
+use criadero::count::{Threads, Tokens};
 use criadero::model::generation::{Generation, Sampler, Sampling};
 use criadero::run::cores;
 use criadero::space::Genome;
 use criadero::tune::template::Template;
 use serde_json::json;
 
-use super::arguments::{threads, tokens};
 use super::model::{DeviceArgs, load_for, tokenizer_of};
 use super::picked::{MovedArgs, model_or_pick};
 use super::said::raw;
@@ -32,7 +32,7 @@ pub struct Generate {
     #[arg(long)]
     chat: bool,
     /// Tokens to write at most; the model's own end of text ends it sooner
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = tokens)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = Tokens::parse)]
     max_tokens: usize,
     /// Go on behind the model's own end of text
     #[arg(long)]
@@ -53,7 +53,7 @@ pub struct Generate {
     #[arg(long)]
     json: bool,
     /// libtorch threads; all cores by default
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,

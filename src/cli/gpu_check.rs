@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use criadero::checkpoint::{Dtype, LlamaConfig, open_model, synthetic};
+use criadero::count::{Items, Tokens};
 use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers, pack_items};
 use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
@@ -25,7 +26,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::arguments::{items, tokens};
 use super::model::{DataArgs, DeviceArgs};
 use super::progress::Listener;
 
@@ -48,10 +48,10 @@ pub struct GpuCheck {
     #[arg(long, default_value = "arc_challenge")]
     task: String,
     /// Items to pack; all where nothing is said
-    #[arg(long, value_name = "N", value_parser = items)]
+    #[arg(long, value_name = "N", value_parser = Items::parse)]
     limit: Option<usize>,
     /// Tokens of a chunk
-    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = Tokens::parse)]
     chunk_tokens: usize,
     /// Directory of gpu-check.json and gpu-check.txt
     #[arg(long, value_name = "DIR", default_value = "results/gpu-check")]

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use criadero::count::{Items, Threads};
 use criadero::output::Output;
 use criadero::run::{cores, measure_with_progress};
 use criadero::throughput::{LatencyOptions, Phase, PhaseTable, ThroughputTable, key_here};
 
-use super::arguments::{file_of, items, threads};
+use super::arguments::file_of;
 use super::model::{self, DeviceArgs, load, open_space};
 use super::progress::Listener;
 
@@ -29,10 +30,10 @@ pub struct Measure {
     #[arg(long, value_name = "N", default_value_t = 24)]
     random: usize,
     /// Timings of each network; their median counts
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = items)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = Items::parse)]
     rounds: usize,
     /// libtorch threads; all cores by default
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
     /// Where the table goes, as JSON
     #[arg(long, value_name = "FILE")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig, synthetic};
+use criadero::count::{Items, Tokens, Workers};
 use criadero::plan::activations::Trained;
 use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
@@ -13,7 +14,6 @@ use criadero::run::cores;
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
-use super::arguments::{items, tokens, workers};
 use super::model::{self, DeviceArgs, blocks_of, ends_in};
 
 /// Batches beyond this are not tried.
@@ -36,22 +36,22 @@ pub struct Plan {
     #[arg(long, value_name = "GB")]
     memory: Option<f64>,
     /// Tokens of a scored chunk
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024, value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024, value_parser = Tokens::parse)]
     chunk_tokens: usize,
     /// Worker threads of a search
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = Workers::parse)]
     workers: usize,
     /// Budget of the hidden states that a search keeps
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     cache: u64,
     /// Tokens of a training sequence
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = Tokens::parse)]
     length: usize,
     /// Sequences that share a forward pass
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = items)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = Items::parse)]
     batch: usize,
     /// Rank of adapters
-    #[arg(long, value_name = "RANK", default_value_t = 16, value_parser = items)]
+    #[arg(long, value_name = "RANK", default_value_t = 16, value_parser = Items::parse)]
     lora: usize,
     /// As JSON
     #[arg(long)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use criadero::count::{Evals, Items, Population, Threads};
 use criadero::eval::Objective;
 use criadero::output::Output;
 use criadero::run::{
@@ -12,7 +13,7 @@ use criadero::run::{
 use criadero::space::{Bits, Constraint};
 use criadero::task::Split;
 
-use super::arguments::{evals, items, population, smooth_objectives, threads};
+use super::arguments::smooth_objectives;
 use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
 use super::picked::{MovedArgs, picked};
 use super::plot::write_pictures;
@@ -42,7 +43,7 @@ pub struct Quantize {
     #[arg(long = "task", value_name = "TASK")]
     tasks: Vec<String>,
     /// Held-out items of each task; by default those of the run, or 400
-    #[arg(long, value_name = "N", value_parser = items)]
+    #[arg(long, value_name = "N", value_parser = Items::parse)]
     held_out: Option<usize>,
     /// Directory of the result; by default `quantized-BITS` or `quantized-BITS-embedding-BITS` in the run
     #[arg(long, value_name = "DIR")]
@@ -57,19 +58,19 @@ pub struct Quantize {
     #[arg(long, value_name = "BYTES")]
     budget: Option<String>,
     /// Networks that the search for mixed bits evaluates
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = evals)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = Evals::parse)]
     evals: usize,
     /// Networks of a population of that search
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = population)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = Population::parse)]
     population: usize,
     /// The first N items of each task's search split that it scores; by default as many as the run's search, or all
-    #[arg(long, value_name = "N", value_parser = items)]
+    #[arg(long, value_name = "N", value_parser = Items::parse)]
     limit: Option<usize>,
     /// Its seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// libtorch threads; all cores by default
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
     #[command(flatten)]
     data: DataArgs,

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use criadero::count::{Evals, Items, Population, Threads, Tokens, Workers};
 use criadero::model::device::open_devices;
 use criadero::output::{HeldDirectory, Output};
 use criadero::run::{
@@ -16,7 +17,7 @@ use criadero::search::{
 };
 use criadero::space::{Constraint, SearchSpace};
 
-use super::arguments::{evals, file_of, items, population, read_genomes, threads, tokens, workers};
+use super::arguments::{file_of, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DataArgs, DevicesArgs};
 use super::progress::Listener;
@@ -41,10 +42,10 @@ pub struct Search {
     #[arg(long = "constraint", value_name = "NAME<=VALUE")]
     constraints: Vec<Constraint>,
     /// Networks to evaluate
-    #[arg(long, value_name = "N", default_value_t = 250, value_parser = evals)]
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = Evals::parse)]
     evals: usize,
     /// Networks of a population
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = population)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = Population::parse)]
     population: usize,
     /// Seed of every random choice
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -56,10 +57,10 @@ pub struct Search {
     #[arg(long, value_name = "FILE|RUN")]
     seed_genomes: Option<PathBuf>,
     /// The first N items of each task's search split, in hash order
-    #[arg(long, value_name = "N", value_parser = items)]
+    #[arg(long, value_name = "N", value_parser = Items::parse)]
     limit: Option<usize>,
     /// The first N items of each task's held-out split, on which the front is measured
-    #[arg(long, value_name = "N", value_parser = items)]
+    #[arg(long, value_name = "N", value_parser = Items::parse)]
     held_out: Option<usize>,
     /// `local`, or `mock` / `mock:DELAY_MS` to try a search without a model
     #[arg(long, value_name = "NAME", default_value = "local")]
@@ -102,13 +103,13 @@ pub struct Search {
     data: DataArgs,
     /// Tokens that share a forward pass. A new run on the CPU measures what suits it, unless this, --workers or --threads
     /// is given, and keeps to it
-    #[arg(long, value_name = "TOKENS", value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::parse)]
     chunk_tokens: Option<usize>,
     /// Worker threads that take chunks
-    #[arg(long, value_name = "N", value_parser = workers)]
+    #[arg(long, value_name = "N", value_parser = Workers::parse)]
     workers: Option<usize>,
     /// libtorch threads of each worker
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
     /// Memory for hidden states that children share with their parents; 0 keeps none. Scores do not depend on it
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(..1 << 40))]

@@ -8,6 +8,7 @@ use clap::{Args, Command, FromArgMatches};
 use criadero::Error;
 use criadero::checkpoint::Checkpoint;
 use criadero::checkpoint::hf::ADAPTER_DIR;
+use criadero::count::{Items, Threads, Tokens};
 use criadero::model::Llama;
 use criadero::model::device::device_name;
 use criadero::output::{HeldDirectory, Log, Output};
@@ -24,7 +25,6 @@ use criadero::tune::settings::{Batching, Trainable, TuneSettings};
 use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
 use criadero::versions::versions;
 
-use super::arguments::{items, threads, tokens};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DeviceArgs, tokenizer_of};
 use super::progress::Bar;
@@ -66,13 +66,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NORM", default_value_t = AdamW::default().clip)]
     clip: f64,
     /// Tokens of a sequence
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = Tokens::parse)]
     length: usize,
     /// Sequences that share a forward pass
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = items)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = Items::parse)]
     batch: usize,
     /// Forward passes whose gradients make a step
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = items)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = Items::parse)]
     accumulate: usize,
     /// Train low-rank adapters of this rank instead of every weight, merged at the end
     #[arg(long, value_name = "RANK")]
@@ -99,7 +99,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 8)]
     held_out_sequences: usize,
     /// Steps between two measurements of the held-out losses
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = items)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = Items::parse)]
     measure_every: usize,
     /// Seconds between two saves of the state: what a crash can cost
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -111,7 +111,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// libtorch threads; by default all cores
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
     #[command(flatten)]
     pub device: DeviceArgs,
