@@ -34,6 +34,8 @@ pub mod error;
 #[cfg(feature = "torch")]
 pub mod freed_memory;
 pub mod kendall;
+#[cfg(feature = "torch")]
+pub mod last_words;
 pub mod output;
 #[cfg(feature = "torch")]
 pub mod sandbox;
@@ -51,7 +53,7 @@ pub mod checkpoint;
 pub mod kernels;
 pub mod model;
 #[cfg(feature = "torch")]
-mod torch;
+pub mod torch;
 
 pub mod throughput;
 

@@ -4,8 +4,8 @@ use tch::TchError;
 
 use crate::error::Error;
 
-/// What stands behind the words: where in its own code libtorch was.
-const FRAMES: [&str; 3] = ["Exception raised from", "\nC++ CapturedTraceback", "\nframe #"];
+/// What stands behind the words, also as tch's panics quote them: where in its own code libtorch was.
+const FRAMES: [&str; 4] = ["Exception raised from", "\nC++ CapturedTraceback", "\nframe #", "\\nframe #"];
 
 /// Libtorch's words without the frames behind them.
 pub fn words(message: &str) -> String {

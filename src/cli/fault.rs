@@ -4,6 +4,9 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::{Mutex, PoisonError};
 
+use criadero::last_words::last_words;
+use criadero::torch;
+
 use super::said::Refused;
 
 /// The last panic's words and place.
@@ -36,12 +39,8 @@ fn told(payload: Box<dyn Any + Send>) -> anyhow::Error {
 
 /// The words of a panic, without the frames that libtorch puts behind its own, and where it was.
 fn described(panic: &PanicHookInfo) -> String {
-    let payload = panic.payload();
-    let words =
-        payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-    let words = words.unwrap_or("it panicked");
-    let end = ["Exception raised from", "\nframe #", "\\nframe #"].iter().filter_map(|mark| words.find(mark)).min();
-    let words: String = words[..end.unwrap_or(words.len())].chars().take(500).collect();
+    let words = torch::words(last_words(panic.payload()).unwrap_or("it panicked"));
+    let words: String = words.chars().take(500).collect();
     let place = panic.location().map_or(String::new(), |place| format!(" ({}:{})", place.file(), place.line()));
     words.trim().trim_end_matches("\\n").to_string() + &place
 }

@@ -11,6 +11,7 @@ use criadero::count::{Items, Tokens};
 use criadero::eval::{ChunkId, EvalSet, Evaluator, LocalEvaluator, Outcome, PackingOptions, Work, Workers, pack_items};
 use criadero::kernels::check::{Sizes, compare, milliseconds};
 use criadero::kernels::{Kernels, card_memory, compiler};
+use criadero::last_words::last_words;
 use criadero::model::Llama;
 use criadero::model::device::free_memory;
 use criadero::output;
@@ -221,7 +222,7 @@ impl GpuCheck {
         let reason = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
-            Err(panic) => Some(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into())),
+            Err(panic) => Some(last_words(&*panic).unwrap_or("a panic").to_string()),
         };
         if let Some(reason) = reason {
             report.add(format!("{name} failed: {reason}"), 0.0, "", Some(Goal::AtLeast(1.0)));

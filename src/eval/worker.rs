@@ -15,6 +15,7 @@ use super::queue::Queue;
 use super::walk;
 use super::walk::{KeptStates, Place};
 use crate::error::{Error, Result};
+use crate::last_words::last_words;
 use crate::model::{Llama, Reference, Stream};
 use crate::space::{Bits, Genome};
 
@@ -116,7 +117,7 @@ impl Worker {
                 // Attempts catch what fails on a chunk; whatever fails around them ends the run instead of one thread.
                 catch_unwind(AssertUnwindSafe(|| self.evaluate(task))).unwrap_or_else(|panic| {
                     let what = format!("by worker {number}");
-                    Reply::Done(Err(Error::Worker { what, reason: last_words(&panic) }))
+                    Reply::Done(Err(Error::Worker { what, reason: reason(&*panic) }))
                 })
             } else {
                 let reason = format!("libtorch does not take {} threads", task.threads);
@@ -223,16 +224,14 @@ impl Worker {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Error::Torch(error))) => Err(Failure::of(error, what)),
             Ok(Err(error)) => Err(Failure::Other(error)),
-            Err(panic) => Err(Failure::of(last_words(&panic), what)),
+            Err(panic) => Err(Failure::of(reason(&*panic), what)),
         }
     }
 }
 
-/// What a panic says.
-fn last_words(panic: &Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-    text.unwrap_or_else(|| "panic without a message".to_string())
+/// What a panic says, where something must be said.
+fn reason(panic: &(dyn Any + Send)) -> String {
+    last_words(panic).unwrap_or("panic without a message").to_string()
 }
 
 /// The score of a network on a chunk by the exact model, where the faster arithmetic gave none.

@@ -34,14 +34,24 @@ pub struct Inside<W> {
     questions: BufReader<UnixStream>,
     answers: BufWriter<Socket>,
     line: Vec<u8>,
+    host: Host,
     work: PhantomData<W>,
+}
+
+/// Where work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// In a process of its own, under the work's limits.
+    Process,
+    /// In a thread of a process that others share, without limits.
+    Thread,
 }
 
 impl<W: Work> Inside<W> {
     /// The next question, or none where nobody will ask.
     pub fn question(&mut self) -> Result<Option<W::Question>> {
         self.answers.flush().map_err(closed)?;
-        W::LIMITS.renew_time();
+        self.renew_time();
         self.read(QUESTION)
     }
 
@@ -53,9 +63,15 @@ impl<W: Work> Inside<W> {
         let buffered = self.answers.buffer().len();
         write_line(&mut self.answers, ANSWER, answer).map_err(closed)?;
         if self.answers.buffer().len() < buffered {
-            W::LIMITS.renew_time();
+            self.renew_time();
         }
         Ok(())
+    }
+
+    fn renew_time(&self) {
+        if self.host == Host::Process {
+            W::LIMITS.renew_time();
+        }
     }
 
     fn read<T: DeserializeOwned>(&mut self, letter: u8) -> Result<Option<T>> {
@@ -71,12 +87,19 @@ fn closed(cause: io::Error) -> Error {
     Error::io("the other side of a sandbox")(cause)
 }
 
-/// Does the work of kind `W` over `socket`. The error goes there too.
-pub(super) fn enter<W: Work>(socket: UnixStream) -> io::Result<()> {
+/// Does the work of kind `W` over `socket`. Its error goes there too.
+///
+/// # Errors
+/// When the limits cannot be set, or nobody listens.
+pub(super) fn enter<W: Work>(socket: UnixStream, host: Host) -> io::Result<()> {
+    if host == Host::Process {
+        W::LIMITS.bind()?;
+    }
     let mut inside = Inside::<W> {
         questions: BufReader::new(socket.try_clone()?),
         answers: BufWriter::with_capacity(1 << 16, Socket(socket)),
         line: Vec::new(),
+        host,
         work: PhantomData,
     };
     let done = match inside.read(SETUP) {

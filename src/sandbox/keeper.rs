@@ -13,15 +13,14 @@ use rustix::net::{
 };
 
 use super::end::End;
-use super::limits::Limits;
+use super::inside::Host;
 use super::wire::{END, Socket, write_line};
 
 /// What a new process begins with.
-type Enter = fn(UnixStream) -> io::Result<()>;
+type Enter = fn(UnixStream, Host) -> io::Result<()>;
 
-/// A request: the address of what to enter, and the limits.
-type Request = [u64; 3];
-const REQUEST_BYTES: usize = size_of::<Request>();
+/// Bytes of a request: the address of what to enter.
+const REQUEST_BYTES: usize = size_of::<usize>();
 /// Bytes that are kept of what a process wrote before it died.
 const WORDS: u64 = 4096;
 
@@ -50,10 +49,9 @@ pub fn keep() {
 }
 
 /// Has `enter` called in a new process with `socket`; gives the socket back where nobody can.
-pub(super) fn begin(enter: Enter, limits: Limits, socket: UnixStream) -> Option<UnixStream> {
+pub(super) fn begin(enter: Enter, socket: UnixStream) -> Option<UnixStream> {
     let Some(keeper) = KEEPER.get() else { return Some(socket) };
-    let request: Request = [enter as usize as u64, limits.memory, limits.seconds];
-    let bytes: Vec<u8> = request.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let bytes = (enter as usize).to_le_bytes();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [std::os::fd::AsFd::as_fd(&socket)];
@@ -77,13 +75,13 @@ fn serve(parent: libc::pid_t, requests: &OwnedFd) -> ! {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
         (0..3).filter(|_| null >= 0).for_each(|stream| _ = libc::dup2(null, stream));
     }
-    while let Some((enter, limits, socket)) = next(requests) {
+    while let Some((enter, socket)) = next(requests) {
         // SAFETY: as above.
         unsafe {
             let keeper = libc::getpid();
             if libc::fork() == 0 {
                 die_with(keeper);
-                supervise(enter, limits, socket);
+                supervise(enter, socket);
             }
         }
     }
@@ -104,7 +102,7 @@ unsafe fn die_with(parent: libc::pid_t) {
 }
 
 /// The next request; none when nobody will ask any more.
-fn next(requests: &OwnedFd) -> Option<(Enter, Limits, UnixStream)> {
+fn next(requests: &OwnedFd) -> Option<(Enter, UnixStream)> {
     let mut bytes = [0; REQUEST_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -116,17 +114,16 @@ fn next(requests: &OwnedFd) -> Option<(Enter, Limits, UnixStream)> {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     })?;
-    let number = |place: usize| u64::from_le_bytes(bytes[place * 8..][..8].try_into().expect("eight bytes"));
     // SAFETY: the address is of a function of this very program, which this process is a fork of: only `begin` sends it.
-    let enter = unsafe { std::mem::transmute::<usize, Enter>(number(0) as usize) };
-    Some((enter, Limits { memory: number(1), seconds: number(2) }, UnixStream::from(descriptor)))
+    let enter = unsafe { std::mem::transmute::<usize, Enter>(usize::from_le_bytes(bytes)) };
+    Some((enter, UnixStream::from(descriptor)))
 }
 
 /// Forks the process that does the work, waits for it, and says how it ended.
 ///
 /// # Safety
 /// In a process of one thread.
-unsafe fn supervise(enter: Enter, limits: Limits, socket: UnixStream) -> ! {
+unsafe fn supervise(enter: Enter, socket: UnixStream) -> ! {
     // SAFETY: as the caller's; the descriptors of the pipe are new and owned here.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
@@ -141,7 +138,7 @@ unsafe fn supervise(enter: Enter, limits: Limits, socket: UnixStream) -> ! {
                 die_with(supervisor);
                 libc::dup2(theirs.as_raw_fd(), 2);
                 drop((words, theirs));
-                libc::_exit(work(enter, limits, socket));
+                libc::_exit(work(enter, socket));
             }
             child => {
                 drop(theirs);
@@ -163,15 +160,14 @@ unsafe fn supervise(enter: Enter, limits: Limits, socket: UnixStream) -> ! {
     }
 }
 
-/// Does the work under its limits; the exit status.
-fn work(enter: Enter, limits: Limits, socket: UnixStream) -> i32 {
-    if let Err(error) = limits.bind() {
-        eprintln!("{error}");
-        return 1;
-    }
-    match std::panic::catch_unwind(|| enter(socket)) {
+/// Does the work; the exit status.
+fn work(enter: Enter, socket: UnixStream) -> i32 {
+    match std::panic::catch_unwind(|| enter(socket, Host::Process)) {
         Ok(Ok(())) => 0,
-        Ok(Err(_)) => 1,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            1
+        }
         Err(_) => 101,
     }
 }

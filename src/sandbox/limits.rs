@@ -2,10 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Whether this process is for one piece of work; a thread shares its process with others, and has no limits.
-static BOUND: AtomicBool = AtomicBool::new(false);
 
 /// Limits of one piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +20,13 @@ impl Limits {
 
     /// Puts this process, which is for one piece of work, under its limits.
     pub(super) fn bind(self) -> io::Result<()> {
-        BOUND.store(true, Ordering::Relaxed);
         self.renew_time();
         lower(libc::RLIMIT_AS, address_space().saturating_add(self.memory))?;
         lower(libc::RLIMIT_CORE, 0)
     }
 
-    /// Gives this process its seconds anew, where it is under limits.
+    /// Gives such a process its seconds anew.
     pub(super) fn renew_time(self) {
-        if !BOUND.load(Ordering::Relaxed) {
-            return;
-        }
         // SAFETY: an all-zero rusage is one, and the call fills it.
         let used = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();

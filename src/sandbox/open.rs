@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::end::End;
-use super::inside::{Work, enter};
+use super::inside::{Host, Work, enter};
 use super::keeper;
 use super::wire::{ANSWER, END, ERROR, QUESTION, SETUP, Socket, read_line, write_line};
 use crate::error::{Error, Result};
+use crate::last_words::last_words;
 
 /// What the work is about, for messages.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ impl<W: Work> Sandbox<W> {
     pub fn open(subject: Subject, setup: &W::Setup) -> Result<Sandbox<W>> {
         let wrong = |cause| Error::io("a sandbox")(cause);
         let (socket, theirs) = UnixStream::pair().map_err(wrong)?;
-        if let Some(theirs) = keeper::begin(enter::<W>, W::LIMITS, theirs) {
+        if let Some(theirs) = keeper::begin(enter::<W>, theirs) {
             std::thread::spawn(move || in_thread::<W>(theirs));
         }
         let lines = BufReader::with_capacity(1 << 16, socket.try_clone().map_err(wrong)?);
@@ -135,14 +136,10 @@ impl<W: Work> Iterator for Sandbox<W> {
 /// The work without a keeper.
 fn in_thread<W: Work>(socket: UnixStream) {
     let Ok(mut last) = socket.try_clone().map(Socket) else { return };
-    let work = std::panic::AssertUnwindSafe(|| enter::<W>(socket));
+    let work = std::panic::AssertUnwindSafe(|| enter::<W>(socket, Host::Thread));
     let end = match std::panic::catch_unwind(work) {
         Ok(_) => End::well(),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            End::panicked(text.unwrap_or_default().to_string())
-        }
+        Err(panic) => End::panicked(last_words(&*panic).unwrap_or_default().to_string()),
     };
     // Nobody may be listening.
     let _ = last.write_all(b"\n").and_then(|()| write_line(&mut last, END, &end));

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Open to all: what every module may use, and the crate's root re-exports of it.
-const OPEN: [&str; 6] = ["count", "error", "output", "sandbox", "Error", "Result"];
+const OPEN: [&str; 7] = ["count", "error", "last_words", "output", "sandbox", "Error", "Result"];
 
 /// One use of another module: where, and the path after `crate::`.
 #[derive(Debug, PartialEq)]
