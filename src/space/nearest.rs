@@ -43,14 +43,15 @@ impl SearchSpace {
         let mlp = offered(self.layers(), |layer| &layer.mlp);
         let bits: Vec<Bits> =
             self.layers().iter().flat_map(|layer| &layer.bits).copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let lists = [self.depths().len(), heads.len(), mlp.len(), bits.len()];
-        let [depths, heads_of, mlp_of, bits_of] = [0, 1, 2, 3].map(|axis| evenly(lists[axis], thinned(lists)[axis]));
+        let [d, h, m, b] = thinned([self.depths().len(), heads.len(), mlp.len(), bits.len()]);
+        let (depths, heads, mlp, bits) =
+            (evenly(self.depths(), d), evenly(&heads, h), evenly(&mlp, m), evenly(&bits, b));
         let halves_kept: Vec<LayerChoices> = self.layers().iter().map(without_zeros).collect();
         let mut rungs = Vec::new();
-        for (depth_step, &depth) in depths.iter().map(|&place| &self.depths()[place]).rev().enumerate() {
-            for (heads_step, &heads) in heads_of.iter().map(|&place| &heads[place]).rev().enumerate() {
-                for (mlp_step, &mlp) in mlp_of.iter().map(|&place| &mlp[place]).rev().enumerate() {
-                    for (bits_step, &bits) in bits_of.iter().map(|&place| &bits[place]).rev().enumerate() {
+        for (depth_step, &depth) in depths.iter().rev().enumerate() {
+            for (heads_step, &heads) in heads.iter().rev().enumerate() {
+                for (mlp_step, &mlp) in mlp.iter().rev().enumerate() {
+                    for (bits_step, &bits) in bits.iter().rev().enumerate() {
                         let steps = [depth_step, heads_step, mlp_step, bits_step];
                         let axes = steps.into_iter().filter(|&step| step > 0).count();
                         let ends = self.ends().nearest(Ends::both(bits));
@@ -80,11 +81,11 @@ fn thinned<const N: usize>(mut counts: [usize; N]) -> [usize; N] {
     counts
 }
 
-/// Places of `taken` of `count` values, evenly spread, both ends among them.
-fn evenly(count: usize, taken: usize) -> Vec<usize> {
+/// So many of some values, evenly spread, both ends among them; a single one is the last.
+fn evenly<T: Copy>(values: &[T], taken: usize) -> Vec<T> {
     match taken {
-        0 | 1 => (0..count.min(1)).map(|_| count - 1).collect(),
-        _ => (0..taken).map(|step| step * (count - 1) / (taken - 1)).collect(),
+        0 | 1 => values.last().copied().into_iter().collect(),
+        _ => (0..taken).map(|step| values[step * (values.len() - 1) / (taken - 1)]).collect(),
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
         assert!((1000..=RUNGS).contains(&ladder.len()), "{}", ladder.len());
         assert_eq!((&ladder[0], ladder.last()), (&space.largest(), Some(&space.smallest())));
         assert_eq!(
-            (evenly(5, 3), evenly(4, 4), evenly(3, 1), evenly(0, 0)),
+            (evenly(&[0, 1, 2, 3, 4], 3), evenly(&[0, 1, 2, 3], 4), evenly(&[0, 1, 2], 1), evenly::<i32>(&[], 0)),
             (vec![0, 2, 4], vec![0, 1, 2, 3], vec![2], vec![])
         );
         assert_eq!(thinned([4, 5, 3]), [4, 5, 3], "short lists are taken whole");

@@ -180,17 +180,18 @@ fn table<E: std::fmt::Display>(
 ) -> impl Iterator<Item = Result<Row>> {
     let mut number = 0;
     let mut failed = false;
-    let mut pieces = batches.flat_map(|batch| {
-        let (batch, error) = match batch {
-            Ok(batch) if batch.num_rows() <= MAX_ROWS => (Some(batch), None),
-            Ok(batch) => (None, Some(format!("found {} rows at once, expected at most {MAX_ROWS}", batch.num_rows()))),
-            Err(error) => (None, Some(error.to_string())),
+    let mut pieces = batches.flat_map(|batch| -> Box<dyn Iterator<Item = Result<Vec<Value>, String>>> {
+        let refused = |reason| Box::new(std::iter::once(Err(reason)));
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => return refused(error.to_string()),
         };
-        let pieces = batch.into_iter().flat_map(|batch| {
-            let starts = (0..batch.num_rows()).step_by(PIECE);
-            starts.map(move |start| json_values(&batch.slice(start, PIECE.min(batch.num_rows() - start))))
-        });
-        pieces.chain(error.map(Err))
+        let rows = batch.num_rows();
+        if rows > MAX_ROWS {
+            return refused(format!("found {rows} rows at once, expected at most {MAX_ROWS}"));
+        }
+        let starts = (0..rows).step_by(PIECE);
+        Box::new(starts.map(move |start| json_values(&batch.slice(start, PIECE.min(rows - start)))))
     });
     let rows = std::iter::from_fn(move || {
         let values = if failed { None } else { pieces.next() };

@@ -133,11 +133,7 @@ impl Task {
     /// [`Error::Missing`] says where to get data that is not there. [`Error::Mismatch`] when more than half of the rows cannot be
     /// used, with the first reasons: a field that is missing, an empty choice, no choices, a gold out of range. And no rows at all.
     pub fn render(&self, limit: Option<usize>) -> Result<Rendered> {
-        let path = match &self.source {
-            Source::Text(path) | Source::Rows(path) => path.clone(),
-            Source::Named(_) => self.data()?.path().to_path_buf(),
-        };
-        Sandbox::<Rendering>::once(Subject::new(path, FORMAT), &(self.clone(), limit))
+        Sandbox::<Rendering>::once(Subject::new(self.data()?.path(), FORMAT), &(self.clone(), limit))
     }
 
     /// The same for work that is in a sandbox already.
