@@ -36,8 +36,12 @@ pub fn smollm2() -> PathBuf {
 
 /// A directory with copies of the tiny model's files.
 pub fn copy_of_tiny(dir: &Path) {
-    for entry in std::fs::read_dir(TINY).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    copy_files(Path::new(TINY), dir);
+}
+
+/// Copies of the files of a directory, not of the directories in it.
+pub fn copy_files(from: &Path, to: &Path) {
+    for path in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
 }

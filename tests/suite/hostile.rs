@@ -1,11 +1,13 @@
 //! Inputs that strangers made, all of `tests/hostile/`: each command ends by itself, with 0, 1 or 2, within memory and time, and says why.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::goldens::{TINY, copy_files};
 
 /// Address space of a command, in kB: libtorch takes some of it.
 const MEMORY: u64 = 8_000_000;
@@ -15,27 +17,18 @@ const TIME: Duration = Duration::from_secs(120);
 /// A copy of the corpus in which every model has weights.
 fn corpus() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let weights = root.join("tests/goldens/tiny-llama/model.safetensors");
-    for entry in fs::read_dir(root.join("tests/hostile")).unwrap().map(|entry| entry.unwrap().path()) {
-        let place = dir.path().join(entry.file_name().unwrap());
-        if entry.is_file() {
-            fs::copy(&entry, &place).unwrap();
-            continue;
-        }
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile"));
+    copy_files(root, dir.path());
+    let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    for folder in entries.filter(|path| path.is_dir()) {
+        let place = dir.path().join(folder.file_name().unwrap());
         fs::create_dir(&place).unwrap();
-        for file in fs::read_dir(&entry).unwrap().map(|file| file.unwrap().path()) {
-            fs::copy(&file, place.join(file.file_name().unwrap())).unwrap();
-        }
+        copy_files(&folder, &place);
         if place.join("config.json").is_file() {
-            fs::copy(&weights, place.join("model.safetensors")).unwrap();
+            fs::copy(Path::new(TINY).join("model.safetensors"), place.join("model.safetensors")).unwrap();
         }
     }
     dir
-}
-
-fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny-llama")
 }
 
 /// Runs the binary on the corpus under limits; nothing when it does not end.
@@ -65,8 +58,7 @@ fn run(dir: &Path, arguments: &[&str]) -> Option<Output> {
 #[test]
 fn whatever_strangers_made_is_an_error_that_says_why() {
     let corpus = corpus();
-    let model = tiny().to_str().unwrap().to_string();
-    let model = model.as_str();
+    let model = TINY;
     let search = ["search", "s.yaml", "--objective", "choice_nll:t.jsonl", "--objective", "params", "--out", "run"];
     let searched = |more: &[&'static str]| [&search[..], more].concat();
     let searched_on_card = searched(&["--model", "card-no-layers", "--threads", "1"]);
@@ -131,12 +123,11 @@ fn a_space_with_long_lists_is_searched_at_once() {
 #[test]
 fn a_real_search_does_not_go_on_where_a_mock_was() {
     let corpus = corpus();
-    let model = tiny();
     let search = ["search", "s.yaml", "--objective", "perplexity:para.txt", "--objective", "params", "--evals", "12"];
     let search = [&search[..], &["--population", "6", "--algorithm", "nsga2", "--out", "run"]].concat();
     let mock = run(corpus.path(), &[&search[..], &["--evaluator", "mock"]].concat()).expect("it ends");
     assert!(mock.status.success(), "{}", String::from_utf8_lossy(&mock.stderr));
-    let real = run(corpus.path(), &[&search[..], &["--model", model.to_str().unwrap(), "--threads", "1"]].concat());
+    let real = run(corpus.path(), &[&search[..], &["--model", TINY, "--threads", "1"]].concat());
     let said = real.expect("it ends").stderr;
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("run holds another run: evaluator is mock there, local here"), "{said}");
@@ -146,8 +137,7 @@ fn a_real_search_does_not_go_on_where_a_mock_was() {
 fn what_cannot_be_looked_at_is_not_said_to_be_missing() {
     let corpus = corpus();
     std::os::unix::fs::symlink("loop.jsonl", corpus.path().join("loop.jsonl")).unwrap();
-    let model = tiny();
-    let output = run(corpus.path(), &["eval", model.to_str().unwrap(), "--task", "./loop.jsonl"]).expect("it ends");
+    let output = run(corpus.path(), &["eval", TINY, "--task", "./loop.jsonl"]).expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("error: ./loop.jsonl: Too many levels of symbolic links"), "{said}");
 }
@@ -157,8 +147,7 @@ fn names_out_of_files_move_no_cursor_and_begin_no_line() {
     let corpus = corpus();
     let rows = "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"gold\": \"x\\u001b[2J\\nerror: forged\"}\n";
     fs::write(corpus.path().join("forged.jsonl"), rows).unwrap();
-    let model = tiny();
-    let output = run(corpus.path(), &["eval", model.to_str().unwrap(), "--task", "forged.jsonl"]).expect("it ends");
+    let output = run(corpus.path(), &["eval", TINY, "--task", "forged.jsonl"]).expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("forged") && !said.contains('\u{1b}'), "{said:?}");
     assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said}");

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::arrows::{rust_files, without_tests};
 use crate::command::{criadero, fail, succeed};
+use crate::goldens::copy_of_tiny;
 
 const TINY: &str = "tests/goldens/tiny-llama";
 /// What only `output` may do.
@@ -83,10 +84,7 @@ fn rank(text: &str, out: &Path) -> Command {
 fn strangers(dir: &Path) -> PathBuf {
     let model = dir.join("model");
     fs::create_dir(&model).unwrap();
-    for entry in fs::read_dir(TINY).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
-    }
+    copy_of_tiny(&model);
     fs::write(model.join("model-00001-of-00002.safetensors"), "a shard of theirs").unwrap();
     model
 }
