@@ -30,7 +30,7 @@ impl Inspect {
         if let Some(model) = &self.model {
             let checkpoint = model::open(model)?;
             space.check_fits(&checkpoint.config().shape).with_context(|| self.space.clone())?;
-            if let Some(card) = SupernetCard::read(checkpoint.path())? {
+            if let Some(card) = SupernetCard::of(&checkpoint)? {
                 ranked = true;
                 space = space.with_drop_order(&card.order.drop)?;
             }

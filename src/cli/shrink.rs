@@ -179,7 +179,7 @@ impl Shrink {
         spaces.note.iter().for_each(|note| eprintln!("note: {note}"));
         if let Some(path) = &self.supernet {
             let supernet = model::open(path)?;
-            let card = SupernetCard::read(supernet.path())?;
+            let card = SupernetCard::of(&supernet)?;
             let Some(card) = card else {
                 bail!("{} was never ranked; leave --supernet out to rank it", path.display())
             };

@@ -421,7 +421,7 @@ pub fn check_metrics(task: &Task, metrics: &[Metric]) -> Result<()> {
 pub fn space_of(space: SearchSpace, checkpoint: &Checkpoint) -> Result<(SearchSpace, Option<SupernetCard>)> {
     space.check_fits(&checkpoint.config().shape)?;
     every_width(&space).iter().try_for_each(|genome| checkpoint.subnet(genome).map(drop))?;
-    match SupernetCard::read(checkpoint.path())? {
+    match SupernetCard::of(checkpoint)? {
         Some(card) => Ok((space.with_drop_order(&card.order.drop)?, Some(card))),
         None => Ok((space, None)),
     }

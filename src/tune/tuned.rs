@@ -21,8 +21,9 @@ pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Resu
     let (config, dir) = (base.config(), staged.path());
     let tensor = |name| no_grad(|| Ok(model.tensor(name)?.detach()));
     hf::write_into(staged, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
-    if let Some(card) = SupernetCard::read(base.path())? {
-        card.write(dir)?;
+    if let Some(card) = SupernetCard::of(base)? {
+        let weights = Some(Checkpoint::open(dir)?.fingerprint()?);
+        SupernetCard { weights, ..card }.write(dir)?;
     }
     let corrections = no_grad(|| model.corrections());
     if !corrections.is_empty() {
@@ -33,9 +34,9 @@ pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Resu
     let Some(adapters) = model.adapters() else { return Ok(false) };
     let beside = dir.join(ADAPTER_DIR);
     adapters.write(&beside, &adapter_base(base)?)?;
-    if let Some(card) = SupernetCard::read(base.path())? {
+    if let Some(card) = SupernetCard::of(base)? {
         // The order alone, for whoever has the parent: `criadero rank --order`.
-        SupernetCard { scores: None, ..card }.write(&beside)?;
+        SupernetCard { scores: None, weights: None, ..card }.write(&beside)?;
     }
     Ok(true)
 }
@@ -67,7 +68,7 @@ pub fn read_adapters(dir: &Path, base: &Checkpoint) -> Result<Adapters> {
 }
 
 fn adapter_base(base: &Checkpoint) -> Result<AdapterBase> {
-    let order = SupernetCard::read(base.path())?.map(|card| {
+    let order = SupernetCard::of(base)?.map(|card| {
         let json = serde_json::to_vec(&card.order).expect("an order is plain numbers");
         blake3::hash(&json).to_hex().to_string()
     });
