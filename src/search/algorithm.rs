@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::surrogate::Prediction;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::space::Genome;
 
 /// What is told about one evaluated genome.
@@ -34,6 +34,19 @@ impl Told {
     pub fn score(&self) -> Option<&[f64]> {
         let finite = |values: &&[f64]| values.iter().all(|value| value.is_finite()) && self.violation.is_finite();
         self.objectives.as_deref().filter(finite)
+    }
+}
+
+/// Genomes that are asked for at a time, and generations between two populations, at most: more are a mistake.
+pub(super) const MOST: usize = 1 << 20;
+
+/// # Errors
+/// A population of 0, or beyond what any machine breeds.
+pub(super) fn check_population(population: usize) -> Result<()> {
+    match population {
+        0 => Err(Error::invalid("population size", 0, "at least 1")),
+        1..=MOST => Ok(()),
+        _ => Err(Error::invalid("population size", population, format!("{MOST} at most"))),
     }
 }
 
@@ -70,6 +83,12 @@ pub trait Algorithm: Send {
     /// # Errors
     /// A state that no such algorithm was in.
     fn restore(&mut self, state: Value) -> Result<()>;
+
+    /// Whether it can stand where it does after these results of distinct genomes, all that it was told; `cut` where the last population
+    /// was evaluated in part only. An algorithm that cannot tell says yes.
+    fn can_follow(&self, _genomes: &[Genome], _results: &[Told], _cut: bool) -> bool {
+        true
+    }
 
     /// How good its predictions were so far, for those that predict.
     fn predictions(&self) -> &[Prediction] {

@@ -37,6 +37,17 @@ impl Asked {
         !self.all.contains(genome) && self.all.insert(genome.clone())
     }
 
+    /// Whether these distinct genomes can be all that was asked for and evaluated; `cut` where not all of what was asked for was.
+    pub fn can_be(&self, genomes: &[Genome], cut: bool) -> bool {
+        let all_noted = genomes.iter().all(|genome| self.contains(genome));
+        all_noted && (cut || genomes.len() == self.len()) && (genomes.is_empty() || self.first.is_empty())
+    }
+
+    /// How many genomes were noted.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Whether a genome was noted.
     pub fn contains(&self, genome: &Genome) -> bool {
         self.all.contains(genome)

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, ClosedForm, Told};
+use super::algorithm::{Algorithm, ClosedForm, MOST, Told, check_population};
 use super::asked::Asked;
 use super::kind::{AlgorithmKind, Beginning, Options, restored};
 use super::knapsack::knapsack_front;
@@ -81,11 +81,12 @@ impl LinasSettings {
     }
 
     fn check(&self) -> Result<()> {
-        if self.population == 0 {
-            return Err(Error::invalid("population size", 0, "at least 1"));
-        }
+        check_population(self.population)?;
         if self.generations == 0 {
             return Err(Error::invalid("generations on predictions", 0, "at least 1"));
+        }
+        if self.generations > MOST {
+            return Err(Error::invalid("generations on predictions", self.generations, format!("{MOST} at most")));
         }
         if !(0.0..=1.0).contains(&self.explore) {
             return Err(Error::invalid("share drawn at random", self.explore, "a share between 0 and 1"));
@@ -267,8 +268,23 @@ impl Algorithm for Linas {
     fn restore(&mut self, state: Value) -> Result<()> {
         let state: LinasState = restored(self.name(), state)?;
         state.settings.check()?;
+        if state.told > state.asked.len() {
+            let expected = format!("as many as genomes were asked for at most, {}", state.asked.len());
+            return Err(Error::invalid("populations told", state.told, expected));
+        }
+        for Scored { genome, objectives, .. } in &state.forecast {
+            let expected = (self.closed_form)(genome).losses.len();
+            if objectives.len() != expected {
+                let found = format!("{} objectives of {genome}", objectives.len());
+                return Err(Error::invalid("forecast", found, expected.to_string()));
+            }
+        }
         self.state = state;
         Ok(())
+    }
+
+    fn can_follow(&self, genomes: &[Genome], results: &[Told], cut: bool) -> bool {
+        self.state.asked.can_be(genomes, cut) && Scored::are_of(&self.state.measured, genomes, results)
     }
 
     fn predictions(&self) -> &[Prediction] {

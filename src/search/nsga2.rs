@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, Told};
+use super::algorithm::{Algorithm, Told, check_population};
 use super::asked::{Asked, ROUNDS};
 use super::kind::{AlgorithmKind, Beginning, Options, restored};
 use super::operators::{Crossover, Mutation, Operators};
@@ -74,11 +74,9 @@ impl Nsga2Settings {
     }
 
     /// # Errors
-    /// A population of 0, a rate that is no probability.
+    /// A population of 0 or beyond a million, a rate that is no probability.
     pub fn check(&self) -> Result<()> {
-        if self.population == 0 {
-            return Err(Error::invalid("population size", 0, "at least 1"));
-        }
+        check_population(self.population)?;
         if !(0.0..=1.0).contains(&self.crossover_rate) {
             return Err(Error::invalid("crossover rate", self.crossover_rate, "a probability between 0 and 1"));
         }
@@ -202,6 +200,10 @@ impl Algorithm for Nsga2 {
 
     fn state(&self) -> Value {
         json!(self.state)
+    }
+
+    fn can_follow(&self, genomes: &[Genome], results: &[Told], cut: bool) -> bool {
+        self.state.asked.can_be(genomes, cut) && Scored::are_of(&self.state.survivors, genomes, results)
     }
 
     fn restore(&mut self, state: Value) -> Result<()> {

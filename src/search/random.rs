@@ -5,10 +5,10 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::algorithm::{Algorithm, Told};
+use super::algorithm::{Algorithm, Told, check_population};
 use super::asked::Asked;
 use super::kind::{AlgorithmKind, Beginning, restored};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::space::{Genome, SearchSpace};
 
 /// Random search by name.
@@ -63,10 +63,7 @@ impl RandomSearch {
 
 impl RandomState {
     fn check(&self) -> Result<()> {
-        match self.population {
-            0 => Err(Error::invalid("population size", 0, "at least 1")),
-            _ => Ok(()),
-        }
+        check_population(self.population)
     }
 }
 
@@ -84,6 +81,10 @@ impl Algorithm for RandomSearch {
         for genome in genomes {
             self.state.asked.note(genome);
         }
+    }
+
+    fn can_follow(&self, genomes: &[Genome], _: &[Told], cut: bool) -> bool {
+        self.state.asked.can_be(genomes, cut)
     }
 
     fn name(&self) -> &str {
