@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer};
 
+use crate::error::{Error, Result};
+
 /// Numbers from 1 to `MAX`.
 pub enum Count<const MAX: usize> {}
 
@@ -15,7 +17,7 @@ pub type Tokens = Count<{ 1 << 28 }>;
 pub type Items = Count<{ 1 << 40 }>;
 /// Networks that are evaluated.
 pub type Evals = Count<100_000_000>;
-/// Networks of a population.
+/// Networks of a population, and generations between two of them.
 pub type Population = Count<1_000_000>;
 
 impl<const MAX: usize> Count<MAX> {
@@ -23,7 +25,7 @@ impl<const MAX: usize> Count<MAX> {
     ///
     /// # Errors
     /// What was expected.
-    pub fn parse(text: &str) -> Result<usize, String> {
+    pub fn parse(text: &str) -> std::result::Result<usize, String> {
         text.parse().ok().filter(Self::contains).ok_or_else(Self::expected)
     }
 
@@ -31,10 +33,21 @@ impl<const MAX: usize> Count<MAX> {
     ///
     /// # Errors
     /// What was found and what was expected.
-    pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<usize, D::Error> {
         let number = usize::deserialize(deserializer)?;
         let wrong = || serde::de::Error::custom(format!("found {number}, {}", Self::expected()));
         Some(number).filter(Self::contains).ok_or_else(wrong)
+    }
+
+    /// The number of an argument.
+    ///
+    /// # Errors
+    /// `Invalid` with what it is, what was found and what was expected.
+    pub fn check(what: &str, number: usize) -> Result<()> {
+        match Self::contains(&number) {
+            true => Ok(()),
+            false => Err(Error::invalid(what, number, format!("a number from 1 to {MAX}"))),
+        }
     }
 
     fn contains(number: &usize) -> bool {
@@ -62,6 +75,7 @@ mod tests {
             assert_eq!(Threads::parse(text).ok(), number, "{text}");
             let file = serde_json::from_str::<File>(&format!("{{\"threads\": {text}}}"));
             assert_eq!(file.ok().map(|file| file.threads), number, "{text}");
+            assert_eq!(Threads::check("threads", text.parse().unwrap()).is_ok(), number.is_some(), "{text}");
         }
         assert_eq!(Threads::parse("-1").unwrap_err(), "expected a number from 1 to 1024");
         let error = serde_json::from_str::<File>("{\"threads\": 0}").unwrap_err().to_string();

@@ -7,10 +7,9 @@ use std::path::Path;
 use tch::Tensor;
 
 use crate::checkpoint::config::{Dtype, LlamaConfig};
-use crate::checkpoint::hf::{CORRECTIONS_FILE, open_safetensors};
+use crate::checkpoint::hf::CORRECTIONS_FILE;
 use crate::checkpoint::names::TensorName;
-use crate::checkpoint::raw_tensor::RawTensor;
-use crate::checkpoint::tensor_file;
+use crate::checkpoint::tensor_file::{self, StoredTensor};
 use crate::error::{Error, Result};
 use crate::space::{Genome, LayerTensor, misfit};
 
@@ -22,7 +21,7 @@ pub type Narrowed = (TensorName, usize);
 
 /// The corrected matrices of a supernet, as they lie in their file; none of a checkpoint that has no such file.
 #[derive(Clone, Default)]
-pub struct Corrections(BTreeMap<Narrowed, RawTensor>);
+pub struct Corrections(BTreeMap<Narrowed, StoredTensor>);
 
 impl Corrections {
     /// Opens the file of a directory, where there is one, for the weights with this digest.
@@ -34,7 +33,7 @@ impl Corrections {
         if !path.is_file() {
             return Ok(Corrections::default());
         }
-        let (words, found) = open_safetensors(&path)?;
+        let (words, found) = tensor_file::open(&path)?;
         let mismatch =
             |what: &str, problems| Err(Error::Mismatch { path: path.clone(), what: what.to_string(), problems });
         let (theirs, ours) = (words.get(WEIGHTS), weights()?);
@@ -49,11 +48,11 @@ impl Corrections {
         let (mut matrices, mut problems) = (BTreeMap::new(), Vec::new());
         for (name, raw) in found {
             match narrowed(config, &name) {
-                Some(of) if shape_of(config, of) == raw.shape => {
+                Some(of) if shape_of(config, of) == raw.shape() => {
                     matrices.insert(of, raw);
                 }
                 Some(of) => {
-                    problems.push(format!("{name}: found shape {:?}, expected {:?}", raw.shape, shape_of(config, of)))
+                    problems.push(format!("{name}: found shape {:?}, expected {:?}", raw.shape(), shape_of(config, of)))
                 }
                 None => problems.push(format!("{name}: found, but the model has no such matrix")),
             }
@@ -80,7 +79,7 @@ impl Corrections {
 
     /// How many weights they have together.
     pub fn weights(&self) -> u64 {
-        self.0.values().map(|raw| raw.shape.iter().product::<usize>() as u64).sum()
+        self.0.values().map(|raw| raw.shape().iter().product::<usize>() as u64).sum()
     }
 
     /// The matrices.
@@ -89,7 +88,7 @@ impl Corrections {
     }
 
     /// A matrix on the CPU, where it is corrected.
-    pub(super) fn get(&self, of: Narrowed) -> Option<&RawTensor> {
+    pub(super) fn get(&self, of: Narrowed) -> Option<&StoredTensor> {
         self.0.get(&of)
     }
 

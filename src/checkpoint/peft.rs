@@ -14,7 +14,7 @@ use super::hf::pretty;
 use super::tensor_file::{self, TensorFile};
 use super::{LayerTensor, TensorName};
 use crate::error::{Error, Result};
-use crate::output;
+use crate::output::{self, Seal};
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
@@ -49,6 +49,16 @@ pub struct AdapterBase {
     pub supernet_digest: String,
     /// BLAKE3 of its order of heads and channels; absent for a model that was never ranked.
     pub order_digest: Option<String>,
+}
+
+/// The content of `supernet.json`.
+#[derive(Serialize, Deserialize)]
+struct Base {
+    #[serde(flatten)]
+    base: AdapterBase,
+    /// Rank and alpha, which peft's own file has without a checksum; none of versions that did not write them.
+    #[serde(default)]
+    scale: Option<(usize, f64)>,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +110,10 @@ impl Adapters {
             "target_modules": targets,
         });
         tensor_file::write(&dir.join(WEIGHTS_FILE), &self.named(), &BTreeMap::from([("format".into(), "pt".into())]))?;
-        output::write(&dir.join(BASE_FILE), pretty(&json!(base)))?;
+        output::write(
+            &dir.join(BASE_FILE),
+            Seal::put(&pretty(&json!(Base { base: base.clone(), scale: Some((self.rank, self.alpha)) }))),
+        )?;
         output::write(&dir.join(CONFIG_FILE), pretty(&config))
     }
 
@@ -110,9 +123,23 @@ impl Adapters {
     /// `Missing` and `Format`; `Mismatch` with every matrix whose shape is wrong or that the model does not have.
     pub fn read(dir: &Path, shape_of: &dyn Fn(TensorName) -> Option<Vec<usize>>) -> Result<(Adapters, AdapterBase)> {
         let config: PeftConfig = read_json(&dir.join(CONFIG_FILE))?;
-        let base = read_json(&dir.join(BASE_FILE))?;
+        let Base { base, scale } = read_json(&dir.join(BASE_FILE))?;
         let path = dir.join(WEIGHTS_FILE);
-        let plain = config.peft_type == "LORA" && config.r > 0 && !config.use_rslora && !config.use_dora;
+        let plain = config.peft_type == "LORA"
+            && config.r > 0
+            && config.lora_alpha.is_finite()
+            && !config.use_rslora
+            && !config.use_dora;
+        if let Some((rank, alpha)) = scale
+            && (config.r, config.lora_alpha) != (rank, alpha)
+        {
+            let problem = format!(
+                "rank and alpha: found {} and {}, written were {rank} and {alpha}; put back a copy of it, or tune again",
+                config.r, config.lora_alpha
+            );
+            let what = format!("it was changed since {BASE_FILE} was written beside it");
+            return Err(Error::Mismatch { path: dir.join(CONFIG_FILE), what, problems: vec![problem] });
+        }
         if !plain {
             let expected = "plain LoRA of a rank from 1 on, without rslora or dora";
             return Err(Error::format(dir.join(CONFIG_FILE), "peft configuration", expected));
@@ -160,12 +187,13 @@ fn file_names(layer: usize, tensor: LayerTensor) -> [String; 2] {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|_| Error::Missing {
+    let bytes = std::fs::read(path).map_err(|_| Error::Missing {
         what: "adapter file".into(),
         path: path.into(),
         remedy: "give a directory that `criadero tune --lora` wrote".into(),
     })?;
-    serde_json::from_str(&text).map_err(|error| Error::format(path, "adapter", error.to_string()))
+    let json = Seal::open(path, "adapter", &bytes, "put back a copy of it, or tune again")?;
+    serde_json::from_slice(&json).map_err(|error| Error::format(path, "adapter", error.to_string()))
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 const PIECE: usize = 1 << 16;
 /// Bytes hashed at a time.
 const HASH_PIECE: usize = 1 << 20;
+/// Of a larger tensor a sample is so many pieces of so many bytes; a smaller one is its own.
+const SAMPLE_PIECES: u64 = 16;
+const SAMPLE_PIECE: u64 = 1 << 12;
 
 /// Where a tensor lies. Whoever makes one has checked that it lies inside the file and that its length fits its
 /// shape and type.
@@ -74,18 +77,58 @@ impl RawTensor {
 
     /// BLAKE3 of type, shape and bytes: the same wherever the tensor lies.
     pub(super) fn digest(&self) -> Result<blake3::Hash> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{} {:?} ", self.ty.name(), self.shape).as_bytes());
-        let mut piece = vec![0; HASH_PIECE.min(self.len as usize)];
-        let mut at = 0;
-        while at < self.len {
-            let len = (self.len - at).min(HASH_PIECE as u64) as usize;
-            self.read_bytes(at, &mut piece[..len])?;
-            hasher.update(&piece[..len]);
-            at += len as u64;
+        let mut hasher = self.hasher();
+        self.hash_range(&mut hasher, 0, self.len)?;
+        Ok(hasher.finalize())
+    }
+
+    /// The same of a sample of the bytes, spread evenly from the first to the last.
+    pub(super) fn sampled_digest(&self) -> Result<blake3::Hash> {
+        if self.len <= SAMPLE_PIECES * SAMPLE_PIECE {
+            return self.digest();
+        }
+        let mut hasher = self.hasher();
+        let last = self.len - SAMPLE_PIECE;
+        for piece in 0..SAMPLE_PIECES {
+            let at = (u128::from(last) * u128::from(piece) / u128::from(SAMPLE_PIECES - 1)) as u64;
+            self.hash_range(&mut hasher, at, SAMPLE_PIECE)?;
         }
         Ok(hasher.finalize())
     }
+
+    /// Begun with type and shape.
+    fn hasher(&self) -> blake3::Hasher {
+        hasher_of(self.ty.name(), &self.shape)
+    }
+
+    fn hash_range(&self, hasher: &mut blake3::Hasher, start: u64, len: u64) -> Result<()> {
+        let mut piece = vec![0; HASH_PIECE.min(len as usize)];
+        let mut at = 0;
+        while at < len {
+            let more = (len - at).min(HASH_PIECE as u64) as usize;
+            self.read_bytes(start + at, &mut piece[..more])?;
+            hasher.update(&piece[..more]);
+            at += more as u64;
+        }
+        Ok(())
+    }
+}
+
+fn hasher_of(ty: &str, shape: &[usize]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{ty} {shape:?} ").as_bytes());
+    hasher
+}
+
+/// What [`RawTensor::digest`] will be of a tensor once [`write_weights`] has written it.
+///
+/// # Errors
+/// As there.
+pub(super) fn digest_of(path: &Path, name: &str, tensor: &Tensor, dtype: Dtype) -> Result<blake3::Hash> {
+    let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+    let mut hasher = hasher_of(dtype.safetensors(), &shape);
+    write_weights(&mut hasher, path, name, tensor, dtype)?;
+    Ok(hasher.finalize())
 }
 
 /// Writes a tensor's weights in row order, converted to `dtype` piece by piece.
@@ -202,6 +245,21 @@ mod tests {
         assert_ne!(digest(GgmlType::F16, &[2], 0), digest(GgmlType::BF16, &[2], 0));
         assert_ne!(digest(GgmlType::F16, &[2, 1], 0), digest(GgmlType::F16, &[1, 2], 0));
         assert_ne!(digest(GgmlType::F32, &[1], 0), digest(GgmlType::F32, &[1], 1));
+    }
+
+    #[test]
+    fn a_sample_has_both_ends_and_reads_little() {
+        let len = (1 << 22) as usize;
+        let bytes = vec![7_u8; len];
+        let digest = |bytes: &[u8]| on_disk(bytes, GgmlType::F32, &[len / 4], 0).sampled_digest().unwrap();
+        let changed = |at: usize| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            digest(&bytes) != digest(&vec![7; len])
+        };
+        assert!(changed(0) && changed(len - 1) && !changed(1 << 13));
+        let small = on_disk(&bytes[..64], GgmlType::F32, &[16], 0);
+        assert_eq!(small.sampled_digest().unwrap(), small.digest().unwrap());
     }
 
     #[test]

@@ -93,7 +93,9 @@ impl Rank {
         if let Some(corrections) = corrections.filter(|corrections| !corrections.is_empty()) {
             Corrections::write(staged.path(), &supernet.weights_digest()?, supernet.config().dtype, &corrections)?;
         }
-        let supernet = load(&Checkpoint::open(staged.path())?, &self.device)?;
+        let supernet = Checkpoint::open(staged.path())?;
+        let weights = Some(supernet.fingerprint()?);
+        let supernet = load(&supernet, &self.device)?;
         if let (Some(scores), true) = (&mut scores, self.loss_tokens > 0) {
             scores.losses = Some(self.losses(&supernet, &windows, space.as_ref())?);
             order.drop = scores.drop();
@@ -103,6 +105,7 @@ impl Rank {
         let card = SupernetCard {
             format: SupernetCard::FORMAT,
             parent_digest,
+            weights,
             order,
             calibration: scores.is_some().then(|| self.measured_on(&calibration)),
             scores,

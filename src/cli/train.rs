@@ -214,6 +214,7 @@ impl TrainArgs {
         // A table of times that cannot be written is no reason to lose what was trained.
         let mut failed = None;
         let trained = run.train(save_every, &stop, &mut |progress| match progress {
+            Progress::Note(note) => bar.line(&format!("note: {note}")),
             Progress::Resumed { step } => {
                 bar.resume(step);
                 bar.line(&format!("resuming after step {step}"));

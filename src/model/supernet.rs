@@ -8,7 +8,7 @@ use super::ranking::{Order, Scores};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hf::CARD_FILE;
 use crate::error::{Error, Result};
-use crate::output;
+use crate::output::{self, Seal};
 use crate::space::{Gene, ModelShape};
 
 /// The file's name.
@@ -40,6 +40,10 @@ pub struct SupernetCard {
     pub format: u32,
     /// BLAKE3 of the parent.
     pub parent_digest: String,
+    /// [`Checkpoint::fingerprint`] of the weights that it lies beside; none where it lies beside none, and of versions that did not
+    /// bind them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// Place of every head and channel in the parent, and the order in which layers go.
     pub order: Order,
     /// Importances in the parent's numbering; absent when a stored order was applied.
@@ -54,13 +58,44 @@ impl SupernetCard {
     /// The version that this program writes.
     pub const FORMAT: u32 = FORMAT;
 
+    /// The card of a checkpoint's directory, which must be of its weights and sizes; `None` for a checkpoint that was never ranked.
+    ///
+    /// # Errors
+    /// `Io` and `Format`; `Mismatch` for the card of other weights, and with everything in it that is not of these sizes.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Option<SupernetCard>> {
+        let Some(card) = Self::read(checkpoint.path())? else { return Ok(None) };
+        let mismatch = |what: &str, problems| {
+            Err(Error::Mismatch { path: checkpoint.path().join(FILE), what: what.to_string(), problems })
+        };
+        let shape = &checkpoint.config().shape;
+        let scores = card.scores.as_ref().map_or(Ok(()), |scores| scores.check(shape));
+        let problems =
+            [card.order.check(shape), scores].into_iter().filter_map(|checked| Some(checked.err()?.to_string()));
+        let problems: Vec<String> = problems.collect();
+        if !problems.is_empty() {
+            return mismatch("the card is of another model; rank again", problems);
+        }
+        match &card.weights {
+            Some(theirs) if *theirs != checkpoint.fingerprint()? => {
+                let ours = checkpoint.fingerprint()?;
+                let remedy = "put back the file that belongs to the other one, or rank again";
+                let problem = format!("fingerprint of the weights: found {ours}, the card is of {theirs}; {remedy}");
+                mismatch("the card is of other weights", vec![problem])
+            }
+            _ => Ok(Some(card)),
+        }
+    }
+
     /// Writes the card into a supernet's directory.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string(self).expect("a card is plain data");
-        output::write(&dir.join(FILE), json + "\n")
+        output::write(&dir.join(FILE), Seal::put(&(json + "\n")))
     }
 
-    /// Reads the card of a checkpoint directory; `None` for a checkpoint that was never ranked.
+    /// Reads the card of a directory, whatever it lies beside; `None` for a checkpoint that was never ranked.
+    ///
+    /// # Errors
+    /// As [`SupernetCard::read_file`].
     pub fn read(dir: &Path) -> Result<Option<SupernetCard>> {
         let path = dir.join(FILE);
         if !path.is_file() {
@@ -70,63 +105,18 @@ impl SupernetCard {
     }
 
     /// Reads a card by its own path.
+    ///
+    /// # Errors
+    /// `Io`; `Format` for what is damaged, no card, or of another version.
     pub fn read_file(path: &Path) -> Result<SupernetCard> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let json = Seal::open(path, FILE, &bytes, "put back a copy of it, or rank again")?;
         let card: SupernetCard =
-            serde_json::from_str(&text).map_err(|error| Error::format(path, FILE, error.to_string()))?;
+            serde_json::from_slice(&json).map_err(|error| Error::format(path, FILE, error.to_string()))?;
         match card.format {
             FORMAT => Ok(card),
             other => Err(Error::format(path, FILE, format!("format {other}, expected {FORMAT}"))),
         }
-    }
-
-    /// The card of a checkpoint, whose order and scores are of its shape; `None` for a checkpoint that was never ranked.
-    ///
-    /// # Errors
-    /// As [`SupernetCard::read_file`]; `Format` for lists of another length, an order that is none, and scores that are no numbers.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Option<SupernetCard>> {
-        let Some(card) = SupernetCard::read(checkpoint.path())? else { return Ok(None) };
-        let path = checkpoint.path().join(FILE);
-        let remedy = "it is of another model or damaged: rank the parent again";
-        card.check(&checkpoint.config().shape)
-            .map_err(|error| Error::format(&path, FILE, format!("{error}; {remedy}")))?;
-        Ok(Some(card))
-    }
-
-    /// Whether everything that the card lists is of a model of this shape.
-    fn check(&self, shape: &ModelShape) -> Result<()> {
-        self.order.check(shape)?;
-        let Some(scores) = &self.scores else { return Ok(()) };
-        let of = |what: &str, lists: &[Vec<f32>], expected: usize| {
-            let wrong = |found: String| {
-                Error::invalid(format!("scores.{what}"), found, format!("{} lists of {expected} numbers", shape.layers))
-            };
-            if lists.len() != shape.layers {
-                return Err(wrong(format!("{} lists", lists.len())));
-            }
-            match lists.iter().position(|list| list.len() != expected || !list.iter().all(|score| score.is_finite())) {
-                Some(layer) => Err(wrong(format!("{} in layer {layer}, or some that are none", lists[layer].len()))),
-                None => Ok(()),
-            }
-        };
-        of("heads", &scores.heads, shape.heads)?;
-        of("mlp", &scores.mlp, shape.mlp)?;
-        let losses =
-            scores.losses.iter().flatten().flat_map(|layer| {
-                std::iter::once(&layer.dropped).chain(layer.heads.values()).chain(layer.mlp.values())
-            });
-        let layers = [Some(scores.layer_change.len()), scores.losses.as_ref().map(Vec::len)];
-        if layers.into_iter().flatten().any(|layers| layers != shape.layers)
-            || !scores.layer_change.iter().chain(losses).all(|number| number.is_finite())
-        {
-            let found = format!("{layers:?} layers, or what is no number");
-            return Err(Error::invalid(
-                "scores.layer_change and scores.losses",
-                found,
-                format!("{} numbers", shape.layers),
-            ));
-        }
-        Ok(())
     }
 
     /// The importance that a layer's gene keeps, of what the layer is worth: less what the gene's widths cost where that was measured;
@@ -141,7 +131,6 @@ impl SupernetCard {
             places.iter().map(|&place| f64::from(scores[place as usize]).powi(2)).sum()
         };
         let order = &self.order.layers[layer];
-        debug_assert_eq!((order.heads.len(), order.mlp.len()), (shape.heads, shape.mlp));
         let of = |heads: usize, mlp: usize| {
             squares(&scores.heads[layer], &order.heads[..heads]) + squares(&scores.mlp[layer], &order.mlp[..mlp])
         };
@@ -167,6 +156,7 @@ mod tests {
         SupernetCard {
             format: FORMAT,
             parent_digest: "cd".into(),
+            weights: None,
             order,
             scores: Some(scores),
             calibration: Some(calibration),

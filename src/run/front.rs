@@ -10,9 +10,9 @@ use super::csv_file::{read, write_csv};
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::eval::{Contribution, Metric, Objective};
-use crate::output;
+use crate::output::{self, Seal};
 use crate::pareto::knee;
-use crate::space::{Cost, Genome, ModelShape};
+use crate::space::{Cost, Genome, ModelShape, genome_problems};
 
 /// An objective as a column: its name, unit and direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,17 +199,16 @@ impl Front {
     /// Writes `front.json`, atomically. A front that could not be read again is an error, not a file.
     pub fn write_json(&self, path: &Path) -> Result<()> {
         self.check(path)?;
-        let mut text =
-            serde_json::to_vec_pretty(self).map_err(|error| Error::format(path, "JSON", error.to_string()))?;
-        text.push(b'\n');
-        output::write(path, text)
+        let json = serde_json::to_string_pretty(self).expect("a front is plain data");
+        output::write(path, Seal::put(&(json + "\n")))
     }
 
     /// Reads what [`Front::write_json`] wrote.
     pub fn read_json(path: &Path) -> Result<Front> {
-        let text = read(path, "front.json")?;
+        let remedy = "repeat the search's command, which writes it again from chunks.log";
+        let json = Seal::open(path, "front.json", &read(path, "front.json")?, remedy)?;
         let front: Front =
-            serde_json::from_slice(&text).map_err(|error| Error::format(path, "front.json", error.to_string()))?;
+            serde_json::from_slice(&json).map_err(|error| Error::format(path, "front.json", error.to_string()))?;
         front.check(path)?;
         Ok(front)
     }
@@ -241,12 +240,28 @@ impl Front {
 
     /// Holds what every reader of a front relies on; all contradictions are listed.
     fn check(&self, path: &Path) -> Result<()> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> =
+            self.shape.problems().into_iter().map(|(field, reason)| format!("shape.{field}: {reason}")).collect();
+        let has_shape = problems.is_empty();
+        if self.objectives.is_empty() {
+            problems.push("objectives: found none".into());
+        }
+        let objectives: HashSet<&str> = self.objectives.iter().map(|column| column.name.as_str()).collect();
+        if objectives.len() < self.objectives.len() {
+            problems.push("objectives: one of them stands twice".into());
+        }
+        let ids: HashSet<usize> = self.points.iter().map(|point| point.id).collect();
+        if ids.len() < self.points.len() {
+            problems.push("points: two networks of one id".into());
+        }
         if self.chance.len() > self.parent.held_out.len() {
             problems.push(format!("{} tasks, {} held-out scores", self.chance.len(), self.parent.held_out.len()));
         }
-        if !self.chance.iter().chain([&self.hypervolume]).all(|value| value.is_finite()) {
-            problems.push("chance or hypervolume is not a finite number".into());
+        if !self.chance.iter().all(|chance| (0.0..=1.0).contains(chance)) {
+            problems.push(format!("chance: found {:?}, expected probabilities", self.chance));
+        }
+        if !self.hypervolume.is_finite() {
+            problems.push(format!("hypervolume: found {}, expected a finite number", self.hypervolume));
         }
         let over_budgets = self.over_budgets.iter().flat_map(|over| &over.scores);
         if !over_budgets.flat_map(|s| [s.value, s.stderr, s.delta, s.delta_stderr]).all(f64::is_finite) {
@@ -262,8 +277,8 @@ impl Front {
             for Column { name, .. } in lacking {
                 wrong(format!("no value of the objective `{name}`"));
             }
-            if point.genome.genes().len() != self.shape.layers {
-                wrong(format!("{} layers, expected {}", point.genome.genes().len(), self.shape.layers));
+            if has_shape {
+                genome_problems(&self.shape, &self.shape.parent(), &point.genome).into_iter().for_each(&mut wrong);
             }
             if !point.held_out.iter().map(|score| &score.name).eq(names.iter().copied()) {
                 wrong(format!("held-out scores are not the parent's {names:?}"));
@@ -436,6 +451,7 @@ mod tests {
         };
         fields(&mut json["parent"]);
         json["points"].as_array_mut().unwrap().iter_mut().for_each(fields);
+        json.as_object_mut().unwrap().remove("seal").unwrap();
         fs::write(&path, json.to_string()).unwrap();
         assert_eq!(Front::read_json(&path).unwrap(), front());
         json["points"][0]["objectives"] = serde_json::json!([1.0]);

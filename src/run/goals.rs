@@ -5,6 +5,7 @@ use super::front::Column;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::Objective;
+use crate::search::Told;
 use crate::space::Constraint;
 
 /// Objectives and limits of a run, parsed.
@@ -63,6 +64,12 @@ impl Goals {
     /// Values of the objectives as smaller-is-better.
     pub(super) fn losses(&self, values: &[f64]) -> Vec<f64> {
         values.iter().zip(&self.columns).map(|(&value, column)| column.loss(value)).collect()
+    }
+
+    /// What an algorithm is told of a network.
+    pub(super) fn told(&self, row: &Evaluation) -> Told {
+        let objectives = row.failed.is_none().then(|| self.losses(&row.objectives));
+        Told { objectives, violation: row.violation }
     }
 
     /// A task's place in the run's list.

@@ -32,7 +32,8 @@ impl Journal {
     /// Opens or creates the journal. A torn last line, as a crash leaves it, is cut off.
     ///
     /// # Errors
-    /// When a line before the last is damaged, or names an eval set that the run does not have.
+    /// When a line before the last is damaged, names an eval set or chunk that the run does not have, has not one score for each of
+    /// the chunk's items, or contradicts another.
     pub fn open(path: &Path, sets: &[EvalSet]) -> Result<Journal> {
         let (mut log, bytes) = Log::open(path)?;
         let mut scores = HashMap::new();
@@ -49,7 +50,18 @@ impl Journal {
             let set = sets.iter().position(|known| known.name == set).ok_or_else(|| {
                 Error::format(path, "chunks.log", format!("line {}: no eval set `{set}` in this run", number + 1))
             })?;
-            scores.insert((ChunkId { set, chunk }, genome), outcome);
+            let place = ChunkId { set, chunk };
+            let before = scores.get(&(place, genome.clone()));
+            let problem = match before {
+                Some(before) if *before != outcome => {
+                    Some("another score of the same network on the same chunk".into())
+                }
+                _ => misfit(&sets[set], chunk, &outcome),
+            };
+            if let Some(problem) = problem {
+                return Err(Error::format(path, "chunks.log", format!("line {}: {problem}", number + 1)));
+            }
+            scores.insert((place, genome), outcome);
         }
         log.cut(whole as u64)?;
         Ok(Journal { log, scores })
@@ -82,6 +94,25 @@ impl Journal {
     }
 }
 
+/// Why an outcome cannot be that of a chunk.
+fn misfit(set: &EvalSet, chunk: usize, outcome: &Outcome) -> Option<String> {
+    let name = &set.name;
+    let Some(packed) = set.chunks.get(chunk) else {
+        return Some(format!("chunk {chunk} of `{name}`, which has {}", set.chunks.len()));
+    };
+    let Outcome::Scored(scores) = outcome else { return None };
+    let items = &set.items[packed.items.clone()];
+    if scores.len() != items.len() {
+        return Some(format!("{} scores of the {} items of chunk {chunk} of `{name}`", scores.len(), items.len()));
+    }
+    let requests = |place: usize| packed.requests.get(place).map_or(items[place].choice_chars.len(), Vec::len);
+    let wrong = scores.iter().enumerate().find(|(place, score)| score.log_likelihoods.len() != requests(*place));
+    wrong.map(|(place, score)| {
+        let found = score.log_likelihoods.len();
+        format!("item {place} of chunk {chunk} of `{name}`: {found} log-likelihoods, expected {}", requests(place))
+    })
+}
+
 fn parse(line: &[u8]) -> Option<Line> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (checksum, json) = line.split_at_checked(8)?;
@@ -96,20 +127,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::eval::{Evaluator, ItemScore, MockEvaluator};
+    use crate::eval::{Evaluator, ItemScore, MockEvaluator, PackedItem};
     use crate::space::ModelShape;
     use crate::space::shape::tests::TINY;
 
     const SHAPE: ModelShape = ModelShape { layers: 2, ..TINY };
 
     fn sets() -> Vec<EvalSet> {
-        MockEvaluator::new(SHAPE, &[("mock/search".into(), 8)], Duration::ZERO, Arc::default()).sets().to_vec()
+        MockEvaluator::new(SHAPE, &[("mock/search".into(), 16)], Duration::ZERO, Arc::default()).sets().to_vec()
     }
 
     fn partial(chunk: usize, log_likelihood: f64) -> Partial {
-        let score = ItemScore { log_likelihoods: vec![log_likelihood], greedy: false, divergence: None };
-        let genome = "2x8*2".parse().unwrap();
-        Partial { chunk: ChunkId { set: 0, chunk }, genome, outcome: Outcome::Scored(vec![score]) }
+        let chunk = ChunkId { set: 0, chunk };
+        let score = |item: &PackedItem| {
+            let log_likelihoods = vec![log_likelihood; item.choice_chars.len()];
+            ItemScore { log_likelihoods, greedy: false, divergence: None }
+        };
+        let set = &sets()[0];
+        let scores = set.items[set.chunks[chunk.chunk].items.clone()].iter().map(score).collect();
+        Partial { chunk, genome: "2x8*2".parse().unwrap(), outcome: Outcome::Scored(scores) }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::csv_file::{read, write_csv};
 use crate::error::{Error, Result};
-use crate::output;
+use crate::output::{self, Seal};
 use crate::space::Genome;
 
 /// A score of one network before and after, on the same items.
@@ -71,10 +71,8 @@ impl QuantizedFront {
     /// Writes `quantized.json` and `quantized.csv` into a directory, atomically.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join("quantized.json");
-        let mut text =
-            serde_json::to_vec_pretty(self).map_err(|error| Error::format(&path, "JSON", error.to_string()))?;
-        text.push(b'\n');
-        output::write(&path, text)?;
+        let json = serde_json::to_string_pretty(self).expect("it is plain data");
+        output::write(&path, Seal::put(&(json + "\n")))?;
         let mut names: Vec<String> = ["id", "genome", "bytes_before", "bytes"].map(String::from).into();
         for change in &self.mean {
             let parts = ["_before", "_before_stderr", "", "_stderr", "_change", "_change_stderr"];
@@ -95,8 +93,8 @@ impl QuantizedFront {
     /// Reads what [`QuantizedFront::write`] wrote.
     pub fn read(dir: &Path) -> Result<QuantizedFront> {
         let path = dir.join("quantized.json");
-        let text = read(&path, "quantized.json")?;
-        serde_json::from_slice(&text).map_err(|error| Error::format(&path, "quantized.json", error.to_string()))
+        let json = Seal::open(&path, "quantized.json", &read(&path, "quantized.json")?, "quantize again")?;
+        serde_json::from_slice(&json).map_err(|error| Error::format(&path, "quantized.json", error.to_string()))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::output::HeldDirectory;
 use crate::search::{Algorithm, Told};
-use crate::space::Genome;
+use crate::space::{Genome, check_genome};
 
 /// A run in its directory.
 pub struct Run {
@@ -70,9 +70,17 @@ impl Run {
         let (stored, note) = State::read(&self.dir, &self.settings)?;
         note.into_iter().for_each(|note| session.tell(Progress::Note(note)));
         let mut state = match stored {
-            Some(state) => {
-                state.restore(algorithm)?;
+            Some(state)
+                if self.is_of(&state, &mut session)
+                    && state.restore(algorithm, &self.goals, self.settings.evals)? =>
+            {
                 state
+            }
+            Some(_) => {
+                let path = State::path(&self.dir);
+                let note = format!("{}: not what chunks.log says; the run is replayed from that", path.display());
+                session.tell(Progress::Note(note));
+                State::new(algorithm)
             }
             None => State::new(algorithm),
         };
@@ -87,8 +95,9 @@ impl Run {
             if genomes.is_empty() {
                 break;
             }
-            let rows = self.evaluate(&mut session, &state, &genomes)?;
-            let told: Vec<Told> = rows.iter().map(|row| self.told(row)).collect();
+            self.check_asked(&genomes)?;
+            let rows = self.evaluate(&mut session, &state.evaluations, state.populations, &genomes)?;
+            let told: Vec<Told> = rows.iter().map(|row| self.goals.told(row)).collect();
             algorithm.tell(&genomes, &told);
             state.keep(algorithm);
             state.evaluations.extend(rows);
@@ -102,17 +111,40 @@ impl Run {
         Finish { dir: &self.dir, settings: &self.settings, goals: &self.goals }.front(&state, &mut session)
     }
 
-    /// Scores a population, each network as far as it races, and makes its rows.
-    fn evaluate(&self, session: &mut Session, state: &State, genomes: &[Genome]) -> Result<Vec<Evaluation>> {
-        let dropped = Race::new(&self.settings, &self.goals, &state.evaluations)?.run(session, genomes)?;
-        let scores = Scores { settings: &self.settings, goals: &self.goals, session };
-        let row = |(place, genome)| scores.row(state.evaluations.len() + place, state.populations, genome, &dropped);
-        genomes.iter().enumerate().map(row).collect()
+    /// Whether the journal makes the rows of a state of their networks.
+    fn is_of(&self, state: &State, session: &mut Session) -> bool {
+        let rows = |session: &mut Session| {
+            let mut before = 0;
+            for (population, rows) in state.by_population().enumerate() {
+                let genomes: Vec<Genome> = rows.iter().map(|row| row.genome.clone()).collect();
+                if self.evaluate(session, &state.evaluations[..before], population, &genomes)? != rows {
+                    return Ok(false);
+                }
+                before += rows.len();
+            }
+            Ok(true)
+        };
+        session.with_journal_alone(rows).unwrap_or(false)
     }
 
-    fn told(&self, row: &Evaluation) -> Told {
-        let objectives = row.failed.is_none().then(|| self.goals.losses(&row.objectives));
-        Told { objectives, violation: row.violation }
+    /// Refuses networks that no model of the run's shape has.
+    fn check_asked(&self, genomes: &[Genome]) -> Result<()> {
+        let shape = self.settings.space.shape();
+        genomes.iter().try_for_each(|genome| check_genome(shape, &shape.parent(), genome))
+    }
+
+    /// Scores a population, each network as far as it races, and makes its rows; `before` are those of earlier ones.
+    fn evaluate(
+        &self,
+        session: &mut Session,
+        before: &[Evaluation],
+        population: usize,
+        genomes: &[Genome],
+    ) -> Result<Vec<Evaluation>> {
+        let dropped = Race::new(&self.settings, &self.goals, before)?.run(session, genomes)?;
+        let scores = Scores { settings: &self.settings, goals: &self.goals, session };
+        let row = |(place, genome)| scores.row(before.len() + place, population, genome, &dropped);
+        genomes.iter().enumerate().map(row).collect()
     }
 
     /// Writes `evaluations.csv`, and `predictors.csv` for algorithms that predict.

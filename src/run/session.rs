@@ -28,6 +28,8 @@ pub(super) struct Session<'a> {
     /// Of each task the place of its search split in float32, where the search itself is in another arithmetic.
     float32: Option<Vec<usize>>,
     journal: Journal,
+    /// Whether what the journal does not hold may be scored now.
+    may_score: bool,
     on_progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -63,7 +65,7 @@ impl<'a> Session<'a> {
             _ => Some(tasks.iter().map(exact).collect::<Result<_>>()?),
         };
         let journal = Journal::open(&dir.join("chunks.log"), &sets)?;
-        Ok(Session { evaluator, sets, places, float32, journal, on_progress })
+        Ok(Session { evaluator, sets, places, float32, journal, may_score: true, on_progress })
     }
 
     /// An eval set by its place.
@@ -100,9 +102,17 @@ impl<'a> Session<'a> {
         self.journal.sync()
     }
 
+    /// What `look` finds where nothing may be scored: whatever the journal does not hold is an error.
+    pub(super) fn with_journal_alone<T>(&mut self, look: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.may_score = false;
+        let found = look(self);
+        self.may_score = true;
+        found
+    }
+
     /// Scores what the journal does not hold yet.
     pub(super) fn score(&mut self, parts: &[Part], genomes: &[Genome]) -> Result<()> {
-        let Session { evaluator, sets, journal, on_progress, .. } = self;
+        let Session { evaluator, sets, journal, may_score, on_progress, .. } = self;
         let (mut total, mut missing) = (0, 0);
         let mut work = Vec::new();
         for part in parts {
@@ -116,6 +126,9 @@ impl<'a> Session<'a> {
                     work.push(Work { chunk, genomes: unknown });
                 }
             }
+        }
+        if !*may_score && missing > 0 {
+            return Err(Error::invalid("chunks.log", format!("{missing} scores that are missing"), "all of them"));
         }
         let mut done = total - missing;
         evaluator.evaluate(work, &mut |partial| {

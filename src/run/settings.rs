@@ -15,7 +15,7 @@ use crate::count::{Evals, Threads, Workers};
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::eval::{EvalSet, Measured, Metric, Objective, PackingOptions};
-use crate::output::{self, HeldDirectory, Output};
+use crate::output::{self, HeldDirectory, Output, Seal};
 use crate::search::{ClosedForm, Exact};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::task::{LeftOut, Split};
@@ -25,6 +25,10 @@ use crate::throughput::ThroughputTable;
 const FILE: &str = "run.json";
 /// What the search for bits writes before it.
 const BEGUN: &str = "space.yaml";
+/// Worker threads, and libtorch threads of one, at most.
+const MOST_THREADS: usize = 1 << 16;
+/// Evaluations, items and tokens at most: sums of them stay far inside 64 bits.
+const MOST: usize = 1 << 40;
 /// The version of the files of a run directory.
 const FORMAT: u32 = 3;
 
@@ -166,15 +170,17 @@ impl RunSettings {
 
     /// Reads the settings of a run directory; `None` where there is no run yet.
     pub fn read(dir: &Path) -> Result<Option<RunSettings>> {
-        let path = dir.join("run.json");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let wrong = |error: serde_json::Error| Error::format(&path, "run.json", error.to_string());
-                let mut value: Value = serde_json::from_str(&text).map_err(wrong)?;
+        let path = dir.join(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let wrong = |error: serde_json::Error| Error::format(&path, FILE, error.to_string());
+                let json =
+                    Seal::open(&path, FILE, &bytes, "put back a copy of it, or search again with another --out")?;
+                let mut value: Value = serde_json::from_slice(&json).map_err(wrong)?;
                 let format = value["format"].as_u64().unwrap_or(0);
                 if format > u64::from(FORMAT) {
                     let reason = format!("format {format} is a newer criadero's; this one reads up to {FORMAT}");
-                    return Err(Error::format(&path, "run.json", reason));
+                    return Err(Error::format(&path, FILE, reason));
                 }
                 // Tables of older runs know no phases; what the networks are does not depend on them.
                 if format < u64::from(FORMAT)
@@ -182,12 +188,57 @@ impl RunSettings {
                 {
                     *throughput = Value::Null;
                 }
-                serde_json::from_value(value).map(Some).map_err(wrong)
+                let settings: RunSettings = serde_json::from_value(value).map_err(wrong)?;
+                settings.check(&path)?;
+                Ok(Some(settings))
             }
             // A path below a file, such as a GGUF's, is no run either.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(Error::io(&path)(error)),
         }
+    }
+
+    /// Refuses what no run can have had; all of it is listed.
+    fn check(&self, path: &Path) -> Result<()> {
+        let Frozen { packing, workers, threads, throughput, .. } = &self.frozen;
+        let mut problems = Vec::new();
+        let mut within = |name: String, found: usize, least: usize, most: usize| {
+            if !(least..=most).contains(&found) {
+                problems.push(format!("{name}: found {found}, expected {least} to {most}"));
+            }
+        };
+        within("frozen.workers".into(), *workers, 1, MOST_THREADS);
+        within("frozen.threads".into(), *threads, 1, MOST_THREADS);
+        let least = usize::from(!self.is_mock());
+        within("frozen.packing.chunk_tokens".into(), packing.chunk_tokens, least, MOST);
+        within("frozen.packing.max_length".into(), packing.max_length, least, MOST);
+        within("evals".into(), self.evals, 0, MOST);
+        for RunTask { name, search_items, held_out_items, search_left_out, held_out_left_out, .. } in &self.tasks {
+            within(format!("tasks, {name}, search_items"), *search_items, 0, MOST);
+            within(format!("tasks, {name}, held_out_items"), *held_out_items, 0, MOST);
+            within(format!("tasks, {name}, search_left_out.count"), search_left_out.count, 0, MOST);
+            within(format!("tasks, {name}, held_out_left_out.count"), held_out_left_out.count, 0, MOST);
+        }
+        for (place, task) in self.tasks.iter().enumerate() {
+            if !(0.0..=1.0).contains(&task.chance) {
+                problems.push(format!("tasks, {}, chance: found {}, expected 0 to 1", task.name, task.chance));
+            }
+            if self.tasks[..place].iter().any(|other| other.name == task.name) {
+                problems.push(format!("tasks, {}: stands twice", task.name));
+            }
+        }
+        if let Some(Racing { error }) = self.racing
+            && Racing::new(error).is_err()
+        {
+            problems.push(format!("racing.error: found {error}, expected a probability between 0 and 1"));
+        }
+        problems.extend(
+            throughput.as_ref().and_then(ThroughputTable::problem).map(|one| format!("frozen.throughput, {one}")),
+        );
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Mismatch { path: path.into(), what: "settings that no run can have".into(), problems })
     }
 
     /// The command that made the run, as a shell reads it; `None` where it was not made by one.
@@ -235,7 +286,7 @@ impl RunSettings {
     /// Writes `run.json`, atomically.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).expect("settings are plain data");
-        output::write(&dir.join(FILE), json + "\n")
+        output::write(&dir.join(FILE), Seal::put(&(json + "\n")))
     }
 
     /// One line a setting in which `other` differs; where a model lies and how the command was written do not count.

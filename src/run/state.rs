@@ -1,21 +1,21 @@
 //! `state.json`: where a run stands between populations. It is sealed with a checksum, and can be had from the journal again.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::evaluations::Evaluation;
+use super::goals::Goals;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
-use crate::output;
-use crate::search::Algorithm;
+use crate::output::{self, Seal};
+use crate::search::{Algorithm, Told};
+use crate::space::{Genome, check_genome};
 
 /// The file's name.
 const FILE: &str = "state.json";
-/// What comes before a seal.
-const SEAL: &str = ",\"seal\":\"";
 
 /// What `state.json` holds.
 #[derive(Serialize, Deserialize)]
@@ -39,111 +39,84 @@ impl State {
         self.algorithm = Map::from_iter([(algorithm.name().to_string(), algorithm.state())]);
     }
 
-    /// Brings an algorithm to where it stood.
+    /// Brings an algorithm to where it stood; false where it cannot have stood there, and is as it was.
     ///
     /// # Errors
-    /// A state of another algorithm, or one that it cannot have been in.
-    pub(super) fn restore(&self, algorithm: &mut dyn Algorithm) -> Result<()> {
+    /// A state of another algorithm.
+    pub(super) fn restore(&self, algorithm: &mut dyn Algorithm, goals: &Goals, evals: usize) -> Result<bool> {
         let name = algorithm.name().to_string();
-        match self.algorithm.get(&name) {
-            Some(state) => algorithm.restore(state.clone()),
-            None => {
-                let found = self.algorithm.keys().cloned().collect::<Vec<_>>().join(", ");
-                Err(Error::invalid("algorithm of state.json", format!("`{found}`"), format!("`{name}`")))
-            }
+        let Some(state) = self.algorithm.get(&name) else {
+            let found = self.algorithm.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(Error::invalid("algorithm of state.json", format!("`{found}`"), format!("`{name}`")));
+        };
+        let begun = algorithm.state();
+        let told: Vec<Told> = self.evaluations.iter().map(|row| goals.told(row)).collect();
+        let genomes: Vec<Genome> = self.evaluations.iter().map(|row| row.genome.clone()).collect();
+        let cut = genomes.len() == evals;
+        if algorithm.restore(state.clone()).is_ok() && algorithm.can_follow(&genomes, &told, cut) {
+            return Ok(true);
         }
+        algorithm.restore(begun)?;
+        Ok(false)
     }
 
     /// The state of a run directory; `None` before the first population is complete. A state that is damaged or is not of this run
     /// is none: the run is replayed from its journal. Also what the user is to know of that.
     pub(super) fn read(dir: &Path, settings: &RunSettings) -> Result<(Option<State>, Option<String>)> {
-        let path = dir.join(FILE);
+        let path = State::path(dir);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((None, None)),
             Err(error) => return Err(Error::io(&path)(error)),
         };
         let unsealed = format!("{}: of a version that did not seal it; damage to it would not be seen", path.display());
-        let (state, note) = match seal(&bytes) {
-            Seal::Whole => (State::parse(&bytes, settings), None),
-            Seal::Missing => (State::parse(&bytes, settings), Some(unsealed)),
-            Seal::Broken => (None, None),
+        let (state, note) = match Seal::take(&bytes) {
+            (json, Seal::Whole) => (State::parse(&json, settings), None),
+            (json, Seal::Missing) => (State::parse(&json, settings), Some(unsealed)),
+            (_, Seal::Broken { .. }) => (None, None),
         };
         let replayed = || format!("{}: damaged; the run is replayed from chunks.log", path.display());
         let note = if state.is_none() { Some(replayed()) } else { note };
         Ok((state, note))
     }
 
-    /// A state whose rows are those of a run with these settings.
+    /// A state whose rows can be those of a run with these settings: population after population, with a value for each objective and
+    /// task.
     fn parse(bytes: &[u8], settings: &RunSettings) -> Option<State> {
         let state: State = serde_json::from_slice(bytes).ok()?;
+        let shape = settings.space.shape();
         let fits = |(place, row): (usize, &Evaluation)| {
-            let scored =
-                row.objectives.len() == settings.objectives.len() && row.search_accuracy.len() == settings.tasks.len();
-            row.id == place && row.population < state.populations && (row.failed.is_some() || scored)
+            let (objectives, tasks) = match row.failed {
+                None => (settings.objectives.len(), settings.tasks.len()),
+                Some(_) => (0, 0),
+            };
+            row.id == place
+                && (row.objectives.len(), row.search_accuracy.len()) == (objectives, tasks)
+                && check_genome(shape, &shape.parent(), &row.genome).is_ok()
         };
-        state.evaluations.iter().enumerate().all(fits).then_some(state)
+        let rows_fit = state.evaluations.len() <= settings.evals && state.evaluations.iter().enumerate().all(fits);
+        let populations: Vec<usize> = state.by_population().map(|rows| rows[0].population).collect();
+        (rows_fit && populations.into_iter().eq(0..state.populations)).then_some(state)
+    }
+
+    /// The rows, population by population.
+    pub(super) fn by_population(&self) -> impl Iterator<Item = &[Evaluation]> {
+        self.evaluations.chunk_by(|one, next| one.population == next.population)
+    }
+
+    /// Where a run directory has it.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
     }
 
     /// Removes it: the run is replayed from the journal.
     pub(super) fn remove(dir: &Path) -> Result<()> {
-        output::remove(&dir.join(FILE))
+        output::remove(&State::path(dir))
     }
 
     /// Writes it, atomically.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string(self).expect("state is plain data");
-        output::write(&dir.join(FILE), sealed(&json))
-    }
-}
-
-/// What a file's last member says of those before it.
-#[derive(Debug, PartialEq)]
-enum Seal {
-    Whole,
-    Broken,
-    Missing,
-}
-
-/// An object with its seal as the last member: the first half of the BLAKE3 of the object without it.
-fn sealed(json: &str) -> String {
-    let open = json.strip_suffix('}').expect("a state is an object");
-    format!("{open}{SEAL}{}\"}}", digest(json.as_bytes()))
-}
-
-fn seal(bytes: &[u8]) -> Seal {
-    let Some(at) = bytes.windows(SEAL.len()).rposition(|found| found == SEAL.as_bytes()) else { return Seal::Missing };
-    let (open, found) = (&bytes[..at], &bytes[at + SEAL.len()..]);
-    let expected = format!("{}\"}}", digest(&[open, b"}"].concat()));
-    if found == expected.as_bytes() { Seal::Whole } else { Seal::Broken }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..32].to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const JSON: &str = r#"{"algorithm":{"nsga2":{"rng":[1,2]}},"evaluations":[],"populations":0}"#;
-
-    #[test]
-    fn no_flipped_bit_goes_unseen_but_in_the_seals_own_name() {
-        let whole = sealed(JSON);
-        assert_eq!(seal(whole.as_bytes()), Seal::Whole);
-        assert_eq!(serde_json::from_str::<State>(&whole).unwrap().populations, 0);
-        let name = JSON.len() - 1..JSON.len() - 1 + SEAL.len();
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone().into_bytes();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            // What comes before the name is as it was then.
-            let expected = if name.contains(&(bit / 8)) { Seal::Missing } else { Seal::Broken };
-            assert_eq!(seal(&bytes), expected, "bit {bit}");
-        }
-        for end in 0..whole.len() {
-            assert_ne!(seal(&whole.as_bytes()[..end]), Seal::Whole);
-        }
-        assert_eq!(seal(JSON.as_bytes()), Seal::Missing, "as older versions wrote it");
+        output::write(&State::path(dir), Seal::put(&json))
     }
 }

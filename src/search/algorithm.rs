@@ -71,6 +71,12 @@ pub trait Algorithm: Send {
     /// A state that no such algorithm was in.
     fn restore(&mut self, state: Value) -> Result<()>;
 
+    /// Whether it can stand where it does after these results, all that it was told; `cut` where the last population
+    /// was evaluated in part only. An algorithm that cannot tell says yes.
+    fn can_follow(&self, _genomes: &[Genome], _results: &[Told], _cut: bool) -> bool {
+        true
+    }
+
     /// How good its predictions were so far, for those that predict.
     fn predictions(&self) -> &[Prediction] {
         &[]

@@ -37,6 +37,18 @@ impl Asked {
         !self.all.contains(genome) && self.all.insert(genome.clone())
     }
 
+    /// Whether these genomes can be all that was asked for and evaluated; `cut` where not all of what was asked for was.
+    pub fn can_be(&self, genomes: &[Genome], cut: bool) -> bool {
+        let distinct: BTreeSet<&Genome> = genomes.iter().collect();
+        let asked_once = distinct.len() == genomes.len() && genomes.iter().all(|genome| self.contains(genome));
+        asked_once && (cut || genomes.len() == self.count()) && (genomes.is_empty() || self.first.is_empty())
+    }
+
+    /// How many genomes were noted.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// Whether a genome was noted.
     pub fn contains(&self, genome: &Genome) -> bool {
         self.all.contains(genome)

@@ -16,6 +16,7 @@ use super::nsga2::{Nsga2, Nsga2Settings};
 use super::scored::Scored;
 use super::surrogate::{OneHot, Prediction, Predictor, PredictorKind, Row};
 use super::survival::rank_and_crowding;
+use crate::count::Population;
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
 
@@ -81,12 +82,8 @@ impl LinasSettings {
     }
 
     fn check(&self) -> Result<()> {
-        if self.population == 0 {
-            return Err(Error::invalid("population size", 0, "at least 1"));
-        }
-        if self.generations == 0 {
-            return Err(Error::invalid("generations on predictions", 0, "at least 1"));
-        }
+        Population::check("population size", self.population)?;
+        Population::check("generations on predictions", self.generations)?;
         if !(0.0..=1.0).contains(&self.explore) {
             return Err(Error::invalid("share drawn at random", self.explore, "a share between 0 and 1"));
         }
@@ -267,8 +264,23 @@ impl Algorithm for Linas {
     fn restore(&mut self, state: Value) -> Result<()> {
         let state: LinasState = restored(self.name(), state)?;
         state.settings.check()?;
+        if state.told > state.asked.count() {
+            let expected = format!("as many as genomes were asked for at most, {}", state.asked.count());
+            return Err(Error::invalid("populations told", state.told, expected));
+        }
+        for Scored { genome, objectives, .. } in &state.forecast {
+            let expected = (self.closed_form)(genome).losses.len();
+            if objectives.len() != expected {
+                let found = format!("{} objectives of {genome}", objectives.len());
+                return Err(Error::invalid("forecast", found, expected.to_string()));
+            }
+        }
         self.state = state;
         Ok(())
+    }
+
+    fn can_follow(&self, genomes: &[Genome], results: &[Told], cut: bool) -> bool {
+        self.state.asked.can_be(genomes, cut) && Scored::are_of(&self.state.measured, genomes, results)
     }
 
     fn predictions(&self) -> &[Prediction] {
@@ -456,13 +468,16 @@ mod tests {
         for (settings, message) in [
             (
                 LinasSettings { generations: 0, ..good.clone() },
-                "generations on predictions: found 0, expected at least 1",
+                "generations on predictions: found 0, expected a number from 1 to 1000000",
             ),
             (
                 LinasSettings { explore: 1.5, ..good.clone() },
                 "share drawn at random: found 1.5, expected a share between 0 and 1",
             ),
-            (LinasSettings { inner: Nsga2Settings::new(0), ..good }, "population size: found 0, expected at least 1"),
+            (
+                LinasSettings { inner: Nsga2Settings::new(0), ..good },
+                "population size: found 0, expected a number from 1 to 1000000",
+            ),
         ] {
             let closed_form = closed_form(&space, 1.0);
             let error = Linas::new(&space, &closed_form, settings, Vec::new(), 1).err().unwrap();

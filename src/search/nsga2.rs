@@ -12,6 +12,7 @@ use super::kind::{AlgorithmKind, Beginning, Options, restored};
 use super::operators::{Crossover, Mutation, Operators};
 use super::scored::Scored;
 use super::survival::{Standing, standings};
+use crate::count::Population;
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
 
@@ -74,11 +75,9 @@ impl Nsga2Settings {
     }
 
     /// # Errors
-    /// A population of 0, a rate that is no probability.
+    /// A population of 0 or beyond a million, a rate that is no probability.
     pub fn check(&self) -> Result<()> {
-        if self.population == 0 {
-            return Err(Error::invalid("population size", 0, "at least 1"));
-        }
+        Population::check("population size", self.population)?;
         if !(0.0..=1.0).contains(&self.crossover_rate) {
             return Err(Error::invalid("crossover rate", self.crossover_rate, "a probability between 0 and 1"));
         }
@@ -204,6 +203,10 @@ impl Algorithm for Nsga2 {
         json!(self.state)
     }
 
+    fn can_follow(&self, genomes: &[Genome], results: &[Told], cut: bool) -> bool {
+        self.state.asked.can_be(genomes, cut) && Scored::are_of(&self.state.survivors, genomes, results)
+    }
+
     fn restore(&mut self, state: Value) -> Result<()> {
         let state: Nsga2State = restored(self.name(), state)?;
         state.settings.check()?;
@@ -299,7 +302,7 @@ mod tests {
     fn rejects_settings_out_of_range() {
         let good = Nsga2Settings::new(10);
         for (settings, message) in [
-            (Nsga2Settings::new(0), "population size: found 0, expected at least 1"),
+            (Nsga2Settings::new(0), "population size: found 0, expected a number from 1 to 1000000"),
             (
                 Nsga2Settings { crossover_rate: 1.5, ..good.clone() },
                 "crossover rate: found 1.5, expected a probability between 0 and 1",

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::algorithm::{Algorithm, Told};
 use super::asked::Asked;
 use super::kind::{AlgorithmKind, Beginning, restored};
-use crate::error::{Error, Result};
+use crate::count::Population;
+use crate::error::Result;
 use crate::space::{Genome, SearchSpace};
 
 /// Random search by name.
@@ -63,10 +64,7 @@ impl RandomSearch {
 
 impl RandomState {
     fn check(&self) -> Result<()> {
-        match self.population {
-            0 => Err(Error::invalid("population size", 0, "at least 1")),
-            _ => Ok(()),
-        }
+        Population::check("population size", self.population)
     }
 }
 
@@ -84,6 +82,10 @@ impl Algorithm for RandomSearch {
         for genome in genomes {
             self.state.asked.note(genome);
         }
+    }
+
+    fn can_follow(&self, genomes: &[Genome], _: &[Told], cut: bool) -> bool {
+        self.state.asked.can_be(genomes, cut)
     }
 
     fn name(&self) -> &str {

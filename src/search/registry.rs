@@ -169,7 +169,7 @@ layers:
             let state = serde_json::from_str(&none).unwrap();
             let mut resumed = all(&space, 1).into_iter().find(|other| other.name() == algorithm.name()).unwrap();
             let error = resumed.restore(state).unwrap_err().to_string();
-            assert_eq!(error, "population size: found 0, expected at least 1");
+            assert_eq!(error, "population size: found 0, expected a number from 1 to 1000000");
             let error = resumed.restore(json!({ "population": [] })).unwrap_err().to_string();
             assert!(error.contains(&format!("a state of `{}`", algorithm.name())), "{error}");
         }

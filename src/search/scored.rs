@@ -1,5 +1,7 @@
 //! A genome with its objectives.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::Told;
@@ -27,6 +29,14 @@ impl Scored {
     /// As an algorithm is told of it.
     pub fn told(&self) -> Told {
         Told { violation: self.violation, ..Told::feasible(self.objectives.clone()) }
+    }
+
+    /// Whether each is what was told of its genome.
+    pub fn are_of(known: &[Scored], genomes: &[Genome], results: &[Told]) -> bool {
+        let told: HashMap<&Genome, &Told> = genomes.iter().zip(results).collect();
+        known.iter().all(|known| {
+            told.get(&known.genome).and_then(|told| Scored::of(&known.genome, told)).as_ref() == Some(known)
+        })
     }
 
     /// Objectives and violations of several, as selection takes them.

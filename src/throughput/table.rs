@@ -10,11 +10,15 @@ use super::phase::Phase;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::kendall::kendall_tau;
-use crate::output;
+use crate::output::{self, Seal};
 use crate::space::Genome;
 
 /// The version of a table's file.
 pub(super) const FORMAT: u32 = 1;
+/// Networks of a kind and rounds that are timed, at most: more are a mistake in the file.
+const MOST_TIMED: usize = 1 << 16;
+/// Milliseconds that a sum of times stays finite and positive with; no network takes as long.
+const MOST_MS: f64 = 1e15;
 /// Tokens that a request of [`ThroughputTable::latency_ms`] writes behind its prompt.
 pub const WRITTEN: usize = 128;
 
@@ -158,6 +162,31 @@ impl ThroughputTable {
         }
     }
 
+    /// What no measurement can have given: the first such field, what was found and what was expected.
+    pub fn problem(&self) -> Option<String> {
+        let LatencyOptions { random_networks, check_networks, rounds, .. } = self.options;
+        let counts = [("random_networks", random_networks), ("check_networks", check_networks), ("rounds", rounds)];
+        let counts = counts
+            .into_iter()
+            .filter(|(_, count)| *count > MOST_TIMED)
+            .map(|(name, count)| format!("options.{name}: found {count}, expected {MOST_TIMED} at most"));
+        let negative = |name: &str, ms: f64| {
+            (!(0.0..MOST_MS).contains(&ms)).then(|| format!("{name}: found {ms}, expected milliseconds from 0 on"))
+        };
+        let times = self.phases.iter().flat_map(|PhaseTable { phase, times, checks }| {
+            let BlockTimes { constant_ms, heads_ms, mlp_ms } = times;
+            let widths = [("heads_ms", heads_ms), ("mlp_ms", mlp_ms)].into_iter().flat_map(move |(name, widths)| {
+                widths.iter().map(move |(width, &ms)| (format!("{phase}, {name}, {width}"), ms))
+            });
+            let checks = checks.iter().flat_map(move |check| {
+                [("predicted_ms", check.predicted_ms), ("measured_ms", check.measured_ms)]
+                    .map(|(name, ms)| (format!("{phase}, check of {}, {name}", check.genome), ms))
+            });
+            std::iter::once((format!("{phase}, constant_ms"), *constant_ms)).chain(widths).chain(checks)
+        });
+        counts.chain(times.filter_map(|(name, ms)| negative(&name, ms))).next()
+    }
+
     /// Writes the table as JSON, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         output::write(path, self.to_json())
@@ -165,7 +194,7 @@ impl ThroughputTable {
 
     /// As a file holds it.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a table is plain data") + "\n"
+        Seal::put(&(serde_json::to_string_pretty(self).expect("a table is plain data") + "\n"))
     }
 
     /// Reads what [`ThroughputTable::write`] wrote.
@@ -173,21 +202,18 @@ impl ThroughputTable {
     /// # Errors
     /// `Io`, and `Format` for what is no table, or one of another version.
     pub fn read(path: &Path) -> Result<ThroughputTable> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let wrong = |reason: String| Error::format(path, "throughput table", reason);
-        let table: ThroughputTable = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        const NAME: &str = "throughput table";
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let json = Seal::open(path, NAME, &bytes, "remove it and measure again")?;
+        let wrong = |reason: String| Error::format(path, NAME, reason);
+        let table: ThroughputTable = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
         if table.format != FORMAT {
             return Err(wrong(format!("format {}, expected {FORMAT}", table.format)));
         }
-        for PhaseTable { phase, times, checks } in &table.phases {
-            let BlockTimes { constant_ms, heads_ms, mlp_ms } = times;
-            let checked = checks.iter().flat_map(|check| [&check.predicted_ms, &check.measured_ms]);
-            let mut all = std::iter::once(constant_ms).chain(heads_ms.values()).chain(mlp_ms.values()).chain(checked);
-            if let Some(time) = all.find(|time| !(0.0..1e15).contains(*time)) {
-                return Err(wrong(format!("{phase}: found a time of {time} ms, expected 0 or more")));
-            }
+        match table.problem() {
+            None => Ok(table),
+            Some(problem) => Err(wrong(problem)),
         }
-        Ok(table)
     }
 }
 

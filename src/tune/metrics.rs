@@ -1,4 +1,5 @@
-//! `metrics.csv`: losses along a fine-tuning. The same run gives the same bytes, however often it was stopped.
+//! `metrics.csv`: losses along a fine-tuning. The same run gives the same bytes, however often it was stopped. What a run goes on
+//! from is the copy in its state, which has a checksum.
 
 use std::path::Path;
 
@@ -79,7 +80,11 @@ impl Metrics {
 
     /// Writes the whole table atomically.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(FILE);
+        output::write(&dir.join(FILE), self.to_csv())
+    }
+
+    /// As the file holds it.
+    pub fn to_csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(vec![]);
         let header = COLUMNS.into_iter().map(String::from).chain(self.networks.iter().cloned());
         let in_memory = "a table in memory can be written";
@@ -92,38 +97,60 @@ impl Metrics {
             let losses = row.losses.iter().map(f64::to_string);
             writer.write_record(first.into_iter().chain(training).chain(losses)).expect(in_memory);
         }
-        output::write(&path, writer.into_inner().expect(in_memory))
+        String::from_utf8(writer.into_inner().expect(in_memory)).expect("numbers and names are text")
     }
 
-    /// Reads the table of a fine-tuning's directory.
-    pub fn read(dir: &Path) -> Result<Metrics> {
+    /// Reads the table of a fine-tuning's directory, which follows these networks.
+    ///
+    /// # Errors
+    /// As [`Metrics::parse`], and `Io`.
+    pub fn read(dir: &Path, networks: &[String]) -> Result<Metrics> {
         let path = dir.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let wrong = |reason: String| Error::format(&path, FILE, reason);
+        Metrics::parse(&text, &path, networks)
+    }
+
+    /// What [`Metrics::to_csv`] wrote of these networks; `path` is where it was found.
+    ///
+    /// # Errors
+    /// `Format` with the line: other columns, cells that are no finite numbers, steps that do not ascend.
+    pub fn parse(text: &str, path: &Path, networks: &[String]) -> Result<Metrics> {
+        let wrong = |reason: String| Error::format(path, FILE, reason);
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let header = reader.headers().map_err(|error| wrong(error.to_string()))?.clone();
         if !header.iter().take(COLUMNS.len()).eq(COLUMNS) {
             return Err(wrong(format!("columns {header:?}, expected {COLUMNS:?} first")));
         }
-        let networks = header.iter().skip(COLUMNS.len()).map(String::from).collect();
+        if !header.iter().skip(COLUMNS.len()).eq(networks.iter().map(String::as_str)) {
+            return Err(wrong(format!("columns {header:?}, expected {COLUMNS:?} and {networks:?}")));
+        }
         let rows = reader.records().map(|record| {
             let record = record.map_err(|error| wrong(error.to_string()))?;
             let line = record.position().map_or(0, |position| position.line());
-            let number = |column: usize| -> Result<f64> {
-                record[column].parse().map_err(|_| wrong(format!("line {line}: `{}` is no number", &record[column])))
+            let not = |column: usize, what: &str| {
+                wrong(format!("line {line}, `{}`: `{}` is no {what}", &header[column], &record[column]))
             };
+            let number = |column: usize| -> Result<f64> {
+                let number = record[column].parse().ok().filter(|number: &f64| number.is_finite());
+                number.ok_or_else(|| not(column, "finite number"))
+            };
+            let count = |column: usize| record[column].parse::<u64>().map_err(|_| not(column, "count"));
             let training =
                 if record[3].is_empty() { None } else { Some(Means { loss: number(3)?, gradient_norm: number(4)? }) };
             let losses = (COLUMNS.len()..record.len()).map(number).collect::<Result<_>>()?;
             Ok(Row {
-                step: number(0)? as usize,
-                tokens: number(1)? as u64,
+                step: usize::try_from(count(0)?).map_err(|_| not(0, "step"))?,
+                tokens: count(1)?,
                 learning_rate: number(2)?,
                 training,
                 losses,
             })
         });
-        Ok(Metrics { networks, rows: rows.collect::<Result<_>>()? })
+        let rows: Vec<Row> = rows.collect::<Result<_>>()?;
+        match rows.windows(2).find(|pair| pair[0].step >= pair[1].step) {
+            Some(pair) => Err(wrong(format!("step {} comes behind step {}", pair[1].step, pair[0].step))),
+            None => Ok(Metrics { networks: networks.to_vec(), rows }),
+        }
     }
 }
 
@@ -139,7 +166,21 @@ mod tests {
             |step, training| Row { step, tokens: 10, learning_rate: 1e-4, training, losses: vec![0.1, 1.0 / 3.0] };
         metrics.rows = vec![row(0, None), row(5, Some(Means { loss: 2.5, gradient_norm: 0.7 }))];
         metrics.write(dir.path()).unwrap();
-        assert_eq!(Metrics::read(dir.path()).unwrap(), metrics);
+        let networks = metrics.networks.clone();
+        assert_eq!(Metrics::read(dir.path(), &networks).unwrap(), metrics);
+        let whole = metrics.to_csv();
+        for (old, new, expected) in [
+            ("largest,smallest", "largest", "columns"),
+            ("\n5,", "\n-5,", "line 3, `step`: `-5` is no count"),
+            ("\n5,", "\n0,", "step 0 comes behind step 0"),
+            ("2.5", "inf", "line 3, `train_loss`: `inf` is no finite number"),
+            ("0.7", "", "line 3, `gradient_norm`: `` is no finite number"),
+            ("2.5,0.7,", "", "line: 3"),
+        ] {
+            let text = whole.replacen(old, new, 1);
+            let error = Metrics::parse(&text, Path::new("metrics.csv"), &networks).unwrap_err().to_string();
+            assert!(error.starts_with("metrics.csv: ") && error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::curriculum::Source;
 use super::head_loss::{HeadLoss, Lesson};
 use super::metrics::{self, Metrics, Row};
 use super::settings::{Trainable, TuneSettings};
-use super::state::{self, Place};
+use super::state::{self, Expected, Found, Place};
 use super::{Corpus, Sequence};
 use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
@@ -30,6 +30,8 @@ const DIVERGENCE: f64 = 1.0;
 /// What a fine-tuning tells while it runs.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// What the user is to know.
+    Note(String),
     /// It goes on after this many steps.
     Resumed {
         /// Steps taken before.
@@ -60,6 +62,8 @@ pub struct TuneRun<'a> {
     parameters: Vec<Parameter>,
     metrics: Metrics,
     place: Place,
+    /// What was wrong with the state that it goes on from.
+    note: Option<String>,
 }
 
 impl<'a> TuneRun<'a> {
@@ -92,17 +96,25 @@ impl<'a> TuneRun<'a> {
         };
         let mut parameters: Vec<Parameter> =
             tensors.into_iter().map(|(name, tensor)| Parameter::new(name, tensor)).collect();
-        let place = state::read(dir, &mut parameters)?;
         let networks: Vec<String> =
             settings.curriculum.followed(settings.seed).into_iter().map(|(name, _)| name).collect();
-        let metrics = if dir.join(metrics::FILE).is_file() { Metrics::read(dir)? } else { Metrics::new(networks) };
-        let place = place.unwrap_or_default();
-        let mut run = TuneRun { dir: dir.into(), settings, model, teacher, corpus, parameters, metrics, place };
-        if !run.is_finished() {
-            // Rows after the state are measured again.
-            run.metrics.rows.retain(|row| row.step < place.step || (row.step == place.step && place.sums.steps == 0));
-        }
-        Ok(run)
+        let steps = settings.schedule.steps;
+        let found = state::read(dir, &mut parameters, Expected { steps, networks: &networks })?;
+        let (place, metrics, note) = match found {
+            Some((Found { place, metrics: Some(metrics) }, note)) => {
+                metrics.write(dir)?;
+                (place, metrics, note)
+            }
+            // Of a version that kept it beside the state only: rows after the state are measured again.
+            Some((Found { place, metrics: None }, note)) => {
+                let mut metrics = Metrics::read(dir, &networks)?;
+                metrics.rows.retain(|row| row.step < place.step || (row.step == place.step && place.sums.steps == 0));
+                (place, metrics, note)
+            }
+            None if TuneRun::ended_in(dir) => (Place::default(), finished(dir, &networks, steps)?, None),
+            None => (Place::default(), Metrics::new(networks), None),
+        };
+        Ok(TuneRun { dir: dir.into(), settings, model, teacher, corpus, parameters, metrics, place, note })
     }
 
     /// Trains to the end, saving whenever `save_every` has passed: that much a crash can cost. `stop` ends it after the step
@@ -117,6 +129,9 @@ impl<'a> TuneRun<'a> {
         stop: &AtomicBool,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
+        if let Some(note) = self.note.take() {
+            on_progress(Progress::Note(note));
+        }
         if self.place.step > 0 {
             on_progress(Progress::Resumed { step: self.place.step });
         }
@@ -172,7 +187,8 @@ impl<'a> TuneRun<'a> {
 
     /// Goes back to the state of the last measurement that was no worse than allowed.
     pub fn go_back(&mut self) -> Result<()> {
-        self.place = state::read_file(&state::good_path(&self.dir), &mut self.parameters)?;
+        let expected = Expected { steps: self.settings.schedule.steps, networks: &self.metrics.networks };
+        self.place = state::read_file(&state::good_path(&self.dir), &mut self.parameters, expected)?.place;
         Ok(())
     }
 
@@ -196,7 +212,7 @@ impl<'a> TuneRun<'a> {
     }
 
     fn save(&self) -> Result<()> {
-        state::write(&self.dir, &self.place, &self.parameters)
+        state::write(&self.dir, &self.place, &self.metrics, &self.parameters)
     }
 
     /// One optimizer step; returns its tokens.
@@ -295,7 +311,7 @@ impl<'a> TuneRun<'a> {
         if let Some(wrong) = losses.iter().position(|loss| !loss.is_finite()) {
             return Err(self.diverged(format!("held-out loss {} of {}", losses[wrong], followed[wrong].0)));
         }
-        if let Some(start) = self.metrics.rows.first().map(|row| row.losses[0])
+        if let Some(start) = self.metrics.rows.first().and_then(|row| row.losses.first().copied())
             && losses[0] > start + DIVERGENCE
         {
             let name = &followed[0].0;
@@ -309,6 +325,19 @@ impl<'a> TuneRun<'a> {
 
     fn diverged(&self, found: String) -> Error {
         Error::Diverged { step: self.place.step, found }
+    }
+}
+
+/// What was measured in a fine-tuning that came to its end.
+fn finished(dir: &Path, networks: &[String], steps: usize) -> Result<Metrics> {
+    let metrics = Metrics::read(dir, networks)?;
+    match metrics.rows.last() {
+        Some(row) if row.step == steps => Ok(metrics),
+        last => {
+            let last = last.map_or("no row".to_string(), |row| format!("step {}", row.step));
+            let reason = format!("it ends with {last}, the fine-tuning with step {steps}; put back a copy of it");
+            Err(Error::format(dir.join(metrics::FILE), metrics::FILE, reason))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::curriculum::Curriculum;
 use super::schedule::Schedule;
 use crate::checkpoint::LayerTensor;
 use crate::error::{Error, Result};
-use crate::output::{self, HeldDirectory, Output};
+use crate::output::{self, HeldDirectory, Output, Seal};
 use crate::task::LeftOut;
 
 /// The file's name.
@@ -145,11 +145,12 @@ impl TuneSettings {
         let path = dir.join(FILE);
         if !path.is_file() {
             let json = serde_json::to_string_pretty(self).expect("settings are plain data");
-            return output::write(&path, json + "\n");
+            return output::write(&path, Seal::put(&(json + "\n")));
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let json = Seal::open(&path, FILE, &bytes, "put back a copy of it, or tune again with another --out")?;
         let there: TuneSettings =
-            serde_json::from_str(&text).map_err(|error| Error::format(&path, FILE, error.to_string()))?;
+            serde_json::from_slice(&json).map_err(|error| Error::format(&path, FILE, error.to_string()))?;
         let nameless = |one: &TuneSettings| TuneSettings {
             model: String::new(),
             data: vec![],

@@ -22,7 +22,8 @@ pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Resu
     let tensor = |name| no_grad(|| Ok(model.tensor(name)?.detach()));
     hf::write_into(staged, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
     if let Some(card) = SupernetCard::of(base)? {
-        card.write(dir)?;
+        let weights = Some(Checkpoint::open(dir)?.fingerprint()?);
+        SupernetCard { weights, ..card }.write(dir)?;
     }
     let corrections = no_grad(|| model.corrections());
     if !corrections.is_empty() {
@@ -35,7 +36,7 @@ pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Resu
     adapters.write(&beside, &adapter_base(base)?)?;
     if let Some(card) = SupernetCard::of(base)? {
         // The order alone, for whoever has the parent: `criadero rank --order`.
-        SupernetCard { scores: None, ..card }.write(&beside)?;
+        SupernetCard { scores: None, weights: None, ..card }.write(&beside)?;
     }
     Ok(true)
 }

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use crate::command::{criadero, fail, fail_with, said, succeed};
+use crate::damage::edit;
 use crate::eval::{per_item, questions};
 use crate::goldens::{TINY, copy_of_tiny};
 
@@ -131,10 +132,10 @@ fn a_search_in_bfloat16_resumes_and_reports_in_float32() {
     assert!(error.contains("arithmetic") && error.contains("bf16") && error.contains("f32"), "{error}");
     // As if it had begun where the CPU is of the other sort.
     let path = dir.path().join("run/run.json");
-    let text = fs::read_to_string(&path).unwrap();
-    let there = text.replace("cpu bfloat16, emulated", "cpu bfloat16");
-    let there = if there == text { text.replace("cpu bfloat16", "cpu bfloat16, emulated") } else { there };
-    fs::write(&path, there).unwrap();
+    edit(&path, |text| {
+        let there = text.replace("cpu bfloat16, emulated", "cpu bfloat16");
+        if there == text { text.replace("cpu bfloat16", "cpu bfloat16, emulated") } else { there }
+    });
     let error = fail(search("auto"));
     assert!(error.contains("emulate"), "{error}");
 

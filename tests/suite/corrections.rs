@@ -67,6 +67,23 @@ fn a_narrow_network_is_corrected_and_the_whole_one_is_not() {
 }
 
 #[test]
+fn a_damaged_correction_is_refused_where_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let supernet = supernet(dir.path());
+    let path = Path::new(&supernet).join("corrections.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let checkpoint = Checkpoint::open(&supernet).unwrap();
+    let read = |of| checkpoint.corrections().read(of, Kind::Float);
+    let errors: Vec<String> =
+        checkpoint.corrections().matrices().filter_map(|of| Some(read(of).err()?.to_string())).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("corrections.safetensors") && errors[0].contains("its checksum is"), "{errors:?}");
+}
+
+#[test]
 fn what_is_scored_is_what_is_shipped() {
     let dir = tempfile::tempdir().unwrap();
     let supernet = Checkpoint::open(supernet(dir.path())).unwrap();

@@ -80,7 +80,7 @@ fn whatever_strangers_made_is_an_error_that_says_why() {
         (
             searched_on_card,
             1,
-            "criadero.json: not a valid criadero.json file: order: found 0 layers, expected 4; it is of",
+            "criadero.json: the card is of another model; rank again:\n  order: found 0 layers, expected 4",
         ),
         (on("deep-schema.parquet"), 1, "nested too deeply"),
         (on("children-2^31.parquet"), 1, "more than 4 GiB of memory"),

@@ -11,6 +11,7 @@ mod checkpoint_memory;
 mod closed_form;
 mod command;
 mod corrections;
+mod damage;
 mod devices;
 mod docs;
 mod eval;

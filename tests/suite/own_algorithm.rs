@@ -70,7 +70,8 @@ impl Algorithm for HillClimber {
 }
 
 /// Runs it; `stop_after` networks the user interrupts.
-fn run(dir: &Path, stop_after: usize) -> Result<()> {
+fn run(dir: &Path, stop_after: usize) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     let space = SearchSpace::open("tiny")?;
     let objectives = ["choice_nll:arc_easy", "params"];
     let experiment =
@@ -79,9 +80,10 @@ fn run(dir: &Path, stop_after: usize) -> Result<()> {
     let scorer = mock_scorer(&experiment, [64, 64], Duration::ZERO, stop.clone())?;
     experiment.run(scorer, dir, &mut |progress| match progress {
         Progress::Population { evaluations, .. } if evaluations >= stop_after => stop.store(true, Ordering::Relaxed),
+        Progress::Note(note) => notes.push(note),
         _ => {}
     })?;
-    Ok(())
+    Ok(notes)
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn an_algorithm_of_the_users_own_drives_a_run_and_resumes() {
     assert!(matches!(run(stopped.path(), 16), Err(Error::Interrupted)));
     let state = fs::read_to_string(stopped.path().join("state.json")).unwrap();
     assert!(state.starts_with("{\"algorithm\":{\"hill-climber\":{\"rng\":"), "{state}");
-    run(stopped.path(), usize::MAX).unwrap();
+    assert_eq!(run(stopped.path(), usize::MAX).unwrap(), [""; 0], "it goes on from its state");
     for name in ["run.json", "evaluations.csv", "front.csv", "front.json", "state.json"] {
         let read = |dir: &Path| fs::read_to_string(dir.join(name)).unwrap();
         assert_eq!(read(stopped.path()), read(whole.path()), "{name}");

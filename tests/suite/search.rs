@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::command::{criadero, fail_with, said, succeed};
+use crate::damage::edit;
 
 const EVALS: usize = 60;
 
@@ -408,9 +409,11 @@ fn made_up_scores_and_a_models_do_not_share_a_picture() {
     dirs.iter().for_each(|dir| _ = succeed(search(dir.path(), &[])));
     let [mock, other] = dirs.each_ref().map(|dir| dir.path().to_str().unwrap());
     succeed(criadero(&["plot", mock, other]));
-    let settings = fs::read_to_string(dirs[1].path().join("run.json")).unwrap();
-    fs::write(dirs[1].path().join("run.json"), settings.replace("\"evaluator\": \"mock\"", "\"evaluator\": \"local\""))
-        .unwrap();
+    let local = |settings: String| {
+        let settings = settings.replace("\"evaluator\": \"mock\"", "\"evaluator\": \"local\"");
+        settings.replace("\"chunk_tokens\": 0", "\"chunk_tokens\": 1").replace("\"max_length\": 0", "\"max_length\": 1")
+    };
+    edit(&dirs[1].path().join("run.json"), local);
     for pair in [[mock, other], [other, mock]] {
         let error = fail_with(criadero(&["plot", pair[0], pair[1]]), 1);
         assert!(error.contains(&format!("{mock} has mock scores, {other} has a model's")), "{error}");

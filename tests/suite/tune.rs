@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criadero::checkpoint::Checkpoint;
+use criadero::model::supernet::SupernetCard;
 use serde_json::json;
 
 use crate::command::{criadero, fail, said, succeed};
@@ -94,7 +95,10 @@ fn a_killed_fine_tuning_goes_on_to_the_same_bytes_and_small_networks_learn() {
         for file in ["model.safetensors", "metrics.csv", "criadero.json", "config.json"] {
             assert!(read(&killed, file) == read(&whole, file), "{scheme}: {file} differs");
         }
-        assert_eq!(read(&whole, "criadero.json"), read(Path::new(&supernet), "criadero.json"), "the same order");
+        let card = |dir: &Path| SupernetCard::of(&Checkpoint::open(dir).unwrap()).unwrap().unwrap();
+        let (ours, theirs) = (card(&whole), card(Path::new(&supernet)));
+        assert!(ours.weights.is_some() && ours.weights != theirs.weights, "each is of its own weights");
+        assert_eq!(SupernetCard { weights: theirs.weights.clone(), ..ours }, theirs, "the same order and scores");
         assert!(whole.join("curve.svg").is_file() && !whole.join("state.safetensors").exists());
         for network in ["smallest", "random_1", "random_4"] {
             let losses = losses(&whole, network);
@@ -104,6 +108,88 @@ fn a_killed_fine_tuning_goes_on_to_the_same_bytes_and_small_networks_learn() {
         let again = tune(&supernet, &data, &whole, &more).output().unwrap();
         assert!(String::from_utf8_lossy(&again.stdout).contains("finished"), "{again:?}");
     }
+}
+
+/// Flips a bit of a file, so many bytes before its end.
+fn flip(path: &Path, before_end: usize) -> Vec<u8> {
+    let whole = fs::read(path).unwrap();
+    let mut bytes = whole.clone();
+    let at = bytes.len() - before_end;
+    bytes[at] ^= 4;
+    fs::write(path, bytes).unwrap();
+    whole
+}
+
+#[test]
+fn a_damaged_state_goes_on_from_the_last_good_one_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = sentences(dir.path());
+    let [whole, killed] = ["whole", "killed"].map(|name| dir.path().join(name));
+    succeed(tune(TINY, &data, &whole, &[]));
+    let mut command = tune(TINY, &data, &killed, &[]);
+    kill_after_lines(
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
+        killed.join("timings.csv"),
+        14,
+    );
+    // What it was begun with.
+    let settings = flip(&killed.join("tune.json"), 100);
+    let error = fail(tune(TINY, &data, &killed, &[]));
+    assert!(error.contains("tune.json") && error.contains("damaged or changed since it was written"), "{error}");
+    fs::write(killed.join("tune.json"), settings).unwrap();
+    // The table is as the state has it, whatever lies beside it.
+    for table in ["", "step,tokens\n0,0\n", "step,tokens,learning_rate,train_loss,gradient_norm\n0,0,0,,\n"] {
+        fs::write(killed.join("metrics.csv"), table).unwrap();
+        let good = fs::read(killed.join("good.safetensors")).unwrap();
+        let state = flip(&killed.join("state.safetensors"), 1000);
+        flip(&killed.join("good.safetensors"), 2000);
+        let error = fail(tune(TINY, &data, &killed, &[]));
+        assert!(error.contains("state.safetensors") && error.contains("its checksum is"), "{error}");
+        // Another name for the same file would have been written to, too.
+        fs::remove_file(killed.join("good.safetensors")).unwrap();
+        fs::write(killed.join("good.safetensors"), good).unwrap();
+        fs::write(killed.join("state.safetensors"), state).unwrap();
+    }
+    flip(&killed.join("state.safetensors"), 1000);
+    let (_, notes) = said(tune(TINY, &data, &killed, &[]));
+    assert!(notes.contains("goes on from good.safetensors") && notes.contains("resuming after step 10"), "{notes}");
+    for file in ["model.safetensors", "metrics.csv"] {
+        assert!(read(&killed, file) == read(&whole, file), "{file} differs");
+    }
+    // A table of another end is no reason to train again.
+    let lines = String::from_utf8(read(&whole, "metrics.csv")).unwrap();
+    fs::write(whole.join("metrics.csv"), lines.lines().take(3).map(|line| format!("{line}\n")).collect::<String>())
+        .unwrap();
+    let error = fail(tune(TINY, &data, &whole, &[]));
+    assert!(error.contains("metrics.csv") && error.contains("it ends with step 10"), "{error}");
+}
+
+#[test]
+fn damaged_adapters_are_not_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = sentences(dir.path());
+    let tuned = dir.path().join("tuned");
+    succeed(tune(TINY, &data, &tuned, &["--lora", "2", "--targets", "q_proj", "--steps", "4", "--measure-every", "2"]));
+    let adapter = tuned.join("adapter");
+    let merged = dir.path().join("merged").display().to_string();
+    let merge = || criadero(&["merge", TINY, adapter.to_str().unwrap(), "--out", &merged]);
+    let refused = |name: &str, expected: &str| {
+        let error = fail(merge());
+        assert!(error.contains(name) && error.contains(expected), "{error}");
+    };
+    let weights = flip(&adapter.join("adapter_model.safetensors"), 10);
+    refused("adapter_model.safetensors", "its checksum is");
+    fs::write(adapter.join("adapter_model.safetensors"), weights).unwrap();
+    let base = flip(&adapter.join("supernet.json"), 60);
+    refused("supernet.json", "damaged or changed");
+    fs::write(adapter.join("supernet.json"), base).unwrap();
+    let config = fs::read_to_string(adapter.join("adapter_config.json")).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&config).unwrap();
+    other["lora_alpha"] = json!(2.0 * other["lora_alpha"].as_f64().unwrap());
+    fs::write(adapter.join("adapter_config.json"), other.to_string()).unwrap();
+    refused("adapter_config.json", "rank and alpha: found");
+    fs::write(adapter.join("adapter_config.json"), config).unwrap();
+    succeed(merge());
 }
 
 #[test]

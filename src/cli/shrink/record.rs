@@ -5,7 +5,7 @@ use std::path::Path;
 
 use criadero::Error;
 use criadero::differences::differences;
-use criadero::output;
+use criadero::output::{self, Seal};
 use serde::{Deserialize, Serialize};
 
 use super::effort::Effort;
@@ -70,8 +70,9 @@ impl Record {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(&path)(error)),
         };
+        let json = Seal::open(&path, FILE, &text, "give another --out")?;
         let record: Record =
-            serde_json::from_slice(&text).map_err(|error| Error::format(&path, FILE, error.to_string()))?;
+            serde_json::from_slice(&json).map_err(|error| Error::format(&path, FILE, error.to_string()))?;
         if record.format != FORMAT {
             let reason = format!("format {} is another criadero's; this one reads {FORMAT}", record.format);
             return Err(Error::format(&path, FILE, reason));
@@ -86,6 +87,6 @@ impl Record {
     /// A directory that cannot be written to.
     pub fn write(&self, dir: &Path) -> criadero::Result<()> {
         let json = serde_json::to_string_pretty(self).expect("it is plain data");
-        output::write(&dir.join(FILE), json + "\n")
+        output::write(&dir.join(FILE), Seal::put(&(json + "\n")))
     }
 }

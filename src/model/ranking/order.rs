@@ -38,7 +38,7 @@ impl Order {
         if self.layers.len() != shape.layers {
             return wrong("order".into(), format!("{} layers", self.layers.len()), format!("{}", shape.layers));
         }
-        let drop: Vec<u32> = self.drop.iter().map(|&layer| layer as u32).collect();
+        let drop: Vec<u32> = self.drop.iter().map(|&layer| u32::try_from(layer).unwrap_or(u32::MAX)).collect();
         if !is_permutation(&drop, shape.layers) {
             return wrong("order, drop".into(), format!("{drop:?}"), format!("each of 0..{} once", shape.layers));
         }
