@@ -58,8 +58,10 @@ pub enum Error {
         problems: Vec<String>,
     },
     /// A search space cannot be read or does not fit.
-    #[error("search space, line {line} column {column}: {field}: {reason}")]
+    #[error("{space}, line {line} column {column}: {field}: {reason}")]
     Space {
+        /// `search space`, with its file where it is from one.
+        space: String,
         /// Line in the YAML text, from 1; 0 when the space was not read from text.
         line: usize,
         /// Column in the YAML text, from 1.

@@ -26,7 +26,7 @@ impl Inspect {
     /// Reads the space and prints it.
     pub fn run(self) -> anyhow::Result<()> {
         let mut ranked = false;
-        let mut space = SearchSpace::open(&self.space).with_context(|| self.space.clone())?;
+        let mut space = SearchSpace::open(&self.space)?;
         if let Some(model) = &self.model {
             let checkpoint = model::open(model)?;
             space.check_fits(&checkpoint.config().shape).with_context(|| self.space.clone())?;

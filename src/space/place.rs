@@ -14,7 +14,13 @@ pub(super) struct Place {
 impl Place {
     /// The complaint about the field that stands here.
     pub fn wrong(self, field: impl Into<String>, reason: impl Into<String>) -> Error {
-        Error::Space { line: self.line, column: self.column, field: field.into(), reason: reason.into() }
+        Error::Space {
+            space: "search space".into(),
+            line: self.line,
+            column: self.column,
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 

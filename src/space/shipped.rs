@@ -44,7 +44,13 @@ impl SearchSpace {
     /// [`Error::Unknown`] for what is neither a shipped name nor a path, [`Error::Missing`] for a path
     /// without a file, and those of [`SearchSpace::from_yaml`].
     pub fn open(name_or_path: &str) -> Result<SearchSpace> {
-        SearchSpace::from_yaml(&SearchSpace::yaml_of(name_or_path)?)
+        let named = |mut error| {
+            if let Error::Space { space, .. } = &mut error {
+                *space = format!("{space} {name_or_path}");
+            }
+            error
+        };
+        SearchSpace::from_yaml(&SearchSpace::yaml_of(name_or_path)?).map_err(named)
     }
 
     /// The YAML that [`SearchSpace::open`] reads.
@@ -152,5 +158,8 @@ mod tests {
         fs::write(&path, SHIPPED[SHIPPED.len() - 1].1).unwrap();
         assert_eq!(SearchSpace::open(path.to_str().unwrap()).unwrap(), SearchSpace::shipped("tiny").unwrap());
         assert!(SearchSpace::open(dir.path().to_str().unwrap()).is_err());
+        fs::write(&path, "depth: [9]").unwrap();
+        let error = SearchSpace::open(path.to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("search space {}, line 1 column ", path.display())), "{error}");
     }
 }
