@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo wheel test parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets demo wheel test fuzz parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -32,12 +32,16 @@ test: export CRIADERO_ASSETS := required
 test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tests
 	$(PYTHON) -m unittest discover --quiet -s scripts/setup
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked --lib --bins --tests
 	CRIADERO_BINARY=$(TARGET)/debug/criadero $(PYTHON) -m unittest discover --quiet -s scripts/wheel
 	cargo test --locked --doc
 	cargo test --locked --no-default-features --lib
+	bash tests/fuzz/run.sh 6
+
+fuzz: libtorch ## read made-up files with every fuzz target, SECONDS=60 each: inputs and what failed in target/fuzz
+	bash tests/fuzz/run.sh $(or $(SECONDS),60)
 
 parity: libtorch assets ## compare with transformers and llama.cpp (needs their Python and node packages)
 	cargo build --locked --release
