@@ -1,5 +1,9 @@
 //! Safetensors files of tensors that have our own names: adapters, corrections and the state of a training run. Their header has a
 //! checksum of each tensor and of the words about them, which loaders skip and another program that saves the file takes away.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -111,13 +115,11 @@ pub(super) fn open(path: &Path) -> Result<(BTreeMap<String, String>, BTreeMap<St
     if let Some(checksums) = &checksums
         && !checksums.keys().eq(found.keys())
     {
-        let lists = [found.keys().next_back(), checksums.keys().next_back()];
+        let (theirs, ours) = (found.keys().next_back(), checksums.keys().next_back());
         return Err(wrong(format!(
-            "its header is damaged: {} tensors, the last {:?}; {} were written, the last {:?}",
+            "its header is damaged: {} tensors, the last {theirs:?}; {} were written, the last {ours:?}",
             found.len(),
-            lists[0],
-            checksums.len(),
-            lists[1]
+            checksums.len()
         )));
     }
     let stored = |(name, raw): (String, RawTensor)| {

@@ -1,4 +1,8 @@
 //! A checksum as the last member of a JSON object: a file that is read again is seen to be what was written.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::path::Path;
 
@@ -32,8 +36,9 @@ impl Seal {
     /// When it is no object.
     pub fn put(json: &str) -> String {
         let open = json.trim_end().strip_suffix('}').expect("what is sealed is an object").trim_end();
-        let end = &json[open.len()..];
-        let name = NAMES[usize::from(end.starts_with('\n'))];
+        let end = json.strip_prefix(open).unwrap_or_default();
+        let [line, indented] = NAMES;
+        let name = if end.starts_with('\n') { indented } else { line };
         format!("{open}{name}{}\"{end}", digest(open.as_bytes(), end.as_bytes()))
     }
 
@@ -42,7 +47,8 @@ impl Seal {
         let place =
             |name: &&str| Some((bytes.windows(name.len()).rposition(|found| found == name.as_bytes())?, name.len()));
         let Some((at, length)) = NAMES.iter().filter_map(place).max() else { return (bytes.to_vec(), Seal::Missing) };
-        let (open, rest) = (&bytes[..at], &bytes[at + length..]);
+        let (open, rest) = bytes.split_at(at);
+        let (_, rest) = rest.split_at(length);
         let (found, end) = rest.split_at(rest.len().min(DIGITS));
         let (quote, end) = end.split_at(end.len().min(1));
         let expected = digest(open, end);
@@ -74,7 +80,7 @@ impl Seal {
 fn digest(open: &[u8], end: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(open).update(end);
-    hasher.finalize().to_hex()[..DIGITS].to_string()
+    hasher.finalize().to_hex().chars().take(DIGITS).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! The networks that a run evaluated: the rows of `evaluations.csv`.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::fmt::Display;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -107,9 +112,10 @@ impl Evaluations {
             };
             return Err(Error::format(path, FORMAT, reason));
         };
-        let objectives: Vec<String> = names[4..violation].iter().map(|name| name.to_string()).collect();
         let failed = names.len() - 1;
-        let tasks = names[violation + 1..failed].iter().map(|name| {
+        let within = |columns: Range<usize>| names.get(columns).unwrap_or_default().iter();
+        let objectives: Vec<String> = within(4..violation).map(|name| name.to_string()).collect();
+        let tasks = within(violation + 1..failed).map(|name| {
             let task = name.strip_prefix(SEARCH_ACCURACY).map(str::to_string);
             task.ok_or_else(|| Error::format(path, FORMAT, format!("column `{name}` after `violation`")))
         });
@@ -118,18 +124,22 @@ impl Evaluations {
         for record in reader.records() {
             let record = record.map_err(|error| Error::format(path, FORMAT, error.to_string()))?;
             let line = record.position().map_or(0, csv::Position::line);
-            let reason = (!record[failed].is_empty()).then(|| record[failed].to_string());
-            let numbers = |columns: std::ops::Range<usize>| match reason {
+            let said = |column: usize| record.get(column).unwrap_or_default();
+            let reason = Some(said(failed).to_string()).filter(|reason| !reason.is_empty());
+            let numbers = |columns: Range<usize>| match reason {
                 Some(_) => Ok(Vec::new()),
-                None => columns.map(|column| cell(path, line, names[column], &record[column])).collect(),
+                None => within(columns.clone())
+                    .zip(columns)
+                    .map(|(name, column)| cell(path, line, name, said(column)))
+                    .collect(),
             };
             rows.push(Evaluation {
-                id: cell(path, line, "id", &record[0])?,
-                population: cell(path, line, "population", &record[1])?,
-                genome: cell(path, line, "genome", &record[2])?,
-                items: cell(path, line, "items", &record[3])?,
+                id: cell(path, line, "id", said(0))?,
+                population: cell(path, line, "population", said(1))?,
+                genome: cell(path, line, "genome", said(2))?,
+                items: cell(path, line, "items", said(3))?,
                 objectives: numbers(4..violation)?,
-                violation: cell(path, line, "violation", &record[violation])?,
+                violation: cell(path, line, "violation", said(violation))?,
                 search_accuracy: numbers(violation + 1..failed)?,
                 failed: reason.clone(),
             });

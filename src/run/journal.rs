@@ -1,6 +1,10 @@
 //! `chunks.log`: one checksummed line a partial score, the point from which a run resumes.
 //!
 //! A line is the CRC-32 of its JSON in eight hexadecimal digits, a space, and the JSON.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -56,7 +60,7 @@ impl Journal {
                 Some(before) if *before != outcome => {
                     Some("another score of the same network on the same chunk".into())
                 }
-                _ => misfit(&sets[set], chunk, &outcome),
+                _ => sets.get(set).and_then(|set| misfit(set, chunk, &outcome)),
             };
             if let Some(problem) = problem {
                 return Err(Error::format(path, "chunks.log", format!("line {}: {problem}", number + 1)));
@@ -70,7 +74,8 @@ impl Journal {
     /// Appends a partial score; once this returns, a killed process keeps it.
     pub fn append(&mut self, sets: &[EvalSet], partial: Partial) -> Result<()> {
         let Partial { chunk, genome, outcome } = partial;
-        let line = Line { set: sets[chunk.set].name.clone(), chunk: chunk.chunk, genome, outcome };
+        let set = sets.get(chunk.set).expect("a set of the run").name.clone();
+        let line = Line { set, chunk: chunk.chunk, genome, outcome };
         let json = serde_json::to_string(&line).expect("a journal line is plain data");
         let text = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
         self.log.append(text.as_bytes())?;
@@ -101,15 +106,16 @@ fn misfit(set: &EvalSet, chunk: usize, outcome: &Outcome) -> Option<String> {
         return Some(format!("chunk {chunk} of `{name}`, which has {}", set.chunks.len()));
     };
     let Outcome::Scored(scores) = outcome else { return None };
-    let items = &set.items[packed.items.clone()];
+    let items = set.items.get(packed.items.clone()).unwrap_or_default();
     if scores.len() != items.len() {
         return Some(format!("{} scores of the {} items of chunk {chunk} of `{name}`", scores.len(), items.len()));
     }
-    let requests = |place: usize| packed.requests.get(place).map_or(items[place].choice_chars.len(), Vec::len);
-    let wrong = scores.iter().enumerate().find(|(place, score)| score.log_likelihoods.len() != requests(*place));
-    wrong.map(|(place, score)| {
+    items.iter().zip(scores).enumerate().find_map(|(place, (item, score))| {
+        let expected = packed.requests.get(place).map_or(item.choice_chars.len(), Vec::len);
         let found = score.log_likelihoods.len();
-        format!("item {place} of chunk {chunk} of `{name}`: {found} log-likelihoods, expected {}", requests(place))
+        let wrong =
+            || format!("item {place} of chunk {chunk} of `{name}`: {found} log-likelihoods, expected {expected}");
+        (found != expected).then(wrong)
     })
 }
 

@@ -1,4 +1,8 @@
 //! `state.json`: where a run stands between populations. It is sealed with a checksum, and can be had from the journal again.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -95,7 +99,7 @@ impl State {
                 && check_genome(shape, &shape.parent(), &row.genome).is_ok()
         };
         let rows_fit = state.evaluations.len() <= settings.evals && state.evaluations.iter().enumerate().all(fits);
-        let populations: Vec<usize> = state.by_population().map(|rows| rows[0].population).collect();
+        let populations: Vec<usize> = state.by_population().filter_map(|rows| Some(rows.first()?.population)).collect();
         (rows_fit && populations.into_iter().eq(0..state.populations)).then_some(state)
     }
 

@@ -1,4 +1,8 @@
 //! A network as a plain value: one gene a layer, in canonical form.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::fmt;
 use std::str::FromStr;
@@ -157,7 +161,7 @@ impl fmt::Display for Genome {
             if run > 0 {
                 f.write_str(":")?;
             }
-            let gene = genes[0];
+            let Some(&gene) = genes.first() else { continue };
             match gene {
                 Gene::DROPPED => f.write_str("-")?,
                 Gene { heads, mlp, bits: Bits::F16 } => write!(f, "{heads}x{mlp}")?,

@@ -1,4 +1,8 @@
 //! Rows of data files: JSON lines and JSON arrays (plain or gzip), Parquet, and Arrow IPC (stream or file).
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek};
@@ -131,8 +135,8 @@ fn fits(pattern: &str, name: &str) -> bool {
         if parts.peek().is_none() {
             return rest.ends_with(part);
         }
-        match rest.find(part) {
-            Some(place) => rest = &rest[place + part.len()..],
+        match rest.split_once(part) {
+            Some((_, behind)) => rest = behind,
             None => return false,
         }
     }

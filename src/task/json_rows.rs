@@ -1,4 +1,8 @@
 //! Rows of a text file: one JSON object a line, or all of them in one array.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -74,7 +78,8 @@ fn array(path: Arc<Path>, reader: impl Read) -> Result<Box<dyn Iterator<Item = R
     for (before, raw) in elements.into_iter().enumerate() {
         // An element borrows from the file's bytes, so the distance of both is its place in the file.
         let start = raw.get().as_ptr() as usize - bytes.as_ptr() as usize;
-        line += bytes[read..start].iter().filter(|&&byte| byte == b'\n').count();
+        let passed = bytes.get(read..start).unwrap_or_default();
+        line += passed.iter().filter(|&&byte| byte == b'\n').count();
         read = start;
         let place = Place { file: path.clone(), row: RowNumber::Record { number: before + 1, line } };
         rows.push(object(place, "JSON", raw.get().as_bytes()));

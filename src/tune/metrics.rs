@@ -1,5 +1,9 @@
 //! `metrics.csv`: losses along a fine-tuning. The same run gives the same bytes, however often it was stopped. What a run goes on
 //! from is the copy in its state, which has a checksum.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::path::Path;
 
@@ -127,16 +131,18 @@ impl Metrics {
         let rows = reader.records().map(|record| {
             let record = record.map_err(|error| wrong(error.to_string()))?;
             let line = record.position().map_or(0, |position| position.line());
+            let said = |column: usize| record.get(column).unwrap_or_default();
             let not = |column: usize, what: &str| {
-                wrong(format!("line {line}, `{}`: `{}` is no {what}", &header[column], &record[column]))
+                let name = header.get(column).unwrap_or_default();
+                wrong(format!("line {line}, `{name}`: `{}` is no {what}", said(column)))
             };
             let number = |column: usize| -> Result<f64> {
-                let number = record[column].parse().ok().filter(|number: &f64| number.is_finite());
+                let number = said(column).parse().ok().filter(|number: &f64| number.is_finite());
                 number.ok_or_else(|| not(column, "finite number"))
             };
-            let count = |column: usize| record[column].parse::<u64>().map_err(|_| not(column, "count"));
+            let count = |column: usize| said(column).parse::<u64>().map_err(|_| not(column, "count"));
             let training =
-                if record[3].is_empty() { None } else { Some(Means { loss: number(3)?, gradient_norm: number(4)? }) };
+                if said(3).is_empty() { None } else { Some(Means { loss: number(3)?, gradient_norm: number(4)? }) };
             let losses = (COLUMNS.len()..record.len()).map(number).collect::<Result<_>>()?;
             Ok(Row {
                 step: usize::try_from(count(0)?).map_err(|_| not(0, "step"))?,
@@ -147,8 +153,8 @@ impl Metrics {
             })
         });
         let rows: Vec<Row> = rows.collect::<Result<_>>()?;
-        match rows.windows(2).find(|pair| pair[0].step >= pair[1].step) {
-            Some(pair) => Err(wrong(format!("step {} comes behind step {}", pair[1].step, pair[0].step))),
+        match rows.iter().zip(rows.iter().skip(1)).find(|(before, row)| before.step >= row.step) {
+            Some((before, row)) => Err(wrong(format!("step {} comes behind step {}", row.step, before.step))),
             None => Ok(Metrics { networks: networks.to_vec(), rows }),
         }
     }

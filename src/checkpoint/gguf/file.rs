@@ -1,4 +1,8 @@
 //! GGUF files (ggml `docs/gguf.md`, versions 2 and 3): the header, and where tensors lie.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -72,7 +76,7 @@ fn open_one(path: &Path) -> Result<(Metadata, FoundTensors)> {
 fn read_header(path: &Path, map: &[u8], file: Arc<File>) -> Result<(Metadata, FoundTensors)> {
     let wrong = |reason: String| Error::format(path, FORMAT, reason);
     let file_len = map.len() as u64;
-    let mut cursor = Cursor::new(&map[..map.len().min(MAX_HEADER_BYTES)]);
+    let mut cursor = Cursor::new(map.get(..MAX_HEADER_BYTES).unwrap_or(map));
     let mut metadata = Metadata::new(path);
     let infos = (|| {
         let magic = cursor.take(4, "the magic")?;
@@ -229,8 +233,8 @@ impl Place {
                 self.file_len.saturating_sub(self.data_start)
             )));
         };
-        // Bounded by the file's length, so every dimension that is not beside a zero fits.
-        let shape = info.dims.iter().rev().map(|&dim| dim as usize).collect();
+        let size = |&dim| usize::try_from(dim).map_err(|_| Misplaced::Behind(format!("found a dimension of {dim}")));
+        let shape = info.dims.iter().rev().map(size).collect::<Result<_, _>>()?;
         Ok(RawTensor { ty, shape, file: Arc::clone(&self.file), path: Arc::clone(&self.path), start, len })
     }
 }

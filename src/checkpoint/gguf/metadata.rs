@@ -1,5 +1,9 @@
 //! GGUF's key-value metadata (ggml `docs/gguf.md`, version 3): kept as the bytes of the file, so that what is
 //! copied is copied verbatim, and given out as checked values.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,16 +54,20 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// What was passed from a position on.
+    fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
+    }
+
     pub(crate) fn take(&mut self, len: u64, what: &str) -> Reason<&'a [u8]> {
-        let left = (self.bytes.len() - self.at) as u64;
-        if len > left {
+        let end = usize::try_from(len).ok().and_then(|len| self.at.checked_add(len));
+        let Some((end, taken)) = end.and_then(|end| Some((end, self.bytes.get(self.at..end)?))) else {
             let (at, end) = (self.at, self.bytes.len());
             return Err(format!(
                 "{what} needs {len} bytes at offset {at}, and the file ends at {end}: is it a download that was cut off?"
             ));
-        }
-        let taken = &self.bytes[self.at..self.at + len as usize];
-        self.at += len as usize;
+        };
+        self.at = end;
         Ok(taken)
     }
 
@@ -116,7 +124,7 @@ impl Entry {
         let ty = cursor.u32(key)?;
         let start = cursor.position();
         cursor.skip(ty, key, 0)?;
-        Ok(Entry { ty, bytes: cursor.bytes[start..cursor.position()].to_vec() })
+        Ok(Entry { ty, bytes: cursor.since(start).to_vec() })
     }
 
     pub(crate) fn u32(value: u32) -> Entry {
@@ -174,18 +182,18 @@ fn string_bytes(text: &str) -> impl Iterator<Item = u8> + '_ {
 
 /// A number of any of the format's types.
 fn number(ty: u32, bytes: &[u8]) -> Option<f64> {
-    let mut wide = [0; 8];
-    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    let unsigned = u64::from_le_bytes(wide);
     Some(match ty {
-        0 | 2 | U32 | 10 => unsigned as f64,
-        1 => f64::from(unsigned as u8 as i8),
-        3 => f64::from(unsigned as u16 as i16),
-        I32 => f64::from(unsigned as u32 as i32),
-        11 => unsigned as i64 as f64,
+        0 => u8::from_le_bytes(*bytes.first_chunk()?).into(),
+        1 => i8::from_le_bytes(*bytes.first_chunk()?).into(),
+        2 => u16::from_le_bytes(*bytes.first_chunk()?).into(),
+        3 => i16::from_le_bytes(*bytes.first_chunk()?).into(),
+        U32 => u32::from_le_bytes(*bytes.first_chunk()?).into(),
+        I32 => i32::from_le_bytes(*bytes.first_chunk()?).into(),
         // The shortest decimal that is this single is what its author wrote: 1e-5, not 9.999999747e-6.
-        F32 => f32::from_bits(unsigned as u32).to_string().parse().ok()?,
-        12 => f64::from_bits(unsigned),
+        F32 => f32::from_le_bytes(*bytes.first_chunk()?).to_string().parse().ok()?,
+        10 => u64::from_le_bytes(*bytes.first_chunk()?) as f64,
+        11 => i64::from_le_bytes(*bytes.first_chunk()?) as f64,
+        12 => f64::from_le_bytes(*bytes.first_chunk()?),
         _ => return None,
     })
 }
@@ -294,6 +302,7 @@ impl Metadata {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a whole number of this range")]
 fn count(value: f64) -> Option<u32> {
     (value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&value)).then_some(value as u32)
 }

@@ -1,4 +1,8 @@
 //! One safetensors file: its header, which the `safetensors` crate checks, and where its tensors lie.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;

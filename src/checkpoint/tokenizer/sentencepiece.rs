@@ -1,4 +1,8 @@
 //! SentencePiece's `tokenizer.model` (`sentencepiece_model.proto`): the fields that decide ids.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
 
 use std::path::Path;
 
@@ -185,7 +189,7 @@ impl<'a> Fields<'a> {
     fn number(&mut self) -> Reason<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
+            let &[byte] = self.take(1)? else { return Err("no byte".into()) };
             number |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Ok(number);
