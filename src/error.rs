@@ -181,6 +181,14 @@ impl Error {
         }
     }
 
+    /// Whether nothing is at `path`.
+    ///
+    /// # Errors
+    /// As [`Error::look`].
+    pub fn is_absent(path: &Path) -> Result<bool> {
+        Error::look(path).map(|found| found.is_none())
+    }
+
     /// A value that cannot be used.
     pub fn invalid(what: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> Error {
         Error::Invalid { what: what.into(), found: found.to_string(), expected: expected.into() }

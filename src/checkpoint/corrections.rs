@@ -30,7 +30,7 @@ impl Corrections {
     /// `Mismatch` for the file of other weights, and for matrices that the model cannot have.
     pub(super) fn open(dir: &Path, config: &LlamaConfig, weights: &dyn Fn() -> Result<String>) -> Result<Corrections> {
         let path = dir.join(CORRECTIONS_FILE);
-        if !path.is_file() {
+        if Error::is_absent(&path)? {
             return Ok(Corrections::default());
         }
         let (words, found) = tensor_file::open(&path)?;

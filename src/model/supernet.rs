@@ -98,7 +98,7 @@ impl SupernetCard {
     /// As [`SupernetCard::read_file`].
     pub fn read(dir: &Path) -> Result<Option<SupernetCard>> {
         let path = dir.join(FILE);
-        if !path.is_file() {
+        if Error::is_absent(&path)? {
             return Ok(None);
         }
         Self::read_file(&path).map(Some)

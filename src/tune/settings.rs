@@ -143,7 +143,7 @@ impl TuneSettings {
     /// `OtherRun` with every setting that differs.
     pub(super) fn claim(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
-        if !path.is_file() {
+        if Error::is_absent(&path)? {
             let json = serde_json::to_string_pretty(self).expect("settings are plain data");
             return output::write(&path, Seal::put(&(json + "\n")));
         }

@@ -92,7 +92,7 @@ pub fn write(dir: &Path, place: &Place, metrics: &Metrics, parameters: &[Paramet
 /// As [`read_file`].
 pub fn read(dir: &Path, parameters: &mut [Parameter], expected: Expected) -> Result<Option<(Found, Option<String>)>> {
     let path = path(dir);
-    if !path.is_file() {
+    if Error::is_absent(&path)? {
         return Ok(None);
     }
     match read_file(&path, parameters, expected) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::goldens::{TINY, copy_files};
+use crate::goldens::{TINY, copy_files, copy_of_tiny};
 
 /// Address space of a command, in kB: libtorch takes some of it.
 const MEMORY: u64 = 8_000_000;
@@ -140,6 +140,17 @@ fn what_cannot_be_looked_at_is_not_said_to_be_missing() {
     let output = run(corpus.path(), &["eval", TINY, "--task", "./loop.jsonl"]).expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("error: ./loop.jsonl: Too many levels of symbolic links"), "{said}");
+    for name in ["config.json", "model.safetensors", "criadero.json", "corrections.safetensors"] {
+        let model = corpus.path().join(format!("model of {name}"));
+        fs::create_dir(&model).unwrap();
+        copy_of_tiny(&model);
+        let _ = fs::remove_file(model.join(name));
+        std::os::unix::fs::symlink(name, model.join(name)).unwrap();
+        let output = run(corpus.path(), &["inspect", "tiny", "--model", model.to_str().unwrap()]).expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("error: {}: Too many levels of symbolic links", model.join(name).display());
+        assert!(said.starts_with(&expected), "{name}: {said}");
+    }
 }
 
 #[test]

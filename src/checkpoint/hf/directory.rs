@@ -52,14 +52,14 @@ pub(crate) struct DirectoryContent {
 /// Opens a directory and checks it.
 pub(crate) fn open(dir: &Path) -> Result<DirectoryContent> {
     let config_path = dir.join(CONFIG_FILE);
-    if dir.join(ADAPTER_FILE).is_file() && dir.join(SINGLE_FILE).is_file() {
+    if !Error::is_absent(&dir.join(ADAPTER_FILE))? && !Error::is_absent(&dir.join(SINGLE_FILE))? {
         // Whether transformers applies it depends on what else is installed.
         let what = "an adapter lies beside the weights".into();
         let remedy = "merge it into the model, or move it elsewhere";
         let problems = vec![format!("found {ADAPTER_FILE}, expected none: {remedy}")];
         return Err(Error::Mismatch { path: dir.into(), what, problems });
     }
-    if dir.is_dir() && !config_path.exists() && other_weights(dir).is_some() {
+    if dir.is_dir() && Error::is_absent(&config_path)? && other_weights(dir).is_some() {
         return Err(no_weights(dir));
     }
     let ReadConfig { mut config, mut notes } = config::parse(&config_path, &read_text(&config_path)?)?;
@@ -108,7 +108,7 @@ fn equal(one: &RawTensor, other: &RawTensor) -> Result<bool> {
 
 /// A file's text, or which file of a checkpoint is not there.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    if path.exists() && !path.is_file() {
+    if Error::look(path)?.is_some_and(|found| !found.is_file()) {
         return Err(Error::format(path, "JSON", "found a directory, a pipe or a device, expected a file"));
     }
     let bytes = fs::read(path).map_err(|error| match error.kind() {
@@ -135,13 +135,13 @@ struct ShardIndex {
 /// the index says: others in it are left over from something else.
 fn found_tensors(dir: &Path, notes: &mut Vec<String>) -> Result<FoundTensors> {
     let (single, index_path) = (dir.join(SINGLE_FILE), dir.join(INDEX_FILE));
-    if single.is_file() {
-        if index_path.is_file() {
+    if !Error::is_absent(&single)? {
+        if !Error::is_absent(&index_path)? {
             notes.push(format!("{SINGLE_FILE} and {INDEX_FILE} are both there: the first counts, as in transformers"));
         }
         return Ok(open_safetensors(&single)?.1);
     }
-    if !index_path.is_file() {
+    if Error::is_absent(&index_path)? {
         return Err(no_weights(dir));
     }
     let ShardIndex { weight_map } = read_index(&index_path)?;
