@@ -176,3 +176,50 @@ fn an_output_that_takes_no_more_is_an_error() {
         (Some(1), "error: standard output: No space left on device (os error 28)\n")
     );
 }
+
+/// The processes that a process has started.
+fn children(of: u32) -> Vec<u32> {
+    let said = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    said.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// Runs the binary on rows that take their time, and kills one of its processes once it is there.
+fn killed(dir: &Path, whom: impl Fn(u32) -> Option<u32>) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_criadero"))
+        .args(["eval", TINY, "--task", "long.jsonl", "--limit", "2"])
+        .current_dir(dir)
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let mut victim = None;
+    while child.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < TIME, "it waits for nobody");
+        victim = victim.or_else(|| {
+            let victim = whom(child.id())?;
+            Command::new("kill").args(["-KILL", &victim.to_string()]).status().unwrap();
+            Some(victim)
+        });
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(victim.is_some(), "nobody was killed");
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_killed_reader_is_an_error_that_names_the_file_and_a_killed_keeper_is_waited_for_by_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let choice = "x".repeat(20_000);
+    let row = format!("{{\"context\": \"a\", \"choices\": [\"{choice}\", \"b\"], \"gold\": 0}}\n");
+    fs::write(dir.path().join("long.jsonl"), row.repeat(2000)).unwrap();
+    let keeper = |of| children(of).first().copied();
+    let output = killed(dir.path(), |of| children(keeper(of)?).first().copied());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("error: long.jsonl: "), "{said}");
+    let output = killed(dir.path(), keeper);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("error: long.jsonl: "), "{said}");
+}
