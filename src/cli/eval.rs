@@ -1,4 +1,4 @@
-//! `criadero eval`: one network or several on one task, item by item if asked.
+//! `criadero eval`: one network or several on tasks, item by item if asked.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,16 +13,20 @@ use criadero::count::{Items, Threads, Tokens};
 use criadero::eval::{
     EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
 };
+use criadero::model::device::device_name;
 use criadero::output::{Output, StagedFile};
 use criadero::run::cores;
 use criadero::space::Genome;
 use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::Device;
 
 use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::progress::Bar;
+use results::{Scored, Told};
+
+mod results;
 
 /// A row is not longer; what begins with more is another file.
 const LONGEST_ROW: u64 = 1 << 20;
@@ -32,9 +36,13 @@ const LONGEST_ROW: u64 = 1 << 20;
 pub struct Eval {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,
-    /// Task: a shipped name, a YAML file, or a JSONL file of `{"context", "choices", "gold"}` rows
-    #[arg(long)]
-    task: String,
+    /// Task: a shipped name, a YAML file, or a JSONL file of `{"context", "choices", "gold"}` rows; may be given more than once
+    #[arg(long = "task", value_name = "TASK", required = true)]
+    tasks: Vec<String>,
+    /// Worked examples before each question, the first ones of the task's, as `num_fewshot` of lm-evaluation-harness; by default as the
+    /// task says
+    #[arg(long, value_name = "N")]
+    shots: Option<usize>,
     /// Only the half of the items that searches score (`search`) or measure their fronts on (`held-out`)
     #[arg(long, value_name = "SPLIT", value_parser = splits())]
     split: Option<Split>,
@@ -53,10 +61,13 @@ pub struct Eval {
     /// Write one JSON row an item and network, and a last one that lists the rows left out, if there are any
     #[arg(long, value_name = "FILE")]
     per_item: Option<PathBuf>,
-    /// Replace a file of `--per-item` that is there and has other rows
-    #[arg(long, requires = "per_item")]
+    /// Write the scores as lm-evaluation-harness lays them out, with versions, and digests of model and items
+    #[arg(long, value_name = "FILE", conflicts_with = "genomes")]
+    out: Option<PathBuf>,
+    /// Replace files of `--per-item` and `--out` that are there and were not written by this command
+    #[arg(long)]
     force: bool,
-    /// Print one JSON object
+    /// Print one JSON object a task
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -82,11 +93,8 @@ fn splits() -> impl TypedValueParser<Value = Split> {
 impl Eval {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let task = self.data.task(&self.task)?;
-        let selection = match self.split {
-            None => Selection::in_order(&task, self.limit)?,
-            Some(split) => Selection::side(&task, split, self.limit)?,
-        };
+        let tasks = self.tasks()?;
+        let selections = tasks.iter().map(|task| self.selection(task)).collect::<criadero::Result<Vec<_>>>()?;
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let checkpoint = model::open(&self.model)?;
         let tokenizer = tokenizer_of(&checkpoint)?;
@@ -97,9 +105,11 @@ impl Eval {
         if genomes.is_empty() {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
-        let read = file_of(&self.task).into_iter().chain([checkpoint.path()]).chain(self.genomes.as_deref());
+        let files = self.tasks.iter().filter_map(|task| file_of(task));
+        let read = files.chain([checkpoint.path()]).chain(self.genomes.as_deref());
         let output = Output::of("eval").reading_all(read).forced(self.force);
         let mut per_item = self.per_item.as_ref().map(|path| output.file(path, &is_per_item)).transpose()?;
+        let results = self.out.as_ref().map(|path| output.file(path, &results::is_one)).transpose()?;
         let blocks = blocks_of(checkpoint.config(), &genomes);
         let models = self.devices.load(&checkpoint, blocks)?;
         let model = &models[0];
@@ -107,41 +117,89 @@ impl Eval {
         let positions = model.config().positions();
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
-        let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
-        let left_out = selection.left_out.and(&set.left_out);
-        let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
-        let notes = selection.notes.iter().cloned().chain(left_out.iter().map(LeftOut::to_string));
-        notes.chain(set.notes(max_length)).for_each(|note| eprintln!("note: {}: {note}", task.name()));
+        let (mut asked, mut sets) = (Vec::new(), Vec::new());
+        for (task, selection) in tasks.into_iter().zip(selections) {
+            let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
+            let left_out = selection.left_out.and(&set.left_out);
+            let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
+            let notes = selection.notes.iter().cloned().chain(left_out.iter().map(LeftOut::to_string));
+            notes.chain(set.notes(max_length)).for_each(|note| eprintln!("note: {}: {note}", task.name()));
+            asked.push(Asked { task, left_out });
+            sets.push(set);
+        }
         let threads = self.threads.unwrap_or_else(cores);
         // A chunk on each core is faster than all cores on each chunk.
-        let count = if model.device() == Device::Cpu { threads.min(set.chunks.len()).max(1) } else { 1 };
+        let chunks: usize = sets.iter().map(|set| set.chunks.len()).sum();
+        let count = if model.device() == Device::Cpu { threads.min(chunks).max(1) } else { 1 };
         let workers = Workers { count, threads: threads / count };
-        let mut evaluator = LocalEvaluator::start(&models, vec![set], workers, 0, Arc::default());
-        let set = evaluator.sets()[0].clone();
-        let bar = Bar::new("scoring", set.chunks.len() * genomes.len());
+        let mut evaluator = LocalEvaluator::start(&models, sets, workers, 0, Arc::default());
+        let sets = evaluator.sets().clone();
+        let bar = Bar::new("scoring", chunks * genomes.len());
         let company = if self.alone { 1 } else { genomes.len() };
-        let mut networks = Vec::with_capacity(genomes.len());
-        for genomes in genomes.chunks(company) {
-            let start = Instant::now();
-            let scores = score(&mut evaluator, 0, genomes, &mut || bar.step())?;
-            let seconds = start.elapsed().as_secs_f64();
-            networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
+        let mut summaries = Vec::new();
+        for (place, (asked, set)) in asked.iter().zip(sets.iter()).enumerate() {
+            let mut networks = Vec::with_capacity(genomes.len());
+            for genomes in genomes.chunks(company) {
+                let start = Instant::now();
+                let scores = score(&mut evaluator, place, genomes, &mut || bar.step())?;
+                let seconds = start.elapsed().as_secs_f64();
+                networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
+            }
+            if place + 1 == sets.len() {
+                bar.finish();
+            }
+            summaries.extend(self.report(asked, set, genomes.iter().zip(&networks), per_item.as_mut())?);
         }
-        bar.finish();
         evaluator.notes().iter().for_each(|note| eprintln!("note: {note}"));
-        self.report(&task, &set, left_out.as_ref(), genomes.iter().zip(&networks), per_item.as_mut())?;
+        if let Some(mut file) = results {
+            let told = asked.iter().zip(sets.iter()).zip(&summaries);
+            let tasks = told.map(|((Asked { task, .. }, set), summary)| Told {
+                task: task.name(),
+                shots: task.shots(),
+                digest: &set.digest,
+                summary,
+            });
+            let tasks = tasks.collect();
+            let (checkpoint, genome, device) = (&checkpoint, &genomes[0], device_name(model));
+            let scored = Scored { checkpoint, genome, device, packing, limit: self.limit, tasks };
+            file.write(format!("{:#}\n", results::json_of(&scored)?).as_bytes())?;
+            file.publish()?;
+        }
         Ok(per_item.map_or(Ok(()), StagedFile::publish)?)
     }
 
-    /// Prints each network's metrics, and writes its items' scores.
+    /// The tasks, each once.
+    fn tasks(&self) -> anyhow::Result<Vec<Task>> {
+        let mut tasks: Vec<Task> = Vec::with_capacity(self.tasks.len());
+        for name in &self.tasks {
+            let task = self.data.task(name)?;
+            if tasks.iter().any(|other| other.name() == task.name()) {
+                bail!("two tasks are named `{}`, expected each once", task.name());
+            }
+            tasks.push(match self.shots {
+                Some(count) => task.with_shots(count)?,
+                None => task,
+            });
+        }
+        Ok(tasks)
+    }
+
+    fn selection(&self, task: &Task) -> criadero::Result<Selection> {
+        match self.split {
+            None => Selection::in_order(task, self.limit),
+            Some(split) => Selection::side(task, split, self.limit),
+        }
+    }
+
+    /// Prints each network's metrics on a task, and writes its items' scores; gives the metrics back.
     fn report<'a>(
         &self,
-        task: &Task,
+        Asked { task, left_out }: &Asked,
         set: &EvalSet,
-        left_out: Option<&LeftOut>,
         networks: impl Iterator<Item = (&'a Genome, &'a (NetworkScores, f64))>,
         mut per_item: Option<&mut StagedFile>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Value>> {
+        let mut summaries = Vec::new();
         for (genome, (scores, seconds)) in networks {
             let named = self.genomes.is_some().then_some(genome);
             let mut summary = match (scores, named) {
@@ -150,7 +208,8 @@ impl Eval {
                 (Err(reason), None) => bail!("the network cannot be scored: {reason}"),
             };
             if let (Some(file), Ok(scores)) = (&mut per_item, scores) {
-                let rows: String = rows(set, scores, named).map(|row| format!("{row}\n")).collect();
+                let of_task = (self.tasks.len() > 1).then(|| task.name());
+                let rows: String = rows(set, scores, of_task, named).map(|row| format!("{row}\n")).collect();
                 file.write(rows.as_bytes())?;
             }
             if named.is_some() {
@@ -159,29 +218,41 @@ impl Eval {
             if let Some(left_out) = left_out {
                 summary["left_out"] = json!(left_out);
             }
-            if self.json || named.is_some() { println!("{summary}") } else { print_summary(set, &summary) }
+            if self.json || named.is_some() {
+                println!("{summary}")
+            } else {
+                print_summary(set, &summary)
+            }
+            summaries.push(summary);
         }
         if let (Some(file), Some(left_out)) = (per_item, left_out) {
             file.write(format!("{}\n", json!({ "left_out": left_out })).as_bytes())?;
         }
-        Ok(())
+        Ok(summaries)
     }
+}
+
+/// A task that is scored, and what was left out of it.
+struct Asked {
+    task: Task,
+    left_out: Option<LeftOut>,
 }
 
 /// Whether a file begins as one of `--per-item` does.
 fn is_per_item(path: &Path) -> bool {
     let mut line = String::new();
     let read = File::open(path).and_then(|file| BufReader::new(file.take(LONGEST_ROW)).read_line(&mut line));
-    let row = serde_json::from_str::<serde_json::Value>(&line);
+    let row = serde_json::from_str::<Value>(&line);
     read.is_ok() && row.is_ok_and(|row| ["log_likelihoods", "left_out"].iter().any(|key| row.get(key).is_some()))
 }
 
-/// One row an item; `genome` names the network where there are several.
+/// One row an item; `task` and `genome` name task and network where there are several.
 fn rows<'a>(
     set: &'a EvalSet,
     scores: &'a [ItemScore],
+    task: Option<&'a str>,
     genome: Option<&'a Genome>,
-) -> impl Iterator<Item = serde_json::Value> + 'a {
+) -> impl Iterator<Item = Value> + 'a {
     let value = |metric: Metric, place: usize| {
         let applies = metric.applies_to(set.scoring);
         applies.then(|| metric.contribution(set.scoring, &set.items[place], &scores[place]).value)
@@ -196,6 +267,9 @@ fn rows<'a>(
             "correct": value(Metric::ACCURACY, place).map(whole),
             "correct_norm": value(Metric::ACC_NORM, place).map(whole),
         });
+        if let Some(task) = task {
+            row["task"] = json!(task);
+        }
         if let Some(genome) = genome {
             row["genome"] = json!(genome);
         }
@@ -203,7 +277,7 @@ fn rows<'a>(
     })
 }
 
-fn summary(task: &str, set: &EvalSet, scores: &[ItemScore], seconds: f64) -> serde_json::Value {
+fn summary(task: &str, set: &EvalSet, scores: &[ItemScore], seconds: f64) -> Value {
     let mut summary = json!({ "task": task, "items": set.items.len() });
     // What compares with the whole model is not known here.
     for metric in Metric::all().filter(|metric| metric.applies_to(set.scoring) && !metric.compares()) {
@@ -217,7 +291,7 @@ fn summary(task: &str, set: &EvalSet, scores: &[ItemScore], seconds: f64) -> ser
     summary
 }
 
-fn print_summary(set: &EvalSet, summary: &serde_json::Value) {
+fn print_summary(set: &EvalSet, summary: &Value) {
     println!("{}: {} items", summary["task"].as_str().unwrap_or_default(), set.items.len());
     for (name, value) in summary.as_object().into_iter().flatten() {
         if let Some(stderr) = summary.get(format!("{name}_stderr")) {

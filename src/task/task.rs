@@ -107,6 +107,11 @@ impl Task {
         Ok(self)
     }
 
+    /// Worked examples before each question.
+    pub fn shots(&self) -> usize {
+        self.shots
+    }
+
     /// The name: a shipped task's, a task file's `name`, or a data file's stem.
     pub fn name(&self) -> &str {
         &self.file.name

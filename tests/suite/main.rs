@@ -15,6 +15,7 @@ mod damage;
 mod devices;
 mod docs;
 mod eval;
+mod eval_tasks;
 mod families;
 mod field;
 mod generate;
