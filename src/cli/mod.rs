@@ -16,6 +16,7 @@ macro_rules! eprintln {
 
 mod arguments;
 mod calibration;
+mod completions;
 mod distill;
 mod eval;
 mod export;
@@ -76,6 +77,7 @@ enum Command {
     Synthesize(synthesize::Synthesize),
     Fetch(fetch::Fetch),
     GpuCheck(gpu_check::GpuCheck),
+    Completions(completions::Completions),
 }
 
 impl Cli {
@@ -97,6 +99,7 @@ impl Command {
             Command::Synthesize(synthesize) => synthesize.run(),
             Command::Fetch(fetch) => fetch.run(),
             Command::GpuCheck(check) => check.run(),
+            Command::Completions(completions) => completions.run(),
             Command::Space(space) => space.run(),
             Command::Tasks(tasks) => tasks.run(),
             Command::Inspect(inspect) => inspect.run(),

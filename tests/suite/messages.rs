@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::{criadero, fail_with, succeed};
+use crate::command::{criadero, fail, fail_with, succeed};
 use crate::goldens::TINY;
 
 #[test]
@@ -93,4 +93,27 @@ fn a_search_of_which_nothing_fits_names_the_nearest() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn shells_and_the_manual_know_every_command() {
+    for shell in ["bash", "fish", "zsh"] {
+        let script = succeed(criadero(&["completions", shell]));
+        assert!(["shrink", "per-item", "objective"].iter().all(|word| script.contains(word)), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let man = dir.path().join("man1");
+    let write = || criadero(&["completions", "--man", man.to_str().unwrap()]);
+    succeed(write());
+    let page = fs::read_to_string(man.join("criadero-eval.1")).unwrap();
+    assert!(page.contains(".TH criadero-eval 1") && page.contains("lm\\-evaluation\\-harness"), "{page}");
+    let help = succeed(criadero(&["--help"]));
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    for command in commands.filter(|command| *command != "help") {
+        assert!(man.join(format!("criadero-{command}.1")).is_file(), "{command}");
+    }
+    succeed(write());
+    fs::write(man.join("criadero.1"), "mine").unwrap();
+    assert!(fail(write()).contains("was not written by this command"));
 }
