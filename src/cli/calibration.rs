@@ -7,7 +7,7 @@ use criadero::Error;
 use criadero::checkpoint::{Checkpoint, Tokenizer};
 use criadero::count::Tokens;
 use criadero::model::Llama;
-use criadero::model::ranking::own_text;
+use criadero::model::ranking::{own_text, read_again};
 
 use super::model::{assets, tokenizer_of};
 use super::progress::Bar;
@@ -107,7 +107,8 @@ impl Calibration {
         self.own * self.window
     }
 
-    /// All windows, after the model has written its own: one of these, one of those, so that any beginning has both.
+    /// All windows, after the model has written its own: one of these, one of those, and half of both [read again](read_again), so
+    /// that the first four have all of it.
     pub fn windows(&self, model: &Llama) -> anyhow::Result<Vec<Vec<u32>>> {
         let mut own = Vec::new();
         if self.own > 0 {
@@ -120,6 +121,8 @@ impl Calibration {
             [None, None] => None,
             pair => Some(pair),
         });
-        Ok(pairs.flatten().flatten().collect())
+        let mut windows: Vec<Vec<u32>> = pairs.flatten().flatten().collect();
+        read_again(&mut windows);
+        Ok(windows)
     }
 }

@@ -38,7 +38,7 @@ pub struct Rank {
     space: Option<String>,
     /// Measure on N tokens what each layer, and each of its widths in the space, is worth: searches begin with what that says is best,
     /// and layers go in that order. 0: not, and layers go by how little they turn the hidden state
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 2048)]
     loss_tokens: usize,
     /// Apply the order of another supernet's `criadero.json` instead of measuring
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "own_text", "loss_tokens"])]
@@ -124,6 +124,7 @@ impl Rank {
             text_digest: calibration.text_digest.clone(),
             tokens: calibration.tokens(),
             own_tokens: calibration.own_tokens(),
+            read_again: true,
             window: calibration.window,
             loss_tokens: self.loss_tokens,
         }

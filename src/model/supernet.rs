@@ -26,6 +26,9 @@ pub struct Calibration {
     /// Tokens that the model wrote itself.
     #[serde(default)]
     pub own_tokens: usize,
+    /// Whether every other pair of windows was [read again](super::ranking::read_again).
+    #[serde(default)]
+    pub read_again: bool,
     /// Tokens of a window.
     pub window: usize,
     /// Tokens of the losses; 0 when the layer order follows 1 − cos(input, output).
@@ -152,7 +155,14 @@ mod tests {
         let scores =
             Scores { heads: vec![vec![1.0, 2.0]], mlp: vec![vec![2.0, 0.0]], layer_change: vec![0.9], losses: None };
         let order = Order { layers: vec![LayerOrder { heads: vec![1, 0], mlp: vec![0, 1] }], drop: vec![0] };
-        let calibration = Calibration { text_digest: "ab".into(), tokens: 5, own_tokens: 2, window: 5, loss_tokens: 0 };
+        let calibration = Calibration {
+            text_digest: "ab".into(),
+            tokens: 5,
+            own_tokens: 2,
+            read_again: true,
+            window: 5,
+            loss_tokens: 0,
+        };
         SupernetCard {
             format: FORMAT,
             parent_digest: "cd".into(),

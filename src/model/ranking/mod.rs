@@ -22,6 +22,7 @@ pub use order::{LayerOrder, Order};
 pub use own_text::own_text;
 pub use reconstruction::{Reconstruction, reconstruct};
 pub use scores::Scores;
+pub use windows::read_again;
 
 use elimination::{Eliminated, Elimination};
 use windows::{batches, forest};
