@@ -82,7 +82,7 @@ bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed besid
 	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
 
 bench-pruners: WORK ?= target/pruners
-bench-pruners: libtorch assets ## eight pruners at equal size (needs torch, transformers; hours): results/bench-pruners; FLAGS="--ours NAME=GENOMES --supernet DIR"
+bench-pruners: libtorch assets ## eight pruners at equal size (needs torch, transformers; hours): results/bench-pruners; FLAGS="--ours NAME=SUPERNET"
 	cargo build --locked --release
 	test -d $(WORK)/parent || target/release/criadero export smollm2-135m --format hf --dtype f32 --out $(WORK)/parent
 	$(PYTHON) scripts/bench/pruners/check.py

@@ -8,8 +8,8 @@ use criadero::checkpoint::export::Network;
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export_to, exporter_named};
 use criadero::model::ranking::{Reconstruction, reconstruct};
 use criadero::output::Output;
-use criadero::run::{Pick, cores};
-use criadero::space::{Bits, Cost, Gene, Genome};
+use criadero::run::{Pick, best_by_ranking, cores};
+use criadero::space::{Bits, Cost, Gene, Genome, SearchSpace};
 
 use super::calibration::CalibrationArgs;
 use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice};
@@ -26,9 +26,13 @@ pub struct Export {
     from: PathBuf,
     #[command(flatten)]
     moved: MovedArgs,
-    /// Which network of a run's front: an id, `knee`, or the best within a limit such as "params<=100M".
+    /// Which network of a run's front: an id, `knee`, or the best within a limit such as "params<=100M". Of a supernet, with `--space`,
+    /// the one within the limit that its ranking says is best: in seconds, and a search finds better ones.
     #[arg(long, conflicts_with = "genome")]
     pick: Option<Pick>,
+    /// The space that `--pick` chooses from in a supernet, shipped or a YAML file.
+    #[arg(long, requires = "pick")]
+    space: Option<String>,
     /// The network itself, by default all of a model, such as `9x1536*29:6x768`; see `criadero inspect`.
     #[arg(long, allow_hyphen_values = true)]
     genome: Option<Genome>,
@@ -74,9 +78,8 @@ impl Export {
             None => model::open(&self.from)?,
         };
         let genome = match (&self.pick, self.genome.clone()) {
-            (Some(_), _) if whole => bail!(
-                "{run} is no run, so there is nothing to --pick from; without it all of the model is exported, with --genome a network of it"
-            ),
+            (Some(pick), _) if whole => self.by_ranking(&parent, pick)?,
+            _ if self.space.is_some() => bail!("{run} is a run, which has its space; --space is for a supernet"),
             (Some(pick), _) => picked(&self.from, pick)?,
             (None, Some(genome)) => genome,
             (None, None) if whole => parent.config().genome.clone(),
@@ -121,6 +124,20 @@ impl Export {
 }
 
 impl Export {
+    /// The network of a supernet that a limit means.
+    fn by_ranking(&self, supernet: &Checkpoint, pick: &Pick) -> anyhow::Result<Genome> {
+        let (Some(space), Pick::Within(limit)) = (&self.space, pick) else {
+            bail!(
+                "{} is no run, so that `--pick {pick}` has no front to choose from; give a supernet a limit and --space, such as \
+                 --pick \"params<=100M\" --space smollm2-135m, or --genome; without both all of the model is exported",
+                self.from.display()
+            )
+        };
+        let genome = best_by_ranking(supernet, SearchSpace::open(space)?, limit)?;
+        println!("network: {genome}");
+        Ok(genome)
+    }
+
     /// The parent with what was fitted for this network; as it is where that would be no better.
     fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<Checkpoint> {
         let calibration = self.calibration.read(&parent)?;

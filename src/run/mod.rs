@@ -59,6 +59,8 @@ mod arithmetic_error;
 #[cfg(feature = "torch")]
 mod arithmetic_trial;
 #[cfg(feature = "torch")]
+mod by_ranking;
+#[cfg(feature = "torch")]
 mod parent;
 #[cfg(feature = "torch")]
 mod prepare;
@@ -85,6 +87,7 @@ pub use values::Values;
 
 #[cfg(feature = "torch")]
 pub use {
+    by_ranking::best_by_ranking,
     parent::searched_model,
     prepare::{
         CHUNK_TOKENS, Local, MAX_LENGTH, check_metrics, cores, never_ranked, quantized_twice, space_of, unexported,

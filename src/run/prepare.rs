@@ -483,7 +483,8 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<Kept<'static>>> {
+/// What a card says that each gene keeps; nothing where its order was taken over from another.
+pub(super) fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<Kept<'static>>> {
     let shape = *space.shape();
     card.scores.is_some().then(|| Box::new(move |layer, gene| card.kept_importance(&shape, layer, gene)) as Box<_>)
 }

@@ -16,7 +16,7 @@ mod survival;
 
 pub use algorithm::{Algorithm, ClosedForm, Exact, Told};
 pub use asked::Asked;
-pub use first_population::{Kept, Start, first_population, given_networks, stratified};
+pub use first_population::{Kept, Start, first_population, given_networks, stratified, worthiest};
 pub use kind::{AlgorithmKind, Beginning, Options};
 pub use knapsack::knapsack_front;
 pub use linas::{Linas, LinasSettings};

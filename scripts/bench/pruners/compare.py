@@ -1,7 +1,10 @@
 """Prunes a parent with every method at every size, and judges all networks on the same questions and the same held-out text.
 
     python3 scripts/bench/pruners/compare.py --model PARENT --calibration FILE --criadero target/release/criadero \\
-        --work DIR --out DIR [--ours NAME=CHECKPOINT]... [--ours NAME=GENOMES --supernet DIR]
+        --work DIR --out DIR [--ours NAME=SUPERNET]... [--ours NAME=CHECKPOINT]...
+
+Of a supernet that `criadero rank` made it takes the network of each size that `criadero export --pick "params<=N"` says is best by
+its ranking: nothing is searched.
 
 Networks, per-item scores and the held-out text lie under --work, and the same command again makes only what is missing. --out
 gets rows.csv (every network on every task), items.json (right answers item by item), summary.txt and accuracy_and_perplexity.png.
@@ -15,12 +18,10 @@ Needs what prune.py needs, and matplotlib; for SliceGPT lm_eval 0.4.13, datasets
 import argparse
 import csv
 import gzip
-import hashlib
 import json
 import os
 import pathlib
 import subprocess
-import sys
 import time
 
 import torch
@@ -29,8 +30,6 @@ import parent
 import prune
 import summary
 from kept import Shape
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 TASKS = ["arc_easy", "piqa", "hellaswag", "sciq", "winogrande", "openbookqa", "boolq"]
 SIZES = [0.9, 0.8, 0.75, 0.67]
@@ -73,8 +72,8 @@ class Judge:
         for size, place in places.items():
             yield size, place, json.loads((place / "pruned.json").read_text(encoding="utf-8"))
 
-    def scores(self, name, place, genome=None):
-        """Rows by task of a network in `place`, or of one of a supernet's."""
+    def scores(self, name, place):
+        """Rows by task of the network in `place`."""
         found = {}
         for task in [*self.options.tasks, *(["novels"] if self.options.text_tokens else [])]:
             limit = "" if task == "novels" else f"-{self.options.limit}"
@@ -83,13 +82,13 @@ class Judge:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 log(f"scoring {name} on {task}")
                 new = path.with_suffix(".new")
-                self.score(place, genome, task, new)
+                self.score(place, task, new)
                 new.rename(path)
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             found[task] = sorted((row for row in rows if "index" in row), key=lambda row: row["index"])
         return found
 
-    def score(self, place, genome, task, path):
+    def score(self, place, task, path):
         config = place / "config.json"
         if config.is_file() and json.loads(config.read_text(encoding="utf-8"))["model_type"] == "sliced_llama":
             import sliced_scores
@@ -99,13 +98,17 @@ class Judge:
                     sliced_scores.task_rows(scorer, task, self.options.assets, self.options.limit))
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return
-        command = [self.options.criadero, "eval", place, "--json", "--per-item", path]
+        command = ["eval", place, "--json", "--per-item", path]
         command += ["--arithmetic", self.options.arithmetic, "--threads", self.options.threads]
         command += ["--task", self.novels, "--max-length", MAX_LENGTH] if task == "novels" else ["--task", task, "--limit", self.options.limit]
-        command += ["--genome", genome] if genome else []
-        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.run(command)
+
+    def run(self, arguments):
+        """Runs a command of criadero's, which must succeed."""
+        command = [str(part) for part in [self.options.criadero, *arguments]]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(map(str, command))}\n{done.stderr}")
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
     def text_tokens(self):
         """Scored tokens of each held-out document."""
@@ -113,37 +116,31 @@ class Judge:
                 for line in self.novels.read_text(encoding="utf-8").splitlines()]
 
     def networks(self):
-        """`(name, method, size, params, place, genome)` of all that is judged, the parent first."""
-        yield "parent", "parent", 1.0, self.shape.params, pathlib.Path(self.options.model), None
+        """`(name, method, size, params, place)` of all that is judged, the parent first."""
+        yield "parent", "parent", 1.0, self.shape.params, pathlib.Path(self.options.model)
         for method in self.options.methods:
             for size, place, facts in self.pruned(method, self.options.sizes):
-                yield f"{method}-{size:g}", method, size, facts["params"], place, None
+                yield f"{method}-{size:g}", method, size, facts["params"], place
         for ours in self.options.ours:
             name, _, path = ours.partition("=")
             yield from self.own(name, pathlib.Path(path))
 
     def own(self, name, path):
-        """A checkpoint, or the networks of a file with one genome a line."""
-        if path.is_dir():
+        """A checkpoint, or the networks of a supernet that its ranking says are best at each size."""
+        if not (path / "criadero.json").is_file():
             params = params_of(path, self.shape)
-            yield f"{name}-{params}", name, self.nearest(params), params, path, None
+            yield f"{name}-{params}", name, self.nearest(params), params, path
             return
-        from search_space import genes
-
-        for genome in dict.fromkeys(path.read_text(encoding="utf-8").split()):
-            params = params_of_genes(genes(genome), self.shape)
-            short = hashlib.sha256(genome.encode()).hexdigest()[:8]
-            yield f"{name}-{short}", name, self.nearest(params), params, pathlib.Path(self.options.supernet), genome
+        for size in self.options.sizes:
+            place = self.options.work / "networks" / f"{name}-{size:g}"
+            if not (place / "config.json").is_file():
+                limit = f"params<={int(size * self.shape.params)}"
+                self.run(["export", path, "--space", self.options.space, "--pick", limit, "--format", "hf", "--dtype", "f32",
+                          "--out", place, *self.options.export_flags])
+            yield f"{name}-{size:g}", name, size, params_of(place, self.shape), place
 
     def nearest(self, params):
         return min([1.0, *self.options.sizes], key=lambda size: abs(size - params / self.shape.params))
-
-
-def params_of_genes(layers, shape):
-    """Parameters of `(heads, width)` a layer; a half that is not there has no norm."""
-    a_group = shape.heads // shape.kv_heads
-    halves = [(heads // a_group * shape.group, width * shape.channel) for heads, width in layers]
-    return shape.ends + sum(weights + shape.hidden for half in halves for weights in half if weights)
 
 
 def params_of(path, shape):
@@ -190,8 +187,9 @@ def main():
     parser.add_argument("--limit", type=int, default=500, help="questions a task")
     parser.add_argument("--text-tokens", type=int, default=NOVELS_TOKENS, help="of the held-out novels; 0 for none")
     parser.add_argument("--metric", default="accuracy", choices=["accuracy", "acc_norm"], help="of the summary and the picture")
-    parser.add_argument("--ours", action="append", default=[], metavar="NAME=PATH", help="a checkpoint, or a file of genomes of --supernet")
-    parser.add_argument("--supernet")
+    parser.add_argument("--ours", action="append", default=[], metavar="NAME=PATH", help="a supernet, or a checkpoint")
+    parser.add_argument("--space", default="smollm2-135m", help="what supernets were ranked with")
+    parser.add_argument("--export-flags", nargs="*", default=[], help="of `criadero export` for networks of supernets")
     parser.add_argument("--assets", type=pathlib.Path, default=CACHE / "assets")
     parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
     parser.add_argument("--threads", type=int, default=2)
@@ -204,8 +202,8 @@ def main():
     judge = Judge(options)
     tokens = judge.text_tokens() if options.text_tokens else []
     networks, items = [], {}
-    for name, method, size, params, place, genome in judge.networks():
-        scores = judge.scores(name, place, genome)
+    for name, method, size, params, place in judge.networks():
+        scores = judge.scores(name, place)
         items[name] = {task: answers(rows) for task, rows in scores.items() if task != "novels"}
         if options.text_tokens:
             items[name]["novels"] = {"nll": [round(-sum(row["log_likelihoods"]), 4) for row in scores["novels"]], "tokens": tokens}

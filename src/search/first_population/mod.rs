@@ -7,7 +7,7 @@ mod stratified;
 
 use serde::{Deserialize, Serialize};
 
-pub use ladders::Kept;
+pub use ladders::{Kept, worthiest};
 pub use stratified::{first_population, stratified};
 
 use crate::space::{Genome, SearchSpace};
