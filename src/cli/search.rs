@@ -29,6 +29,11 @@ const MOCK_ITEMS: usize = 64;
 /// Search a space for the networks that trade the objectives best
 #[derive(clap::Args)]
 #[command(args_override_self = true)]
+#[command(
+    after_help = "Examples:\n  criadero search smollm2-135m --model SUPERNET --objective choice_nll:arc_easy --objective params --out results/mine\n  \
+                        criadero search SPACE.yaml --model SUPERNET --objective bits_per_byte:my.jsonl --objective weight_bytes \\\n      \
+                        --constraint \"weight_bytes<=200MB\" --limit 200 --out results/small"
+)]
 pub struct Search {
     /// Search space: a YAML file or a shipped name
     space: String,
@@ -45,76 +50,76 @@ pub struct Search {
     #[arg(long, value_name = "N", default_value_t = 250, value_parser = Evals::parse)]
     evals: usize,
     /// Networks of a population
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = Population::parse)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = Population::parse, help_heading = "Breeding")]
     population: usize,
     /// Seed of every random choice
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Breeding")]
     seed: u64,
     /// The run's directory; the same command again resumes it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Networks to evaluate first: a file with one genome a line, or a finished run
-    #[arg(long, value_name = "FILE|RUN")]
+    #[arg(long, value_name = "FILE|RUN", help_heading = "Breeding")]
     seed_genomes: Option<PathBuf>,
     /// The first N items of each task's search split, in hash order
-    #[arg(long, value_name = "N", value_parser = Items::parse)]
+    #[arg(long, value_name = "N", value_parser = Items::parse, help_heading = "Questions")]
     limit: Option<usize>,
     /// The first N items of each task's held-out split, on which the front is measured
-    #[arg(long, value_name = "N", value_parser = Items::parse)]
+    #[arg(long, value_name = "N", value_parser = Items::parse, help_heading = "Questions")]
     held_out: Option<usize>,
     /// `local`, or `mock` / `mock:DELAY_MS` to try a search without a model
-    #[arg(long, value_name = "NAME", default_value = "local")]
+    #[arg(long, value_name = "NAME", default_value = "local", help_heading = "Machine")]
     evaluator: EvaluatorKind,
     /// `linas`, which breeds on predictions in between; `nsga2`; or `random` as the baseline
-    #[arg(long, value_name = "NAME", default_value = ALGORITHMS[0].name, value_parser = algorithms())]
+    #[arg(long, value_name = "NAME", default_value = ALGORITHMS[0].name, value_parser = algorithms(), help_heading = "Breeding")]
     algorithm: AlgorithmKind,
     /// What predicts the scores of LINAS; by default `ridge`
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Breeding")]
     predictor: Option<PredictorArg>,
     /// First population beside the extremes: `ranking`, what the ranking says is best at each size, or `sensitivities`, the parent
     /// with one gene changed
-    #[arg(long, value_enum, default_value_t = StartArg::Ranking)]
+    #[arg(long, value_enum, default_value_t = StartArg::Ranking, help_heading = "Breeding")]
     start: StartArg,
     /// Crossover of NSGA-II, also of the one that LINAS breeds with; by default one-point
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Breeding")]
     crossover: Option<CrossoverArg>,
     /// Genes that change in a child: a rate for each, or `few` for 1 to 3; by default each with 1 / genes
-    #[arg(long, value_name = "RATE|few", value_parser = parse_mutation)]
+    #[arg(long, value_name = "RATE|few", value_parser = parse_mutation, help_heading = "Breeding")]
     mutation: Option<MutationCount>,
     /// How much likelier than the first layer's the last layer's genes are to change: 1 is twice
-    #[arg(long, value_name = "BIAS", default_value_t = 0.0)]
+    #[arg(long, value_name = "BIAS", default_value_t = 0.0, help_heading = "Breeding")]
     mutation_later: f64,
     /// Score every network to the end, also those that surely are not on the front
-    #[arg(long)]
+    #[arg(long, help_heading = "Questions")]
     no_racing: bool,
     /// Largest probability, for each network, of being dropped though nothing dominates it
-    #[arg(long, value_name = "P", default_value_t = 0.05, conflicts_with = "no_racing")]
+    #[arg(long, value_name = "P", default_value_t = 0.05, conflicts_with = "no_racing", help_heading = "Questions")]
     racing_error: f64,
     /// Measure prefill throughput and report it, also when it is no objective
-    #[arg(long)]
+    #[arg(long, help_heading = "Throughput")]
     throughput: bool,
     /// Throughput table that `criadero measure` wrote, instead of measuring one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Throughput")]
     table: Option<PathBuf>,
     /// Measure again where that table is of another device, model or version
-    #[arg(long, requires = "table")]
+    #[arg(long, requires = "table", help_heading = "Throughput")]
     remeasure: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Questions")]
     data: DataArgs,
     /// Tokens that share a forward pass. A new run on the CPU measures what suits it, unless this, --workers or --threads
     /// is given, and keeps to it
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::parse)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::parse, help_heading = "Machine")]
     chunk_tokens: Option<usize>,
     /// Worker threads that take chunks
-    #[arg(long, value_name = "N", value_parser = Workers::parse)]
+    #[arg(long, value_name = "N", value_parser = Workers::parse, help_heading = "Machine")]
     workers: Option<usize>,
     /// libtorch threads of each worker
-    #[arg(long, value_name = "N", value_parser = Threads::parse)]
+    #[arg(long, value_name = "N", value_parser = Threads::parse, help_heading = "Machine")]
     threads: Option<usize>,
     /// Memory for hidden states that children share with their parents; 0 keeps none. Scores do not depend on it
-    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(..1 << 40), help_heading = "Machine")]
     cache: u64,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Machine")]
     devices: DevicesArgs,
 }
 
