@@ -46,7 +46,7 @@ fn messages_say_what_was_found_and_what_to_do() {
         ),
         (
             vec!["export", TINY, "--pick", "knee", "--format", "gguf", "--out", &out],
-            "without it all of the model is exported",
+            "without both all of the model is exported",
         ),
         (
             vec!["measure", TINY, "--space", "tiny", "--phase", "decode:256x1", "--out", &out],
@@ -109,8 +109,8 @@ fn shells_and_the_manual_know_every_command() {
     assert!(page.contains(".TH criadero-eval 1") && page.contains("lm\\-evaluation\\-harness"), "{page}");
     let help = succeed(criadero(&["--help"]));
     let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
-    let commands = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
-    for command in commands.filter(|command| *command != "help") {
+    let commands = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    for command in commands.filter(|command| !["help", ""].contains(command)) {
         assert!(man.join(format!("criadero-{command}.1")).is_file(), "{command}");
     }
     succeed(write());
