@@ -11,6 +11,9 @@ use crate::goldens::{TINY, copy_files, copy_of_tiny};
 
 /// Address space of a command, in kB: libtorch takes some of it.
 const MEMORY: u64 = 8_000_000;
+/// Stack of its first thread and of those that read for it, in kB: `chat-not` needs about the usual 8,192, more or less by what the
+/// environment takes of them.
+const STACK: u64 = 4096;
 /// A debug build on a busy machine; what hangs takes longer than any of this.
 const TIME: Duration = Duration::from_secs(120);
 
@@ -34,7 +37,12 @@ fn corpus() -> TempDir {
 /// Runs the binary on the corpus under limits; nothing when it does not end.
 fn run(dir: &Path, arguments: &[&str]) -> Option<Output> {
     let mut child = Command::new("sh")
-        .args(["-c", &format!("ulimit -v {MEMORY}; ulimit -c 0; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_criadero")])
+        .args([
+            "-c",
+            &format!("ulimit -v {MEMORY}; ulimit -s {STACK}; ulimit -c 0; exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_criadero"),
+        ])
         .args(arguments)
         .current_dir(dir)
         .env("OMP_NUM_THREADS", "1")
