@@ -129,8 +129,11 @@ impl Eval {
         }
         let threads = self.threads.unwrap_or_else(cores);
         // A chunk on each core is faster than all cores on each chunk.
-        let chunks: usize = sets.iter().map(|set| set.chunks.len()).sum();
-        let count = if model.device() == Device::Cpu { threads.min(chunks).max(1) } else { 1 };
+        let chunks = sets.iter().map(|set| set.chunks.len());
+        // Of one task at a time.
+        let most = chunks.clone().max().unwrap_or(0);
+        let count = if model.device() == Device::Cpu { threads.min(most).max(1) } else { 1 };
+        let chunks: usize = chunks.sum();
         let workers = Workers { count, threads: threads / count };
         let mut evaluator = LocalEvaluator::start(&models, sets, workers, 0, Arc::default());
         let sets = evaluator.sets().clone();
