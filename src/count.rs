@@ -46,7 +46,7 @@ impl<const MAX: usize> Count<MAX> {
     pub fn check(what: &str, number: usize) -> Result<()> {
         match Self::contains(&number) {
             true => Ok(()),
-            false => Err(Error::invalid(what, number, format!("a number from 1 to {MAX}"))),
+            false => Err(Error::invalid(what, number, Self::range())),
         }
     }
 
@@ -55,7 +55,11 @@ impl<const MAX: usize> Count<MAX> {
     }
 
     fn expected() -> String {
-        format!("expected a number from 1 to {MAX}")
+        format!("expected {}", Self::range())
+    }
+
+    fn range() -> String {
+        format!("a number from 1 to {MAX}")
     }
 }
 

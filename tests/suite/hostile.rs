@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ fn corpus() -> TempDir {
 
 /// Runs the binary on the corpus under limits; nothing when it does not end.
 fn run(dir: &Path, arguments: &[&str]) -> Option<Output> {
-    let mut child = Command::new("sh")
+    let child = Command::new("sh")
         .args([
             "-c",
             &format!("ulimit -v {MEMORY}; ulimit -s {STACK}; ulimit -c 0; exec \"$@\""),
@@ -52,13 +52,19 @@ fn run(dir: &Path, arguments: &[&str]) -> Option<Output> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    ended(child, Duration::from_millis(20), || ())
+}
+
+/// What a process said, once it has ended; `meanwhile` is called every so often. Nothing when it does not end.
+fn ended(mut child: Child, every: Duration, mut meanwhile: impl FnMut()) -> Option<Output> {
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if start.elapsed() > TIME {
             child.kill().unwrap();
             return None;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        meanwhile();
+        std::thread::sleep(every);
     }
     Some(child.wait_with_output().unwrap())
 }
@@ -193,7 +199,7 @@ fn children(of: u32) -> Vec<u32> {
 
 /// Runs the binary on rows that take their time, and kills one of its processes once it is there.
 fn killed(dir: &Path, whom: impl Fn(u32) -> Option<u32>) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_criadero"))
+    let child = Command::new(env!("CARGO_BIN_EXE_criadero"))
         .args(["eval", TINY, "--task", "long.jsonl", "--limit", "2"])
         .current_dir(dir)
         .env_remove("RUST_BACKTRACE")
@@ -202,19 +208,16 @@ fn killed(dir: &Path, whom: impl Fn(u32) -> Option<u32>) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let start = Instant::now();
-    let mut victim = None;
-    while child.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < TIME, "it waits for nobody");
+    let (id, mut victim) = (child.id(), None);
+    let output = ended(child, Duration::from_millis(1), || {
         victim = victim.or_else(|| {
-            let victim = whom(child.id())?;
+            let victim = whom(id)?;
             Command::new("kill").args(["-KILL", &victim.to_string()]).status().unwrap();
             Some(victim)
         });
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert!(victim.is_some(), "nobody was killed");
-    child.wait_with_output().unwrap()
+    });
+    assert!(output.is_none() || victim.is_some(), "nobody was killed");
+    output.expect("it waits for nobody")
 }
 
 #[test]

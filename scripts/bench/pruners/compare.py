@@ -136,7 +136,7 @@ class Judge:
             if not (place / "config.json").is_file():
                 limit = f"params<={int(size * self.shape.params)}"
                 self.run(["export", path, "--space", self.options.space, "--pick", limit, "--format", "hf", "--dtype", "f32",
-                          "--out", place, *self.options.export_flags])
+                          "--out", place])
             yield f"{name}-{size:g}", name, size, params_of(place, self.shape), place
 
     def nearest(self, params):
@@ -189,7 +189,6 @@ def main():
     parser.add_argument("--metric", default="accuracy", choices=["accuracy", "acc_norm"], help="of the summary and the picture")
     parser.add_argument("--ours", action="append", default=[], metavar="NAME=PATH", help="a supernet, or a checkpoint")
     parser.add_argument("--space", default="smollm2-135m", help="what supernets were ranked with")
-    parser.add_argument("--export-flags", nargs="*", default=[], help="of `criadero export` for networks of supernets")
     parser.add_argument("--assets", type=pathlib.Path, default=CACHE / "assets")
     parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
     parser.add_argument("--threads", type=int, default=2)
