@@ -36,6 +36,8 @@ pub mod freed_memory;
 pub mod kendall;
 #[cfg(feature = "torch")]
 pub mod last_words;
+#[cfg(feature = "torch")]
+pub mod markdown;
 pub mod output;
 #[cfg(feature = "torch")]
 pub mod sandbox;

@@ -69,7 +69,7 @@ mod requantize;
 #[cfg(feature = "torch")]
 mod throughput_table;
 
-pub use command_line::command_line;
+pub use command_line::{command_line, placeless};
 pub use evaluations::{Evaluation, Evaluations};
 pub use experiment::Experiment;
 pub use front::{Column, Front, FrontPoint, HeldOut, OverBudgets};
