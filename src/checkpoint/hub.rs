@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::hf::{CONFIG_FILE, CORRECTIONS_FILE, INDEX_FILE, SINGLE_FILE, shard_names};
+use super::hf::{CONFIG_FILE, CORRECTIONS_FILE, INDEX_FILE, MODEL_CARD_FILE, NOTICE_FILES, SINGLE_FILE, shard_names};
+use super::hub_id::HubId;
 use crate::error::{Error, Result};
 
 /// What an address on the hub begins with.
@@ -16,7 +17,7 @@ const RETRIES: usize = 5;
 /// A model's name on the hub and the revision that is meant: a branch, a tag or a commit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HubModel {
-    name: String,
+    name: HubId,
     revision: String,
     /// Whether it was written with the scheme, so that it can be nothing else.
     scheme: bool,
@@ -30,23 +31,16 @@ impl HubModel {
     pub fn parse(text: &str) -> Result<Option<HubModel>> {
         let (scheme, rest) = text.strip_prefix(SCHEME).map_or((false, text), |rest| (true, rest));
         let (name, revision) = rest.split_once('@').unwrap_or((rest, "main"));
-        // As `validate_repo_id` of huggingface_hub has it.
-        let part = |part: &str| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            let ends = part.starts_with(['-', '.']) || part.ends_with(['-', '.']);
-            !part.is_empty() && part.chars().all(plain) && !ends && !part.contains("--") && !part.contains("..")
-        };
         let revised = !revision.is_empty() && !revision.contains("..") && !revision.contains(char::is_whitespace);
-        let is_name = name.len() <= 96 && name.split('/').count() == 2 && name.split('/').all(part) && revised;
-        match (is_name, scheme) {
-            (true, _) => Ok(Some(HubModel { name: name.into(), revision: revision.into(), scheme })),
-            (false, true) => Err(Error::invalid("model", text, "hf://ORG/NAME, perhaps with @REVISION")),
-            (false, false) => Ok(None),
+        match (HubId::parse(name).filter(|_| revised), scheme) {
+            (Some(name), _) => Ok(Some(HubModel { name, revision: revision.into(), scheme })),
+            (None, true) => Err(Error::invalid("model", text, "hf://ORG/NAME, perhaps with @REVISION")),
+            (None, false) => Ok(None),
         }
     }
 
     /// Brings what [`Checkpoint::open`](super::Checkpoint::open) reads into the cache, as far as it is not there, all of one commit:
-    /// configuration, tokenizer, safetensors. Returns the directory.
+    /// configuration, tokenizer, model card, licence, safetensors. Returns the directory.
     ///
     /// `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE` mean what they mean to huggingface_hub. Where the hub
     /// cannot be reached, what the cache has of that revision is taken.
@@ -106,7 +100,7 @@ impl HubModel {
     }
 
     fn repo(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.name.clone(), RepoType::Model, revision.into())
+        Repo::with_revision(self.name.as_str().into(), RepoType::Model, revision.into())
     }
 
     fn no_weights(&self, names: &[&str]) -> Error {
@@ -121,16 +115,16 @@ impl HubModel {
     }
 
     fn address(&self) -> String {
-        format!("{SCHEME}{}@{}", self.name, self.revision)
+        format!("{SCHEME}{}@{}", self.name.as_str(), self.revision)
     }
 
     fn missing(&self, path: &Path, remedy: &str) -> Error {
-        Error::Missing { what: format!("model `{}`", self.name), path: path.into(), remedy: remedy.into() }
+        Error::Missing { what: format!("model `{}`", self.name.as_str()), path: path.into(), remedy: remedy.into() }
     }
 
     /// What the hub answered, in words that say what to do.
     fn refused(&self, error: &ApiError) -> Error {
-        let (name, revision) = (&self.name, &self.revision);
+        let (name, revision) = (self.name.as_str(), &self.revision);
         let reason = match status(error) {
             Some(401 | 403) => format!(
                 "the hub has no model {name} that may be read without a token, or with yours; check the name, accept its licence on its page, \
@@ -165,18 +159,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// The name of a model whose snapshot in the hub's cache lies at a path.
-pub(super) fn name_in_cache(path: &Path) -> Option<String> {
-    let snapshots = path.parent().filter(|parent| parent.ends_with("snapshots"))?;
-    let repo = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
-    Some(repo.rsplit("--").next().unwrap_or(repo).into())
-}
-
-/// Configuration, tokenizer, templates, and what a supernet says of itself: small, and all of them, since each may be asked for.
+/// Configuration, tokenizer, templates, what a supernet says of itself, and what whoever publishes a network of it must hand on: small,
+/// and all of them, since each may be asked for.
 fn is_text(name: &str) -> bool {
     let ends = [".json", ".jinja"].iter().any(|end| name.ends_with(end));
     let tokenizer = ["merges.txt", "tokenizer.model"].contains(&name);
-    !name.contains('/') && (ends || tokenizer) && name != INDEX_FILE
+    let lineage = name == MODEL_CARD_FILE || NOTICE_FILES.contains(&name);
+    !name.contains('/') && (ends || tokenizer || lineage) && name != INDEX_FILE
 }
 
 /// Where huggingface_hub keeps what it downloads.
@@ -215,16 +204,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_is_called_by_its_name_on_the_hub() {
-        let name = |path: &str| name_in_cache(Path::new(path));
-        assert_eq!(name("/c/hub/models--org--Tiny-1b/snapshots/0123"), Some("Tiny-1b".into()));
-        assert_eq!(name("/c/models--org--tiny"), None);
-        assert_eq!(name("/c/snapshots/0123"), None);
-    }
-
-    #[test]
     fn knows_a_name_from_a_path() {
-        let read = |text| HubModel::parse(text).unwrap().map(|model| (model.name, model.revision, model.scheme));
+        let read = |text| {
+            HubModel::parse(text).unwrap().map(|model| (model.name.as_str().to_string(), model.revision, model.scheme))
+        };
         let named = |name: &str, revision: &str, scheme| Some((name.to_string(), revision.to_string(), scheme));
         assert_eq!(read("hf://meta-llama/Llama-2-7b-hf"), named("meta-llama/Llama-2-7b-hf", "main", true));
         assert_eq!(read("hf://org/name@refs/pr/1"), named("org/name", "refs/pr/1", true));

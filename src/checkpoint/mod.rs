@@ -22,6 +22,8 @@ mod ggml;
 mod gguf;
 pub mod hf;
 mod hub;
+mod hub_id;
+mod lineage;
 mod names;
 mod origin;
 pub(crate) mod peft;
@@ -40,6 +42,7 @@ pub use corrections::{Corrections, Narrowed};
 pub use export::{EXPORTERS, Exporter, export, export_to, exporter_named};
 pub use family::Family;
 pub use hf::TokenizerFiles;
+pub use lineage::{BaseModel, License, Lineage, Relation};
 pub use names::{LayerTensor, TensorName};
 pub use origin::open_model;
 pub use peft::{Adapters, LowRank};
@@ -116,7 +119,7 @@ impl Checkpoint {
     /// What people call the model: its name on the hub where it is one of its cache's, else that of the file or directory.
     pub fn name(&self) -> String {
         let by_path = || self.path.file_stem().map_or("criadero".into(), |stem| stem.to_string_lossy().into_owned());
-        hub::name_in_cache(&self.path).unwrap_or_else(by_path)
+        hub_id::name_in_cache(&self.path).unwrap_or_else(by_path)
     }
 
     /// Bytes of all weights as they lie in the files.
@@ -223,6 +226,17 @@ impl Checkpoint {
         match &self.metadata {
             Some(metadata) => gguf_tokenizer::to_files(metadata, &self.config),
             None => TokenizerFiles::copy_from(&self.path),
+        }
+    }
+
+    /// Where the model comes from, as far as its files say it.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn lineage(&self) -> Result<Lineage> {
+        match &self.metadata {
+            Some(metadata) => Ok(gguf::general::lineage(metadata)),
+            None => hf::lineage(&self.path),
         }
     }
 

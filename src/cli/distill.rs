@@ -48,7 +48,8 @@ impl Distill {
         let held = self.train.hold("distill", &[parent.path(), self.run.as_path()], &[START])?;
         // The directory is this command's, whatever version of it wrote what is there.
         let within = Output::of("distill").forced(true);
-        export_to(Network { parent: &parent, genome: &genome, dtype: None }, &Hf, &start, &within)?;
+        let network = Network { parent: &parent, genome: &genome, dtype: None, account: None };
+        export_to(network, &Hf, &start, &within)?;
         let base = Checkpoint::open(&start)?;
         let network = base.config().genome.clone();
         let curriculum = Curriculum::Distill { network };

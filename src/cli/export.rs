@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use criadero::checkpoint::export::Network;
+use criadero::Error;
+use criadero::checkpoint::export::{Account, Network};
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export_to, exporter_named};
 use criadero::model::ranking::{Reconstruction, reconstruct};
 use criadero::output::Output;
-use criadero::run::{Pick, best_by_ranking, cores};
+use criadero::report::{front_stems, standing};
+use criadero::run::{Front, Pick, RunSettings, best_by_ranking, command_line, cores, placeless};
 use criadero::space::{Bits, Cost, Gene, Genome, SearchSpace};
 
 use super::calibration::CalibrationArgs;
@@ -88,6 +90,7 @@ impl Export {
             }
         };
         let shape = parent.config().shape;
+        let scored = genome.clone();
         let genome = match self.bits {
             None => genome,
             Some(bits) => {
@@ -104,12 +107,18 @@ impl Export {
             note_quantized_twice(&parent);
         }
         let exporter = exporter_named(&self.format)?;
-        let network = Network { parent: &parent, genome: &genome, dtype: self.dtype };
+        let network = Network { parent: &parent, genome: &genome, dtype: self.dtype, account: None };
         exporter.notes(network).iter().for_each(|note| eprintln!("note: {note}"));
         exporter.check(network)?;
         let output = Output::of("export").reading(&self.from).reading(self.calibration.path()).forced(self.force);
-        let parent = if self.reconstruct { self.reconstructed(parent, &genome)? } else { parent };
-        let network = Network { parent: &parent, genome: &genome, dtype: self.dtype };
+        let lineage = parent.lineage()?;
+        lineage.notes.iter().for_each(|note| eprintln!("note: {}: {note}", parent.path().display()));
+        let (parent, fitted) = if self.reconstruct { self.reconstructed(parent, &genome)? } else { (parent, false) };
+        let bits = if self.bits.is_some() { "--bits" } else { "--bits-of" };
+        let changes = [(bits, genome != scored), ("--reconstruct", fitted), ("--dtype", self.dtype.is_some())];
+        let changes: Vec<&str> = changes.into_iter().filter_map(|(flag, changed)| changed.then_some(flag)).collect();
+        let account = self.account(&scored, &changes)?;
+        let network = Network { parent: &parent, genome: &genome, dtype: self.dtype, account: Some(&account) };
         let written = export_to(network, exporter, &self.out, &output)?;
         let params = Cost::of(&shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
@@ -138,8 +147,33 @@ impl Export {
         Ok(genome)
     }
 
-    /// The parent with what was fitted for this network; as it is where that would be no better.
-    fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<Checkpoint> {
+    /// What is told of a network: the commands that made it, and of one that a run scored what it scored.
+    fn account(&self, scored: &Genome, changes: &[&str]) -> anyhow::Result<Account> {
+        let mut account = Account { export: Some(own_command_line()), ..Account::default() };
+        let Some(run) = RunSettings::read(&self.from)?.filter(|run| !run.is_mock()) else { return Ok(account) };
+        account.search = (!run.command.is_empty()).then(|| command_line(&placeless_all(&run.command)));
+        let path = self.from.join("front.json");
+        if !path.is_file() {
+            return Ok(account);
+        }
+        let front = Front::read_json(&path)?;
+        let Some(point) = front.points.iter().find(|point| point.genome == *scored) else { return Ok(account) };
+        let stems = front_stems(&front);
+        for (number, stem) in stems.iter().enumerate() {
+            let picture = self.from.join("plots").join(format!("{stem}.png"));
+            // The names of several have those of tasks in them, which may be paths.
+            let file = if stems.len() == 1 { "front.png".into() } else { format!("front-{}.png", number + 1) };
+            if picture.is_file() {
+                account.pictures.insert(file, std::fs::read(&picture).map_err(Error::io(&picture))?);
+            }
+        }
+        let files: Vec<String> = account.pictures.keys().cloned().collect();
+        account.results = standing(&front, point, changes, &files);
+        Ok(account)
+    }
+
+    /// The parent with what was fitted for this network, and whether it was; as it is where that would be no better.
+    fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<(Checkpoint, bool)> {
         let calibration = self.calibration.read(&parent)?;
         tch::set_num_threads(cores() as i32);
         let model = load(&parent, &self.device)?;
@@ -152,10 +186,34 @@ impl Export {
         println!("KL divergence from the parent on text held out: {before:.4} nats a token, reconstructed {after:.4}");
         if after >= before {
             eprintln!("note: reconstruction is of no use to this network: exported as it was scored");
-            return Ok(parent);
+            return Ok((parent, false));
         }
-        Ok(parent.with_changes(&changes)?)
+        Ok((parent.with_changes(&changes)?, true))
     }
+}
+
+/// The command that this process was started with, without what differs between two that make the same: where the result goes.
+fn own_command_line() -> String {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    command_line(&repeatable(&placeless_all(&words)))
+}
+
+fn placeless_all(words: &[String]) -> Vec<String> {
+    words.iter().map(|word| placeless(word)).collect()
+}
+
+/// The words behind `criadero` of an export, to any directory.
+fn repeatable(words: &[String]) -> Vec<String> {
+    let mut told = vec!["criadero".to_string()];
+    for word in words.iter().filter(|word| *word != "--force") {
+        let behind_out = told.last().is_some_and(|last| last == "--out");
+        told.push(match word.strip_prefix("--out=") {
+            Some(_) => "--out=DIR".to_string(),
+            None if behind_out => "DIR".to_string(),
+            None => word.clone(),
+        });
+    }
+    told
 }
 
 /// A network in another's bits: layer by layer of those that are left, and at both ends.
@@ -177,4 +235,18 @@ fn bytes_of(path: &Path) -> std::io::Result<u64> {
         return Ok(path.metadata()?.len());
     }
     std::fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_export_to_another_place_is_told_alike() {
+        let told = |line: &str| repeatable(&line.split(' ').map(String::from).collect::<Vec<_>>()).join(" ");
+        let expected = "criadero export results/mine --pick knee --out DIR --format hf";
+        assert_eq!(told("export results/mine --pick knee --out a/b --force --format hf"), expected);
+        assert_eq!(told("export results/mine --pick knee --out c --format hf"), expected);
+        assert_eq!(told("export m --out=a"), "criadero export m --out=DIR");
+    }
 }

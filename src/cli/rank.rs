@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use criadero::checkpoint::hf::ModelCard;
 use criadero::checkpoint::{Checkpoint, Corrections, TensorName, hf};
 use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
@@ -18,6 +19,9 @@ use super::progress::Bar;
 
 /// Tokens of calibration text for each input of the widest corrected matrix, below which a note is due.
 const TOKENS_AN_INPUT: usize = 4;
+/// What a supernet's model card says.
+const ABOUT: &str = "The model with its attention heads and MLP channels in the order of their importance, which `criadero rank` measured. It computes \
+                     the same function; narrower networks are the beginnings of its matrices.";
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
 #[derive(clap::Args)]
@@ -59,6 +63,8 @@ impl Rank {
                 checkpoint.config().genome
             );
         }
+        let lineage = checkpoint.lineage()?;
+        lineage.notes.iter().for_each(|note| eprintln!("note: {}: {note}", checkpoint.path().display()));
         let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
         if let Some(space) = &space {
             space.check_fits(&checkpoint.config().shape)?;
@@ -89,6 +95,8 @@ impl Rank {
         order.check(&shape).context("the stored order does not fit this model")?;
         drop(model);
         write_weights(&checkpoint, &order, &staged)?;
+        ModelCard::of_changed(lineage, checkpoint.config(), "ranked", ABOUT)
+            .write_into(&staged, checkpoint.config())?;
         let supernet = Checkpoint::open(staged.path())?;
         if let Some(corrections) = corrections.filter(|corrections| !corrections.is_empty()) {
             Corrections::write(staged.path(), &supernet.weights_digest()?, supernet.config().dtype, &corrections)?;

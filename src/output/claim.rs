@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::maker::made_by;
 use super::place::{names_in, parent_of};
@@ -27,9 +27,9 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Refuses a directory that cannot be replaced as a whole, or may not: of another command, or with names in it that are not
+    /// Refuses a directory that cannot be replaced as a whole, or may not: of another command, or with files in it that are not
     /// `own` ones.
-    pub fn check_replaceable(&self, own: fn(&str) -> bool) -> Result<()> {
+    pub fn check_replaceable(&self, own: fn(&Path) -> bool) -> Result<()> {
         let Ok(there) = fs::metadata(&self.place) else { return Ok(()) };
         if !there.is_dir() {
             return Err(self.taken("is a file, not a directory", ANOTHER));
@@ -52,7 +52,7 @@ impl Claim {
             }
             None => Err(self.taken(&format!("holds {}", listed(&names)), REPLACE)),
             Some(_) => {
-                let strangers: Vec<String> = names.into_iter().filter(|name| !own(name)).collect();
+                let strangers: Vec<String> = names.into_iter().filter(|name| !own(&self.place.join(name))).collect();
                 if strangers.is_empty() {
                     return Ok(());
                 }

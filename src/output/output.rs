@@ -65,11 +65,12 @@ impl Output {
         StagedFile::at(&place)
     }
 
-    /// A directory, made beside its place, which it takes as a whole. `own` says which names such a directory may have in it.
+    /// A directory, made beside its place, which it takes as a whole. `own` says which files and directories such a one may have in
+    /// it.
     ///
     /// # Errors
     /// `Invalid` for a directory that is read or has in it what is read, `Taken` for one of others, `InUse`, `Io`.
-    pub fn directory(&self, path: &Path, own: fn(&str) -> bool) -> Result<StagedDirectory> {
+    pub fn directory(&self, path: &Path, own: fn(&Path) -> bool) -> Result<StagedDirectory> {
         let place = resolved(path)?;
         self.check_inputs(path, self.inputs.at(&place))?;
         if let Some(input) = self.inputs.within(&place) {

@@ -19,7 +19,7 @@ pub struct StagedDirectory {
 /// Where a directory goes.
 enum Place {
     /// There, in place of what is there; nobody else makes it meanwhile.
-    Whole { claim: Claim, own: fn(&str) -> bool, _lock: Lock },
+    Whole { claim: Claim, own: fn(&Path) -> bool, _lock: Lock },
     /// There, in place of what is there, inside a directory that is held.
     Inside(PathBuf),
     /// What is in it, into a directory that is held, this file last.
@@ -30,7 +30,7 @@ impl StagedDirectory {
     pub(super) fn beside(
         command: &'static str,
         claim: Claim,
-        own: fn(&str) -> bool,
+        own: fn(&Path) -> bool,
         lock: Lock,
     ) -> Result<StagedDirectory> {
         let made = Temporary::directory(parent_of(&claim.place))?;

@@ -8,6 +8,9 @@ use super::probabilities::probabilities;
 use crate::error::{Error, Result};
 use crate::run::Front;
 
+/// What the names of pictures of scores against size begin with.
+const FRONT: &str = "front";
+
 /// One picture with its place in the album.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -43,15 +46,12 @@ impl Album {
         let mut add = |stem: String, caption: &str, picture: Picture| {
             pages.push(Page { stem, caption: caption.into(), picture });
         };
-        // Each task's accuracy; where there is no task, the first score there is.
-        let scores = result.chance.len().max(1).min(result.parent.held_out.len());
-        for (score, held_out) in result.parent.held_out.iter().take(scores).enumerate() {
-            let suffix = if scores > 1 { format!("-{}", file_name(&held_out.name)) } else { String::new() };
+        for (score, suffix) in suffixes(result).into_iter().enumerate() {
             let caption = "Scores on items that the search never saw, each with one standard error. Two networks whose \
                            bars overlap by much are not known to differ; the paired difference in the table is the \
                            sharper test.";
             let size = front(result, score, Against::size(result), Some(run.evaluations))?;
-            add(format!("front{suffix}"), caption, size);
+            add(format!("{FRONT}{suffix}"), caption, size);
             for (stem, against) in [("throughput", Against::Throughput), ("decode", Against::Decode)] {
                 if result.points.iter().any(|point| against.of(point).is_some()) {
                     let caption = "The same scores against measured throughput, which size alone does not predict.";
@@ -70,6 +70,19 @@ impl Album {
         add("hypervolume".into(), caption, hypervolumes(result, &runs)?);
         Ok(Album { pages })
     }
+}
+
+/// What the pictures of a front's scores against size are called, without ending.
+pub fn front_stems(front: &Front) -> Vec<String> {
+    suffixes(front).into_iter().map(|suffix| format!("{FRONT}{suffix}")).collect()
+}
+
+/// What the names of pictures of each score that is drawn end with: each task's accuracy; where there is no task, the first score
+/// there is.
+fn suffixes(front: &Front) -> Vec<String> {
+    let scores = front.chance.len().max(1).min(front.parent.held_out.len());
+    let suffix = |name: &str| if scores > 1 { format!("-{}", file_name(name)) } else { String::new() };
+    front.parent.held_out.iter().take(scores).map(|held_out| suffix(&held_out.name)).collect()
 }
 
 /// `name` with what a file name cannot hold everywhere replaced.

@@ -64,7 +64,8 @@ impl Against {
         point.value(self.column())
     }
 
-    fn axis(self) -> &'static str {
+    /// What an axis of it is called.
+    pub fn axis(self) -> &'static str {
         match self {
             Against::Params => "parameters",
             Against::Bytes => "bytes of the weights",

@@ -17,9 +17,11 @@ mod probabilities;
 pub mod quantized;
 mod scale;
 mod smooth;
+mod standing;
 mod style;
 pub mod table;
 mod units;
 
-pub use album::{Album, Page};
+pub use album::{Album, Page, front_stems};
 pub use picture::Picture;
+pub use standing::standing;

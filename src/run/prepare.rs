@@ -461,7 +461,7 @@ fn unexported_of(checkpoint: &Checkpoint, space: &SearchSpace) -> Vec<String> {
 /// What to say of formats that cannot hold one of some networks.
 pub fn unexported(checkpoint: &Checkpoint, networks: &[Genome]) -> Vec<String> {
     let refusal = |exporter: &&dyn Exporter| {
-        let check = |genome| exporter.check(Network { parent: checkpoint, genome, dtype: None });
+        let check = |genome| exporter.check(Network { parent: checkpoint, genome, dtype: None, account: None });
         let error = networks.iter().find_map(|genome| check(genome).err())?;
         Some(format!("such networks cannot be exported as {}: {error}", exporter.name().0))
     };

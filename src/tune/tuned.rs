@@ -4,13 +4,16 @@ use std::path::Path;
 
 use tch::no_grad;
 
-use crate::checkpoint::hf::ADAPTER_DIR;
+use crate::checkpoint::hf::{ADAPTER_DIR, ModelCard};
 use crate::checkpoint::peft::AdapterBase;
 use crate::checkpoint::{Adapters, Checkpoint, Corrections, hf};
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::model::supernet::SupernetCard;
 use crate::output::StagedDirectory;
+
+/// What its model card says.
+const ABOUT: &str = "Its weights after a fine-tuning with criadero.";
 
 /// Writes a model that began as `base` into a directory under way, adapters merged in, with the base's order if it is a
 /// supernet's. Whether there are adapters of their own beside it, in [`ADAPTER_DIR`].
@@ -21,6 +24,8 @@ pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Resu
     let (config, dir) = (base.config(), staged.path());
     let tensor = |name| no_grad(|| Ok(model.tensor(name)?.detach()));
     hf::write_into(staged, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
+    let card = ModelCard::of_changed(base.lineage()?.trained(), config, "fine-tuned", ABOUT);
+    card.write_into(staged, config)?;
     if let Some(card) = SupernetCard::of(base)? {
         let weights = Some(Checkpoint::open(dir)?.fingerprint()?);
         SupernetCard { weights, ..card }.write(dir)?;

@@ -57,7 +57,9 @@ impl Hub {
         let mut files: BTreeMap<_, _> = names.into_iter().map(read).collect();
         files.insert("pytorch_model.bin".into(), vec![0; 100]);
         files.insert("onnx/config.json".into(), b"{}".to_vec());
-        files.insert("README.md".into(), b"tiny".to_vec());
+        files.insert("README.md".into(), b"---\nlicense: mit\n---\n# Tiny\n".to_vec());
+        files.insert("LICENSE".into(), b"All of it.".to_vec());
+        files.insert("onnx/README.md".into(), b"onnx".to_vec());
         files
     }
 
@@ -175,8 +177,15 @@ fn a_model_is_fetched_once_and_found_again_without_the_hub() {
     for name in ["org/tiny", "hf://org/tiny", "hf://org/tiny@main"] {
         assert_eq!(succeed(hub.generate(home.path(), name)), expected(), "{name}");
     }
-    let names =
-        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let names = [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+        "LICENSE",
+    ];
     let once: BTreeMap<_, _> = names.map(|name| (name.to_string(), vec![0])).into();
     assert_eq!(hub.read(), once, "only what is needed, each file once");
     let snapshot = home.path().join(format!("hub/models--org--tiny/snapshots/{COMMIT}"));
@@ -192,6 +201,18 @@ fn a_model_is_fetched_once_and_found_again_without_the_hub() {
     assert_eq!(hub.read(), once);
     succeed(hub.generate(home.path(), "org/tiny@v2"));
     assert_eq!(hub.read()["model.safetensors"], [0, 0], "another commit's");
+}
+
+#[test]
+fn a_network_of_a_model_of_the_hub_names_it_and_its_licence() {
+    let home = tempfile::tempdir().unwrap();
+    let (hub, out) = (Hub::tiny(), home.path().join("out"));
+    let export = ["export", "org/tiny", "--genome", "2x64*4", "--format", "hf", "--out", out.to_str().unwrap()];
+    succeed(hub.ask(home.path(), &export));
+    let card = std::fs::read_to_string(out.join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlicense: \"mit\"\nbase_model: \"org/tiny\"\nlibrary_name"), "{card}");
+    assert!(card.contains("\n# `org/tiny`, ") && card.contains("criadero export org/tiny --genome"), "{card}");
+    assert_eq!(std::fs::read(out.join("LICENSE")).unwrap(), b"All of it.");
 }
 
 #[test]

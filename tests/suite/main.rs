@@ -26,6 +26,7 @@ mod hostile;
 mod hub;
 mod inspect;
 mod kernels;
+mod lineage;
 mod measure;
 mod messages;
 mod model;

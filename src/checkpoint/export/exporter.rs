@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::account::Account;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Dtype;
 use crate::error::Result;
@@ -17,6 +18,8 @@ pub struct Network<'a> {
     pub genome: &'a Genome,
     /// The type of its weights; by default the format's own choice.
     pub dtype: Option<Dtype>,
+    /// What is told of it beside itself.
+    pub account: Option<&'a Account>,
 }
 
 /// Writes networks in one format.

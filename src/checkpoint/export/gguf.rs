@@ -17,6 +17,7 @@ use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::gguf::architecture::{Architecture, ArchitectureRow};
 use crate::checkpoint::gguf::config::QUANTIZED;
 use crate::checkpoint::gguf::file::{ALIGNMENT, MAGIC, VERSION, neighbours_from_halves};
+use crate::checkpoint::gguf::general::{self, GENOME};
 use crate::checkpoint::gguf::metadata::{Entry, Metadata};
 use crate::checkpoint::gguf::{fused, rope, tokenizer_writer};
 use crate::checkpoint::names::{LayerTensor, TensorName};
@@ -25,18 +26,14 @@ use crate::checkpoint::{Checkpoint, quantize};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::space::gguf_layers;
-use crate::space::{Bits, Gene, Genome};
+use crate::space::{Bits, Cost, Gene, Genome};
 
 /// How blocks are laid out (`ggml.h`, `GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
-/// The key of the network's genome, by which a file is known to be written here: keys are sorted, and no architecture's comes
-/// before it.
-const GENOME: &str = "criadero.genome";
-/// Bytes of a file that its first key lies in.
+/// Bytes of a file that its first key lies in, that of the genome: keys are sorted, and no architecture's comes before it.
 const START: u64 = 256;
 /// What a GGUF parent says that holds for its children too: prefixes of keys, copied byte for byte.
-const KEPT: [&str; 6] =
-    ["tokenizer.", "general.name", "general.basename", "general.organization", "general.license", "general.languages"];
+const KEPT: [&str; 4] = ["tokenizer.", "general.name", "general.basename", "general.organization"];
 
 /// A GGUF file for llama.cpp: blocks where the genome quantizes, else F16 unless the dtype says otherwise;
 /// norms and biases always F32.
@@ -347,6 +344,10 @@ impl File<'_> {
             metadata.insert("general.quantization_version", Entry::u32(QUANTIZATION_VERSION));
         }
         metadata.insert(GENOME, Entry::string(&genome.to_string()));
+        let params = Cost::of(&parent.config().shape, genome).params;
+        for (key, entry) in general::entries(&parent.lineage()?.of_network(parent.config(), genome), params) {
+            metadata.insert(key, entry);
+        }
         for (key, entry) in self.sizes().into_iter().chain(rope::keys(config)) {
             metadata.insert(format!("{}.{key}", architecture.name), entry);
         }

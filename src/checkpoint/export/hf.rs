@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::cut::{Cut, plain_dtype};
 use super::exporter::{Exporter, Network};
+use super::network_card::model_card;
 use crate::checkpoint::hf;
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
@@ -24,7 +25,8 @@ impl Exporter for Hf {
     }
 }
 
-fn write(Network { parent, genome, dtype }: Network, staged: &StagedDirectory) -> Result<()> {
+fn write(network: Network, staged: &StagedDirectory) -> Result<()> {
+    let Network { parent, genome, dtype, .. } = network;
     let config = parent.subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let dtype = plain_dtype(parent, genome, dtype);
@@ -39,5 +41,6 @@ fn write(Network { parent, genome, dtype }: Network, staged: &StagedDirectory) -
         Cut { name: in_parent, shape: &shape, bits: config.stored(name), kind: dtype.kind() }.of(parent)
     };
     let plain = config.with_plain_genome(config.genome.unquantized());
-    hf::write_into(staged, &plain, &tensor, &parent.tokenizer_files()?, dtype)
+    hf::write_into(staged, &plain, &tensor, &parent.tokenizer_files()?, dtype)?;
+    model_card(network, None)?.write_into(staged, &plain)
 }

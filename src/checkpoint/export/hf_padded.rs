@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::cut::{Cut, cut_and_fill, plain_dtype};
 use super::exporter::{Exporter, Network};
+use super::network_card::model_card;
 use crate::checkpoint::hf;
 use crate::checkpoint::names::TensorName;
 use crate::error::{Error, Result};
@@ -28,7 +29,8 @@ impl Exporter for HfPadded {
     }
 }
 
-fn write(Network { parent, genome, dtype }: Network, staged: &StagedDirectory) -> Result<()> {
+fn write(network: Network, staged: &StagedDirectory) -> Result<()> {
+    let Network { parent, genome, dtype, .. } = network;
     let own = parent.subnet(genome)?;
     let kept: Vec<usize> = genome.kept().map(|(layer, _)| layer).collect();
     let parent_shape = &parent.config().shape;
@@ -52,5 +54,7 @@ fn write(Network { parent, genome, dtype }: Network, staged: &StagedDirectory) -
         let cut = Cut { name: in_parent, shape: &own_shape, bits: own.stored(name), kind: dtype.kind() };
         cut_and_fill(parent, cut, there, &shape_of(&padded, name)?)
     };
-    hf::write_into(staged, &padded, &tensor, &parent.tokenizer_files()?, dtype)
+    hf::write_into(staged, &padded, &tensor, &parent.tokenizer_files()?, dtype)?;
+    let how = "Layers are as wide as the parent's, with zeros behind what was kept.";
+    model_card(network, Some(how))?.write_into(staged, &padded)
 }

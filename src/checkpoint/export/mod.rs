@@ -1,12 +1,15 @@
 //! From a parent and a genome to files that other runtimes load.
 
+mod account;
 mod cut;
 mod exporter;
 mod gguf;
 mod hf;
 mod hf_padded;
+mod network_card;
 mod registry;
 
+pub use account::Account;
 pub use exporter::{Exporter, Network};
 pub use gguf::Gguf;
 pub use hf::Hf;

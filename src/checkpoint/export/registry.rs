@@ -41,7 +41,7 @@ pub fn export(
     dtype: Option<Dtype>,
     out: &Path,
 ) -> Result<PathBuf> {
-    export_to(Network { parent, genome, dtype }, format, out, &Output::of("export"))
+    export_to(Network { parent, genome, dtype, account: None }, format, out, &Output::of("export"))
 }
 
 /// Writes a network as [`export`] does, as this output: for who reads more than the parent, or may replace what others made.

@@ -4,6 +4,7 @@ pub(crate) mod architecture;
 pub(crate) mod config;
 pub(crate) mod file;
 pub(crate) mod fused;
+pub(crate) mod general;
 pub(crate) mod metadata;
 pub(crate) mod pre_tokenizer;
 pub(crate) mod rope;

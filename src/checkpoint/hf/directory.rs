@@ -25,6 +25,11 @@ pub(crate) const CORRECTIONS_FILE: &str = "corrections.safetensors";
 
 /// A supernet's order and the scores behind it.
 pub(crate) const CARD_FILE: &str = "criadero.json";
+/// What the directory says of itself to people and to the hub.
+pub(crate) const MODEL_CARD_FILE: &str = "README.md";
+/// What licences and notices are called that go wherever the weights go.
+pub(crate) const NOTICE_FILES: [&str; 6] =
+    ["LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt", "USE_POLICY.md"];
 /// Adapters lie beside the weights that they were merged into.
 pub const ADAPTER_DIR: &str = "adapter";
 

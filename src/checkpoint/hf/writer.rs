@@ -10,6 +10,7 @@ use tch::Tensor;
 
 use super::config_writer::{class_of, to_json};
 use super::directory::{ADAPTER_DIR, CARD_FILE, CONFIG_FILE, CORRECTIONS_FILE, INDEX_FILE, SINGLE_FILE};
+use super::model_card::is_as_written;
 use crate::checkpoint::config::{Dtype, LlamaConfig};
 use crate::checkpoint::family::FamilyRow;
 use crate::checkpoint::names::TensorName;
@@ -68,11 +69,12 @@ pub fn stage(output: &Output, place: &Path) -> Result<StagedDirectory> {
     output.directory(place, is_own)
 }
 
-/// Whether a file or directory of this name is part of what is written.
-fn is_own(name: &str) -> bool {
+/// Whether a file or directory is part of what is written.
+fn is_own(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     let shard = name.starts_with("model-") && name.ends_with(".safetensors");
     let others = [SINGLE_FILE, INDEX_FILE, CONFIG_FILE, CORRECTIONS_FILE, CARD_FILE, ADAPTER_DIR, REMOTE_CODE.0];
-    shard || others.contains(&name) || TokenizerFiles::NAMES.contains(&name)
+    shard || others.contains(&name) || TokenizerFiles::NAMES.contains(&name) || is_as_written(path)
 }
 
 /// Writes a checkpoint in Hugging Face's layout to a place where nothing is, or a checkpoint that this function wrote. Nothing is at
