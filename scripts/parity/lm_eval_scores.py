@@ -4,7 +4,8 @@ compared with, item by item.
     python3 scripts/parity/lm_eval_scores.py --task arc_easy --limit 20 --model DIR --data ASSETS --out FILE
 
 DIR is a Hugging Face directory; with --gguf NAME, a GGUF file in it that transformers converts. Transformers on the CPU in
-float32. FILE gets {"made_by", "model", "task", "versions", "metrics", "items": [{"index", "log_likelihoods", "greedy", "gold", ...}]}.
+float32. FILE gets {"made_by", "model", "task", "versions", "metrics", "items": [{"index", "log_likelihoods", "greedy", "gold", ...}]};
+items of tasks whose answers are written have "text" and "answer" instead of log-likelihoods.
 
 Needs: lm_eval==0.4.13, torch, transformers, accelerate, datasets, pyarrow; gguf for --gguf.
 """
@@ -21,7 +22,7 @@ import offline_tasks
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", required=True, choices=offline_tasks.TASKS)
+    parser.add_argument("--task", required=True, choices=offline_tasks.TASKS + offline_tasks.WRITTEN)
     parser.add_argument("--limit", type=int, help="the first N items; all without it")
     parser.add_argument("--shots", type=int, default=0, help="examples of tasks that take the first ones (mmlu)")
     parser.add_argument("--model", required=True, type=Path)
@@ -43,6 +44,17 @@ def main():
         if left == 0:
             break
         rows = list(offline_tasks.items(part, args.shots, left))
+        if part.OUTPUT_TYPE == "generate_until":
+            texts = model.generate_until(part.instances, disable_tqdm=True)
+            for instance, text in zip(part.instances, texts):
+                instance.resps.append(text)
+            part.apply_filters()
+            for instance, text, (_, gold, doc) in zip(part.instances, texts, rows, strict=True):
+                (answer,) = instance.filtered_resps.values()
+                metrics = part.process_results(doc, [answer])
+                values.setdefault("exact_match", []).append(metrics["exact_match"])
+                items.append({"index": len(items), "text": text, "answer": answer, "gold": gold, **metrics})
+            continue
         answers = iter(model.loglikelihood(part.instances, disable_tqdm=True))
         for pairs, gold, doc in rows:
             results = [next(answers) for _ in pairs]

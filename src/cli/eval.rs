@@ -11,7 +11,8 @@ use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use criadero::count::{Items, Threads, Tokens};
 use criadero::eval::{
-    EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
+    EvalSet, Evaluator, Exam, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, Writer,
+    pack_task, score,
 };
 use criadero::model::device::device_name;
 use criadero::output::{Output, StagedFile};
@@ -24,8 +25,10 @@ use tch::Device;
 use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::progress::Bar;
+use chat::Chat;
 use results::{Scored, Told};
 
+mod chat;
 mod results;
 
 /// A row is not longer; what begins with more is another file.
@@ -43,6 +46,9 @@ pub struct Eval {
     /// task says
     #[arg(long, value_name = "N")]
     shots: Option<usize>,
+    /// Each question is what a user says, written as the model's chat template has it: `--apply_chat_template` of lm-evaluation-harness
+    #[arg(long)]
+    chat_template: bool,
     /// Only the half of the items that searches score (`search`) or measure their fronts on (`held-out`)
     #[arg(long, value_name = "SPLIT", value_parser = splits())]
     split: Option<Split>,
@@ -97,7 +103,7 @@ impl Eval {
         let selections = tasks.iter().map(|task| self.selection(task)).collect::<criadero::Result<Vec<_>>>()?;
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let checkpoint = model::open(&self.model)?;
-        let tokenizer = tokenizer_of(&checkpoint)?;
+        let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();
@@ -117,9 +123,14 @@ impl Eval {
         let positions = model.config().positions();
         let max_length = self.max_length.unwrap_or(positions).min(positions);
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
+        let chat = if self.chat_template { Some(Chat::of(&checkpoint, &tokenizer)?) } else { None };
         let (mut asked, mut sets) = (Vec::new(), Vec::new());
-        for (task, selection) in tasks.into_iter().zip(selections) {
-            let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
+        for (task, mut selection) in tasks.into_iter().zip(selections) {
+            if let Some(chat) = &chat {
+                chat.ask(&task, &mut selection)?;
+            }
+            let mut set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
+            set.writes = set.exact_match.is_some();
             let left_out = selection.left_out.and(&set.left_out);
             let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
             let notes = selection.notes.iter().cloned().chain(left_out.iter().map(LeftOut::to_string));
@@ -135,7 +146,8 @@ impl Eval {
         let count = if model.device() == Device::Cpu { threads.min(most).max(1) } else { 1 };
         let chunks: usize = chunks.sum();
         let workers = Workers { count, threads: threads / count };
-        let mut evaluator = LocalEvaluator::start(&models, sets, workers, 0, Arc::default());
+        let exam = Exam { sets, writer: Some(Writer::new(&checkpoint, tokenizer)?) };
+        let mut evaluator = LocalEvaluator::start(&models, exam, workers, 0, Arc::default());
         let sets = evaluator.sets().clone();
         let bar = Bar::new("scoring", chunks * genomes.len());
         let company = if self.alone { 1 } else { genomes.len() };
@@ -164,7 +176,8 @@ impl Eval {
             });
             let tasks = tasks.collect();
             let (checkpoint, genome, device) = (&checkpoint, &genomes[0], device_name(model));
-            let scored = Scored { checkpoint, genome, device, packing, limit: self.limit, tasks };
+            let chat_template = chat.map(|chat| chat.source);
+            let scored = Scored { checkpoint, genome, device, packing, limit: self.limit, chat_template, tasks };
             file.write(format!("{:#}\n", results::json_of(&scored)?).as_bytes())?;
             file.publish()?;
         }
@@ -267,9 +280,12 @@ fn rows<'a>(
             "log_likelihoods": scores[place].log_likelihoods,
             "gold": set.items[place].gold,
             "choice_bytes": set.items[place].choice_bytes,
-            "correct": value(Metric::ACCURACY, place).map(whole),
+            "correct": value(Metric::ACCURACY, place).or(value(Metric::EXACT_MATCH, place)).map(whole),
             "correct_norm": value(Metric::ACC_NORM, place).map(whole),
         });
+        if let Some(answer) = &scores[place].answer {
+            row["answer"] = json!(answer);
+        }
         if let Some(task) = task {
             row["task"] = json!(task);
         }

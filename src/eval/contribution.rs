@@ -30,7 +30,12 @@ pub(super) fn accuracy(scoring: Scoring, item: &PackedItem, score: &ItemScore) -
     })
 }
 
-/// The same with log-likelihoods divided by the choice's Unicode characters.
+/// Whether the network wrote a right answer.
+pub(super) fn exact_match(_: Scoring, _: &PackedItem, score: &ItemScore) -> Contribution {
+    Contribution::of_mean(f64::from(u8::from(score.greedy)))
+}
+
+/// [`accuracy`] with log-likelihoods divided by the choice's Unicode characters.
 pub(super) fn acc_norm(_: Scoring, item: &PackedItem, score: &ItemScore) -> Contribution {
     Contribution::of_mean(hit(&normalised(score, item), &item.gold))
 }
@@ -55,7 +60,7 @@ pub(super) fn bits_per_byte(scoring: Scoring, item: &PackedItem, score: &ItemSco
     let bits = |log_likelihood: f64| -log_likelihood / std::f64::consts::LN_2;
     match scoring {
         Scoring::Rolling => Contribution { value: bits(total(score)), weight: item.bytes as f64 },
-        Scoring::LastWord => Contribution::of_mean(bits(total(score)) / item.bytes.max(1) as f64),
+        Scoring::LastWord | Scoring::Generate => Contribution::of_mean(bits(total(score)) / item.bytes.max(1) as f64),
         _ => {
             let of = |&choice: &usize| bits(score.log_likelihoods[choice]) / item.choice_bytes[choice].max(1) as f64;
             Contribution::of_mean(item.gold.iter().map(of).sum::<f64>() / item.gold.len() as f64)

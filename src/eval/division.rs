@@ -62,7 +62,7 @@ pub fn measure(
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Division>> {
     let genome = first_layers(model);
-    let sets: Vec<EvalSet> = packings.iter().map(|(_, set)| set.clone()).collect();
+    let sets: Vec<EvalSet> = packings.iter().map(|(_, set)| EvalSet { writes: false, ..set.clone() }).collect();
     let mut divisions: Vec<Division> = candidates
         .iter()
         .flat_map(|&workers| {

@@ -7,9 +7,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::metrics::Metric;
 use crate::count::Tokens;
 use crate::model::{Targets, TokenTree};
-use crate::task::{LeftOut, Scoring};
+use crate::task::{ExactMatch, LeftOut, Scoring};
 
 /// How requests become tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct PackedItem {
     pub words: usize,
     /// UTF-8 bytes of the scored text, for byte perplexity.
     pub bytes: usize,
+    /// What is right to write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
 }
 
 /// The unit of evaluation work: whole items, as one forest of tokens.
@@ -52,6 +56,9 @@ pub struct Chunk {
     pub items: Range<usize>,
     /// For each item, for each of its requests: the entries of `targets.pairs` that make its log-likelihood.
     pub requests: Vec<Vec<Vec<u32>>>,
+    /// For each item what the network writes behind; none where nothing is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<Vec<u32>>,
 }
 
 /// A task's or text's items, packed.
@@ -79,6 +86,13 @@ pub struct EvalSet {
     /// The items that cannot be scored.
     #[serde(default)]
     pub left_out: LeftOut,
+    /// What is written behind the prompts, and how it is compared; in sets of [`Scoring::Generate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<ExactMatch>,
+    /// Whether networks also write: [`Metric::writes`](super::Metric::writes) says for which metrics. It takes far longer than the
+    /// log-likelihood of the first answer.
+    #[serde(default)]
+    pub writes: bool,
     /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.
     pub divergence: bool,
     /// Whether its scores are float32 even where the model's arithmetic is another, and the model has itself in float32 beside it.
@@ -100,6 +114,8 @@ impl EvalSet {
             truncated: 0,
             apart: 0,
             left_out: LeftOut::default(),
+            exact_match: None,
+            writes: false,
             divergence: false,
             float32: false,
         }
@@ -115,11 +131,22 @@ impl EvalSet {
 
     /// The accuracy of guessing: the mean of true choices over choices; 0 where there is nothing to choose from.
     pub fn chance(&self) -> f64 {
-        if self.items.is_empty() || matches!(self.scoring, Scoring::LastWord | Scoring::Rolling) {
+        if self.items.is_empty() || matches!(self.scoring, Scoring::LastWord | Scoring::Rolling | Scoring::Generate) {
             return 0.0;
         }
         let share = |item: &PackedItem| item.gold.len() as f64 / item.choice_chars.len() as f64;
         self.items.iter().map(share).sum::<f64>() / self.items.len() as f64
+    }
+
+    /// What it is reported by: [`Metric::headline`], or, where networks could write and do not, the perplexity of the answers.
+    pub fn headline(&self) -> Metric {
+        Metric::headline_of(self.scoring, self.writes)
+    }
+
+    /// Tokens that are written at most.
+    pub fn written_tokens(&self) -> usize {
+        let rule = self.exact_match.as_ref().filter(|_| self.writes);
+        rule.map_or(0, |rule| rule.max_tokens * self.items.len())
     }
 
     /// The same chunks in an order that `seed` draws; each item keeps its company, and so the bits of its scores.
@@ -171,6 +198,12 @@ impl EvalSet {
         for item in &self.items {
             item.gold.iter().chain(&item.choice_chars).for_each(|&value| number(value));
         }
+        if let Some(rule) = &self.exact_match {
+            let prompts: Vec<&Vec<u32>> = self.chunks.iter().flat_map(|chunk| &chunk.prompts).collect();
+            let answers: Vec<&Vec<String>> = self.items.iter().map(|item| &item.answers).collect();
+            let written = serde_json::to_vec(&(rule, prompts, answers)).expect("texts and numbers");
+            hasher.update(&written);
+        }
         hasher.finalize().to_hex().to_string()
     }
 }
@@ -189,6 +222,7 @@ mod tests {
             scored_tokens: 3,
             words: 1,
             bytes: 3,
+            answers: Vec::new(),
         };
         let chunk = |items: Range<usize>| {
             let requests = items.clone().map(|item| vec![vec![item as u32]]).collect();

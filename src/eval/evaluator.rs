@@ -10,17 +10,21 @@ use crate::error::Result;
 use crate::space::Genome;
 
 /// One item's score on one network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemScore {
     /// Natural-log likelihood of each request.
     #[serde(rename = "ll")]
     pub log_likelihoods: Vec<f64>,
-    /// Whether every scored token was the most likely one; only where the task asks.
+    /// Whether the network by itself gives the answer, only where the task asks: every scored token was the most likely one, or, where
+    /// answers are written, a right one was.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub greedy: bool,
     /// Σ over the scored tokens of KL(whole model ‖ network), nats; only where the eval set asks.
     #[serde(rename = "kl", default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
+    /// The answer that the network wrote.
+    #[serde(rename = "answer", default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// What became of one network on one chunk.
@@ -108,7 +112,12 @@ mod tests {
         let json = serde_json::to_string(&work).unwrap();
         assert_eq!(serde_json::from_str::<Work>(&json).unwrap(), work, "{json}");
         let log_likelihoods = vec![-0.1 - 1e-17, f64::MIN_POSITIVE, -1e300];
-        let scored = Outcome::Scored(vec![ItemScore { log_likelihoods, greedy: true, divergence: Some(1.0 / 3.0) }]);
+        let scored = Outcome::Scored(vec![ItemScore {
+            log_likelihoods,
+            greedy: true,
+            divergence: Some(1.0 / 3.0),
+            answer: Some("18\n".into()),
+        }]);
         for outcome in [scored, Outcome::Failed("log-probability is \"NaN\"".into())] {
             let partial = Partial { chunk: work.chunk, genome: work.genomes[0].clone(), outcome };
             let json = serde_json::to_string(&partial).unwrap();

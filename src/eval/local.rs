@@ -12,6 +12,7 @@ use super::evaluator::{Evaluator, LostDevice, Partial, Work};
 use super::prefix_cache::{PrefixCache, half_layers};
 use super::queue::Queue;
 use super::worker::{Faults, Reply, Task, Worker};
+use super::writing::Exam;
 use crate::error::{Error, Result};
 use crate::freed_memory::keep_freed_memory;
 use crate::model::Llama;
@@ -57,22 +58,22 @@ impl LocalEvaluator {
     /// are kept on each device between populations.
     pub fn start(
         models: &[Llama],
-        sets: Vec<EvalSet>,
+        exam: impl Into<Exam>,
         workers: Workers,
         cache_bytes: u64,
         stop: Arc<AtomicBool>,
     ) -> LocalEvaluator {
-        LocalEvaluator::start_with(models, sets, workers, cache_bytes, stop, None)
+        LocalEvaluator::start_with(models, exam.into(), workers, cache_bytes, stop, None)
     }
 
     /// The same with failures that are bound to come: what becomes of a search when devices fail.
     pub fn start_drill(models: &[Llama], sets: Vec<EvalSet>, workers: Workers, faults: Faults) -> LocalEvaluator {
-        LocalEvaluator::start_with(models, sets, workers, 0, Arc::default(), Some(faults))
+        LocalEvaluator::start_with(models, sets.into(), workers, 0, Arc::default(), Some(faults))
     }
 
     fn start_with(
         models: &[Llama],
-        sets: Vec<EvalSet>,
+        Exam { sets, writer }: Exam,
         workers: Workers,
         cache_bytes: u64,
         stop: Arc<AtomicBool>,
@@ -95,6 +96,7 @@ impl LocalEvaluator {
                     number: handles.len(),
                     model: model.share(),
                     sets: sets.clone(),
+                    writer: writer.clone(),
                     parents: HashMap::new(),
                     stop: stop.clone(),
                     halt: halt.clone(),

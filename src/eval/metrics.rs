@@ -26,10 +26,14 @@ pub struct Estimate {
 impl Metric {
     /// The share of items whose true choice is the likeliest.
     pub const ACCURACY: Metric = Metric(row("accuracy"));
-    /// The same by log-likelihoods per character.
+    /// The share of items whose written answer is a right one.
+    pub const EXACT_MATCH: Metric = Metric(row("exact_match"));
+    /// Accuracy by log-likelihoods per character.
     pub const ACC_NORM: Metric = Metric(row("acc_norm"));
     /// −log of the true choices' share of the probability.
     pub const CHOICE_NLL: Metric = Metric(row("choice_nll"));
+    /// −log2 of the true answer's probability per UTF-8 byte.
+    pub const BITS_PER_BYTE: Metric = Metric(row("bits_per_byte"));
     /// exp of the mean negative log-likelihood per token.
     pub const PERPLEXITY: Metric = Metric(row("perplexity"));
 
@@ -43,15 +47,26 @@ impl Metric {
         matches!(quantity.source, Source::Items(_)).then_some(Metric(quantity))
     }
 
-    /// What every task is reported by: the first metric that applies, which is accuracy, or perplexity where there is nothing
-    /// to choose.
+    /// What every task is reported by: the first metric that applies, which is accuracy, exact match where answers are written, or
+    /// perplexity where there is nothing to choose.
     pub fn headline(scoring: Scoring) -> Metric {
-        Metric::all().find(|metric| metric.applies_to(scoring)).expect("perplexity applies where accuracy does not")
+        Metric::headline_of(scoring, true)
+    }
+
+    /// The same where networks do not write: what else is known of the answers.
+    pub(super) fn headline_of(scoring: Scoring, writes: bool) -> Metric {
+        let known = |metric: &Metric| metric.applies_to(scoring) && (writes || !metric.writes());
+        Metric::all().find(known).expect("perplexity applies where accuracy does not")
     }
 
     /// What networks are searched by when nothing else is said: with few items far less noisy than counting right answers.
     pub fn smooth(scoring: Scoring) -> Metric {
-        if Metric::CHOICE_NLL.applies_to(scoring) { Metric::CHOICE_NLL } else { Metric::PERPLEXITY }
+        match scoring {
+            // Small networks write no right answer at all, and still differ in how likely the right one is.
+            Scoring::Generate => Metric::BITS_PER_BYTE,
+            Scoring::Rolling => Metric::PERPLEXITY,
+            _ => Metric::CHOICE_NLL,
+        }
     }
 
     fn items(self) -> &'static ItemMetric {
@@ -79,6 +94,11 @@ impl Metric {
     /// Whether networks must be compared with the whole model token by token for it.
     pub fn compares(self) -> bool {
         self.items().compares
+    }
+
+    /// Whether networks must write for it.
+    pub fn writes(self) -> bool {
+        self.items().writes
     }
 
     /// Whether its values lie between 0 and 1; all others are 0 or more.
@@ -182,11 +202,11 @@ mod tests {
 
     fn item(gold: &[usize], chars: &[usize]) -> PackedItem {
         let (gold, choice_chars, choice_bytes) = (gold.to_vec(), chars.to_vec(), chars.to_vec());
-        PackedItem { index: 0, gold, choice_chars, choice_bytes, scored_tokens: 4, words: 2, bytes: 8 }
+        PackedItem { index: 0, gold, choice_chars, choice_bytes, scored_tokens: 4, words: 2, bytes: 8, answers: vec![] }
     }
 
     fn score(log_likelihoods: &[f64]) -> ItemScore {
-        ItemScore { log_likelihoods: log_likelihoods.to_vec(), greedy: false, divergence: None }
+        ItemScore { log_likelihoods: log_likelihoods.to_vec(), ..ItemScore::default() }
     }
 
     fn value(metric: Metric, scoring: Scoring, item: &PackedItem, of: &ItemScore) -> f64 {
@@ -219,6 +239,9 @@ mod tests {
     fn texts_are_reported_by_perplexity_and_questions_by_accuracy() {
         assert_eq!(Metric::headline(Scoring::Rolling), Metric::PERPLEXITY);
         assert_eq!(Metric::headline(Scoring::Choices), Metric::ACCURACY);
+        assert_eq!(Metric::headline(Scoring::Generate), Metric::EXACT_MATCH);
+        assert_eq!(Metric::headline_of(Scoring::Generate, false), Metric::PERPLEXITY);
+        assert_eq!(Metric::smooth(Scoring::Generate), Metric::BITS_PER_BYTE);
     }
 
     #[test]

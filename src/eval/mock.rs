@@ -52,7 +52,7 @@ impl MockEvaluator {
         let log_likelihoods = (0..CHOICES)
             .map(|choice| -6.0 + noise(choice) + if item.gold.contains(&choice) { gain } else { 0.0 })
             .collect();
-        ItemScore { log_likelihoods, greedy: false, divergence: None }
+        ItemScore { log_likelihoods, ..ItemScore::default() }
     }
 }
 
@@ -66,6 +66,7 @@ fn mock_set(name: &str, count: usize) -> EvalSet {
             scored_tokens: 2 * CHOICES,
             words: CHOICES,
             bytes: 8 * CHOICES,
+            answers: Vec::new(),
         })
         .collect();
     let chunks = (0..count)

@@ -25,6 +25,8 @@ pub mod trie;
 mod walk;
 #[cfg(feature = "torch")]
 mod worker;
+#[cfg(feature = "torch")]
+mod writing;
 
 pub use contribution::Contribution;
 pub use eval_set::{Chunk, EvalSet, PackedItem, PackingOptions};
@@ -41,4 +43,5 @@ pub use {
     prefix_cache::{PrefixCache, half_layers},
     walk::{KeptStates, Place, walk},
     worker::{Fault, Faults},
+    writing::{Exam, WRITTEN_TOKENS, Writer},
 };

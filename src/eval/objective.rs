@@ -198,7 +198,12 @@ mod tests {
             assert_eq!((objective.to_string(), objective.unit().is_empty()), (usage(row), false));
             match (objective.metric(), objective.needs_throughput()) {
                 (Some(metric), false) => {
-                    assert!(scorings.into_iter().chain([Scoring::Rolling]).any(|scoring| metric.applies_to(scoring)));
+                    assert!(
+                        scorings
+                            .into_iter()
+                            .chain([Scoring::Rolling, Scoring::Generate])
+                            .any(|scoring| metric.applies_to(scoring))
+                    );
                     assert_eq!((metric.name(), objective.value(&measured).unwrap()), (row.name, 0.5));
                     assert_eq!(Metric::all().filter(|other| other.eval_name() == metric.eval_name()).count(), 1);
                 }

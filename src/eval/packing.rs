@@ -7,7 +7,7 @@ use super::eval_set::{Chunk, EvalSet, PackedItem, PackingOptions};
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Targets, TreeBuilder};
-use crate::task::{Item, LeftOut, Scoring, Selection, Task, TextSize};
+use crate::task::{ExactMatch, Item, LeftOut, Scoring, Selection, Task, TextSize};
 
 /// One request as tokens: `sequence` is fed to the model, and its last `scored.len()` rows predict `scored`.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +32,19 @@ pub fn pack_task(
     options: PackingOptions,
 ) -> Result<EvalSet> {
     let items: Vec<&Item> = selection.items.iter().collect();
-    let mut set = pack_items(name, task.scoring(), &items, tokenizer, options)?;
+    let mut set = match task.exact_match() {
+        Some(rule) => {
+            // A text of its own, as long as the rule says, has room behind each prompt.
+            let room = options.max_length.checked_sub(rule.max_tokens).filter(|&room| room > 0).ok_or_else(|| {
+                let found = format!("{} tokens", rule.max_tokens);
+                let expected = format!("fewer than the longest sequence, {} tokens", options.max_length);
+                Error::invalid(format!("`exact_match.max_tokens` of task `{}`", task.name()), found, expected)
+            })?;
+            let set = pack_items(name, task.scoring(), &items, tokenizer, options)?;
+            with_prompts(set, (rule, room), &items, tokenizer)?
+        }
+        None => pack_items(name, task.scoring(), &items, tokenizer, options)?,
+    };
     let sizes = selection.items.iter().map(|item| item.index).zip(&selection.sizes);
     let sizes: HashMap<usize, &TextSize> = sizes.collect();
     for item in &mut set.items {
@@ -88,6 +100,31 @@ pub fn pack_items(
     Ok(set)
 }
 
+/// A set whose items are written, with their prompts: a context's last `room` tokens, as lm-evaluation-harness 0.4.13 encodes it
+/// (`HFLM.tok_batch_encode`).
+fn with_prompts(
+    mut set: EvalSet,
+    (rule, room): (&ExactMatch, usize),
+    items: &[&Item],
+    tokenizer: &Tokenizer,
+) -> Result<EvalSet> {
+    let contexts: HashMap<usize, &str> =
+        items.iter().map(|item| (item.index, item.requests[0].context.as_str())).collect();
+    let prompt = |item: &PackedItem| {
+        let mut tokens = tokenizer.encode(contexts[&item.index])?;
+        if tokens.is_empty() {
+            tokens.push(prefix_token(tokenizer)?);
+        }
+        Ok(tokens.split_off(tokens.len().saturating_sub(room)))
+    };
+    for chunk in &mut set.chunks {
+        chunk.prompts = set.items[chunk.items.clone()].iter().map(prompt).collect::<Result<_>>()?;
+    }
+    set.exact_match = Some(rule.clone());
+    set.digest = set.compute_digest();
+    Ok(set)
+}
+
 fn close(set: &mut EvalSet, open: OpenChunk, end: usize) {
     let start = set.chunks.last().map_or(0, |chunk| chunk.items.end);
     let chunk = open.finish(start..end, set.scoring == Scoring::LastWord);
@@ -134,7 +171,7 @@ impl OpenChunk {
             .collect();
         let row_of = |node: u32| rows.binary_search(&i64::from(node)).expect("every row was collected") as u32;
         let pairs = pairs.iter().map(|&(node, token)| (row_of(node), token)).collect();
-        Chunk { tree, targets: Targets { rows, pairs, greedy }, items, requests }
+        Chunk { tree, targets: Targets { rows, pairs, greedy }, items, requests, prompts: Vec::new() }
     }
 }
 
@@ -148,6 +185,7 @@ fn packed_item(item: &Item, requests: &[Encoded]) -> PackedItem {
         scored_tokens: requests.iter().map(|request| request.scored.len()).sum(),
         words: text.iter().map(|text| TextSize::of(text).words).sum(),
         bytes: text.iter().map(|text| TextSize::of(text).bytes).sum(),
+        answers: item.answers.clone(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one table of everything that a network has a value of: task metrics, sizes, measured speeds. Adding one is adding a row.
 
 use super::contribution::{
-    Contribution, acc_norm, accuracy, bits_per_byte, choice_nll, choice_nll_norm, divergence, per_byte, per_token,
-    per_word,
+    Contribution, acc_norm, accuracy, bits_per_byte, choice_nll, choice_nll_norm, divergence, exact_match, per_byte,
+    per_token, per_word,
 };
 use super::eval_set::PackedItem;
 use super::evaluator::ItemScore;
@@ -55,6 +55,8 @@ pub(super) struct ItemMetric {
     pub(super) guess: Option<fn(f64) -> f64>,
     /// Whether networks are compared with the whole model token by token for it.
     pub(super) compares: bool,
+    /// Whether networks write for it.
+    pub(super) writes: bool,
 }
 
 /// What becomes of a ratio.
@@ -70,9 +72,15 @@ const NATS: &str = "nats per item";
 const TPS: &str = "tokens per second";
 
 /// All of them. The first metric that applies to a task's items is what the task is reported by.
-pub(super) static TABLE: [Quantity; 16] = [
+pub(super) static TABLE: [Quantity; 17] = [
     metric("accuracy", FRACTION, true, ItemMetric { eval_name: "acc", ..share(has_choices, accuracy) }),
     metric("acc_norm", FRACTION, true, share(has_lengths, acc_norm)),
+    metric(
+        "exact_match",
+        FRACTION,
+        true,
+        ItemMetric { writes: true, fraction: true, ..items(is_written, exact_match) },
+    ),
     metric("choice_nll", NATS, false, loss(has_choices, choice_nll)),
     metric("choice_nll_norm", NATS, false, loss(has_lengths, choice_nll_norm)),
     metric("perplexity", "per token", false, perplexity("perplexity", has_tokens, per_token)),
@@ -114,7 +122,8 @@ const fn metric(name: &'static str, unit: &'static str, maximize: bool, items: I
 
 const fn items(applies: Applies, contribution: Contributes) -> ItemMetric {
     let mean = Mean::Plain;
-    ItemMetric { eval_name: "", applies, contribution, mean, fraction: false, guess: None, compares: false }
+    let (fraction, guess, compares, writes) = (false, None, false, false);
+    ItemMetric { eval_name: "", applies, contribution, mean, fraction, guess, compares, writes }
 }
 
 const fn share(applies: Applies, contribution: Contributes) -> ItemMetric {
@@ -134,7 +143,7 @@ const fn size(name: &'static str, unit: &'static str, reported: bool, of: fn(&Co
 }
 
 fn has_choices(scoring: Scoring) -> bool {
-    scoring != Scoring::Rolling
+    !matches!(scoring, Scoring::Rolling | Scoring::Generate)
 }
 
 fn has_lengths(scoring: Scoring) -> bool {
@@ -142,7 +151,11 @@ fn has_lengths(scoring: Scoring) -> bool {
 }
 
 fn has_tokens(scoring: Scoring) -> bool {
-    matches!(scoring, Scoring::Rolling | Scoring::LastWord)
+    matches!(scoring, Scoring::Rolling | Scoring::LastWord | Scoring::Generate)
+}
+
+fn is_written(scoring: Scoring) -> bool {
+    scoring == Scoring::Generate
 }
 
 fn is_text(scoring: Scoring) -> bool {

@@ -105,6 +105,7 @@ impl OnChunk<'_> {
         let score = |requests: &Vec<Vec<u32>>| ItemScore {
             divergence: self.parent.map(|_| divergence(requests)),
             log_likelihoods: requests.iter().map(log_likelihood).collect(),
+            answer: None,
             greedy: self.chunk.targets.greedy
                 && requests.iter().flatten().all(|&pair| predictions.greedy[pair as usize]),
         };

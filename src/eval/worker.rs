@@ -14,6 +14,7 @@ use super::prefix_cache::PrefixCache;
 use super::queue::Queue;
 use super::walk;
 use super::walk::{KeptStates, Place};
+use super::writing::Writer;
 use crate::error::{Error, Result};
 use crate::last_words::last_words;
 use crate::model::{Llama, Reference, Stream};
@@ -90,6 +91,8 @@ pub(super) struct Worker {
     pub number: usize,
     pub model: Llama,
     pub sets: Arc<Vec<EvalSet>>,
+    /// For sets that write.
+    pub writer: Option<Writer>,
     /// What the whole model predicts on chunks of sets that compare with it, computed when first needed.
     pub parents: HashMap<ChunkId, Reference>,
     /// The user's.
@@ -187,7 +190,8 @@ impl Worker {
         every: Option<usize>,
         scored: &mut HashSet<usize>,
     ) -> Result<(), Failure> {
-        let Worker { number, model, sets, parents, stop, halt, send, cache, token_bytes, faults, rescored } = self;
+        let Worker { number, model, sets, writer, parents, stop, halt, send, cache, token_bytes, faults, rescored } =
+            self;
         if let Some(faults) = faults
             && let Some(fault) = faults(*number, &Work { chunk: id, genomes: genomes.to_vec() })
         {
@@ -198,16 +202,25 @@ impl Worker {
             Some(exact) if set.float32 => (exact, None),
             exact => (&*model, exact),
         };
+        let answered = |model: &Llama, genome: &Genome, outcome: Outcome| match (outcome, &writer) {
+            (Outcome::Scored(mut scores), Some(writer)) if set.writes => {
+                let answered = writer.answer(model, (set, chunk), genome, &mut scores);
+                answered.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Scored(scores))
+            }
+            (outcome, _) => outcome,
+        };
         let mut report = |place: usize, outcome: Outcome| {
-            let outcome = match (outcome, exact) {
+            let genome = &genomes[place];
+            let outcome = match (answered(model, genome, outcome), exact) {
                 (Outcome::Failed(reason), Some(exact)) => {
                     rescored.fetch_add(1, Ordering::Relaxed);
-                    in_float32(exact, chunk, &genomes[place], set.divergence).unwrap_or(Outcome::Failed(reason))
+                    let scored = in_float32(exact, chunk, genome, set.divergence);
+                    scored.map_or(Outcome::Failed(reason), |outcome| answered(exact, genome, outcome))
                 }
                 (outcome, _) => outcome,
             };
             scored.insert(place);
-            let genome = genomes[place].clone();
+            let genome = genome.clone();
             let over = stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed);
             send.send(Reply::Scored(Partial { chunk: id, genome, outcome })).is_ok() && !over
         };

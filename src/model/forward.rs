@@ -5,7 +5,7 @@
 //! (`h / k`), `e` head_dim, `f` MLP width, `v` vocabulary. Mathematics as in `modeling_llama.py` of
 //! transformers; norms, logits and log-probabilities are float32 whatever the weights are.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::head::Head;
 use super::kv_cache::KvCache;
@@ -277,9 +277,8 @@ impl Forward {
     /// `Invalid` when the cache has no room, or for several tokens behind others.
     pub(crate) fn extend(&self, genome: &Genome, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
         let (b, n) = tokens.size2()?;
-        let positions = cache.positions(n)?;
-        let positions = Tensor::arange_start(positions.start, positions.end, (Kind::Int64, self.model.device));
-        let angles = self.model.rope.at(&positions.repeat([b])).to_kind(self.model.stream_kind()); // (b·n, 1, 1, e)
+        let positions = cache.positions([b, n], self.model.device)?;
+        let angles = self.model.rope.at(&positions).to_kind(self.model.stream_kind()); // (b·n, 1, 1, e)
         let mut stream = Stream::new(self.embed_tokens(&tokens.view([-1]))); // (b·n, d)
         for (layer, gene) in genome.kept() {
             let [heads, channels] = gene.halves();

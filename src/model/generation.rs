@@ -25,15 +25,7 @@ impl Generation {
     /// `Invalid` when the prompt is empty, the text would be longer than the model's positions, or the genome does not fit.
     pub fn begin(model: &Llama, genome: &Genome, prompt: &[u32], more: usize) -> Result<Generation> {
         let network = model.network(genome)?;
-        let most = model.config().positions();
-        if prompt.is_empty() || prompt.len() + more > most {
-            let found = format!("{} tokens and {more} behind them", prompt.len());
-            return Err(Error::invalid("prompt", found, format!("1 to {most} tokens together, the model's positions")));
-        }
-        let vocab = model.config().shape.vocab;
-        if let Some(token) = prompt.iter().find(|&&token| token as usize >= vocab) {
-            return Err(Error::invalid("token", token, format!("less than the vocabulary's {vocab}")));
-        }
+        check_prompt(model, prompt, more)?;
         let cache = network.cache(1, prompt.len() + more)?;
         let mut generation = Generation { network, cache, logits: Tensor::new() };
         generation.read(prompt)?;
@@ -66,6 +58,81 @@ impl Generation {
             Ok(self.network.logits(&hidden.narrow(0, hidden.size()[0] - 1, 1)).squeeze_dim(0)) // (v)
         })?;
         Ok(())
+    }
+}
+
+/// Lets a network write behind several prompts at once: the most likely token each time, the first of equals, `more` at most. What the
+/// prompts begin with alike is read once. `took` gets a prompt's place and its next token, and says whether it goes on.
+///
+/// # Errors
+/// As [`Generation::begin`] for each prompt; `Invalid` for logits that are no numbers; what `took` fails with.
+pub fn write_greedily(
+    model: &Llama,
+    genome: &Genome,
+    prompts: &[&[u32]],
+    more: usize,
+    took: &mut dyn FnMut(usize, u32) -> Result<bool>,
+) -> Result<()> {
+    let network = model.network(genome)?;
+    prompts.iter().try_for_each(|prompt| check_prompt(model, prompt, more))?;
+    let Some(longest) = prompts.iter().map(|prompt| prompt.len()).max() else { return Ok(()) };
+    let common = common_tokens(prompts);
+    let device = model.device();
+    let ids = |tokens: &[i64]| Tensor::from_slice(tokens).to_device(device);
+    tch::no_grad(|| {
+        let mut cache = network.cache(1, common)?;
+        if common > 0 {
+            let tokens: Vec<i64> = prompts[0][..common].iter().map(|&token| i64::from(token)).collect();
+            let _ = network.extend(&ids(&tokens).unsqueeze(0), &mut cache)?;
+        }
+        let empty: Vec<i64> = prompts.iter().map(|prompt| (longest - prompt.len()) as i64).collect();
+        let mut cache = network.spread(&cache, &empty, longest + more)?;
+        let (b, n) = (prompts.len() as i64, (longest - common) as i64);
+        let own = prompts.iter().zip(&empty).flat_map(|(prompt, &empty)| {
+            let tokens = prompt[common..].iter().map(|&token| i64::from(token));
+            std::iter::repeat_n(0, empty as usize).chain(tokens)
+        });
+        let own: Vec<i64> = own.collect();
+        let hidden = network.extend(&ids(&own).view([b, n]), &mut cache)?; // (b·n, d)
+        let mut last = hidden.view([b, n, -1]).select(1, n - 1); // (b, d)
+        let mut going = vec![true; prompts.len()];
+        for step in 1..=more {
+            let (logit, token) = network.logits(&last).max_dim(1, false); // (b) each
+            let (logits, tokens) = (Vec::<f32>::try_from(&logit)?, Vec::<i64>::try_from(&token)?);
+            for (place, (logit, &token)) in logits.into_iter().zip(&tokens).enumerate() {
+                if going[place] && !logit.is_finite() {
+                    let found = format!("{logit} for token {token} behind prompt {place}");
+                    return Err(Error::invalid("logits", found, "finite numbers"));
+                }
+                going[place] = going[place] && took(place, token as u32)?;
+            }
+            if step == more || !going.contains(&true) {
+                break;
+            }
+            last = network.extend(&token.unsqueeze(1), &mut cache)?; // (b, d)
+        }
+        Ok(())
+    })
+}
+
+/// Tokens that all prompts begin with, such as worked examples; each has one of its own behind them.
+fn common_tokens(prompts: &[&[u32]]) -> usize {
+    let alike = |prompt: &&[u32]| prompts[0].iter().zip(*prompt).take_while(|(one, other)| one == other).count();
+    let shortest = prompts.iter().map(|prompt| prompt.len()).min().unwrap_or(0);
+    prompts.iter().map(alike).min().unwrap_or(0).min(shortest.saturating_sub(1))
+}
+
+/// Refuses a prompt that is empty, too long or not of the model's tokens.
+fn check_prompt(model: &Llama, prompt: &[u32], more: usize) -> Result<()> {
+    let most = model.config().positions();
+    if prompt.is_empty() || prompt.len() + more > most {
+        let found = format!("{} tokens and {more} behind them", prompt.len());
+        return Err(Error::invalid("prompt", found, format!("1 to {most} tokens together, the model's positions")));
+    }
+    let vocab = model.config().shape.vocab;
+    match prompt.iter().find(|&&token| token as usize >= vocab) {
+        Some(token) => Err(Error::invalid("token", token, format!("less than the vocabulary's {vocab}"))),
+        None => Ok(()),
     }
 }
 
@@ -169,6 +236,15 @@ mod tests {
             counts[sampler.choose(logits).unwrap() as usize] += 1;
         }
         counts
+    }
+
+    #[test]
+    fn prompts_have_in_common_what_leaves_each_a_token() {
+        let common = |prompts: &[&[u32]]| common_tokens(prompts);
+        assert_eq!(common(&[&[1, 2, 3], &[1, 2, 4, 5]]), 2);
+        assert_eq!(common(&[&[1, 2], &[1, 2, 4]]), 1);
+        assert_eq!(common(&[&[1, 2], &[3]]), 0);
+        assert_eq!(common(&[&[1, 2, 3]]), 2);
     }
 
     #[test]

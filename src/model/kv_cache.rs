@@ -1,7 +1,6 @@
 //! Keys and values of the tokens so far, layer by layer: what generation computes once.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
@@ -17,6 +16,16 @@ pub struct KvCache {
     len: i64,
     /// Tokens there is room for.
     capacity: i64,
+    /// What is no token of its sequence, where sequences are not equally long.
+    padding: Option<Padding>,
+}
+
+/// Places between the tokens that all sequences begin with and each one's own.
+struct Padding {
+    /// Tokens that all begin with.
+    common: i64,
+    /// Places behind them that are empty, int64, (b).
+    empty: Tensor,
 }
 
 struct Layer {
@@ -48,7 +57,35 @@ impl KvCache {
             Ok((layer, Layer { key: room()?, value: room()? }))
         };
         let attending = genome.kept().map(|(layer, gene)| (layer, gene.heads)).filter(|&(_, heads)| heads > 0);
-        Ok(KvCache { layers: attending.map(of).collect::<Result<_>>()?, len: 0, capacity })
+        Ok(KvCache { layers: attending.map(of).collect::<Result<_>>()?, len: 0, capacity, padding: None })
+    }
+
+    /// Room for so many sequences that all begin with the one that is here: `empty` places behind it, one entry a sequence, belong to
+    /// none of its tokens. So sequences that are not equally long end at the same place.
+    ///
+    /// # Errors
+    /// As [`KvCache::new`].
+    pub(super) fn spread(
+        &self,
+        config: &LlamaConfig,
+        genome: &Genome,
+        empty: &[i64],
+        capacity: usize,
+    ) -> Result<KvCache> {
+        let sequences = empty.len();
+        // A network without attention keeps nothing, wherever that is.
+        let options = self.layers.values().next().map(|layer| (layer.key.kind(), layer.key.device()));
+        let (kind, device) = options.unwrap_or((Kind::Float, Device::Cpu));
+        let mut spread = KvCache::new(config, genome, [sequences, capacity], (kind, device))?;
+        for (layer, Layer { key, value }) in &mut spread.layers {
+            let own = &self.layers[layer];
+            for (room, own) in [(key, &own.key), (value, &own.value)] {
+                room.narrow(2, 0, self.len).copy_(&own.narrow(2, 0, self.len));
+            }
+        }
+        let empty = Tensor::from_slice(empty).to_device(device);
+        (spread.len, spread.padding) = (self.len, Some(Padding { common: self.len, empty }));
+        Ok(spread)
     }
 
     /// Tokens of each sequence so far.
@@ -67,18 +104,38 @@ impl KvCache {
         self.layers.values().map(|layer| of(&layer.key) + of(&layer.value)).sum()
     }
 
-    /// The positions of the next `n` tokens.
-    pub(super) fn positions(&self, n: i64) -> Result<Range<i64>> {
-        if self.len > 0 && n > 1 {
+    /// The positions of the next `n` tokens of `b` sequences: int64, (b·n). Empty places have some.
+    pub(super) fn positions(&self, [b, n]: [i64; 2], device: Device) -> Result<Tensor> {
+        if self.len > 0 && n > 1 && self.padding.is_none() {
             return Err(Error::invalid("tokens behind others", n, "one a sequence"));
         }
-        match self.len + n {
-            end if end > self.capacity => {
-                let room = format!("{} at most, the room that the cache was made with", self.capacity);
-                Err(Error::invalid("context", format!("{end} tokens"), room))
-            }
-            end => Ok(self.len..end),
+        let end = self.len + n;
+        if end > self.capacity {
+            let room = format!("{} at most, the room that the cache was made with", self.capacity);
+            return Err(Error::invalid("context", format!("{end} tokens"), room));
         }
+        let places = Tensor::arange_start(self.len, end, (Kind::Int64, device)); // (n)
+        Ok(match &self.padding {
+            None => places.repeat([b]),
+            Some(Padding { common, empty }) => {
+                let behind: Tensor = places.unsqueeze(0) - empty.to_device(device).unsqueeze(1); // (b, n)
+                behind.clamp_min(*common).view([-1])
+            }
+        })
+    }
+
+    /// Which of the places so far the next `n` see: bool, (b, 1, n, s). An empty place sees itself, so that what it computes is a number.
+    fn seen(&self, n: i64, window: i64, Padding { common, empty }: &Padding) -> Tensor {
+        let (s, device) = (self.len + n, empty.device());
+        let places = |from: i64| Tensor::arange_start(from, s, (Kind::Int64, device));
+        let (row, column) = (places(self.len).view([1, n, 1]), places(0).view([1, 1, s]));
+        let end = (empty + *common).view([-1, 1, 1]); // (b, 1, 1)
+        let is_token = column.lt(*common).logical_or(&column.ge_tensor(&end)); // (b, 1, s)
+        // The window counts tokens. Those before the padding are further away in places than they are in tokens.
+        let gap = column.lt(*common).to_kind(Kind::Int64) * empty.view([-1, 1, 1]); // (b, 1, s)
+        let near = (&row - &column - gap).lt(window); // (b, n, s)
+        let seen = is_token.logical_and(&near).logical_and(&column.le_tensor(&row));
+        seen.logical_or(&row.eq_tensor(&column)).unsqueeze(1)
     }
 
     /// Attention of the next tokens to themselves and all before, or to the last `window` of those: queries (b·n, k, g, e),
@@ -95,6 +152,13 @@ impl KvCache {
         let (keys, values) = (keep(keys, key), keep(values, value));
         let query = query.view([b, n, k, g, e]);
         let window = window.map_or(i64::MAX, |window| window as i64);
+        if let Some(padding) = &self.padding {
+            let seen = self.seen(n, window, padding);
+            let query = query.permute([0, 2, 3, 1, 4]).reshape([b, k, g * n, e]);
+            let seen = seen.repeat([1, 1, g, 1]); // (b, 1, g·n, s)
+            let out = Tensor::scaled_dot_product_attention(&query, &keys, &values, Some(seen), 0.0, false, None, false);
+            return out.view([b, k, g, n, e]).permute([0, 3, 1, 2, 4]).reshape([t, k * g * e]);
+        }
         if n == 1 {
             let seen = window.min(self.len + 1);
             let [keys, values] = [keys, values].map(|of| of.narrow(2, self.len + 1 - seen, seen));

@@ -92,6 +92,14 @@ impl Network {
         KvCache::new(model.config(), &self.genome, [sequences, capacity], (model.kind(), model.device()))
     }
 
+    /// The same for sequences that begin with the one in `cache`, with so many empty places behind it: one entry a sequence.
+    ///
+    /// # Errors
+    /// As [`KvCache::new`].
+    pub(super) fn spread(&self, cache: &KvCache, empty: &[i64], capacity: usize) -> Result<KvCache> {
+        cache.spread(self.forward.model().config(), &self.genome, empty, capacity)
+    }
+
     /// Goes on with `b` sequences whose beginning is in the cache, which is this network's: `tokens` (b, n) to the last layer's
     /// output (b·n, d). An empty cache takes any number of tokens, one that is not empty one token a sequence.
     ///

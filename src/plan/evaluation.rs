@@ -82,6 +82,12 @@ pub fn chunk_that_fills(config: &LlamaConfig, scoring: Scoring, budget: u64) -> 
     }
 }
 
+/// Keys and values of so many tokens of the whole model, bytes: what a worker keeps where networks write.
+pub fn keys_and_values(config: &LlamaConfig, tokens: usize, numbers: Numbers) -> u64 {
+    let shape = &config.shape;
+    (2 * shape.layers * shape.kv_heads * shape.head_dim * tokens) as u64 * numbers.word()
+}
+
 /// All weights of a model, bytes.
 pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
     Cost::of(&config.shape, &config.genome).params * word
@@ -135,6 +141,8 @@ mod tests {
     #[test]
     fn a_chunk_fills_what_the_weights_leave() {
         let config = synthetic::config(*SearchSpace::shipped("llama2-7b").unwrap().shape(), Dtype::BF16);
+        // 32 layers, 4,096 numbers of two bytes for each of key and value.
+        assert_eq!(keys_and_values(&config, 10, Numbers::Card), 10 * 32 * 2 * 4096 * 2);
         let scoring = Scoring {
             chunk_tokens: 0,
             workers: 1,

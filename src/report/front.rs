@@ -149,7 +149,7 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     let is_fraction = held_out.is_fraction();
     let chance = front.chance.get(score).copied().filter(|_| is_fraction);
     let cloud = match (evaluated, against.objective()) {
-        (Some(evaluated), Some(size)) if score < front.chance.len() => cloud(evaluated, size, score),
+        (Some(evaluated), Some(size)) if score < front.chance.len() => cloud(evaluated, size, (score, is_fraction)),
         _ => Vec::new(),
     };
     let drawing = FrontDrawing {
@@ -174,13 +174,15 @@ pub fn front(front: &Front, score: usize, against: Against, evaluated: Option<&E
     Picture::of(&drawing)
 }
 
-/// Size and search-split accuracy of every network that has both, scored on all items.
-fn cloud(evaluated: &Evaluations, size: &str, task: usize) -> Vec<(f64, f64)> {
+/// Size and search-split accuracy of every network that has both, scored on all items. Where networks did not write in the search, the
+/// column has a perplexity, which is no fraction.
+fn cloud(evaluated: &Evaluations, size: &str, (task, is_fraction): (usize, bool)) -> Vec<(f64, f64)> {
     let Some(size) = evaluated.objectives.iter().position(|name| name == size) else {
         return Vec::new();
     };
     let both = evaluated.whole().filter_map(|row| Some((*row.objectives.get(size)?, *row.search_accuracy.get(task)?)));
-    both.filter(|(x, y)| x.abs() < style::BEYOND && y.abs() < style::BEYOND).collect()
+    let most = if is_fraction { 1.0 } else { style::BEYOND };
+    both.filter(|(x, y)| x.abs() < style::BEYOND && y.abs() <= most).collect()
 }
 
 impl FrontDrawing {

@@ -9,7 +9,7 @@ use super::arithmetic_error::ArithmeticError;
 use crate::error::Result;
 use crate::eval::division::{self, Division};
 use crate::eval::{
-    ChunkId, Contribution, EvalSet, Evaluator, ItemScore, LocalEvaluator, Metric, Outcome, Work, Workers,
+    ChunkId, Contribution, EvalSet, Evaluator, Exam, ItemScore, LocalEvaluator, Metric, Outcome, Work, Workers, Writer,
 };
 use crate::model::Llama;
 use crate::space::Genome;
@@ -34,6 +34,7 @@ pub(super) struct Trial<'a> {
     pub tasks: Vec<TrialTask>,
     pub networks: Vec<Genome>,
     pub workers: Workers,
+    pub writer: &'a Writer,
     pub stop: &'a Arc<AtomicBool>,
 }
 
@@ -51,7 +52,7 @@ impl Trial<'_> {
     /// The trial of every other network on one chunk a task, where all of it would take too long at so many tokens a second
     /// through two layers.
     pub(super) fn within_patience(mut self, speed: f64) -> Self {
-        let tokens: usize = self.tasks.iter().map(|task| task.set.packed_tokens).sum();
+        let tokens: usize = self.tasks.iter().map(|task| task.set.packed_tokens + task.set.written_tokens()).sum();
         let layers = self.model.config().shape.layers as f64 / 2.0;
         if (self.networks.len() * tokens) as f64 * layers / speed > PATIENCE.as_secs_f64() {
             self.networks = self.networks.into_iter().step_by(2).collect();
@@ -67,9 +68,9 @@ impl Trial<'_> {
     pub(super) fn errors(&self) -> Result<Vec<(String, ArithmeticError)>> {
         let sets = || self.tasks.iter().map(|task| task.set.clone());
         let exact = |set| EvalSet { float32: true, ..set };
-        let both = sets().chain(sets().map(exact)).collect();
+        let exam = Exam { sets: sets().chain(sets().map(exact)).collect(), writer: Some(self.writer.clone()) };
         let model = std::slice::from_ref(self.model);
-        let mut evaluator = LocalEvaluator::start(model, both, self.workers, 0, self.stop.clone());
+        let mut evaluator = LocalEvaluator::start(model, exam, self.workers, 0, self.stop.clone());
         let mut errors = Vec::new();
         for (place, task) in self.tasks.iter().enumerate() {
             let ours = self.scores(&mut evaluator, place)?;

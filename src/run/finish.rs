@@ -141,7 +141,7 @@ impl Finish<'_> {
         let parts = scores.session.parts(Split::HeldOut);
         let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&parts) {
-            let metric = Metric::headline(scores.session.set(part.set).scoring);
+            let metric = scores.session.set(part.set).headline();
             metrics.push((metric.on(&task.name), metric, part));
         }
         for objective in self.goals.objectives() {
@@ -174,8 +174,8 @@ impl Finish<'_> {
         let loss = |row: &Evaluation| searched.map_or(0.0, |place| self.goals.losses(&row.objectives)[place]);
         let mut all = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&scores.session.parts(Split::HeldOut)) {
-            let metric = Metric::headline(scores.session.set(part.set).scoring);
-            if metric != Metric::ACCURACY {
+            let metric = scores.session.set(part.set).headline();
+            if !metric.is_fraction() {
                 continue;
             }
             let of = |genome: &Genome| held_out_contributions(scores, genome, part, metric);

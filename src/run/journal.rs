@@ -147,7 +147,7 @@ mod tests {
         let chunk = ChunkId { set: 0, chunk };
         let score = |item: &PackedItem| {
             let log_likelihoods = vec![log_likelihood; item.choice_chars.len()];
-            ItemScore { log_likelihoods, greedy: false, divergence: None }
+            ItemScore { log_likelihoods, ..ItemScore::default() }
         };
         let set = &sets()[0];
         let scores = set.items[set.chunks[chunk.chunk].items.clone()].iter().map(score).collect();

@@ -17,11 +17,11 @@ use crate::checkpoint::export::{EXPORTERS, Exporter, Network};
 use crate::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
-use crate::eval::{EvalSet, LocalEvaluator, Metric, PackingOptions, Workers, pack_task};
+use crate::eval::{EvalSet, Exam, LocalEvaluator, Metric, PackingOptions, WRITTEN_TOKENS, Workers, Writer, pack_task};
 use crate::model::Llama;
 use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, open_devices};
 use crate::model::supernet::SupernetCard;
-use crate::plan::evaluation::{Scoring, chunk_that_fills};
+use crate::plan::evaluation::{Scoring, chunk_that_fills, keys_and_values};
 use crate::plan::{Numbers, load_beside_float32};
 use crate::search::Kept;
 use crate::space::{Ends, Gene, Genome, SearchSpace};
@@ -146,7 +146,8 @@ impl Preparation<'_> {
         self.experiment.check_limits(&space)?;
         let importance = card.and_then(|card| importance(card, &space));
         unexported_of(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
-        let tokenizer = checkpoint.tokenizer()?;
+        let tokenizer = Arc::new(checkpoint.tokenizer()?);
+        let writer = Writer::new(&checkpoint, tokenizer.clone())?;
         tokenizer.notes().iter().for_each(|note| self.note(note.clone()));
         let mut packing = self.packing(checkpoint.config());
         let mut workers = self.workers();
@@ -154,7 +155,7 @@ impl Preparation<'_> {
         prepared.iter().flat_map(|task| task.notes.clone()).for_each(|note| self.note(note));
         // What a card has free before the weights are on it is what they and a chunk have to share.
         let room = least_free_memory(&self.local.devices);
-        let (arithmetic, models) = self.choose(&checkpoint, &space, &tokenizer, importance.as_deref())?;
+        let (arithmetic, models) = self.choose(&checkpoint, &space, &writer, importance.as_deref())?;
         let model = &models[0];
         let Local { chunk_tokens, workers: count, threads, .. } = self.local;
         let given = chunk_tokens.or(*count).or(*threads).is_some();
@@ -165,6 +166,9 @@ impl Preparation<'_> {
             prepared = self.tasks(&tokenizer, packing)?;
         }
         if let (None, None, Some(room)) = (&self.stored, chunk_tokens, room) {
+            let writes = prepared.iter().flat_map(|task| &task.sets).any(|set| set.writes);
+            let written = if writes { keys_and_values(model.config(), WRITTEN_TOKENS, Numbers::Card) } else { 0 };
+            let room = (room / 10 * 9).saturating_sub(workers.count as u64 * written);
             packing.chunk_tokens = self.chunk_for(model, &space, workers.count, room)?;
             prepared = self.tasks(&tokenizer, packing)?;
         }
@@ -180,7 +184,8 @@ impl Preparation<'_> {
         let beside = model.float32().is_some();
         let sets = prepared.iter().flat_map(|task| task.sets(beside)).collect();
         let cache = self.local.cache_bytes;
-        let evaluator = LocalEvaluator::start(&models, sets, workers, cache, self.stop.clone());
+        let exam = Exam { sets, writer: Some(writer) };
+        let evaluator = LocalEvaluator::start(&models, exam, workers, cache, self.stop.clone());
         Ok(Scorer {
             name: "local".to_string(),
             evaluator: Box::new(evaluator),
@@ -224,7 +229,7 @@ impl Preparation<'_> {
         &mut self,
         checkpoint: &Checkpoint,
         space: &SearchSpace,
-        tokenizer: &Tokenizer,
+        writer: &Writer,
         importance: Option<&Kept>,
     ) -> Result<(Arithmetic, Vec<Llama>)> {
         let arithmetics = self.arithmetics()?;
@@ -234,9 +239,13 @@ impl Preparation<'_> {
         let trial = Trial {
             model: &models[0],
             exact,
-            tasks: tasks.into_iter().map(|task| self.trial_task(task, tokenizer, max_length)).collect::<Result<_>>()?,
+            tasks: tasks
+                .into_iter()
+                .map(|task| self.trial_task(task, writer.tokenizer(), max_length))
+                .collect::<Result<_>>()?,
             networks: self.experiment.sample(space, importance, TRIAL_NETWORKS),
             workers: division::candidates(cores()).pop().expect("there is a core"),
+            writer,
             stop: self.stop,
         };
         let on_progress = &mut *self.on_progress;
@@ -269,6 +278,7 @@ impl Preparation<'_> {
         let packing = PackingOptions { chunk_tokens: CHUNK_SIZES[0], max_length };
         let mut set = pack_task(&name, &task, &some, tokenizer, packing)?;
         set.divergence = metrics.iter().any(|metric| metric.compares());
+        set.writes = metrics.iter().any(|metric| metric.writes());
         Ok(TrialTask { set, metrics, all })
     }
 
@@ -326,10 +336,13 @@ impl Preparation<'_> {
         let pack = |name: &str, selection| {
             let mut set = pack_task(name, &task, selection, tokenizer, packing)?;
             set.divergence = metrics.iter().any(|metric| metric.compares());
+            set.writes = metrics.iter().any(|metric| metric.writes());
             Ok::<_, Error>(set)
         };
         // What races decide on the first chunks shall not hang on the same ones in every run.
-        let sets = [pack(&search, &selections[0])?.shuffled(self.experiment.seed), pack(&held_out, &selections[1])?];
+        let mut sets =
+            [pack(&search, &selections[0])?.shuffled(self.experiment.seed), pack(&held_out, &selections[1])?];
+        sets[1].writes |= Metric::headline(task.scoring()).writes();
         let left_out = &selections[0].left_out;
         let all_left_out = sets.iter().fold(left_out.clone(), |all, set| all.and(&set.left_out));
         notes.extend(selections[0].notes.clone());
@@ -356,15 +369,14 @@ impl Preparation<'_> {
         Ok(models)
     }
 
-    /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights, a
-    /// tenth left free.
+    /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights.
     fn chunk_for(&mut self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> Result<usize> {
         let (networks, cache) = (self.experiment.population.max(2), self.local.cache_bytes);
         let blocks = space.block_weights();
         let corrected = model.corrected_weights();
         let (numbers, beside) = (Numbers::Card, 0);
         let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, numbers, beside, corrected };
-        let tokens = chunk_that_fills(model.config(), scoring, room / 10 * 9);
+        let tokens = chunk_that_fills(model.config(), scoring, room);
         if tokens == 0 {
             let expected = "more; a smaller --cache leaves room for a chunk beside the weights, `criadero plan` says what is needed";
             return Err(Error::invalid("memory", format!("{:.1} GB", room as f64 / 1e9), expected));

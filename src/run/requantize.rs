@@ -12,7 +12,8 @@ use super::settings::RunSettings;
 use crate::checkpoint::{Checkpoint, Tokenizer};
 use crate::error::{Error, Result};
 use crate::eval::{
-    Contribution, EvalSet, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, pack_task, score,
+    Contribution, EvalSet, Exam, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, Writer, pack_task,
+    score,
 };
 use crate::model::Llama;
 use crate::model::device::open_device;
@@ -184,7 +185,7 @@ impl Requantization {
         place: &Place,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<TaskScores>> {
-        let tokenizer = self.parent.tokenizer()?;
+        let writer = Writer::new(&self.parent, Arc::new(self.parent.tokenizer()?))?;
         let config = self.parent.config();
         let blocks = BlockWeights::of_networks(&config.shape, &config.genome, networks);
         let (model, note) = load(&self.parent, open_device(&place.device, None)?, blocks)?;
@@ -193,8 +194,9 @@ impl Requantization {
         }
         let mut all = Vec::new();
         for task in &self.tasks {
-            let set = self.pack(task, &tokenizer, place)?;
-            all.push(task_scores(&model, &task.name, set, networks, place.threads, on_progress)?);
+            let set = self.pack(task, writer.tokenizer(), place)?;
+            let exam = Exam { sets: vec![set], writer: Some(writer.clone()) };
+            all.push(task_scores(&model, &task.name, exam, networks, place.threads, on_progress)?);
         }
         Ok(all)
     }
@@ -203,7 +205,8 @@ impl Requantization {
         let HeldOutTask { name, items, digest } = held_out;
         let task = Task::open(name, Some(&place.data))?;
         let selection = Selection::side(&task, Split::HeldOut, Some(*items))?;
-        let set = pack_task(&format!("{name}/{}", Split::HeldOut), &task, &selection, tokenizer, self.packing)?;
+        let mut set = pack_task(&format!("{name}/{}", Split::HeldOut), &task, &selection, tokenizer, self.packing)?;
+        set.writes = set.exact_match.is_some();
         match digest {
             Some(digest) if *digest != set.digest => {
                 let expected = format!("{digest}, as the run measured");
@@ -214,20 +217,20 @@ impl Requantization {
     }
 }
 
-/// Scores networks on one eval set.
+/// Scores networks on an exam of one eval set.
 fn task_scores(
     model: &Llama,
     task: &str,
-    set: EvalSet,
+    exam: Exam,
     networks: &[Genome],
     threads: usize,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<TaskScores> {
-    let metric = Metric::headline(set.scoring);
+    let set = exam.sets[0].clone();
+    let metric = set.headline();
     let (mut done, total) = (0, set.chunks.len() * networks.len());
     let workers = Workers { count: 1, threads };
-    let mut evaluator =
-        LocalEvaluator::start(std::slice::from_ref(model), vec![set.clone()], workers, 0, Arc::default());
+    let mut evaluator = LocalEvaluator::start(std::slice::from_ref(model), exam, workers, 0, Arc::default());
     let scored = score(&mut evaluator, 0, networks, &mut || {
         done += 1;
         on_progress(Progress::Scored { done, total });

@@ -31,6 +31,8 @@ pub enum Scoring {
     LastWord,
     /// A whole document: perplexity.
     Rolling,
+    /// A text that the network writes itself: right when what is taken out of it is one of the answers.
+    Generate,
 }
 
 impl Scoring {
@@ -43,6 +45,7 @@ impl Scoring {
             Scoring::Mc2 => "multiple choice with several true answers",
             Scoring::LastWord => "last words, without choices",
             Scoring::Rolling => "running text, without choices",
+            Scoring::Generate => "answers that are written, without choices",
         }
     }
 }
@@ -52,12 +55,18 @@ impl Scoring {
 pub struct Item {
     /// The row it was made of.
     pub place: Place,
+    /// Bytes that each context begins with which are the task's own words, before worked examples and question.
+    #[serde(default)]
+    pub preamble: usize,
     /// Number among the rows of the task's files that `where` keeps, from 0: those that were left out count too.
     pub index: usize,
-    /// One a choice; one for `LastWord` and `Rolling`.
+    /// One a choice; one for `LastWord`, `Rolling` and `Generate`, whose continuation is the first answer.
     pub requests: Vec<Request>,
     /// The true choices, ascending: one, or several for `Mc2`.
     pub gold: Vec<usize>,
+    /// What `Generate` accepts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
     /// The denominators of `acc_norm`, one a request: Unicode characters without the joining space. They are
     /// the choice's, and for `Contexts`, where the scored text is the same for all, the continuation's.
     pub choice_chars: Vec<usize>,
@@ -70,6 +79,31 @@ pub struct Item {
 const PASSAGE: usize = 2000;
 
 impl Item {
+    /// The item as a conversation, as lm-evaluation-harness 0.4.13 makes one with `--apply_chat_template`: the task's own words are
+    /// what the system says, worked examples and question are what the user says, and a choice follows without what joins it to a
+    /// plain context. `render` makes a text of the two.
+    ///
+    /// # Errors
+    /// Those of `render`.
+    pub fn in_chat<E>(
+        &self,
+        scoring: Scoring,
+        render: &mut dyn FnMut(&str, &str) -> Result<String, E>,
+    ) -> Result<Item, E> {
+        let mut item = self.clone();
+        for (request, &chars) in item.requests.iter_mut().zip(&self.choice_chars) {
+            let (system, user) = request.context.split_at(self.preamble.min(request.context.len()));
+            request.context = render(system, user)?;
+            // The word of `last_word` brings its blank itself, as the harness' does.
+            if scoring != Scoring::LastWord {
+                let joint = request.continuation.chars().count().saturating_sub(chars);
+                request.continuation = request.continuation.chars().skip(joint).collect();
+            }
+        }
+        item.preamble = 0;
+        Ok(item)
+    }
+
     /// A document cut into passages at line ends, so that a single text has items for both sides of a split.
     /// Each is scored on its own, without what came before it.
     pub fn passages(&self) -> Vec<Item> {
@@ -81,9 +115,11 @@ impl Item {
         texts.retain(|text| !text.trim().is_empty());
         let passage = |(index, text): (usize, String)| Item {
             place: self.place.clone(),
+            preamble: 0,
             index,
             key: key([""], [text.as_str()]),
             gold: Vec::new(),
+            answers: Vec::new(),
             choice_chars: Vec::new(),
             requests: vec![Request { context: String::new(), continuation: text }],
         };
@@ -174,7 +210,8 @@ mod tests {
         let item = |index, first| {
             let mut key = [0; 32];
             key[0] = first;
-            Item { place: place(), index, requests: Vec::new(), gold: Vec::new(), choice_chars: Vec::new(), key }
+            let (preamble, requests, gold, answers, choice_chars) = Default::default();
+            Item { place: place(), preamble, index, requests, gold, answers, choice_chars, key }
         };
         let items = [item(0, 0x7f), item(1, 0x80), item(2, 0x00), item(3, 0xff), item(4, 0x00)];
         let places = |side| split_items(&items, side).iter().map(|item| item.index).collect::<Vec<_>>();
@@ -183,14 +220,40 @@ mod tests {
     }
 
     #[test]
+    fn a_question_becomes_what_a_user_says_and_a_choice_what_is_answered() {
+        let request =
+            |choice: &str| Request { context: "Be brief.\n\nWho?".into(), continuation: format!(" {choice}") };
+        let item = Item {
+            place: place(),
+            preamble: 11,
+            index: 0,
+            requests: ["Ann", "Éva"].map(request).to_vec(),
+            gold: vec![1],
+            answers: vec![],
+            choice_chars: vec![3, 3],
+            key: [0; 32],
+        };
+        let render = |system: &str, user: &str| Ok::<_, ()>(format!("<{system}|{user}>"));
+        let texts = |scoring| {
+            let item = item.in_chat(scoring, &mut { render }).unwrap();
+            item.requests.iter().map(|request| request.context.clone() + &request.continuation).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(Scoring::Choices), ["<Be brief.\n\n|Who?>Ann", "<Be brief.\n\n|Who?>Éva"]);
+        assert_eq!(texts(Scoring::LastWord)[1], "<Be brief.\n\n|Who?> Éva");
+        assert_eq!(item.in_chat(Scoring::Choices, &mut |_, _| Err("no")), Err("no"));
+    }
+
+    #[test]
     fn cuts_a_text_into_passages_without_losing_any_of_it() {
         let text: String = (0..300).map(|line| format!("line {line} of a long text\n")).collect();
         let request = Request { context: String::new(), continuation: text.clone() };
         let whole = Item {
             place: place(),
+            preamble: 0,
             index: 0,
             requests: vec![request],
             gold: vec![],
+            answers: vec![],
             choice_chars: vec![],
             key: [0; 32],
         };

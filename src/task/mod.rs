@@ -1,5 +1,6 @@
 //! Tasks: from question files to items, split into those that a search scores and those that it never sees.
 
+mod exact_match;
 mod item;
 mod left_out;
 mod row;
@@ -10,6 +11,8 @@ mod dataset;
 mod gold;
 #[cfg(feature = "torch")]
 mod json_rows;
+#[cfg(feature = "torch")]
+mod matcher;
 #[cfg(feature = "torch")]
 mod question;
 #[cfg(feature = "torch")]
@@ -28,6 +31,7 @@ mod template;
 #[cfg(feature = "torch")]
 mod text_size;
 
+pub use exact_match::{ExactMatch, Take};
 pub use item::{Item, Request, Scoring, Split, split, split_items};
 pub use left_out::{LeftOut, Reason};
 pub use row::{Place, Row, RowNumber};
@@ -35,6 +39,7 @@ pub use row::{Place, Row, RowNumber};
 #[cfg(feature = "torch")]
 pub use {
     dataset::{Dataset, default_data_dir},
+    matcher::Matcher,
     rendered::Rendered,
     selection::Selection,
     task::Task,

@@ -19,6 +19,8 @@ pub struct Compiled<'a> {
     continuations: Texts<'a>,
     gold: Option<Formula<'a>>,
     flags: bool,
+    /// Whether the continuations are answers to one question, of which any will do.
+    answers: bool,
 }
 
 /// One template, a fixed list, or an expression that gives a list.
@@ -26,6 +28,8 @@ enum Texts<'a> {
     One(Text<'a>),
     Fixed(&'a [String]),
     Formula(Formula<'a>),
+    /// One that gives a text or a list of texts.
+    Either(Formula<'a>),
 }
 
 impl<'a> Texts<'a> {
@@ -41,6 +45,7 @@ impl<'a> Texts<'a> {
             Texts::One(text) => Ok(vec![text.render(row)?]),
             Texts::Fixed(texts) => Ok(texts.to_vec()),
             Texts::Formula(formula) => formula.texts(row),
+            Texts::Either(formula) => formula.text_or_texts(row),
         }
     }
 }
@@ -57,6 +62,12 @@ impl<'a> Compiled<'a> {
             }
             Prompt::LastWord { context, continuation } => (text(context)?, text(continuation)?, None),
             Prompt::Rolling { document, .. } => (Texts::One(Text::new(env, "")?), text(document)?, None),
+            Prompt::Generate { context, answers: List::Fixed(texts), .. } => {
+                (text(context)?, Texts::Fixed(texts), None)
+            }
+            Prompt::Generate { context, answers: List::Formula(source), .. } => {
+                (text(context)?, Texts::Either(formula(source)?), None)
+            }
         };
         Ok(Compiled {
             keep: file.where_.as_ref().map(formula).transpose()?,
@@ -65,6 +76,7 @@ impl<'a> Compiled<'a> {
             continuations,
             gold: gold.map(formula).transpose()?,
             flags: file.scoring == Scoring::Mc2,
+            answers: file.scoring == Scoring::Generate,
             delimiter: match file.scoring {
                 Scoring::Rolling => Delimiter::NONE,
                 _ => Delimiter { text: &file.target_delimiter, yields: file.delimiter_yields },
@@ -84,9 +96,14 @@ impl<'a> Compiled<'a> {
 
     /// The question of one row, checked; `golds` learns how its gold was written.
     pub fn question(&self, row: &Value, golds: &mut Golds) -> Result<Question> {
-        let (contexts, continuations) = (self.contexts.render(row)?, self.continuations.render(row)?);
+        let (contexts, mut continuations) = (self.contexts.render(row)?, self.continuations.render(row)?);
         if contexts.is_empty() || continuations.is_empty() {
-            return Err("it has no choices".to_string());
+            return Err(format!("it has no {}", if self.answers { "answers" } else { "choices" }));
+        }
+        let mut answers = Vec::new();
+        if self.answers {
+            answers.clone_from(&continuations);
+            continuations.truncate(1);
         }
         let options = if matches!(self.contexts, Texts::One(_)) { &continuations } else { &contexts };
         let gold = match &self.gold {
@@ -94,7 +111,7 @@ impl<'a> Compiled<'a> {
             Some(gold) if self.flags => flags(&gold.value(row)?, options.len())?,
             Some(gold) => golds.places(&gold.value(row)?, options)?,
         };
-        let question = Question { contexts, continuations, gold };
+        let question = Question { contexts, continuations, gold, answers };
         question.check()?;
         Ok(question)
     }
@@ -128,6 +145,8 @@ pub struct Question {
     pub continuations: Vec<String>,
     /// The true choices, ascending.
     pub gold: Vec<usize>,
+    /// What is right where an answer is written: the continuation and others.
+    pub answers: Vec<String>,
 }
 
 impl Question {
@@ -153,20 +172,22 @@ impl Question {
         format!("{context}{}{continuation}", delimiter.between(context, continuation))
     }
 
-    /// The question as an item without an index, with `before` in front of every context.
-    pub fn item(self, place: Place, before: &str, delimiter: Delimiter) -> Item {
+    /// The question as an item without an index, with the preamble and the examples in front of every context.
+    pub fn item(self, place: Place, [preamble, examples]: [&str; 2], delimiter: Delimiter) -> Item {
         let pairs = || (0..self.contexts.len().max(self.continuations.len())).map(|choice| self.pair(choice));
         let request = |(context, continuation): (&str, &str)| Request {
-            context: format!("{before}{context}"),
+            context: format!("{preamble}{examples}{context}"),
             continuation: format!("{}{continuation}", delimiter.between(context, continuation)),
         };
         Item {
             place,
+            preamble: preamble.len(),
             index: 0,
             requests: pairs().map(request).collect(),
             choice_chars: pairs().map(|(_, continuation)| continuation.chars().count()).collect(),
             key: key(self.contexts.iter().map(String::as_str), self.continuations.iter().map(String::as_str)),
             gold: self.gold,
+            answers: self.answers,
         }
     }
 }
@@ -219,14 +240,20 @@ mod tests {
     fn several_contexts_share_the_continuation_and_one_context_its_choices() {
         let place = || Place { file: std::sync::Arc::from(std::path::Path::new("a.jsonl")), row: RowNumber::Line(7) };
         let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-        let choices = Question { contexts: texts(&["q"]), continuations: texts(&["a", "bé"]), gold: vec![1] };
+        let choices =
+            Question { contexts: texts(&["q"]), continuations: texts(&["a", "bé"]), gold: vec![1], answers: vec![] };
         assert_eq!(choices.example(BLANK), "q bé");
-        let item = choices.item(place(), "Before. ", BLANK);
+        let item = choices.item(place(), ["Before. ", ""], BLANK);
         assert_eq!(item.requests[1], Request { context: "Before. q".to_string(), continuation: " bé".to_string() });
         assert_eq!((item.place, item.choice_chars), (place(), vec![1, 2]));
-        let contexts = Question { contexts: texts(&["Ana", "Eva"]), continuations: texts(&["ran."]), gold: vec![1] };
+        let contexts = Question {
+            contexts: texts(&["Ana", "Eva"]),
+            continuations: texts(&["ran."]),
+            gold: vec![1],
+            answers: vec![],
+        };
         assert_eq!(contexts.example(BLANK), "Eva ran.");
-        let item = contexts.item(place(), "", BLANK);
+        let item = contexts.item(place(), ["", ""], BLANK);
         assert_eq!(item.requests[0], Request { context: "Ana".to_string(), continuation: " ran.".to_string() });
         assert_eq!(item.choice_chars, [4, 4]);
     }

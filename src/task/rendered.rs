@@ -117,9 +117,9 @@ impl Renderer<'_> {
         let mut make = || {
             let question = prompt.question(&value, golds)?;
             let shots = self.shots.as_ref().map_or(0, |(count, ..)| *count);
-            let before = prompt.preamble(&value)? + &examples.before(row, shots)?;
+            let (preamble, before) = (prompt.preamble(&value)?, examples.before(row, shots)?);
             let size = counted.as_ref().map(|counted| counted.render(&value)).transpose()?;
-            let item = question.item(row.place.clone(), &before, prompt.delimiter);
+            let item = question.item(row.place.clone(), [&preamble, &before], prompt.delimiter);
             Ok((item, size.as_deref().map(TextSize::of)))
         };
         make().map(Some).map_err(in_row)

@@ -17,7 +17,8 @@ macro_rules! shipped {
 }
 
 shipped! {
-    "arc_challenge", "arc_easy", "boolq", "commonsense_qa", "commonsense_qa_olmes", "hellaswag", "hellaswag_olmes",
-    "lambada_openai", "lambada_openai_olmes", "mmlu", "openbookqa", "openbookqa_olmes", "piqa", "piqa_olmes", "sciq",
-    "sciq_olmes", "social_iqa", "social_iqa_olmes", "truthfulqa_mc1", "truthfulqa_mc2", "wikitext", "winogrande",
+    "arc_challenge", "arc_easy", "boolq", "commonsense_qa", "commonsense_qa_olmes", "gsm8k", "gsm8k_olmes",
+    "hellaswag", "hellaswag_olmes", "lambada_openai", "lambada_openai_olmes", "mmlu", "nq_open", "openbookqa",
+    "openbookqa_olmes", "piqa", "piqa_olmes", "sciq", "sciq_olmes", "social_iqa", "social_iqa_olmes",
+    "truthfulqa_mc1", "truthfulqa_mc2", "wikitext", "winogrande",
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::dataset::Dataset;
+use super::exact_match::ExactMatch;
 use super::item::{Item, Scoring};
 use super::left_out::LeftOut;
 use super::question::{Delimiter, Question};
@@ -38,7 +39,7 @@ enum Source {
 
 impl Task {
     /// Opens a task: a shipped name, a task file (`.yaml`), a file of rows (`{context, choices, gold}` or
-    /// `{contexts, continuation, gold}`, or `{text}` for a rolling task: JSON, JSON lines, Parquet or Arrow), or a text (`.txt`, `.md`),
+    /// `{contexts, continuation, gold}`, `{context, answers}` where the answer is written, or `{text}` for a rolling task: JSON, JSON lines, Parquet or Arrow), or a text (`.txt`, `.md`),
     /// which is a rolling task of one document.
     ///
     /// A task's data is looked for in `data_dir`, and for the user's own task file beside that file first. Reading it is
@@ -120,6 +121,14 @@ impl Task {
     /// How its items are scored.
     pub fn scoring(&self) -> Scoring {
         self.file.scoring
+    }
+
+    /// What is written, and how it is compared, where the task is scored so.
+    pub fn exact_match(&self) -> Option<&ExactMatch> {
+        match &self.file.prompt {
+            Prompt::Generate { rule, .. } => Some(rule),
+            _ => None,
+        }
     }
 
     /// The task file: description, split, source.
@@ -204,6 +213,7 @@ impl Task {
                 add(request.continuation.as_bytes());
             }
             item.gold.iter().chain(&item.choice_chars).for_each(|number| add(&number.to_le_bytes()));
+            item.answers.iter().for_each(|answer| add(answer.as_bytes()));
             add(b"item");
         }
         hasher.finalize().to_hex().to_string()
@@ -248,10 +258,14 @@ impl Work for FirstRow {
     const LIMITS: Limits = Limits::DATA;
 
     fn work(file: Dataset, inside: &mut Inside<FirstRow>) -> Result<()> {
-        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"}, {\"contexts\", \"continuation\", \"gold\"} or {\"text\"}, \
-                             found none of `choices`, `contexts` and `text`";
-        const FIRST: [(&str, Scoring); 3] =
-            [("choices", Scoring::Choices), ("contexts", Scoring::Contexts), ("text", Scoring::Rolling)];
+        const KINDS: &str = "expected {\"context\", \"choices\", \"gold\"}, {\"contexts\", \"continuation\", \"gold\"}, {\"context\", \
+                             \"answers\"} or {\"text\"}, found none of `choices`, `contexts`, `answers` and `text`";
+        const FIRST: [(&str, Scoring); 4] = [
+            ("choices", Scoring::Choices),
+            ("contexts", Scoring::Contexts),
+            ("answers", Scoring::Generate),
+            ("text", Scoring::Rolling),
+        ];
         let (mut left_out, mut read) = (LeftOut::default(), 0);
         for row in file.rows_here().take(FirstRow::MOST) {
             read += 1;
@@ -280,6 +294,11 @@ fn prompt_of_user(scoring: Scoring) -> Prompt {
             gold: text("gold"),
         },
         Scoring::Rolling => Prompt::Rolling { document: text("{{text}}"), counted: None },
+        Scoring::Generate => Prompt::Generate {
+            context: text("{{context}}"),
+            answers: List::Formula(text("answers")),
+            rule: ExactMatch::of_a_line(),
+        },
         _ => Prompt::Choices {
             context: text("{{context}}"),
             choices: List::Formula(text("choices")),
@@ -292,10 +311,11 @@ fn prompt_of_user(scoring: Scoring) -> Prompt {
 fn text_of(path: &Path) -> Result<Rendered> {
     let document = read_text(path)?;
     let sizes = vec![TextSize::of(&document)];
-    let question = Question { contexts: vec![String::new()], continuations: vec![document], gold: vec![0] };
+    let question =
+        Question { contexts: vec![String::new()], continuations: vec![document], gold: vec![0], answers: vec![] };
     question.check().map_err(|reason| Error::format(path, "text", reason))?;
     let place = Place { file: path.into(), row: RowNumber::Line(1) };
-    let items = vec![question.item(place, "", Delimiter::NONE)];
+    let items = vec![question.item(place, ["", ""], Delimiter::NONE)];
     Ok(Rendered { items, sizes, left_out: LeftOut::default(), notes: Vec::new() })
 }
 

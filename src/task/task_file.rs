@@ -5,8 +5,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::exact_match::ExactMatch;
 use super::item::Scoring;
+use super::matcher::Matcher;
 use super::template::{Formula, Text, environment};
+use crate::count::Tokens;
 use crate::error::{Error, Result};
 use crate::sandbox::{Inside, Limits, Sandbox, Subject, Work};
 
@@ -76,6 +79,16 @@ pub enum Prompt {
         document: String,
         /// The text whose words and bytes count, when it is another one.
         counted: Option<String>,
+    },
+    /// One context, behind which the network writes.
+    Generate {
+        /// The context.
+        context: String,
+        /// The answers that are right: a list, or an expression that gives a text or a list. The first stands in worked examples, and
+        /// its log-likelihood is scored too.
+        answers: List,
+        /// What is written, and how it is compared.
+        rule: ExactMatch,
     },
 }
 
@@ -155,6 +168,8 @@ struct Raw {
     continuation: Option<String>,
     counted: Option<String>,
     gold: Option<String>,
+    answers: Option<List>,
+    exact_match: Option<ExactMatch>,
     #[serde(default = "space")]
     target_delimiter: String,
     fewshot: Option<FewShot>,
@@ -248,8 +263,16 @@ impl Raw {
         if self.scoring == Scoring::Rolling && (self.preamble.is_some() || self.fewshot.is_some()) {
             problems.push("`preamble` and `fewshot` do not go with `scoring: rolling`".to_string());
         }
-        if matches!(&self.choices, Some(List::Fixed(texts)) if texts.is_empty()) {
-            problems.push("`choices` is an empty list".to_string());
+        for (name, list) in [("choices", &self.choices), ("answers", &self.answers)] {
+            if matches!(list, Some(List::Fixed(texts)) if texts.is_empty()) {
+                problems.push(format!("`{name}` is an empty list"));
+            }
+        }
+        if let Some(rule) = &self.exact_match {
+            problems.extend(Matcher::new(rule).err().into_iter().flatten());
+            if let Err(error) = Tokens::check("`exact_match.max_tokens`", rule.max_tokens) {
+                problems.push(error.to_string());
+            }
         }
         self.compile(problems);
         let prompt = match self.scoring {
@@ -261,6 +284,9 @@ impl Raw {
             }
             Scoring::LastWord => Prompt::LastWord { context: self.context?, continuation: self.continuation? },
             Scoring::Rolling => Prompt::Rolling { document: self.continuation?, counted: self.counted },
+            Scoring::Generate => {
+                Prompt::Generate { context: self.context?, answers: self.answers?, rule: self.exact_match? }
+            }
         };
         Some(TaskFile {
             name: self.name,
@@ -289,12 +315,15 @@ impl Raw {
             ("continuation", self.continuation.is_some()),
             ("counted", self.counted.is_some()),
             ("gold", self.gold.is_some()),
+            ("answers", self.answers.is_some()),
+            ("exact_match", self.exact_match.is_some()),
         ];
         let (needed, allowed): (&[&str], &[&str]) = match self.scoring {
             Scoring::Choices | Scoring::Mc1 | Scoring::Mc2 => (&["context", "choices", "gold"], &[]),
             Scoring::Contexts => (&["contexts", "continuation", "gold"], &[]),
             Scoring::LastWord => (&["context", "continuation"], &[]),
             Scoring::Rolling => (&["continuation"], &["counted"]),
+            Scoring::Generate => (&["context", "answers", "exact_match"], &[]),
         };
         given.retain(|(_, there)| *there);
         for (name, _) in given.iter().filter(|(name, _)| !needed.contains(name) && !allowed.contains(name)) {
@@ -325,6 +354,7 @@ impl Raw {
             ("where", self.where_.as_ref()),
             ("choices", formula(&self.choices)),
             ("contexts", formula(&self.contexts)),
+            ("answers", formula(&self.answers)),
             ("gold", self.gold.as_ref()),
         ];
         for (name, source) in formulas {

@@ -93,6 +93,14 @@ impl<'a> Formula<'a> {
         self.expression.eval(row).map_err(reason)
     }
 
+    /// The value for one row as a list of texts, which a single text is too.
+    pub fn text_or_texts(&self, row: &Value) -> Result<Vec<String>> {
+        match self.value(row)?.as_str() {
+            Some(text) => Ok(vec![text.to_string()]),
+            None => self.texts(row),
+        }
+    }
+
     /// The value for one row as a list of texts.
     pub fn texts(&self, row: &Value) -> Result<Vec<String>> {
         let value = self.value(row)?;

@@ -38,7 +38,16 @@ fn bench() -> Bench {
             let mut key = [0; 32];
             key[0] = index as u8;
             let place = Place { file: Path::new("drill").into(), row: RowNumber::Line(index + 1) };
-            Item { place, index, requests: requests.into(), gold: vec![index % 2], choice_chars: vec![3, 2], key }
+            Item {
+                place,
+                preamble: 0,
+                index,
+                requests: requests.into(),
+                gold: vec![index % 2],
+                choice_chars: vec![3, 2],
+                answers: vec![],
+                key,
+            }
         })
         .collect();
     let packing = PackingOptions { chunk_tokens: 64, max_length: 128 };

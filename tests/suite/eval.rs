@@ -539,3 +539,23 @@ fn smollm2_scores_arc_easy_as_lm_evaluation_harness_does() {
         assert_eq!(row["correct_norm"].as_f64(), item["acc_norm"].as_f64());
     }
 }
+
+#[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
+fn smollm2_writes_the_answers_that_lm_evaluation_harness_gets() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = dir.path().join("rows.jsonl");
+    let asked = ["eval", "smollm2-135m", "--task", "nq_open", "--limit", "20", "--json", "--per-item"];
+    let mut command = criadero(&asked);
+    command.arg(&rows);
+    let summary: Value = serde_json::from_str(&crate::command::succeed(command)).unwrap();
+    // lm-evaluation-harness 0.4.13, transformers 5.24.0, torch 2.11.0, float32 on the CPU.
+    let golden = fs::read_to_string(format!("{GOLDENS}/lm_eval/smollm2_nq_open_20.json")).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    assert_eq!(summary["exact_match"].as_f64(), golden["metrics"]["exact_match"].as_f64());
+    let expected = golden["items"].as_array().unwrap();
+    assert_eq!(expected.len(), 20);
+    for (row, item) in per_item(&rows).iter().zip(expected) {
+        assert_eq!((&row["answer"], row["correct"].as_f64()), (&item["answer"], item["exact_match"].as_f64()));
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, Family, LayerTensor, TensorName, export};
-use criadero::model::generation::Generation;
+use criadero::model::generation::{Generation, write_greedily};
 use criadero::model::{Llama, Targets, TokenTree, TreeBuilder};
 use criadero::space::{Extra, Genome, ModelShape};
 use criadero::tune::adamw::Parameter;
@@ -221,6 +221,20 @@ fn every_family_goes_on_as_transformers_does() {
             generation.push(token).unwrap();
         }
         assert_eq!(&found, expected, "{}", model.name);
+        // The same beside prompts that are shorter and longer, with two tokens in common and with none.
+        let prompt = &golden.tokens[..10];
+        let longer = [&prompt[..2], &[7; 30]].concat();
+        for company in [vec![&prompt[..3], &longer], vec![&longer[3..], &longer]] {
+            let prompts: Vec<&[u32]> = [prompt].into_iter().chain(company).collect();
+            let mut found = vec![Vec::new(); prompts.len()];
+            write_greedily(&llama, &genome, &prompts, expected.len(), &mut |place, token| {
+                found[place].push(token);
+                Ok(place != 1 || found[place].len() < 2)
+            })
+            .unwrap();
+            assert_eq!(&found[0], expected, "{}", model.name);
+            assert_eq!([found[1].len(), found[2].len()], [2, expected.len()]);
+        }
     }
 }
 

@@ -86,7 +86,7 @@ fn chunk() -> Chunk {
     let pairs: Vec<(u32, u32)> =
         (0..rows.len() as u32).flat_map(|row| [(row, row * 7 % 512), (row, row * 11 % 512)]).collect();
     let requests = vec![(0..pairs.len() as u32).map(|pair| vec![pair]).collect()];
-    Chunk { tree, targets: Targets { rows, pairs, greedy: true }, items: 0..1, requests }
+    Chunk { tree, targets: Targets { rows, pairs, greedy: true }, items: 0..1, requests, prompts: Vec::new() }
 }
 
 fn outcomes(model: &Llama, genomes: &[Genome]) -> Vec<Outcome> {

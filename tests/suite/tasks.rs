@@ -64,40 +64,70 @@ fn packaged_tasks_ask_what_lm_eval_asks() {
 }
 
 #[test]
+#[cfg_attr(not(assets), ignore = "no assets")]
+fn packaged_questions_to_be_answered_in_writing_are_lm_evals() {
+    let assets = default_data_dir();
+    for expected in golden()["written"].as_array().unwrap() {
+        let name = expected["task"].as_str().unwrap();
+        let items = Task::open(name, Some(&assets)).unwrap().items(None).unwrap();
+        assert_eq!(items.len() as u64, expected["items"].as_u64().unwrap(), "{name}");
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |text: &String| {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        };
+        for item in &items {
+            add(&item.requests[0].context);
+            item.answers.iter().for_each(&mut add);
+        }
+        assert_eq!(hasher.finalize().to_hex().as_str(), expected["blake3"], "{name}");
+    }
+}
+
+#[test]
 fn tasks_without_packaged_data_ask_what_lm_eval_asks() {
     let data = tempfile::tempdir().unwrap();
     for (rows, place) in [
         ("truthfulqa", "truthfulqa/truthful_qa/multiple_choice/validation"),
         ("lambada_openai", "EleutherAI/lambada_openai/default/test"),
         ("wikitext", "EleutherAI/wikitext_document_level/wikitext-2-raw-v1/test"),
+        ("gsm8k", "openai/gsm8k/main"),
     ] {
         let folder = data.path().join(place);
         fs::create_dir_all(&folder).unwrap();
-        write_parquet(&golden_dir().join(format!("rows/{rows}.jsonl")), &folder.join("0000.parquet"));
+        write_parquet(&golden_dir().join(format!("rows/{rows}.jsonl")), &folder.join("test-0000.parquet"));
     }
     let mut tasks = Vec::new();
     for expected in golden()["invented"].as_array().unwrap() {
         let name = expected["task"].as_str().unwrap();
         let task = Task::open(name, Some(data.path())).unwrap();
-        let items = task.items(None).unwrap();
+        let items = task.with_shots(0).unwrap().items(None).unwrap();
         let wanted = expected["items"].as_array().unwrap();
         assert_eq!(items.len(), wanted.len(), "{name}");
         for (item, wanted) in items.iter().zip(wanted) {
-            let pairs: Vec<[&str; 2]> =
-                item.requests.iter().map(|request| [request.context.as_str(), &request.continuation]).collect();
+            let written = !item.answers.is_empty();
+            let of = |request: &Request| {
+                [request.context.clone(), if written { String::new() } else { request.continuation.clone() }]
+            };
+            let pairs: Vec<[String; 2]> = item.requests.iter().map(of).collect();
             assert_eq!(serde_json::to_value(pairs).unwrap(), wanted["requests"], "{name}");
-            assert_eq!(item.gold, usizes(&wanted["gold"]), "{name}");
+            match written {
+                true => assert_eq!(serde_json::to_value(&item.answers).unwrap(), wanted["gold"], "{name}"),
+                false => assert_eq!(item.gold, usizes(&wanted["gold"]), "{name}"),
+            }
         }
         if name == "wikitext" {
             let size = |item: &Value| TextSize {
                 words: item["words"].as_u64().unwrap() as usize,
                 bytes: item["bytes"].as_u64().unwrap() as usize,
             };
-            assert_eq!(task.render(None).unwrap().sizes, wanted.iter().map(size).collect::<Vec<_>>());
+            assert_eq!(
+                Task::open(name, Some(data.path())).unwrap().render(None).unwrap().sizes,
+                wanted.iter().map(size).collect::<Vec<_>>()
+            );
         }
         tasks.push(name.to_string());
     }
-    assert_eq!(tasks, ["lambada_openai", "truthfulqa_mc1", "truthfulqa_mc2", "wikitext"]);
+    assert_eq!(tasks, ["gsm8k", "lambada_openai", "truthfulqa_mc1", "truthfulqa_mc2", "wikitext"]);
 }
 
 /// The rows of a JSON lines file as Parquet, which is what these data sets are kept in.

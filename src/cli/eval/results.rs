@@ -26,6 +26,8 @@ pub struct Scored<'a> {
     pub packing: PackingOptions,
     /// Items that were asked for.
     pub limit: Option<usize>,
+    /// The chat template that contexts were written with, if they were.
+    pub chat_template: Option<String>,
     /// Task by task.
     pub tasks: Vec<Told<'a>>,
 }
@@ -85,6 +87,7 @@ pub fn json_of(scored: &Scored) -> criadero::Result<Value> {
             "limit": scored.limit,
             "chunk_tokens": chunk_tokens,
         },
+        "chat_template": scored.chat_template,
         "model_name": scored.checkpoint.name(),
         "max_length": max_length,
         "criadero_versions": versions(),

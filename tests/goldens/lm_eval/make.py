@@ -46,6 +46,16 @@ def hashed(task, assets, shots):
     return {"task": task, "shots": shots, "items": count, "requests": requests, "blake3": whole.hexdigest(), "first": first}
 
 
+def written(task, assets):
+    """Contexts and answers of a task whose answers are written."""
+    whole, count = blake3(), 0
+    (part,) = offline_tasks.load(task, assets)
+    for [(context, _)], answers, _ in offline_tasks.items(part):
+        whole.update(framed(context) + b"".join(map(framed, answers)))
+        count += 1
+    return {"task": task, "items": count, "blake3": whole.hexdigest()}
+
+
 def written_out(task, rows):
     (part,) = offline_tasks.load(task, rows=rows)
     found = []
@@ -72,7 +82,8 @@ def main():
         invented += [written_out(task, rows) for task in tasks]
     versions = {name: importlib.metadata.version(name) for name in ("lm_eval", "datasets")}
     golden = {"made_by": "lm-evaluation-harness's task objects, through tests/goldens/lm_eval/make.py",
-              "versions": versions, "packaged": packaged, "invented": invented}
+              "versions": versions, "packaged": packaged,
+              "written": [written(task, assets) for task in offline_tasks.WRITTEN], "invented": invented}
     (HERE / "prompts.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
