@@ -320,6 +320,10 @@ fn print_summary(set: &EvalSet, summary: &Value) {
         }
     }
     let seconds = summary["seconds"].as_f64().unwrap_or(f64::NAN);
+    if set.writes {
+        println!("  {} packed tokens, and {} answers written, in {seconds:.1} s", set.packed_tokens, set.items.len());
+        return;
+    }
     println!(
         "  {} packed tokens in {seconds:.1} s: {:.0} per second, {:.0} naive-equivalent ({} tokens request by request)",
         set.packed_tokens,
