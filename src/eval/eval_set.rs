@@ -7,7 +7,6 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::metrics::Metric;
 use crate::count::Tokens;
 use crate::model::{Targets, TokenTree};
 use crate::task::{ExactMatch, LeftOut, Scoring};
@@ -136,11 +135,6 @@ impl EvalSet {
         }
         let share = |item: &PackedItem| item.gold.len() as f64 / item.choice_chars.len() as f64;
         self.items.iter().map(share).sum::<f64>() / self.items.len() as f64
-    }
-
-    /// What it is reported by: [`Metric::headline`], or, where networks could write and do not, the perplexity of the answers.
-    pub fn headline(&self) -> Metric {
-        Metric::headline_of(self.scoring, self.writes)
     }
 
     /// Tokens that are written at most.

@@ -50,11 +50,15 @@ impl Metric {
     /// What every task is reported by: the first metric that applies, which is accuracy, exact match where answers are written, or
     /// perplexity where there is nothing to choose.
     pub fn headline(scoring: Scoring) -> Metric {
-        Metric::headline_of(scoring, true)
+        Metric::first(scoring, true)
     }
 
-    /// The same where networks do not write: what else is known of the answers.
-    pub(super) fn headline_of(scoring: Scoring, writes: bool) -> Metric {
+    /// What a set is reported by: the same, or, where networks could write and do not, the perplexity of the answers.
+    pub fn headline_of(set: &EvalSet) -> Metric {
+        Metric::first(set.scoring, set.writes)
+    }
+
+    fn first(scoring: Scoring, writes: bool) -> Metric {
         let known = |metric: &Metric| metric.applies_to(scoring) && (writes || !metric.writes());
         Metric::all().find(known).expect("perplexity applies where accuracy does not")
     }
@@ -240,7 +244,7 @@ mod tests {
         assert_eq!(Metric::headline(Scoring::Rolling), Metric::PERPLEXITY);
         assert_eq!(Metric::headline(Scoring::Choices), Metric::ACCURACY);
         assert_eq!(Metric::headline(Scoring::Generate), Metric::EXACT_MATCH);
-        assert_eq!(Metric::headline_of(Scoring::Generate, false), Metric::PERPLEXITY);
+        assert_eq!(Metric::first(Scoring::Generate, false), Metric::PERPLEXITY);
         assert_eq!(Metric::smooth(Scoring::Generate), Metric::BITS_PER_BYTE);
     }
 

@@ -141,7 +141,7 @@ impl Finish<'_> {
         let parts = scores.session.parts(Split::HeldOut);
         let mut metrics: Vec<(String, Metric, Part)> = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&parts) {
-            let metric = scores.session.set(part.set).headline();
+            let metric = Metric::headline_of(scores.session.set(part.set));
             metrics.push((metric.on(&task.name), metric, part));
         }
         for objective in self.goals.objectives() {
@@ -174,7 +174,7 @@ impl Finish<'_> {
         let loss = |row: &Evaluation| searched.map_or(0.0, |place| self.goals.losses(&row.objectives)[place]);
         let mut all = Vec::new();
         for (task, &part) in self.settings.tasks.iter().zip(&scores.session.parts(Split::HeldOut)) {
-            let metric = scores.session.set(part.set).headline();
+            let metric = Metric::headline_of(scores.session.set(part.set));
             if !metric.is_fraction() {
                 continue;
             }

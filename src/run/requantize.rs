@@ -227,7 +227,7 @@ fn task_scores(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<TaskScores> {
     let set = exam.sets[0].clone();
-    let metric = set.headline();
+    let metric = Metric::headline_of(&set);
     let (mut done, total) = (0, set.chunks.len() * networks.len());
     let workers = Workers { count: 1, threads };
     let mut evaluator = LocalEvaluator::start(std::slice::from_ref(model), exam, workers, 0, Arc::default());

@@ -106,7 +106,7 @@ impl Scores<'_, '_> {
         row.objectives = values;
         let parts = dropped.get(genome).map_or_else(|| self.session.parts(Split::Search), |(parts, _)| parts.clone());
         for part in parts {
-            let metric = self.session.set(part.set).headline();
+            let metric = Metric::headline_of(self.session.set(part.set));
             let contributions = self.contributions(genome, part, metric).unwrap_or_default();
             row.items += contributions.len();
             row.search_accuracy.push(metric.estimate(&contributions).value);
