@@ -112,7 +112,7 @@ impl Calibration {
     pub fn windows(&self, model: &Llama) -> anyhow::Result<Vec<Vec<u32>>> {
         let mut own = Vec::new();
         if self.own > 0 {
-            let bar = Bar::new("own text", self.own_tokens());
+            let bar = Bar::new("own text", "token");
             own = own_text(model, self.own, self.window, &mut |done| bar.set(done, self.own_tokens()))?;
             bar.finish();
         }

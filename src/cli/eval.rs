@@ -16,7 +16,7 @@ use criadero::eval::{
 };
 use criadero::model::device::device_name;
 use criadero::output::{Output, StagedFile};
-use criadero::run::cores;
+use criadero::run::{Headway, cores};
 use criadero::space::Genome;
 use criadero::task::{LeftOut, Scoring, Selection, Split, Task};
 use serde_json::{Value, json};
@@ -149,21 +149,31 @@ impl Eval {
         let exam = Exam { sets, writer: Some(Writer::new(&checkpoint, tokenizer)?) };
         let mut evaluator = LocalEvaluator::start(&models, exam, workers, 0, Arc::default());
         let sets = evaluator.sets().clone();
-        let bar = Bar::new("scoring", chunks * genomes.len());
+        let bar = Bar::new("scoring", if genomes.len() == 1 { "question" } else { "network" });
+        let counted = if genomes.len() == 1 { sets.iter().map(|set| set.items.len()).sum() } else { genomes.len() };
+        let (mut done, total) = (0, chunks * genomes.len());
+        let mut on_partial = || {
+            done += 1;
+            bar.at(Headway::of_share(done as f64 / total as f64, counted));
+        };
         let company = if self.alone { 1 } else { genomes.len() };
         let mut summaries = Vec::new();
         for (place, (asked, set)) in asked.iter().zip(sets.iter()).enumerate() {
+            if sets.len() > 1 {
+                bar.relabel(&format!("scoring {}", asked.task.name()));
+            }
             let mut networks = Vec::with_capacity(genomes.len());
             for genomes in genomes.chunks(company) {
                 let start = Instant::now();
-                let scores = score(&mut evaluator, place, genomes, &mut || bar.step())?;
+                let scores = score(&mut evaluator, place, genomes, &mut on_partial)?;
                 let seconds = start.elapsed().as_secs_f64();
                 networks.extend(scores.into_iter().map(|scores| (scores, seconds)));
             }
             if place + 1 == sets.len() {
                 bar.finish();
             }
-            summaries.extend(self.report(asked, set, genomes.iter().zip(&networks), per_item.as_mut())?);
+            let scored = genomes.iter().zip(&networks);
+            summaries.extend(bar.above(|| self.report(asked, set, scored, per_item.as_mut()))?);
         }
         evaluator.notes().iter().for_each(|note| eprintln!("note: {note}"));
         if let Some(mut file) = results {

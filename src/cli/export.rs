@@ -179,7 +179,7 @@ impl Export {
         let model = load(&parent, &self.device)?;
         let windows = calibration.windows(&model)?;
         let layers = parent.config().shape.layers;
-        let bar = Bar::new("reconstruction", layers);
+        let bar = Bar::new("reconstruction", "layer");
         let Reconstruction { changes, divergence: [before, after] } =
             reconstruct(&model, genome, &windows, &mut |done| bar.set(done, layers))?;
         bar.finish();

@@ -1,67 +1,111 @@
-//! Progress of long work: a bar with rate and time left on a terminal, plain lines otherwise.
+//! Progress of long work: one bar on a terminal, plain lines otherwise, which say the same words: what is done of how many, the time
+//! that is left, and the rate. Nothing is shown before it has a label and a number.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use criadero::run::Progress;
-use indicatif::{ProgressBar, ProgressStyle};
+use criadero::run::{Headway, Progress};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::pace::{Pace, rate_said};
+use super::seconds::said;
 
 /// Plain lines come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(15);
+/// Steps of the bar itself.
+const TICKS: u64 = 1000;
 
-/// One piece of long work, counted in steps.
+/// One piece of long work.
 pub struct Bar {
     bar: ProgressBar,
     plain: bool,
-    last_line: Cell<Instant>,
-    name: String,
+    /// What is counted, one of it.
+    unit: &'static str,
+    /// What work is counted in, where that is another and its rate is said.
+    rated: Option<&'static str>,
+    start: Instant,
+    shown: RefCell<Shown>,
+}
+
+/// What a bar says at the moment.
+struct Shown {
+    label: String,
+    pace: Pace,
+    last_line: Instant,
+    /// Whether it is on the terminal.
+    drawn: bool,
 }
 
 impl Bar {
-    /// Work of `total` steps.
-    pub fn new(name: &str, total: usize) -> Bar {
+    /// Work that counts so called things, one of which is a `unit`.
+    pub fn new(label: &str, unit: &'static str) -> Bar {
         let plain = !std::io::stderr().is_terminal();
-        let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(total as u64) };
-        bar.set_length(total as u64);
-        let style =
-            ProgressStyle::with_template("{msg:<12} {wide_bar} {human_pos}/{human_len}  {per_sec:>10}  {eta:>5} left")
-                .expect("the template is well formed");
+        let bar = ProgressBar::with_draw_target(Some(TICKS), ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {msg}").expect("the template is well formed");
         bar.set_style(style);
-        bar.set_message(name.to_string());
-        Bar { bar, plain, last_line: Cell::new(Instant::now()), name: name.to_string() }
+        let now = Instant::now();
+        let shown = Shown { label: label.to_string(), pace: Pace::default(), last_line: now, drawn: false };
+        Bar { bar, plain, unit, rated: None, start: now, shown: RefCell::new(shown) }
     }
 
-    /// One step is done.
-    pub fn step(&self) {
-        self.set(self.bar.position() as usize + 1, self.bar.length().unwrap_or(0) as usize);
+    /// The same, where work is counted in something else, whose rate is worth knowing.
+    pub fn rated(self, unit: &'static str) -> Bar {
+        Bar { rated: Some(unit), ..self }
     }
 
-    /// So many steps of so many are done.
+    /// So many of so many are done.
     pub fn set(&self, done: usize, total: usize) {
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        if self.plain && self.last_line.get().elapsed() >= LINE_EVERY {
-            self.last_line.set(Instant::now());
-            eprintln!("{}: {done} of {total}", self.name);
+        self.at(Headway::of_equals(done, total));
+    }
+
+    /// So far it has come.
+    pub fn at(&self, now: Headway) {
+        let mut shown = self.shown.borrow_mut();
+        shown.pace.see(self.start.elapsed().as_secs_f64(), now.done);
+        if self.plain {
+            if shown.last_line.elapsed() >= LINE_EVERY {
+                shown.last_line = Instant::now();
+                eprintln!("{}: {}", shown.label, self.words(&shown.pace, &now));
+            }
+            return;
+        }
+        self.bar.set_prefix(shown.label.clone());
+        self.bar.set_message(self.words(&shown.pace, &now));
+        self.bar.set_position((now.share() * TICKS as f64) as u64);
+        if !std::mem::replace(&mut shown.drawn, true) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.tick();
         }
     }
 
-    /// So many steps were done before this process began.
-    pub fn resume(&self, done: usize) {
-        self.bar.set_position(done as u64);
-        self.bar.reset_eta();
+    /// What is done, the time that is left, and the rate, as far as they are known.
+    fn words(&self, pace: &Pace, now: &Headway) -> String {
+        let Headway { count, of, left, each, .. } = *now;
+        let mut words = format!("{count} of {of} {}s", self.unit);
+        let Some(rate) = pace.rate() else { return words };
+        if left > 0.0 {
+            words += &format!(", about {} left", said(left / rate));
+        }
+        words + &match self.rated {
+            Some(unit) => format!(", {rate:.0} {unit}s a second"),
+            None => format!(", {}", rate_said(rate / each, self.unit)),
+        }
     }
 
-    /// So many steps of so many are done, at a rate that is not of steps.
-    pub fn set_with_rate(&self, done: usize, total: usize, rate: f64, unit: &str) {
-        self.bar.set_message(format!("{}, {rate:.0} {unit}", self.name));
-        self.set(done, total);
+    /// From now on the work is called so.
+    pub fn relabel(&self, label: &str) {
+        self.shown.borrow_mut().label = label.to_string();
     }
 
     /// Prints a line above the bar.
     pub fn line(&self, text: &str) {
-        if self.plain { eprintln!("{text}") } else { self.bar.println(text) }
+        self.above(|| eprintln!("{text}"));
+    }
+
+    /// Prints above the bar.
+    pub fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        if self.shown.borrow().drawn { self.bar.suspend(print) } else { print() }
     }
 
     /// Takes the bar away.
@@ -73,15 +117,15 @@ impl Bar {
 /// Says what a run tells.
 pub struct Listener {
     name: &'static str,
-    /// For what is timed before the networks are scored.
-    timing: OnceCell<Bar>,
-    scoring: OnceCell<Bar>,
+    /// The bar at hand: of what is timed before the networks are scored, or of scoring them.
+    timing: RefCell<Option<Bar>>,
+    scoring: RefCell<Option<Bar>>,
 }
 
 impl Listener {
     /// `name` is what scoring networks is called.
     pub fn new(name: &'static str) -> Listener {
-        Listener { name, timing: OnceCell::new(), scoring: OnceCell::new() }
+        Listener { name, timing: RefCell::default(), scoring: RefCell::default() }
     }
 
     /// Shows it.
@@ -90,28 +134,29 @@ impl Listener {
             Progress::Note(note) => self.line(&format!("note: {note}")),
             Progress::Chosen(line) => self.line(&line),
             Progress::Timed { done, total } => {
-                let bar = self.timing.get_or_init(|| Bar::new("measuring", total));
-                bar.set(done, total);
+                let mut timing = self.timing.borrow_mut();
+                timing.get_or_insert_with(|| Bar::new("measuring", "timing")).set(done, total);
                 if done == total {
-                    bar.finish();
+                    timing.take().iter().for_each(Bar::finish);
                 }
             }
-            Progress::Scored { done, total } => self.scoring().set(done, total),
+            Progress::Scored(headway) => self.with_scoring(|bar| bar.at(headway)),
             Progress::Resumed { evaluations } => self.line(&format!("resuming: {evaluations} networks are measured")),
-            Progress::Population { evaluations, of } => self.line(&format!("{evaluations} of {of} networks measured")),
-            Progress::HeldOut { networks } => self.line(&format!("measuring {networks} networks on held-out items")),
+            Progress::Population { .. } => {}
+            Progress::HeldOut { networks } => {
+                self.line(&format!("measuring {networks} networks on held-out items"));
+                self.with_scoring(|bar| bar.relabel("measuring the front"));
+            }
         }
     }
 
-    fn scoring(&self) -> &Bar {
-        if let Some(timing) = self.timing.get() {
-            timing.finish();
-        }
-        self.scoring.get_or_init(|| Bar::new(self.name, 0))
+    fn with_scoring(&self, tell: impl FnOnce(&Bar)) {
+        self.timing.take().iter().for_each(Bar::finish);
+        tell(self.scoring.borrow_mut().get_or_insert_with(|| Bar::new(self.name, "network")));
     }
 
     fn line(&self, text: &str) {
-        match self.scoring.get().or(self.timing.get()) {
+        match self.scoring.borrow().as_ref().or(self.timing.borrow().as_ref()) {
             Some(bar) => bar.line(text),
             None => eprintln!("{text}"),
         }
@@ -119,6 +164,33 @@ impl Listener {
 
     /// Takes the bars away.
     pub fn finish(&self) {
-        self.timing.get().into_iter().chain(self.scoring.get()).for_each(Bar::finish);
+        self.timing.take().into_iter().chain(self.scoring.take()).for_each(|bar| bar.finish());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_counts_then_time_left_and_rate() {
+        let bar = Bar::new("searching", "network");
+        let now = Headway { count: 23, of: 96, known: 0.0, done: 92.0, left: 400.0, each: 4.0 };
+        let mut pace = Pace::default();
+        assert_eq!(bar.words(&pace, &now), "23 of 96 networks", "nothing is known of time yet");
+        (1..=10).for_each(|step| pace.see(step as f64, 4.0 * step as f64));
+        assert_eq!(bar.words(&pace, &now), "23 of 96 networks, about 2 min left, 1.0 a second");
+        let bar = Bar::new("training", "step").rated("token");
+        assert_eq!(bar.words(&pace, &now), "23 of 96 steps, about 2 min left, 4 tokens a second");
+        assert_eq!(bar.words(&pace, &Headway { left: 0.0, ..now }), "23 of 96 steps, 4 tokens a second");
+    }
+
+    #[test]
+    fn nothing_is_drawn_before_there_is_a_number() {
+        let bar = Bar::new("searching", "network");
+        assert!(bar.bar.is_hidden() && !bar.shown.borrow().drawn);
+        assert_eq!(bar.above(|| 1), 1);
+        bar.set(0, 96);
+        assert!(bar.plain || bar.shown.borrow().drawn);
     }
 }

@@ -9,7 +9,7 @@ use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::output::{Output, StagedDirectory};
-use criadero::run::cores;
+use criadero::run::{Headway, cores};
 use criadero::space::{ModelShape, SearchSpace};
 
 use super::arguments::file_of;
@@ -146,9 +146,9 @@ impl Rank {
         space: Option<&SearchSpace>,
     ) -> anyhow::Result<Vec<LayerLosses>> {
         let few = take_tokens(windows, self.loss_tokens.max(windows[0].len()));
-        let tokens = few.iter().map(Vec::len).sum();
-        let bar = Bar::new("losses", tokens);
-        let losses = ranking::losses(supernet, few, space, &mut |done| bar.set(done, tokens))?;
+        let layers = supernet.config().shape.layers;
+        let bar = Bar::new("costs", "layer");
+        let losses = ranking::losses(supernet, few, space, &mut |share| bar.at(Headway::of_share(share, layers)))?;
         bar.finish();
         Ok(losses)
     }
@@ -167,7 +167,7 @@ fn write_weights(checkpoint: &Checkpoint, order: &Order, staged: &StagedDirector
 /// What the text says of heads, neurons and layers.
 fn measure(model: &Llama, windows: &[Vec<u32>], space: Option<&SearchSpace>) -> anyhow::Result<Ranking> {
     let layers = model.config().shape.layers;
-    let bar = Bar::new("ranking", layers);
+    let bar = Bar::new(if space.is_some() { "order, corrected matrices" } else { "order" }, "layer");
     let ranking = ranking::rank(model, windows, space, &mut |done| bar.set(done, layers))?;
     bar.finish();
     Ok(ranking)

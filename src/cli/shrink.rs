@@ -21,13 +21,13 @@ use super::arguments::smooth_objectives;
 use super::calibration::text_or_default;
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{self, DataArgs, DeviceArgs, tokenizer_of};
+use super::seconds::{self, said};
 use super::train::{Course, TrainArgs};
 use effort::Effort;
 use limit::Limit;
 use machine::Machine;
 use plan::{Job, PROMPT_TOKENS, Plan, STEP_TOKENS};
 use record::{Record, Request};
-use seconds::said;
 use spaces::Spaces;
 
 mod effort;
@@ -36,7 +36,6 @@ mod machine;
 mod plan;
 mod record;
 mod report;
-mod seconds;
 mod spaces;
 mod step;
 

@@ -15,6 +15,7 @@ use criadero::output::{HeldDirectory, Log, Output};
 use criadero::plan::activations::Trained;
 use criadero::plan::{available, training};
 use criadero::report::curve::{Curve, curves};
+use criadero::run::Headway;
 use criadero::task::LeftOut;
 use criadero::tune::adamw::AdamW;
 use criadero::tune::curriculum::Curriculum;
@@ -209,20 +210,22 @@ impl TrainArgs {
             return Ok(());
         }
         let mut timings = Timings::open(&self.out)?;
-        let bar = Bar::new("training", self.steps);
+        let bar = Bar::new("training", "step").rated("token");
+        let mut lap = Lap::default();
         let save_every = Duration::from_secs(self.save_every);
         // A table of times that cannot be written is no reason to lose what was trained.
         let mut failed = None;
         let trained = run.train(save_every, &stop, &mut |progress| match progress {
             Progress::Note(note) => bar.line(&format!("note: {note}")),
             Progress::Resumed { step } => {
-                bar.resume(step);
+                lap = Lap { before: step, ..lap };
                 bar.line(&format!("resuming after step {step}"));
             }
             Progress::Step { step, of, tokens, time } => {
                 let written = timings.append(step, tokens, time, networks);
                 failed = failed.take().or(written.err());
-                bar.set_with_rate(step, of, tokens as f64 / time.as_secs_f64(), "tokens/s");
+                lap = Lap { steps: step, tokens: lap.tokens + tokens, ..lap };
+                bar.at(lap.headway(of));
             }
             Progress::Measured(metrics) => {
                 bar.line(&measured(metrics));
@@ -376,6 +379,27 @@ fn draw(metrics: &Metrics, out: &Path) -> anyhow::Result<()> {
     criadero::output::write(&out.join("curve.svg"), &picture.svg)?;
     criadero::output::write(&out.join("curve.png"), &picture.png)?;
     Ok(())
+}
+
+/// What of a training is done, and when.
+#[derive(Clone, Copy, Default)]
+struct Lap {
+    /// Steps before this process began.
+    before: usize,
+    /// Steps by now.
+    steps: usize,
+    /// Tokens of this process's steps.
+    tokens: usize,
+}
+
+impl Lap {
+    /// Steps are counted, work in tokens.
+    fn headway(&self, of: usize) -> Headway {
+        let done = self.tokens as f64;
+        let each = done / self.steps.saturating_sub(self.before).max(1) as f64;
+        let left = each * of.saturating_sub(self.steps) as f64;
+        Headway { count: self.steps, of, known: each * self.before as f64, done, left, each }
+    }
 }
 
 /// `timings.csv`, appended step by step.

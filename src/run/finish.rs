@@ -41,6 +41,7 @@ impl Finish<'_> {
         if !networks.contains(&parent) {
             networks.push(parent.clone());
         }
+        session.forecast().end(networks.len());
         session.tell(Progress::HeldOut { networks: networks.len() });
         let start = Instant::now();
         let mut parts = session.parts(Split::HeldOut);
@@ -80,12 +81,10 @@ impl Finish<'_> {
 
     /// The non-dominated networks of the search split, the smallest first.
     fn best<'a>(&self, evaluations: &'a [Evaluation]) -> Result<Vec<&'a Evaluation>> {
-        let scored = self.goals.eligible(evaluations);
-        if scored.is_empty() {
+        let mut rows = self.goals.front(evaluations);
+        if rows.is_empty() {
             return Err(self.nothing_fits(evaluations));
         }
-        let losses: Vec<Vec<f64>> = scored.iter().map(|row| self.goals.losses(&row.objectives)).collect();
-        let mut rows: Vec<&Evaluation> = non_dominated(&losses).into_iter().map(|place| scored[place]).collect();
         rows.sort_by_key(|row| (self.settings.space.size(&row.genome), row.id));
         Ok(rows)
     }

@@ -5,6 +5,7 @@ use super::front::Column;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::Objective;
+use crate::pareto::non_dominated;
 use crate::search::Told;
 use crate::space::Constraint;
 
@@ -82,8 +83,20 @@ impl Goals {
         row.failed.is_none() && row.items == self.search_items
     }
 
+    /// The share of the search split that a network was scored on.
+    pub(super) fn share(&self, row: &Evaluation) -> f64 {
+        if row.failed.is_some() { 1.0 } else { row.items as f64 / self.search_items.max(1) as f64 }
+    }
+
+    /// The networks that none of these dominates, of those that a front may hold.
+    pub(super) fn front<'a>(&self, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
+        let rows = self.eligible(evaluations);
+        let losses: Vec<Vec<f64>> = rows.iter().map(|row| self.losses(&row.objectives)).collect();
+        non_dominated(&losses).into_iter().map(|place| rows[place]).collect()
+    }
+
     /// The networks that a front may hold: scored to the end and within all limits.
-    pub(super) fn eligible<'a>(&self, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
+    fn eligible<'a>(&self, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
         evaluations.iter().filter(|row| self.is_whole(row) && row.violation == 0.0).collect()
     }
 }

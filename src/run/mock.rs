@@ -58,6 +58,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::run::{Front, Pick, Progress};
+    use crate::search::algorithm_named;
     use crate::space::SearchSpace;
 
     fn search(dir: &Path, stop_after: usize) -> Result<Front> {
@@ -72,6 +73,28 @@ mod tests {
             }
             _ => {}
         })
+    }
+
+    /// What is left, as it was expected and as it was, in scores.
+    #[test]
+    fn half_way_through_the_rest_is_known_to_a_third() {
+        let space = SearchSpace::open("tiny").unwrap();
+        let experiment =
+            Experiment { evals: 80, population: 10, ..Experiment::new("none", space, ["choice_nll:t", "params"]) };
+        let experiment = Experiment { algorithm: algorithm_named("nsga2").unwrap(), ..experiment };
+        let scorer = mock_scorer(&experiment, [128, 128], Duration::ZERO, Arc::default()).unwrap();
+        let mut all = Vec::new();
+        let dir = tempfile::tempdir().unwrap();
+        let on_progress =
+            &mut |progress| all.extend(if let Progress::Scored(headway) = progress { Some(headway) } else { None });
+        let front = experiment.run(scorer, dir.path(), on_progress).unwrap();
+        let end = all.last().unwrap();
+        assert_eq!((end.count, end.of, end.left), (front.points.len(), front.points.len(), 0.0));
+        assert!(all.iter().filter(|now| now.of == 80).map(|now| now.count).is_sorted());
+        for half in all.iter().filter(|now| now.of == 80 && (40..60).contains(&now.count)) {
+            let left = end.done - half.done;
+            assert!((half.left / left - 1.0).abs() < 0.34, "{half:?}: {left} were left");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a run says while it goes on.
 
+use super::headway::Headway;
+
 /// Something worth telling the user.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
@@ -19,13 +21,9 @@ pub enum Progress {
         /// Networks.
         evaluations: usize,
     },
-    /// A partial score is on disk.
-    Scored {
-        /// Partial scores of this stage of the race that are known.
-        done: usize,
-        /// Partial scores that this stage needs.
-        total: usize,
-    },
+    /// Networks are about to be scored, or one more partial score is on disk: how far the whole run is. What is counted is networks of
+    /// the search, and behind it those of the front.
+    Scored(Headway),
     /// A population is measured.
     Population {
         /// Networks measured so far.

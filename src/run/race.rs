@@ -8,7 +8,6 @@ use super::session::{Part, Session};
 use super::settings::RunSettings;
 use crate::error::Result;
 use crate::eval::{Contribution, Metric, Objective};
-use crate::pareto::non_dominated;
 use crate::search::ClosedForm;
 use crate::space::{Bound, Constraint, Genome};
 use crate::task::Split;
@@ -42,9 +41,7 @@ struct Standing<'a, 's> {
 impl<'a> Race<'a> {
     /// A race against the front of what was evaluated before.
     pub(super) fn new(settings: &'a RunSettings, goals: &'a Goals, before: &'a [Evaluation]) -> Result<Race<'a>> {
-        let whole = goals.eligible(before);
-        let losses: Vec<Vec<f64>> = whole.iter().map(|row| goals.losses(&row.objectives)).collect();
-        let champions = non_dominated(&losses).into_iter().map(|place| whole[place]).collect();
+        let champions = goals.front(before);
         let objectives = goals.objectives().iter().map(|objective| (objective, objective.loss(1.0)));
         let sign = |limit: &Constraint| if limit.bound == Bound::AtLeast { -1.0 } else { 1.0 };
         let limits = goals.limits().iter().map(|(objective, limit)| (objective, sign(limit)));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::front::Front;
+use super::headway::Headway;
 use super::parent::searched_model;
 use super::prepare::{CHUNK_TOKENS, MAX_LENGTH};
 use super::progress::Progress;
@@ -192,13 +193,20 @@ impl Requantization {
         if let Some(note) = note {
             on_progress(Progress::Note(note));
         }
-        let mut all = Vec::new();
-        for task in &self.tasks {
-            let set = self.pack(task, writer.tokenizer(), place)?;
+        let sets: Vec<EvalSet> =
+            self.tasks.iter().map(|task| self.pack(task, writer.tokenizer(), place)).collect::<Result<_>>()?;
+        let total = networks.len() * sets.iter().map(|set| set.chunks.len()).sum::<usize>();
+        let mut done = 0;
+        let mut on_partial = || {
+            done += 1;
+            let share = done as f64 / total as f64;
+            on_progress(Progress::Scored(Headway::of_share(share, networks.len())));
+        };
+        let scores = |(task, set): (&HeldOutTask, EvalSet)| {
             let exam = Exam { sets: vec![set], writer: Some(writer.clone()) };
-            all.push(task_scores(&model, &task.name, exam, networks, place.threads, on_progress)?);
-        }
-        Ok(all)
+            task_scores(&model, &task.name, exam, networks, place.threads, &mut on_partial)
+        };
+        self.tasks.iter().zip(sets).map(scores).collect()
     }
 
     fn pack(&self, held_out: &HeldOutTask, tokenizer: &Tokenizer, place: &Place) -> Result<EvalSet> {
@@ -224,17 +232,13 @@ fn task_scores(
     exam: Exam,
     networks: &[Genome],
     threads: usize,
-    on_progress: &mut dyn FnMut(Progress),
+    on_partial: &mut dyn FnMut(),
 ) -> Result<TaskScores> {
     let set = exam.sets[0].clone();
     let metric = Metric::headline_of(&set);
-    let (mut done, total) = (0, set.chunks.len() * networks.len());
     let workers = Workers { count: 1, threads };
     let mut evaluator = LocalEvaluator::start(std::slice::from_ref(model), exam, workers, 0, Arc::default());
-    let scored = score(&mut evaluator, 0, networks, &mut || {
-        done += 1;
-        on_progress(Progress::Scored { done, total });
-    })?;
+    let scored = score(&mut evaluator, 0, networks, on_partial)?;
     let of = |(genome, scores): (&Genome, NetworkScores)| match scores {
         Ok(scores) => Ok(metric.contributions(&set, &scores)),
         Err(reason) => Err(Error::invalid(format!("score of {genome}"), reason, "a finite score")),

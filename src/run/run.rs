@@ -65,8 +65,8 @@ impl Run {
         evaluator: &mut dyn Evaluator,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Front> {
-        let mut session =
-            Session::open(&self.dir, &self.settings.tasks, self.settings.frozen.arithmetic, evaluator, on_progress)?;
+        let RunSettings { tasks, frozen, evals, .. } = &self.settings;
+        let mut session = Session::open(&self.dir, tasks, frozen.arithmetic, *evals, evaluator, on_progress)?;
         let (stored, note) = State::read(&self.dir, &self.settings)?;
         note.into_iter().for_each(|note| session.tell(Progress::Note(note)));
         let mut state = match stored {
@@ -88,6 +88,7 @@ impl Run {
             session.tell(Progress::Resumed { evaluations: state.evaluations.len() });
         }
         self.write_tables(&state, algorithm)?;
+        self.forecast(&state, &mut session);
         while state.evaluations.len() < self.settings.evals {
             let start = Instant::now();
             let mut genomes = algorithm.ask();
@@ -96,6 +97,7 @@ impl Run {
                 break;
             }
             self.check_asked(&genomes)?;
+            session.forecast().population(genomes.len());
             let rows = self.evaluate(&mut session, &state.evaluations, state.populations, &genomes)?;
             let told: Vec<Told> = rows.iter().map(|row| self.goals.told(row)).collect();
             algorithm.tell(&genomes, &told);
@@ -106,9 +108,20 @@ impl Run {
             self.write_tables(&state, algorithm)?;
             state.write(&self.dir)?;
             timings::append(&self.dir, state.populations - 1, genomes.len(), start.elapsed())?;
+            self.forecast(&state, &mut session);
             session.tell(Progress::Population { evaluations: state.evaluations.len(), of: self.settings.evals });
         }
         Finish { dir: &self.dir, settings: &self.settings, goals: &self.goals }.front(&state, &mut session)
+    }
+
+    /// What the rest of the run is expected to take, after the last population.
+    fn forecast(&self, state: &State, session: &mut Session) {
+        let rows = &state.evaluations;
+        let last = rows.last().map_or(0, |last| last.population);
+        let of_last: Vec<f64> =
+            rows.iter().filter(|row| row.population == last).map(|row| self.goals.share(row)).collect();
+        let share = of_last.iter().sum::<f64>() / of_last.len().max(1) as f64;
+        session.forecast().over(rows.len(), share, self.goals.front(rows).len());
     }
 
     /// Whether the journal makes the rows of a state of their networks.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::forecast::{FLOAT32_WORK, Forecast};
 use super::journal::Journal;
 use super::progress::Progress;
 use super::settings::RunTask;
@@ -28,13 +29,14 @@ pub(super) struct Session<'a> {
     /// Of each task the place of its search split in float32, where the search itself is in another arithmetic.
     float32: Option<Vec<usize>>,
     journal: Journal,
+    forecast: Forecast,
     /// Whether what the journal does not hold may be scored now.
     may_score: bool,
     on_progress: &'a mut dyn FnMut(Progress),
 }
 
 impl<'a> Session<'a> {
-    /// Opens the journal of a directory for an evaluator whose eval sets are those of the run, which is searched in this
+    /// Opens the journal of a directory for an evaluator whose eval sets are those of the run, which searches so many networks in this
     /// arithmetic.
     ///
     /// # Errors
@@ -43,6 +45,7 @@ impl<'a> Session<'a> {
         dir: &Path,
         tasks: &[RunTask],
         arithmetic: Arithmetic,
+        evals: usize,
         evaluator: &'a mut dyn Evaluator,
         on_progress: &'a mut dyn FnMut(Progress),
     ) -> Result<Session<'a>> {
@@ -65,7 +68,12 @@ impl<'a> Session<'a> {
             _ => Some(tasks.iter().map(exact).collect::<Result<_>>()?),
         };
         let journal = Journal::open(&dir.join("chunks.log"), &sets)?;
-        Ok(Session { evaluator, sets, places, float32, journal, may_score: true, on_progress })
+        let forecast = Forecast::new(evals, 0.0, 0.0);
+        let session = Session { evaluator, sets, places, float32, journal, forecast, may_score: true, on_progress };
+        let searched = session.work(&session.parts(Split::Search));
+        let measured =
+            session.work(&session.parts(Split::HeldOut)) + session.work(&session.float32_parts().unwrap_or_default());
+        Ok(Session { forecast: Forecast::new(evals, searched, measured), ..session })
     }
 
     /// An eval set by its place.
@@ -85,6 +93,21 @@ impl<'a> Session<'a> {
     /// All of the search split in float32, one part a task, where the search itself is in another arithmetic.
     pub(super) fn float32_parts(&self) -> Option<Vec<Part>> {
         self.float32.as_ref().map(|places| places.iter().map(|&set| self.whole(set)).collect())
+    }
+
+    /// What a network takes on these parts.
+    fn work(&self, parts: &[Part]) -> f64 {
+        parts.iter().map(|part| part.chunks as f64 * self.work_of(part.set)).sum()
+    }
+
+    /// What a network takes on a chunk of this set.
+    fn work_of(&self, set: usize) -> f64 {
+        if self.sets[set].float32 { FLOAT32_WORK } else { 1.0 }
+    }
+
+    /// How far the run is.
+    pub(super) fn forecast(&mut self) -> &mut Forecast {
+        &mut self.forecast
     }
 
     /// Whether nothing was scored yet.
@@ -112,29 +135,35 @@ impl<'a> Session<'a> {
 
     /// Scores what the journal does not hold yet.
     pub(super) fn score(&mut self, parts: &[Part], genomes: &[Genome]) -> Result<()> {
-        let Session { evaluator, sets, journal, may_score, on_progress, .. } = self;
-        let (mut total, mut missing) = (0, 0);
+        let (mut missing, mut missing_work) = (0, 0.0);
         let mut work = Vec::new();
         for part in parts {
             for chunk in 0..part.chunks {
                 let chunk = ChunkId { set: part.set, chunk };
                 let unknown: Vec<Genome> =
-                    genomes.iter().filter(|genome| journal.outcome(chunk, genome).is_none()).cloned().collect();
-                total += genomes.len();
+                    genomes.iter().filter(|genome| self.journal.outcome(chunk, genome).is_none()).cloned().collect();
                 missing += unknown.len();
+                missing_work += unknown.len() as f64 * self.work_of(part.set);
                 if !unknown.is_empty() {
                     work.push(Work { chunk, genomes: unknown });
                 }
             }
         }
-        if !*may_score && missing > 0 {
-            return Err(Error::invalid("chunks.log", format!("{missing} scores that are missing"), "all of them"));
+        if !self.may_score {
+            let found = format!("{missing} scores that are missing");
+            return if missing > 0 { Err(Error::invalid("chunks.log", found, "all of them")) } else { Ok(()) };
         }
-        let mut done = total - missing;
+        self.forecast.stage(genomes.len(), self.work(parts), missing_work);
+        if work.is_empty() {
+            return Ok(());
+        }
+        self.tell(Progress::Scored(self.forecast.headway()));
+        let of_sets: Vec<f64> = (0..self.sets.len()).map(|set| self.work_of(set)).collect();
+        let Session { evaluator, sets, journal, forecast, on_progress, .. } = self;
         evaluator.evaluate(work, &mut |partial| {
+            forecast.scored(of_sets[partial.chunk.set]);
             journal.append(sets, partial)?;
-            done += 1;
-            on_progress(Progress::Scored { done, total });
+            on_progress(Progress::Scored(forecast.headway()));
             Ok(())
         })
     }

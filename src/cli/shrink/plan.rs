@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use super::super::seconds::said;
 use super::effort::Terms;
 use super::limit::Limit;
 use super::machine::Machine;
-use super::seconds::said;
 use super::step::{Product, Step};
 
 /// Fewer steps of training change little: 30 already took a third off the perplexity of narrow networks (`results/tune-smollm2`).

@@ -43,7 +43,7 @@ impl LayerLosses {
 }
 
 /// What every layer's narrowings to the widths of a space cost, and what losing each layer does. What comes before a change is
-/// computed once, so that each costs half a forward pass on average. `on_tokens` is told how many tokens are done.
+/// computed once, so that each costs half a forward pass on average. `on_share` is told which share of the work is done.
 ///
 /// # Errors
 /// For widths that the model has no corrections for, where it has some.
@@ -51,14 +51,16 @@ pub fn losses(
     model: &Llama,
     windows: &[Vec<u32>],
     space: Option<&SearchSpace>,
-    on_tokens: &mut dyn FnMut(usize),
+    on_share: &mut dyn FnMut(f64),
 ) -> Result<Vec<LayerLosses>> {
     let network = model.whole()?;
     let genes = network.genome().genes();
     let changes: Vec<Vec<Change>> =
         genes.iter().enumerate().map(|(layer, &gene)| changes(gene, layer, space)).collect();
     let mut losses = vec![LayerLosses::default(); genes.len()];
-    let (mut scored, mut done) = (0, 0);
+    let work_of = |layer: usize| (changes[layer].len() * (genes.len() - layer)) as f64;
+    let work = (0..genes.len()).map(work_of).sum::<f64>() * batches(windows).count() as f64;
+    let (mut scored, mut done) = (0, 0.0);
     for group in batches(windows) {
         let batch = model.batch(&forest(group))?;
         let targets = targets(group);
@@ -72,11 +74,11 @@ pub fn losses(
                     *change.place(&mut losses[layer]) += after.divergence(layer + 1, &changed, &reference);
                 }
                 stream = network.parts().layer(layer, gene, &stream, &batch);
+                done += work_of(layer);
+                on_share(done / work);
             }
         });
         scored += targets.rows.len();
-        done += group.iter().map(Vec::len).sum::<usize>();
-        on_tokens(done);
     }
     let all = losses.iter_mut().flat_map(|LayerLosses { dropped, heads, mlp }| {
         std::iter::once(dropped).chain(heads.values_mut()).chain(mlp.values_mut())
