@@ -10,7 +10,7 @@ set -euo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # In the order in which one page needs what another one has made.
-pages=(README.md docs/guide/{install,spaces,ranking,tasks,search,tuning,throughput,quantization,exports,devices,shrink}.md)
+pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,shrink}.md)
 
 # Lines of a checkout, of a card, of another libtorch, and with a table: the times of a tiny model are noise.
 skipped='^(make|cargo) |cuda|--devices all|^LD_LIBRARY_PATH=|--table'

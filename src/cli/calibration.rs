@@ -78,6 +78,7 @@ impl CalibrationArgs {
     /// The beginning of the text as whole windows, so many at most, and its digest.
     fn given(&self, tokenizer: &Tokenizer, windows: usize, window: usize) -> anyhow::Result<(Vec<Vec<u32>>, String)> {
         let path = self.path();
+        detail!("calibration text: {}", path.display());
         let text = std::fs::read_to_string(&path)
             .map_err(Error::io(&path))
             .context("calibration text; give one with --text")?;

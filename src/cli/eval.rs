@@ -24,6 +24,7 @@ use tch::Device;
 
 use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
+use super::phase::Phase;
 use super::progress::Bar;
 use chat::Chat;
 use results::{Scored, Told};
@@ -125,6 +126,7 @@ impl Eval {
         let packing = PackingOptions { chunk_tokens: self.chunk_tokens, max_length };
         let chat = if self.chat_template { Some(Chat::of(&checkpoint, &tokenizer)?) } else { None };
         let (mut asked, mut sets) = (Vec::new(), Vec::new());
+        let packing_phase = Phase::begin("reading and packing the tasks");
         for (task, mut selection) in tasks.into_iter().zip(selections) {
             if let Some(chat) = &chat {
                 chat.ask(&task, &mut selection)?;
@@ -138,6 +140,7 @@ impl Eval {
             asked.push(Asked { task, left_out });
             sets.push(set);
         }
+        drop(packing_phase);
         let threads = self.threads.unwrap_or_else(cores);
         // A chunk on each core is faster than all cores on each chunk.
         let chunks = sets.iter().map(|set| set.chunks.len());
@@ -146,6 +149,7 @@ impl Eval {
         let count = if model.device() == Device::Cpu { threads.min(most).max(1) } else { 1 };
         let chunks: usize = chunks.sum();
         let workers = Workers { count, threads: threads / count };
+        detail!("{} workers of {} threads, chunks of {} tokens", workers.count, workers.threads, self.chunk_tokens);
         let exam = Exam { sets, writer: Some(Writer::new(&checkpoint, tokenizer)?) };
         let mut evaluator = LocalEvaluator::start(&models, exam, workers, 0, Arc::default());
         let sets = evaluator.sets().clone();

@@ -14,7 +14,8 @@ use criadero::run::{Front, Pick, RunSettings, best_by_ranking, command_line, cor
 use criadero::space::{Bits, Cost, Gene, Genome, SearchSpace};
 
 use super::calibration::CalibrationArgs;
-use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice};
+use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice, set_threads};
+use super::phase::Phase;
 use super::picked::{MovedArgs, network_of, picked};
 use super::progress::Bar;
 
@@ -119,7 +120,9 @@ impl Export {
         let changes: Vec<&str> = changes.into_iter().filter_map(|(flag, changed)| changed.then_some(flag)).collect();
         let account = self.account(&scored, &changes)?;
         let network = Network { parent: &parent, genome: &genome, dtype: self.dtype, account: Some(&account) };
+        let writing = Phase::begin("writing the network");
         let written = export_to(network, exporter, &self.out, &output)?;
+        drop(writing);
         let params = Cost::of(&shape, &genome).params;
         let megabytes = bytes_of(&written)? as f64 / 1e6;
         let tensors = Checkpoint::open(&written)?.weight_bytes();
@@ -175,7 +178,7 @@ impl Export {
     /// The parent with what was fitted for this network, and whether it was; as it is where that would be no better.
     fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<(Checkpoint, bool)> {
         let calibration = self.calibration.read(&parent)?;
-        tch::set_num_threads(cores() as i32);
+        set_threads(cores());
         let model = load(&parent, &self.device)?;
         let windows = calibration.windows(&model)?;
         let layers = parent.config().shape.layers;

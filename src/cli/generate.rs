@@ -10,7 +10,7 @@ use criadero::space::Genome;
 use criadero::tune::template::Template;
 use serde_json::json;
 
-use super::model::{DeviceArgs, load_for, tokenizer_of};
+use super::model::{DeviceArgs, load_for, set_threads, tokenizer_of};
 use super::picked::{MovedArgs, model_or_pick};
 use super::said::raw;
 
@@ -69,7 +69,7 @@ impl Generate {
         let tokenizer = tokenizer_of(&checkpoint)?;
         let prompt = tokenizer.encode(&self.text(&checkpoint, &tokenizer)?)?;
         let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
-        tch::set_num_threads(self.threads.unwrap_or_else(cores) as i32);
+        set_threads(self.threads.unwrap_or_else(cores));
         let ends: Vec<u32> = if self.ignore_eos {
             Vec::new()
         } else {

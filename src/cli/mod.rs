@@ -1,6 +1,11 @@
 //! The command line: one file a subcommand, the only place with clap, anyhow and printing.
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use criadero::run::cores;
+use criadero::versions::versions;
+
+use phase::Phase;
 
 /// As the standard ones, where an output that takes no more is an error and no panic.
 macro_rules! println {
@@ -10,8 +15,13 @@ macro_rules! println {
 macro_rules! print {
     ($($text:tt)*) => { $crate::cli::said::out(format_args!($($text)*)) };
 }
+/// What is no result and no error.
 macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::cli::said::err(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::cli::said::beside(format_args!($($text)*)) };
+}
+/// What only `--verbose` says.
+macro_rules! detail {
+    ($($text:tt)*) => { $crate::cli::said::detail(format_args!($($text)*)) };
 }
 
 mod arguments;
@@ -30,6 +40,7 @@ mod measure;
 mod merge;
 mod model;
 mod pace;
+mod phase;
 mod picked;
 mod plan;
 mod plot;
@@ -46,6 +57,7 @@ mod synthesize;
 mod tasks;
 mod train;
 mod tune;
+mod verbosity;
 
 pub use interrupt::handle_signals;
 
@@ -53,6 +65,8 @@ pub use interrupt::handle_signals;
 #[derive(Parser)]
 #[command(name = "criadero", version, about)]
 pub struct Cli {
+    #[command(flatten)]
+    verbosity: verbosity::VerbosityArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -88,7 +102,15 @@ impl Cli {
     /// # Errors
     /// Whatever it could not do, panics included.
     pub fn run(self) -> anyhow::Result<()> {
-        fault::guarded(|| self.command.run())
+        if let Err(words) = self.verbosity.set() {
+            Cli::command().error(ErrorKind::ArgumentConflict, words).exit();
+        }
+        fault::guarded(|| {
+            let versions = versions().into_iter().map(|(name, version)| format!("{name} {version}"));
+            detail!("{}, {} cores", versions.collect::<Vec<_>>().join(", "), cores());
+            let _all = Phase::begin("all");
+            self.command.run()
+        })
     }
 }
 

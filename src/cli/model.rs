@@ -7,12 +7,14 @@ use std::str::FromStr;
 use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
 use criadero::model::Llama;
-use criadero::model::device::{DeviceKind, free_memory, open_device, open_devices};
+use criadero::model::device::{DeviceKind, device_name, free_memory, open_device, open_devices};
 use criadero::model::supernet::SupernetCard;
 use criadero::plan::Numbers;
 use criadero::run::{never_ranked, quantized_twice, space_of};
-use criadero::space::{Bits, BlockTypes, BlockWeights, Ends, Genome, ModelShape, SearchSpace};
+use criadero::space::{Bits, BlockTypes, BlockWeights, Cost, Ends, Genome, ModelShape, SearchSpace};
 use criadero::task::Task;
+
+use super::phase::Phase;
 
 /// Where to run.
 #[derive(Clone, clap::Args)]
@@ -106,7 +108,7 @@ impl DevicesArgs {
     /// A model on each of them, and beside it so many weights in blocks.
     pub fn load(&self, checkpoint: &Checkpoint, blocks: BlockWeights) -> anyhow::Result<Vec<Llama>> {
         let devices = open_devices(&self.devices, self.arithmetic())?;
-        let load = |device| Ok(noted(criadero::plan::load_beside_float32(checkpoint, device, blocks)?));
+        let load = |device| loaded(|| criadero::plan::load_beside_float32(checkpoint, device, blocks));
         devices.into_iter().map(load).collect()
     }
 }
@@ -115,6 +117,13 @@ impl DevicesArgs {
 pub fn open(model: &Path) -> criadero::Result<Checkpoint> {
     let checkpoint = open_model(model)?;
     checkpoint.notes().iter().for_each(|note| eprintln!("note: {}: {note}", checkpoint.path().display()));
+    let LlamaConfig { shape, genome, dtype, .. } = checkpoint.config();
+    let params = Cost::of(shape, genome).params;
+    detail!(
+        "opened {}: {params} parameters in {dtype:?}, {} bytes",
+        checkpoint.path().display(),
+        checkpoint.weight_bytes()
+    );
     Ok(checkpoint)
 }
 
@@ -188,13 +197,23 @@ pub fn blocks_of<'a>(config: &LlamaConfig, networks: impl IntoIterator<Item = &'
 
 /// Loads a model, with the kernels of its device, unless it is too large for it.
 fn load_on(checkpoint: &Checkpoint, device: DeviceKind, blocks: BlockWeights) -> anyhow::Result<Llama> {
-    Ok(noted(criadero::plan::load(checkpoint, device, blocks)?))
+    loaded(|| criadero::plan::load(checkpoint, device, blocks))
 }
 
-/// A loaded model; says what there is to say of it.
-fn noted((model, note): (Llama, Option<String>)) -> Llama {
+/// Loads a model, and says what there is to say of it.
+fn loaded(load: impl FnOnce() -> criadero::Result<(Llama, Option<String>)>) -> anyhow::Result<Llama> {
+    let phase = Phase::begin("loading the model");
+    let (model, note) = load()?;
+    drop(phase);
     note.into_iter().for_each(|note| eprintln!("note: {note}"));
-    model
+    detail!("device: {}", device_name(&model));
+    Ok(model)
+}
+
+/// Has libtorch use so many threads.
+pub fn set_threads(threads: usize) {
+    detail!("libtorch threads: {threads}");
+    tch::set_num_threads(threads as i32);
 }
 
 /// Where the tasks' data is.
@@ -218,7 +237,10 @@ impl DataArgs {
 
     /// Opens a task by name or path.
     pub fn task(&self, name: &str) -> criadero::Result<Task> {
-        Task::open(name, Some(&self.dir()))
+        let task = Task::open(name, Some(&self.dir()))?;
+        let data = task.data().map_or("no data".to_string(), |data| data.path().display().to_string());
+        detail!("task {}: {data}", task.name());
+        Ok(task)
     }
 }
 

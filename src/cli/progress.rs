@@ -9,7 +9,9 @@ use criadero::run::{Headway, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::pace::{Pace, rate_said};
+use super::phase::Phase;
 use super::seconds::said;
+use super::verbosity::Verbosity;
 
 /// Plain lines come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -30,7 +32,8 @@ pub struct Bar {
 
 /// What a bar says at the moment.
 struct Shown {
-    label: String,
+    /// By its label.
+    phase: Option<Phase>,
     pace: Pace,
     last_line: Instant,
     /// Whether it is on the terminal.
@@ -45,7 +48,8 @@ impl Bar {
         let style = ProgressStyle::with_template("{prefix} {wide_bar} {msg}").expect("the template is well formed");
         bar.set_style(style);
         let now = Instant::now();
-        let shown = Shown { label: label.to_string(), pace: Pace::default(), last_line: now, drawn: false };
+        let phase = Some(Phase::begin(label));
+        let shown = Shown { phase, pace: Pace::default(), last_line: now, drawn: false };
         Bar { bar, plain, unit, rated: None, start: now, shown: RefCell::new(shown) }
     }
 
@@ -63,14 +67,18 @@ impl Bar {
     pub fn at(&self, now: Headway) {
         let mut shown = self.shown.borrow_mut();
         shown.pace.see(self.start.elapsed().as_secs_f64(), now.done);
+        if Verbosity::is_quiet() {
+            return;
+        }
+        let label = shown.phase.as_ref().map_or(String::new(), |phase| phase.name().to_string());
         if self.plain {
             if shown.last_line.elapsed() >= LINE_EVERY {
                 shown.last_line = Instant::now();
-                eprintln!("{}: {}", shown.label, self.words(&shown.pace, &now));
+                eprintln!("{label}: {}", self.words(&shown.pace, &now));
             }
             return;
         }
-        self.bar.set_prefix(shown.label.clone());
+        self.bar.set_prefix(label);
         self.bar.set_message(self.words(&shown.pace, &now));
         self.bar.set_position((now.share() * TICKS as f64) as u64);
         if !std::mem::replace(&mut shown.drawn, true) {
@@ -87,15 +95,17 @@ impl Bar {
         if left > 0.0 {
             words += &format!(", about {} left", said(left / rate));
         }
-        words + &match self.rated {
-            Some(unit) => format!(", {rate:.0} {unit}s a second"),
-            None => format!(", {}", rate_said(rate / each, self.unit)),
-        }
+        words
+            + &match self.rated {
+                Some(unit) => format!(", {rate:.0} {unit}s a second"),
+                None => format!(", {}", rate_said(rate / each, self.unit)),
+            }
     }
 
     /// From now on the work is called so.
     pub fn relabel(&self, label: &str) {
-        self.shown.borrow_mut().label = label.to_string();
+        let before = self.shown.borrow_mut().phase.replace(Phase::begin(label));
+        self.above(|| drop(before));
     }
 
     /// Prints a line above the bar.
@@ -111,6 +121,7 @@ impl Bar {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+        self.shown.borrow_mut().phase = None;
     }
 }
 
@@ -133,6 +144,7 @@ impl Listener {
         match progress {
             Progress::Note(note) => self.line(&format!("note: {note}")),
             Progress::Chosen(line) => self.line(&line),
+            Progress::Detail(detail) => self.above(|| detail!("{detail}")),
             Progress::Timed { done, total } => {
                 let mut timing = self.timing.borrow_mut();
                 timing.get_or_insert_with(|| Bar::new("measuring", "timing")).set(done, total);
@@ -156,9 +168,13 @@ impl Listener {
     }
 
     fn line(&self, text: &str) {
+        self.above(|| eprintln!("{text}"));
+    }
+
+    fn above(&self, print: impl FnOnce()) {
         match self.scoring.borrow().as_ref().or(self.timing.borrow().as_ref()) {
-            Some(bar) => bar.line(text),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.above(print),
+            None => print(),
         }
     }
 

@@ -14,7 +14,8 @@ use criadero::space::{ModelShape, SearchSpace};
 
 use super::arguments::file_of;
 use super::calibration::{self, CalibrationArgs};
-use super::model::{self, DeviceArgs, load};
+use super::model::{self, DeviceArgs, load, set_threads};
+use super::phase::Phase;
 use super::progress::Bar;
 
 /// Tokens of calibration text for each input of the widest corrected matrix, below which a note is due.
@@ -81,7 +82,7 @@ impl Rank {
             Output::of("rank").reading(checkpoint.path()).reading(self.calibration.path()).reading_all(&self.order);
         let output = output.reading_all(self.space.as_deref().and_then(file_of)).forced(self.force);
         let staged = hf::stage(&output, &self.out)?;
-        tch::set_num_threads(cores() as i32);
+        set_threads(cores());
         let model = load(&checkpoint, &self.device)?;
         let windows = calibration.windows(&model)?;
         let before = probe(&model, &windows)?;
@@ -94,6 +95,7 @@ impl Rank {
         };
         order.check(&shape).context("the stored order does not fit this model")?;
         drop(model);
+        let writing = Phase::begin("writing the supernet");
         write_weights(&checkpoint, &order, &staged)?;
         ModelCard::of_changed(lineage, checkpoint.config(), "ranked", ABOUT)
             .write_into(&staged, checkpoint.config())?;
@@ -103,6 +105,7 @@ impl Rank {
         }
         let supernet = Checkpoint::open(staged.path())?;
         let weights = Some(supernet.fingerprint()?);
+        drop(writing);
         let supernet = load(&supernet, &self.device)?;
         if let (Some(scores), true) = (&mut scores, self.loss_tokens > 0) {
             scores.losses = Some(self.losses(&supernet, &windows, space.as_ref())?);

@@ -1,10 +1,12 @@
 //! What is printed. An output that takes no more ends the command with an error; a standard error that takes no more is none. Names out
 //! of strangers' files move no cursor and begin no line: control characters are written as escapes, and of what standard error gets at
-//! once every line but the first is indented.
+//! once every line but the first is indented. How much is printed beside results and errors is the command's [`Verbosity`].
 
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{self, Write};
+
+use super::verbosity::Verbosity;
 
 /// Why standard output takes no more: what unwinds to `main` then, so that everything on the way is put away.
 pub struct Refused(pub io::Error);
@@ -23,7 +25,21 @@ pub fn raw(bytes: &[u8]) {
     }
 }
 
-/// Prints a line to standard error.
+/// Prints a note, progress, or what else is no result: a line to standard error.
+pub fn beside(text: Arguments) {
+    if !Verbosity::is_quiet() {
+        err(text);
+    }
+}
+
+/// Prints what somebody who looks for a fault wants to know: a line to standard error.
+pub fn detail(text: Arguments) {
+    if Verbosity::is_verbose() {
+        err(format_args!("detail: {text}"));
+    }
+}
+
+/// Prints a line to standard error, however little is to be said: errors.
 pub fn err(text: Arguments) {
     let text = text.to_string();
     let _ = writeln!(io::stderr().lock(), "{}", indented(&plain(&text)));

@@ -20,6 +20,7 @@ use criadero::space::{Constraint, SearchSpace};
 use super::arguments::{file_of, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DataArgs, DevicesArgs};
+use super::phase::Phase;
 use super::progress::Listener;
 use super::show::{MADE_UP, print_front};
 
@@ -263,7 +264,10 @@ fn run(
     let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once");
     let listener = Listener::new("searching");
     let on_progress = &mut |progress| listener.hear(progress);
-    let front = experiment.run_in(scorer(stop, on_progress)?, held, on_progress)?;
+    let preparing = Phase::begin("preparing");
+    let scorer = scorer(stop, on_progress)?;
+    drop(preparing);
+    let front = experiment.run_in(scorer, held, on_progress)?;
     listener.finish();
     print_end(&front, held.path(), mock);
     Ok(())

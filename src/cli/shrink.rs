@@ -23,6 +23,7 @@ use super::interrupt::stop_on_ctrl_c;
 use super::model::{self, DataArgs, DeviceArgs, tokenizer_of};
 use super::seconds::{self, said};
 use super::train::{Course, TrainArgs};
+use super::verbosity::Verbosity;
 use effort::Effort;
 use limit::Limit;
 use machine::Machine;
@@ -115,7 +116,9 @@ impl Shrink {
         };
         let job = self.job(&checkpoint, &spaces, record.machine, tokens)?;
         let plan = job.plan()?;
-        self.announce(&checkpoint, &job, &plan);
+        if self.dry_run || !Verbosity::is_quiet() {
+            self.announce(&checkpoint, &job, &plan);
+        }
         if self.dry_run {
             return Ok(());
         }
@@ -358,13 +361,18 @@ impl Shrink {
             if step.product.is_whole() {
                 continue;
             }
-            println!("[{}/{}] {}", place + 1, plan.steps.len(), step.line());
+            let aloud = !Verbosity::is_quiet();
+            if aloud {
+                println!("[{}/{}] {}", place + 1, plan.steps.len(), step.line());
+            }
             let ended = step.run();
             if stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Error::Interrupted.into());
             }
             ended?;
-            println!();
+            if aloud {
+                println!();
+            }
         }
         let path = self.out.join("report.md");
         let text = report::report(job, plan).context("what the steps left")?;

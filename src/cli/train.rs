@@ -27,7 +27,8 @@ use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
 use criadero::versions::versions;
 
 use super::interrupt::stop_on_ctrl_c;
-use super::model::{DeviceArgs, tokenizer_of};
+use super::model::{DeviceArgs, set_threads, tokenizer_of};
+use super::phase::Phase;
 use super::progress::Bar;
 
 /// Wall times of a fine-tuning's steps, apart from what is the same in every run.
@@ -192,7 +193,7 @@ impl TrainArgs {
     pub fn run(&self, lessons: Lessons, held: &HeldDirectory) -> anyhow::Result<()> {
         let Lessons { base, name, model, teacher, curriculum } = lessons;
         let threads = self.threads.unwrap_or_else(criadero::run::cores);
-        tch::set_num_threads(threads as i32);
+        set_threads(threads);
         let (corpus, left_out) = self.corpus(base)?;
         let settings = TuneSettings {
             model: name,
@@ -280,6 +281,7 @@ impl TrainArgs {
 
     /// The training files as sequences, with a line about each file, and the records that are not in them.
     fn corpus(&self, base: &Checkpoint) -> anyhow::Result<(Corpus, LeftOut)> {
+        let _reading = Phase::begin("reading the training text");
         let (tokenizer, chat_template) = (tokenizer_of(base)?, base.chat_template()?);
         let reading = Reading { tokenizer: &tokenizer, chat_template: chat_template.as_ref(), length: self.length };
         let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
@@ -336,6 +338,7 @@ impl TrainArgs {
         if let Err(error) = draw(run.metrics(), &self.out) {
             eprintln!("note: no picture: {error:#}");
         }
+        let _writing = Phase::begin("writing the checkpoint");
         let staged = held.files(LAST_FILE)?;
         let adapters = tuned::write(&run.result(base)?, base, &staged)?;
         staged.publish()?;

@@ -139,8 +139,13 @@ impl Preparation<'_> {
         (self.on_progress)(Progress::Note(note));
     }
 
+    fn detail(&mut self, detail: String) {
+        (self.on_progress)(Progress::Detail(detail));
+    }
+
     fn scorer(mut self) -> Result<Scorer> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
+        self.detail(format!("opened {}", checkpoint.path().display()));
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
         self.experiment.check_limits(&space)?;
@@ -181,6 +186,13 @@ impl Preparation<'_> {
                 self.local.tables.table(&model_digest, model, &space, threads, &quantities, self.on_progress)?
             }
         };
+        for task in &prepared {
+            let [search, held_out] = task.sets.each_ref().map(|set| (set.items.len(), set.packed_tokens));
+            let said = |(items, tokens)| format!("{items} items, {tokens} tokens");
+            self.detail(format!("task {}: search {}; held-out {}", task.record.name, said(search), said(held_out)));
+        }
+        let [count, threads, tokens] = [workers.count, workers.threads, packing.chunk_tokens];
+        self.detail(format!("{}: {count} workers of {threads} threads, chunks of {tokens} tokens", device_name(model)));
         let beside = model.float32().is_some();
         let sets = prepared.iter().flat_map(|task| task.sets(beside)).collect();
         let cache = self.local.cache_bytes;
@@ -234,7 +246,16 @@ impl Preparation<'_> {
     ) -> Result<(Arithmetic, Vec<Llama>)> {
         let arithmetics = self.arithmetics()?;
         let models = self.load(checkpoint, space, arithmetics[0])?;
-        let (Some(exact), 2..) = (models[0].float32(), arithmetics.len()) else { return Ok((arithmetics[0], models)) };
+        let (Some(exact), 2..) = (models[0].float32(), arithmetics.len()) else {
+            let why = match (models[0].device(), &self.stored, self.local.arithmetic) {
+                (Device::Cpu, _, Some(_)) => "as it was asked for",
+                (Device::Cpu, Some(_), None) => "as the run began",
+                (Device::Cpu, None, None) => "this CPU has no instructions for bf16",
+                _ => "as cards compute",
+            };
+            self.detail(format!("the search is in {}: {why}", device_name(&models[0])));
+            return Ok((arithmetics[0], models));
+        };
         let (tasks, max_length) = (self.experiment.tasks()?, self.packing(checkpoint.config()).max_length);
         let trial = Trial {
             model: &models[0],

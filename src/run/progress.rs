@@ -7,6 +7,8 @@ use super::headway::Headway;
 pub enum Progress {
     /// Something that the user may not expect.
     Note(String),
+    /// Something that somebody who looks for a fault wants to know.
+    Detail(String),
     /// What was measured and chosen before the search, in one line.
     Chosen(String),
     /// Timings before the search: of the division of the cores, or of a throughput table.

@@ -39,6 +39,7 @@ mod pymoo_golden;
 mod quantize;
 mod rank;
 mod reconstruction;
+mod said;
 mod search;
 mod shrink;
 mod synthesize;

@@ -12,6 +12,8 @@ use criadero::output;
 use criadero::run::{Front, command_line};
 use criadero::tune::run::TuneRun;
 
+use super::super::verbosity::Verbosity;
+
 /// What a step leaves.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Product {
@@ -95,8 +97,10 @@ impl Step {
     pub fn run(&self) -> anyhow::Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(&self.arguments).stdin(Stdio::null());
+        Verbosity::of_step(&mut command);
         die_together(&mut command);
         let status = match self.printed_to() {
+            None if Verbosity::is_quiet() => command.stdout(Stdio::null()).status()?,
             None => command.status()?,
             Some(path) => {
                 let mut child = command.stdout(Stdio::piped()).spawn()?;
