@@ -36,7 +36,7 @@ impl Distill {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let Some(parent) = self.moved.parent_of(&self.run)? else { bail!("{} is no run", self.run.display()) };
-        let genome = picked(&self.run, &self.pick)?;
+        let genome = picked(&self.run, &self.pick, self.train.json)?;
         if genome.is_quantized() {
             eprintln!(
                 "note: its weights are trained unquantized; quantize the result with `criadero export {} --bits 8 --format gguf --out FILE.gguf`",

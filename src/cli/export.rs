@@ -12,12 +12,14 @@ use criadero::output::Output;
 use criadero::report::{front_stems, standing};
 use criadero::run::{Front, Pick, RunSettings, best_by_ranking, command_line, cores, placeless};
 use criadero::space::{Bits, Cost, Gene, Genome, SearchSpace};
+use serde_json::json;
 
 use super::calibration::CalibrationArgs;
 use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice, set_threads};
 use super::phase::Phase;
 use super::picked::{MovedArgs, network_of, picked};
 use super::progress::Bar;
+use super::said;
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
@@ -64,6 +66,9 @@ pub struct Export {
     /// better than the one that was scored, and answer questions a little worse.
     #[arg(long)]
     reconstruct: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
     #[command(flatten, next_help_heading = "Reconstruction")]
     calibration: CalibrationArgs,
     #[command(flatten, next_help_heading = "Reconstruction")]
@@ -83,7 +88,7 @@ impl Export {
         let genome = match (&self.pick, self.genome.clone()) {
             (Some(pick), _) if whole => self.by_ranking(&parent, pick)?,
             _ if self.space.is_some() => bail!("{run} is a run, which has its space; --space is for a supernet"),
-            (Some(pick), _) => picked(&self.from, pick)?,
+            (Some(pick), _) => picked(&self.from, pick, self.json)?,
             (None, Some(genome)) => genome,
             (None, None) if whole => parent.config().genome.clone(),
             (None, None) => {
@@ -114,7 +119,11 @@ impl Export {
         let output = Output::of("export").reading(&self.from).reading(self.calibration.path()).forced(self.force);
         let lineage = parent.lineage()?;
         lineage.notes.iter().for_each(|note| eprintln!("note: {}: {note}", parent.path().display()));
-        let (parent, fitted) = if self.reconstruct { self.reconstructed(parent, &genome)? } else { (parent, false) };
+        let (parent, divergence) = match self.reconstruct {
+            true => self.reconstructed(parent, &genome)?,
+            false => (parent, None),
+        };
+        let fitted = divergence.is_some_and(|[before, after]| after < before);
         let bits = if self.bits.is_some() { "--bits" } else { "--bits-of" };
         let changes = [(bits, genome != scored), ("--reconstruct", fitted), ("--dtype", self.dtype.is_some())];
         let changes: Vec<&str> = changes.into_iter().filter_map(|(flag, changed)| changed.then_some(flag)).collect();
@@ -124,11 +133,27 @@ impl Export {
         let written = export_to(network, exporter, &self.out, &output)?;
         drop(writing);
         let params = Cost::of(&shape, &genome).params;
-        let megabytes = bytes_of(&written)? as f64 / 1e6;
+        let bytes = bytes_of(&written)?;
         let tensors = Checkpoint::open(&written)?.weight_bytes();
+        if self.json {
+            let divergence = divergence.map(|[before, after]| json!({ "before": before, "reconstructed": after }));
+            let exported = json!({
+                "written": written,
+                "format": self.format,
+                "genome": genome,
+                "params": params,
+                "tensor_bytes": tensors,
+                "file_bytes": bytes,
+                "from": parent.path(),
+                "divergence_nats_per_token": divergence,
+            });
+            println!("{exported:#}");
+            return Ok(());
+        }
         println!(
-            "{}: {params} parameters, {tensors} bytes of tensors, {megabytes:.1} MB, from {}",
+            "{}: {params} parameters, {tensors} bytes of tensors, {:.1} MB, from {}",
             written.display(),
+            bytes as f64 / 1e6,
             parent.path().display()
         );
         Ok(())
@@ -146,7 +171,7 @@ impl Export {
             )
         };
         let genome = best_by_ranking(supernet, SearchSpace::open(space)?, limit)?;
-        println!("network: {genome}");
+        said::along(self.json, format_args!("network: {genome}"));
         Ok(genome)
     }
 
@@ -175,8 +200,9 @@ impl Export {
         Ok(account)
     }
 
-    /// The parent with what was fitted for this network, and whether it was; as it is where that would be no better.
-    fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<(Checkpoint, bool)> {
+    /// The parent with what was fitted for this network, as it is where that would be no better; and the divergence from it before and
+    /// after.
+    fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<(Checkpoint, Option<[f64; 2]>)> {
         let calibration = self.calibration.read(&parent)?;
         set_threads(cores());
         let model = load(&parent, &self.device)?;
@@ -186,12 +212,13 @@ impl Export {
         let Reconstruction { changes, divergence: [before, after] } =
             reconstruct(&model, genome, &windows, &mut |done| bar.set(done, layers))?;
         bar.finish();
-        println!("KL divergence from the parent on text held out: {before:.4} nats a token, reconstructed {after:.4}");
+        let words = "KL divergence from the parent on text held out";
+        said::along(self.json, format_args!("{words}: {before:.4} nats a token, reconstructed {after:.4}"));
         if after >= before {
             eprintln!("note: reconstruction is of no use to this network: exported as it was scored");
-            return Ok((parent, false));
+            return Ok((parent, Some([before, after])));
         }
-        Ok((parent.with_changes(&changes)?, true))
+        Ok((parent.with_changes(&changes)?, Some([before, after])))
     }
 }
 
@@ -208,7 +235,8 @@ fn placeless_all(words: &[String]) -> Vec<String> {
 /// The words behind `criadero` of an export, to any directory.
 fn repeatable(words: &[String]) -> Vec<String> {
     let mut told = vec!["criadero".to_string()];
-    for word in words.iter().filter(|word| *word != "--force") {
+    let silent = ["--force", "--json", "-q", "--quiet", "-v", "--verbose"];
+    for word in words.iter().filter(|word| !silent.contains(&word.as_str())) {
         let behind_out = told.last().is_some_and(|last| last == "--out");
         told.push(match word.strip_prefix("--out=") {
             Some(_) => "--out=DIR".to_string(),

@@ -7,6 +7,8 @@ use criadero::output::Output;
 use criadero::run::{cores, measure_with_progress};
 use criadero::throughput::{LatencyOptions, Phase, PhaseTable, ThroughputTable, key_here};
 
+use serde_json::{Value, json};
+
 use super::arguments::file_of;
 use super::model::{self, DeviceArgs, load, open_space};
 use super::progress::Listener;
@@ -41,6 +43,9 @@ pub struct Measure {
     /// Replace a file that is there and is no table
     #[arg(long)]
     force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -66,6 +71,10 @@ impl Measure {
         listener.finish();
         file.write(table.to_json().as_bytes())?;
         file.publish()?;
+        if self.json {
+            println!("{:#}", json!({ "table": self.out, "phases": table.phases.iter().map(as_json).collect::<Vec<_>>() }));
+            return Ok(());
+        }
         for phase in &table.phases {
             print(phase);
         }
@@ -77,6 +86,17 @@ impl Measure {
 /// A fitted time; none that is found is no time of zero.
 fn milliseconds(ms: f64) -> String {
     if ms < 0.0005 { "too little to tell".into() } else { format!("{ms:.3} ms") }
+}
+
+/// What was fitted, and how good the fit is.
+fn as_json(table: &PhaseTable) -> Value {
+    json!({
+        "phase": table.phase,
+        "times": table.times,
+        "mean_error": table.mean_error(),
+        "kendall_tau": table.kendall_tau(),
+        "checks": table.checks,
+    })
 }
 
 fn print(table: &PhaseTable) {

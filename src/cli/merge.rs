@@ -6,6 +6,7 @@ use criadero::checkpoint::hf;
 use criadero::model::Llama;
 use criadero::output::Output;
 use criadero::tune::tuned;
+use serde_json::json;
 use tch::{Device, Kind};
 
 use super::model;
@@ -23,6 +24,9 @@ pub struct Merge {
     /// Replace what is there and was not written by this command
     #[arg(long)]
     force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl Merge {
@@ -36,7 +40,11 @@ impl Merge {
         model.adapt(&adapters);
         tuned::write(&model, &base, &staged)?;
         staged.publish()?;
-        println!("checkpoint: {}", self.out.display());
+        if self.json {
+            println!("{:#}", json!({ "checkpoint": self.out }));
+        } else {
+            println!("checkpoint: {}", self.out.display());
+        }
         Ok(())
     }
 }

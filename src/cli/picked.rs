@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model;
+use super::{model, said};
 use anyhow::bail;
 use criadero::checkpoint::Checkpoint;
 use criadero::run::{Front, Pick, searched_model};
@@ -32,10 +32,10 @@ impl MovedArgs {
     }
 }
 
-/// The network of a run's front that `pick` means, said aloud.
-pub fn picked(run: &Path, pick: &Pick) -> anyhow::Result<Genome> {
+/// The network of a run's front that `pick` means, said aloud: beside the result, where that is one JSON object.
+pub fn picked(run: &Path, pick: &Pick, json: bool) -> anyhow::Result<Genome> {
     let (id, genome) = chosen(run, pick)?;
-    println!("network {id}: {genome}");
+    said::along(json, format_args!("network {id}: {genome}"));
     Ok(genome)
 }
 

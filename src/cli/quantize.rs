@@ -12,13 +12,15 @@ use criadero::run::{
 };
 use criadero::space::{Bits, Constraint};
 use criadero::task::Split;
+use serde_json::json;
 
 use super::arguments::smooth_objectives;
 use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
 use super::picked::{MovedArgs, picked};
 use super::plot::write_pictures;
 use super::progress::Listener;
-use super::search::search;
+use super::said;
+use super::search::{Found, search};
 
 /// What a directory of results has for certain.
 const QUANTIZED: &str = "quantized.json";
@@ -72,6 +74,9 @@ pub struct Quantize {
     /// libtorch threads; all cores by default
     #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -131,6 +136,10 @@ impl Quantize {
         listener.finish();
         front.write(held.path())?;
         write_pictures(&front, &out)?;
+        if self.json {
+            println!("{:#}", json!({ "written": out, "bytes_share": front.bytes_share(), "front": front }));
+            return Ok(());
+        }
         print(&front);
         println!("written: {}", out.display());
         Ok(())
@@ -144,7 +153,7 @@ impl Quantize {
                 let parent = self.moved.parent_of(&self.from)?.context("a run has a model")?;
                 (
                     self.moved.path().map_or(settings.model.clone(), |path| path.display().to_string()),
-                    picked(&self.from, pick)?,
+                    picked(&self.from, pick, self.json)?,
                     parent.config().shape,
                 )
             }
@@ -172,12 +181,13 @@ impl Quantize {
             let ends = self.embedding_bits.unwrap_or(bits);
             note_fallback(&shape, &[genome.in_bits(bits).with_ends(ends_in(&shape, ends))], bits, ends);
         }
-        search(&experiment, &self.local(settings.as_ref()), &held)?;
-        println!(
+        let front = search(&experiment, &self.local(settings.as_ref()), &held)?;
+        Found { front, run: held.path(), mock: false }.print(self.json);
+        said::along(self.json, format_args!(
             "best within {budget} bytes: criadero export {} --pick 'weight_bytes<={budget}' --format gguf --out {}.gguf",
             out.display(),
             out.display()
-        );
+        ));
         Ok(())
     }
 

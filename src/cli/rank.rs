@@ -11,6 +11,7 @@ use criadero::model::{Llama, TokenTree};
 use criadero::output::{Output, StagedDirectory};
 use criadero::run::{Headway, cores};
 use criadero::space::{ModelShape, SearchSpace};
+use serde_json::json;
 
 use super::arguments::file_of;
 use super::calibration::{self, CalibrationArgs};
@@ -48,6 +49,9 @@ pub struct Rank {
     /// Apply the order of another supernet's `criadero.json` instead of measuring
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "own_text", "loss_tokens"])]
     order: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -124,6 +128,15 @@ impl Rank {
         };
         card.write(staged.path())?;
         staged.publish()?;
+        if self.json {
+            let ranked = json!({
+                "supernet": self.out,
+                "layers_least_important_first": card.order.drop,
+                "largest_logit_difference": difference,
+            });
+            println!("{ranked:#}");
+            return Ok(());
+        }
         println!("largest logit difference between parent and supernet: {difference:.2e}");
         println!("layers, least important first: {:?}", card.order.drop);
         println!("supernet: {}", self.out.display());

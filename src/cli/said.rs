@@ -25,6 +25,11 @@ pub fn raw(bytes: &[u8]) {
     }
 }
 
+/// Prints a line that belongs to a result: where that is one JSON object, beside it.
+pub fn along(json: bool, text: Arguments) {
+    if json { beside(text) } else { out(format_args!("{text}\n")) }
+}
+
 /// Prints a note, progress, or what else is no result: a line to standard error.
 pub fn beside(text: Arguments) {
     if !Verbosity::is_quiet() {

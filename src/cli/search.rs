@@ -16,6 +16,7 @@ use criadero::search::{
     ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
 };
 use criadero::space::{Constraint, SearchSpace};
+use serde_json::json;
 
 use super::arguments::{file_of, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
@@ -105,6 +106,9 @@ pub struct Search {
     /// Measure again where that table is of another device, model or version
     #[arg(long, requires = "table", help_heading = "Throughput")]
     remeasure: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten, next_help_heading = "Questions")]
     data: DataArgs,
     /// Tokens that share a forward pass. A new run on the CPU measures what suits it, unless this, --workers or --threads
@@ -173,10 +177,16 @@ impl Search {
                 self.check_as_if_real(&experiment)?;
                 let items = [self.limit, self.held_out].map(|items| items.unwrap_or(MOCK_ITEMS));
                 let held = self.hold()?;
-                run(&experiment, &held, true, |stop, _| mock_scorer(&experiment, items, delay, stop))
+                let front = run(&experiment, &held, |stop, _| mock_scorer(&experiment, items, delay, stop))?;
+                Found { front, run: held.path(), mock: true }.print(self.json);
             }
-            EvaluatorKind::Local => search(&experiment, &self.local(), &self.hold()?),
+            EvaluatorKind::Local => {
+                let held = self.hold()?;
+                let front = search(&experiment, &self.local(), &held)?;
+                Found { front, run: held.path(), mock: false }.print(self.json);
+            }
         }
+        Ok(())
     }
 
     /// The run's directory, which is none of what is read.
@@ -250,17 +260,16 @@ impl Search {
 }
 
 /// Searches with a model on this machine.
-pub fn search(experiment: &Experiment, local: &Local, held: &HeldDirectory) -> anyhow::Result<()> {
-    run(experiment, held, false, |stop, on_progress| local.prepare(experiment, held.path(), &stop, on_progress))
+pub fn search(experiment: &Experiment, local: &Local, held: &HeldDirectory) -> anyhow::Result<Front> {
+    run(experiment, held, |stop, on_progress| local.prepare(experiment, held.path(), &stop, on_progress))
 }
 
-/// Searches under bars, and prints the front.
+/// Searches under a bar.
 fn run(
     experiment: &Experiment,
     held: &HeldDirectory,
-    mock: bool,
     scorer: impl FnOnce(Arc<AtomicBool>, &mut dyn FnMut(Progress)) -> criadero::Result<Scorer>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Front> {
     let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once");
     let listener = Listener::new("searching");
     let on_progress = &mut |progress| listener.hear(progress);
@@ -269,8 +278,30 @@ fn run(
     drop(preparing);
     let front = experiment.run_in(scorer, held, on_progress)?;
     listener.finish();
-    print_end(&front, held.path(), mock);
-    Ok(())
+    Ok(front)
+}
+
+/// What a search found, and where it lies.
+pub struct Found<'a> {
+    /// The front.
+    pub front: Front,
+    /// The run's directory.
+    pub run: &'a Path,
+    /// Whether the scores are made up.
+    pub mock: bool,
+}
+
+impl Found<'_> {
+    /// Prints the front, as a table or as one JSON object.
+    pub fn print(&self, json: bool) {
+        let Found { front, run, mock } = self;
+        if json {
+            println!("{:#}", json!({ "run": run, "mock": mock, "front": front }));
+            return;
+        }
+        print_front(front);
+        println!("run: {}{}", run.display(), if *mock { MADE_UP } else { "" });
+    }
 }
 
 /// The algorithms by name.
@@ -286,9 +317,4 @@ fn parse_mutation(text: &str) -> Result<MutationCount, String> {
             text.parse().map(|rate| MutationCount::Each(Some(rate))).map_err(|_| "expected a rate or `few`".to_string())
         }
     }
-}
-
-fn print_end(front: &Front, out: &Path, mock: bool) {
-    print_front(front);
-    println!("run: {}{}", out.display(), if mock { MADE_UP } else { "" });
 }

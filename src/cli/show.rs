@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use criadero::report::table::{Table, worth};
 use criadero::run::{Evaluations, Front, RunSettings};
+use serde_json::json;
 
 /// What is said behind scores that are made up.
 pub const MADE_UP: &str = " (mock scores: no model was asked)";
@@ -20,6 +21,9 @@ pub fn print_front(front: &Front) {
 pub struct Show {
     /// Directory of a search
     run: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl Show {
@@ -32,6 +36,32 @@ impl Show {
         let settings = RunSettings::read(&self.run)?.with_context(|| format!("{run} is no run: it has no run.json"))?;
         let evaluations = self.run.join("evaluations.csv");
         let done = if evaluations.is_file() { Evaluations::read_csv(&evaluations)?.rows.len() } else { 0 };
+        let path = self.run.join("front.json");
+        let front = path.is_file().then(|| Front::read_json(&path)).transpose()?;
+        let finished = front.is_some() && done >= settings.evals;
+        if self.json {
+            let tasks = settings.tasks.iter().map(|task| {
+                json!({ "task": task.name, "search_items": task.search_items, "held_out_items": task.held_out_items })
+            });
+            let shown = json!({
+                "run": self.run,
+                "command": settings.command_line(),
+                "model": settings.model,
+                "mock": settings.is_mock(),
+                "objectives": settings.objectives,
+                "constraints": settings.constraints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "tasks": tasks.collect::<Vec<_>>(),
+                "evaluations": done,
+                "evals": settings.evals,
+                "seed": settings.seed,
+                "device": settings.device,
+                "versions": settings.versions,
+                "finished": finished,
+                "front": front,
+            });
+            println!("{shown:#}");
+            return Ok(());
+        }
         let scored = if settings.is_mock() { MADE_UP } else { "" };
         let versions: Vec<String> =
             settings.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
@@ -52,13 +82,12 @@ impl Show {
             settings.device,
             versions.join(", ")
         );
-        let front = self.run.join("front.json");
-        if !front.is_file() || done < settings.evals {
+        if !finished {
             println!("\nnot finished; the same command goes on");
         }
-        if front.is_file() {
+        if let Some(front) = front {
             println!();
-            print_front(&Front::read_json(&front)?);
+            print_front(&front);
         }
         Ok(())
     }

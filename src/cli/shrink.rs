@@ -21,6 +21,7 @@ use super::arguments::smooth_objectives;
 use super::calibration::text_or_default;
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{self, DataArgs, DeviceArgs, tokenizer_of};
+use super::said::along;
 use super::seconds::{self, said};
 use super::train::{Course, TrainArgs};
 use super::verbosity::Verbosity;
@@ -29,6 +30,7 @@ use limit::Limit;
 use machine::Machine;
 use plan::{Job, PROMPT_TOKENS, Plan, STEP_TOKENS};
 use record::{Record, Request};
+use report::Report;
 use spaces::Spaces;
 
 mod effort;
@@ -91,6 +93,9 @@ pub struct Shrink {
     /// Print the commands, and run and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print one JSON object: the steps with --dry-run, else what was lost
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -116,6 +121,10 @@ impl Shrink {
         };
         let job = self.job(&checkpoint, &spaces, record.machine, tokens)?;
         let plan = job.plan()?;
+        if self.dry_run && self.json {
+            println!("{:#}", plan.as_json());
+            return Ok(());
+        }
         if self.dry_run || !Verbosity::is_quiet() {
             self.announce(&checkpoint, &job, &plan);
         }
@@ -336,21 +345,21 @@ impl Shrink {
     fn announce(&self, checkpoint: &Checkpoint, job: &Job, plan: &Plan) {
         let shape = &checkpoint.config().shape;
         let limits: Vec<String> = self.to.iter().map(Limit::to_string).collect();
-        println!("{}, {} parameters, to {}", job.model, Cost::of(shape, &shape.parent()).params, limits.join(" and "));
-        println!("searched for: {}", job.objectives.join(", "));
-        println!("a forward pass of the model reads about {:.0} tokens a second here", job.machine.tokens_per_second);
+        self.say(format_args!("{}, {} parameters, to {}", job.model, Cost::of(shape, &shape.parent()).params, limits.join(" and ")));
+        self.say(format_args!("searched for: {}", job.objectives.join(", ")));
+        self.say(format_args!("a forward pass of the model reads about {:.0} tokens a second here", job.machine.tokens_per_second));
         for (place, step) in plan.steps.iter().enumerate() {
             let state = if step.product.is_whole() {
                 "done before".to_string()
             } else {
                 format!("about {} ({})", said(step.seconds), step.reckoned)
             };
-            println!("\n{}. {}: {state}\n   {}", place + 1, step.name, step.line());
+            self.say(format_args!("\n{}. {}: {state}\n   {}", place + 1, step.name, step.line()));
         }
-        println!();
-        plan.left_out.iter().for_each(|(name, reason)| println!("left out: {name}; {reason}"));
+        self.say(format_args!(""));
+        plan.left_out.iter().for_each(|(name, reason)| self.say(format_args!("left out: {name}; {reason}")));
         let left = plan.steps.iter().filter(|step| !step.product.is_whole()).map(|step| step.seconds).sum();
-        println!("all that is left to do takes about {}; everything goes to {}\n", said(left), self.out.display());
+        self.say(format_args!("all that is left to do takes about {}; everything goes to {}\n", said(left), self.out.display()));
     }
 
     /// Runs what is not done yet, and reports.
@@ -363,21 +372,31 @@ impl Shrink {
             }
             let aloud = !Verbosity::is_quiet();
             if aloud {
-                println!("[{}/{}] {}", place + 1, plan.steps.len(), step.line());
+                self.say(format_args!("[{}/{}] {}", place + 1, plan.steps.len(), step.line()));
             }
-            let ended = step.run();
+            let ended = step.run(self.json);
             if stop.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(Error::Interrupted.into());
             }
             ended?;
             if aloud {
-                println!();
+                self.say(format_args!(""));
             }
         }
-        let path = self.out.join("report.md");
-        let text = report::report(job, plan).context("what the steps left")?;
+        let path = self.out.join(report::FILE);
+        let report = Report::of(job, plan).context("what the steps left")?;
+        let text = report.text();
         output::write(&path, &text)?;
+        if self.json {
+            println!("{:#}", report.as_json());
+            return Ok(());
+        }
         println!("{text}\nreport: {}", path.display());
         Ok(())
+    }
+
+    /// A line that is no result where that is one JSON object.
+    fn say(&self, line: std::fmt::Arguments) {
+        along(self.json, line);
     }
 }

@@ -10,6 +10,7 @@ use criadero::checkpoint::synthetic::{self, BYTE_TOKENS};
 use criadero::checkpoint::{Checkpoint, Dtype, hf};
 use criadero::output::Output;
 use criadero::space::{Cost, SearchSpace};
+use serde_json::json;
 use tch::{Device, Kind};
 
 /// Write a checkpoint of seeded random weights: a model's size and speed, without its knowledge
@@ -33,6 +34,9 @@ pub struct Synthesize {
     /// Seed of the weights
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl Synthesize {
@@ -63,7 +67,11 @@ impl Synthesize {
         };
         hf::write_into(&staged, &config, &tensor, &tokenizer, self.dtype)?;
         staged.publish()?;
-        println!("{}: {params} random parameters of seed {}", self.out.display(), self.seed);
+        if self.json {
+            println!("{:#}", json!({ "checkpoint": self.out, "params": params, "seed": self.seed }));
+        } else {
+            println!("{}: {params} random parameters of seed {}", self.out.display(), self.seed);
+        }
         Ok(())
     }
 }

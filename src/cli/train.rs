@@ -1,5 +1,6 @@
 //! What `tune` and `distill` share: data, optimizer, and a run with a bar, timings and a picture.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use criadero::tune::schedule::Schedule;
 use criadero::tune::settings::{Batching, Trainable, TuneSettings};
 use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
 use criadero::versions::versions;
+use serde_json::json;
 
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DeviceArgs, set_threads, tokenizer_of};
@@ -115,6 +117,9 @@ pub struct TrainArgs {
     /// libtorch threads; by default all cores
     #[arg(long, value_name = "N", value_parser = Threads::parse)]
     threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -207,7 +212,7 @@ impl TrainArgs {
         let stop = stop_on_ctrl_c("stopping after this step; Ctrl-C again stops at once");
         let mut run = TuneRun::open(held, settings, model, teacher.map(|(model, _)| model), &corpus)?;
         if run.is_finished() {
-            println!("finished before; checkpoint: {}", self.out.display());
+            self.print(&run, true);
             return Ok(());
         }
         let mut timings = Timings::open(&self.out)?;
@@ -340,14 +345,37 @@ impl TrainArgs {
         }
         let _writing = Phase::begin("writing the checkpoint");
         let staged = held.files(LAST_FILE)?;
-        let adapters = tuned::write(&run.result(base)?, base, &staged)?;
+        tuned::write(&run.result(base)?, base, &staged)?;
         staged.publish()?;
         run.forget()?;
-        if adapters {
-            println!("adapters: {}", self.out.join(ADAPTER_DIR).display());
-        }
-        println!("checkpoint: {}", self.out.display());
+        self.print(run, false);
         Ok(())
+    }
+
+    /// What there is now.
+    fn print(&self, run: &TuneRun, finished_before: bool) {
+        let adapters = self.lora.map(|_| self.out.join(ADAPTER_DIR));
+        if self.json {
+            let metrics = run.metrics();
+            let last = metrics.rows.last();
+            let losses = last.map(|row| metrics.networks.iter().zip(&row.losses).collect::<BTreeMap<_, _>>());
+            let trained = json!({
+                "checkpoint": self.out,
+                "adapters": adapters,
+                "steps": self.steps,
+                "tokens": last.map(|row| row.tokens),
+                "held_out_nats_per_token": losses,
+                "finished_before": finished_before,
+            });
+            println!("{trained:#}");
+            return;
+        }
+        if finished_before {
+            println!("finished before; checkpoint: {}", self.out.display());
+            return;
+        }
+        adapters.iter().for_each(|adapters| println!("adapters: {}", adapters.display()));
+        println!("checkpoint: {}", self.out.display());
     }
 
     fn trainable(&self) -> Trainable {

@@ -16,11 +16,11 @@ use crate::output::StagedDirectory;
 const ABOUT: &str = "Its weights after a fine-tuning with criadero.";
 
 /// Writes a model that began as `base` into a directory under way, adapters merged in, with the base's order if it is a
-/// supernet's. Whether there are adapters of their own beside it, in [`ADAPTER_DIR`].
+/// supernet's. Adapters lie on their own beside it, too, in [`ADAPTER_DIR`].
 ///
 /// # Errors
 /// `Io`; `Invalid` for a weight that is not finite.
-pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Result<bool> {
+pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Result<()> {
     let (config, dir) = (base.config(), staged.path());
     let tensor = |name| no_grad(|| Ok(model.tensor(name)?.detach()));
     hf::write_into(staged, config, &tensor, &base.tokenizer_files()?, config.dtype.unquantized())?;
@@ -36,14 +36,14 @@ pub fn write(model: &Llama, base: &Checkpoint, staged: &StagedDirectory) -> Resu
         let detached = corrections.into_iter().map(|(at, tensor)| (at, tensor.detach())).collect();
         Corrections::write(dir, &weights, config.dtype, &detached)?;
     }
-    let Some(adapters) = model.adapters() else { return Ok(false) };
+    let Some(adapters) = model.adapters() else { return Ok(()) };
     let beside = dir.join(ADAPTER_DIR);
     adapters.write(&beside, &adapter_base(base)?)?;
     if let Some(card) = SupernetCard::of(base)? {
         // The order alone, for whoever has the parent: `criadero rank --order`.
         SupernetCard { scores: None, weights: None, ..card }.write(&beside)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Reads adapters that were trained on `base`.

@@ -25,6 +25,7 @@ mod gradients;
 mod hostile;
 mod hub;
 mod inspect;
+mod json;
 mod kernels;
 mod lineage;
 mod measure;

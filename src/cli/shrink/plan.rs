@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use serde_json::{Value, json};
 
 use super::super::seconds::said;
 use super::effort::Terms;
@@ -106,6 +107,21 @@ impl Plan {
     /// About how long all of it takes.
     pub fn seconds(&self) -> f64 {
         self.steps.iter().map(|step| step.seconds).sum()
+    }
+
+    /// The network that is written.
+    pub fn exported(&self) -> Option<&Path> {
+        let network = |step: &Step| matches!(step.product, Product::Network(_));
+        self.steps.iter().find(|step| network(step)).map(|step| step.product.path())
+    }
+
+    /// As `--json` prints it.
+    pub fn as_json(&self) -> Value {
+        let step = |step: &Step| {
+            json!({ "step": step.name, "command": step.line(), "seconds": step.seconds, "done": step.product.is_whole() })
+        };
+        let left_out = self.left_out.iter().map(|(name, reason)| json!({ "step": name, "reason": reason }));
+        json!({ "steps": self.steps.iter().map(step).collect::<Vec<_>>(), "left_out": left_out.collect::<Vec<_>>() })
     }
 }
 

@@ -7,9 +7,12 @@ use criadero::Error;
 use criadero::eval::{Contribution, Metric};
 use criadero::report::table::Table;
 use criadero::run::{Front, FrontPoint, Pick};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::plan::{Eval, Job, Plan};
+
+/// Its name in the directory.
+pub const FILE: &str = "report.md";
 
 /// One measurement: what `eval --json` printed, and whether each item was answered.
 struct Measured {
@@ -39,51 +42,132 @@ impl Measured {
     }
 }
 
-/// The whole report.
-///
-/// # Errors
-/// Results that are not there.
-pub fn report(job: &Job, plan: &Plan) -> anyhow::Result<String> {
-    let Job { model, out, limits, tasks, .. } = job;
-    let front = Front::read_json(&out.join("run/front.json"))?;
-    let point = limits[0].to_string().parse::<Pick>()?.choose(&front)?.clone();
-    // By which others it is dominated the front says; they are not shown here.
-    let point = FrontPoint { dominated_on_held_out: false, ..point };
-    let wanted: Vec<String> = limits.iter().map(|limit| format!("`{limit}`")).collect();
-    let mut text = format!("# {model} shrunk to {}\n\n", wanted.join(" and "));
-    text +=
-        &format!("Network {} of `run/`, one of {} on its front: `{}`\n\n", point.id, front.points.len(), point.genome);
-    text += "As the search found it, beside the parent; sizes are those of the network in GGUF:\n\n```text\n";
-    text += &Table::new(&Front { points: vec![point], ..front }).text();
-    text += "```\n\n";
-    text +=
-        "What was exported, on held-out items that no step has seen; the difference is paired, on the same items:\n\n";
-    text += "| task | items | metric | parent | exported | difference |\n|---|---|---|---|---|---|\n";
-    for (place, task) in tasks.iter().enumerate() {
-        let [parent, exported] = [Measured::read(out, "parent", place)?, Measured::read(out, "exported", place)?];
-        let (Some((name, before, before_error)), Some((_, after, after_error))) =
-            (parent.headline(), exported.headline())
-        else {
-            continue;
-        };
-        let items = exported.summary["items"].as_u64().unwrap_or_default();
+/// What a shrinking came to.
+pub struct Report<'a> {
+    job: &'a Job<'a>,
+    plan: &'a Plan,
+    front: Front,
+    /// The network that was picked.
+    point: FrontPoint,
+    scores: Vec<Scores<'a>>,
+}
+
+/// A task's scores of the parent and of what was exported, each with its standard error.
+struct Scores<'a> {
+    task: &'a str,
+    items: u64,
+    metric: &'static str,
+    parent: (f64, f64),
+    exported: (f64, f64),
+    /// Paired, where that is known; its error then.
+    difference: (f64, Option<f64>),
+}
+
+impl<'a> Report<'a> {
+    /// Gathers it.
+    ///
+    /// # Errors
+    /// Results that are not there.
+    pub fn of(job: &'a Job, plan: &'a Plan) -> anyhow::Result<Report<'a>> {
+        let front = Front::read_json(&job.out.join("run/front.json"))?;
+        let point = job.limits[0].to_string().parse::<Pick>()?.choose(&front)?.clone();
+        let mut scores = Vec::new();
+        for (place, task) in job.tasks.iter().enumerate() {
+            let [parent, exported] =
+                [Measured::read(job.out, "parent", place)?, Measured::read(job.out, "exported", place)?];
+            let (Some((metric, before, before_error)), Some((_, after, after_error))) =
+                (parent.headline(), exported.headline())
+            else {
+                continue;
+            };
+            scores.push(Scores {
+                task,
+                items: exported.summary["items"].as_u64().unwrap_or_default(),
+                metric,
+                parent: (before, before_error),
+                exported: (after, after_error),
+                difference: difference(&parent, &exported).map_or((after - before, None), |(value, error)| (value, Some(error))),
+            });
+        }
+        Ok(Report { job, plan, front, point, scores })
+    }
+
+    /// The run's front.
+    pub fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// As `--json` prints it.
+    pub fn as_json(&self) -> Value {
+        let Report { job: Job { model, out, limits, .. }, plan, point, .. } = self;
+        let scores = self.scores.iter().map(|scores| {
+            json!({
+                "task": scores.task,
+                "items": scores.items,
+                "metric": scores.metric,
+                "parent": scores.parent.0,
+                "parent_stderr": scores.parent.1,
+                "exported": scores.exported.0,
+                "exported_stderr": scores.exported.1,
+                "difference": scores.difference.0,
+                "difference_stderr": scores.difference.1,
+            })
+        });
+        json!({
+            "model": model,
+            "limits": limits.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "report": out.join(FILE),
+            "run": out.join("run"),
+            "export": plan.exported(),
+            "network": { "id": point.id, "genome": point.genome, "values": point.values },
+            "tasks": scores.collect::<Vec<_>>(),
+            "left_out": plan.as_json()["left_out"],
+        })
+    }
+
+    /// As `report.md` has it.
+    pub fn text(&self) -> String {
+        let Report { job: Job { model, limits, .. }, plan, front, point, .. } = self;
+        // By which others it is dominated the front says; they are not shown here.
+        let point = FrontPoint { dominated_on_held_out: false, ..point.clone() };
+        let wanted: Vec<String> = limits.iter().map(|limit| format!("`{limit}`")).collect();
+        let mut text = format!("# {model} shrunk to {}\n\n", wanted.join(" and "));
         text += &format!(
-            "| {task} | {items} | {name} | {before:.4} ± {before_error:.4} | {after:.4} ± {after_error:.4} | {} |\n",
-            difference(&parent, &exported).unwrap_or_else(|| format!("{:+.4}", after - before))
+            "Network {} of `run/`, one of {} on its front: `{}`\n\n",
+            point.id,
+            front.points.len(),
+            point.genome
         );
+        text += "As the search found it, beside the parent; sizes are those of the network in GGUF:\n\n```text\n";
+        text += &Table::new(&Front { points: vec![point], ..front.clone() }).text();
+        text += "```\n\n";
+        text +=
+            "What was exported, on held-out items that no step has seen; the difference is paired, on the same items:\n\n";
+        text += "| task | items | metric | parent | exported | difference |\n|---|---|---|---|---|---|\n";
+        for scores in &self.scores {
+            let Scores { task, items, metric, .. } = scores;
+            let ((before, before_error), (after, after_error)) = (scores.parent, scores.exported);
+            let difference = match scores.difference {
+                (value, Some(error)) => format!("{value:+.4} ± {error:.4}"),
+                (value, None) => format!("{value:+.4}"),
+            };
+            text += &format!(
+                "| {task} | {items} | {metric} | {before:.4} ± {before_error:.4} | {after:.4} ± {after_error:.4} | {difference} |\n"
+            );
+        }
+        text += "\nFiles: `export/`; `run/report.html` with the other networks of the front and its pictures; `exported-*.jsonl`, item by item.\n";
+        text += "\n## How\n\n```sh\n";
+        plan.steps.iter().for_each(|step| text += &format!("{}\n", step.line()));
+        text += "```\n";
+        for (name, reason) in &plan.left_out {
+            text += &format!("\nLeft out: {name}; {reason}.\n");
+        }
+        text
     }
-    text += "\nFiles: `export/`; `run/report.html` with the other networks of the front and its pictures; `exported-*.jsonl`, item by item.\n";
-    text += "\n## How\n\n```sh\n";
-    plan.steps.iter().for_each(|step| text += &format!("{}\n", step.line()));
-    text += "```\n";
-    for (name, reason) in &plan.left_out {
-        text += &format!("\nLeft out: {name}; {reason}.\n");
-    }
-    Ok(text)
 }
 
 /// Of accuracies, on the same items.
-fn difference(parent: &Measured, exported: &Measured) -> Option<String> {
+fn difference(parent: &Measured, exported: &Measured) -> Option<(f64, f64)> {
     let same = parent.correct.iter().map(|(index, _)| index).eq(exported.correct.iter().map(|(index, _)| index));
     if !same || parent.correct.is_empty() {
         return None;
@@ -92,7 +176,7 @@ fn difference(parent: &Measured, exported: &Measured) -> Option<String> {
         measured.correct.iter().map(|(_, value)| Contribution { value: *value, weight: 1.0 }).collect()
     };
     let difference = Metric::ACCURACY.difference(&of(exported), &of(parent));
-    Some(format!("{:+.4} ± {:.4}", difference.value, difference.stderr))
+    Some((difference.value, difference.stderr))
 }
 
 #[cfg(test)]
@@ -110,7 +194,7 @@ mod tests {
     fn differences_are_paired() {
         let parent = measured(&[1.0, 1.0, 0.0, 1.0]);
         // −1, 0, 0, 0: mean −0.25, and the standard error of four of them 0.25.
-        assert_eq!(difference(&parent, &measured(&[0.0, 1.0, 0.0, 1.0])).unwrap(), "-0.2500 ± 0.2500");
+        assert_eq!(difference(&parent, &measured(&[0.0, 1.0, 0.0, 1.0])).unwrap(), (-0.25, 0.25));
         assert_eq!(difference(&parent, &measured(&[1.0])), None, "other items");
         assert_eq!(difference(&measured(&[]), &measured(&[])), None, "a text");
     }

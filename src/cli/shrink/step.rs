@@ -92,15 +92,18 @@ impl Step {
 
     /// Runs the line.
     ///
+    /// What it prints goes beside, where the result is one JSON object.
+    ///
     /// # Errors
     /// Where it fails, or does not leave what it should.
-    pub fn run(&self) -> anyhow::Result<()> {
+    pub fn run(&self, json: bool) -> anyhow::Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(&self.arguments).stdin(Stdio::null());
         Verbosity::of_step(&mut command);
         die_together(&mut command);
         let status = match self.printed_to() {
             None if Verbosity::is_quiet() => command.stdout(Stdio::null()).status()?,
+            None if json => command.stdout(std::io::stderr()).status()?,
             None => command.status()?,
             Some(path) => {
                 let mut child = command.stdout(Stdio::piped()).spawn()?;
