@@ -28,8 +28,6 @@ Look at
   $out/run/report.html      the search's front, its pictures, how to repeat it
   $out/run/front.csv        one row a network: search scores, held-out accuracy with its standard error
 
-Three commands worth trying next
-  $criadero inspect smollm2-135m
-  $criadero export $out/run --pick "params<=100M" --format hf --out $out/export-100m
+A longer one next
   $criadero shrink smollm2-135m --to "weight_bytes<=100MB" --task arc_easy --task piqa --supernet $supernet --dry-run --out results/longer
 END

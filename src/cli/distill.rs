@@ -11,7 +11,8 @@ use criadero::run::Pick;
 use criadero::tune::curriculum::Curriculum;
 
 use super::model::load;
-use super::picked::{MovedArgs, picked};
+use super::next::Done;
+use super::picked::{MovedArgs, first_task, picked};
 use super::train::{Course, Lessons, TrainArgs};
 
 /// The network as the search left it, inside the output directory.
@@ -37,10 +38,10 @@ impl Distill {
     pub fn run(self) -> anyhow::Result<()> {
         let Some(parent) = self.moved.parent_of(&self.run)? else { bail!("{} is no run", self.run.display()) };
         let genome = picked(&self.run, &self.pick, self.train.json)?;
-        if genome.is_quantized() {
+        let bits_of = genome.is_quantized().then(|| format!("{}#{}", self.run.display(), self.pick));
+        if bits_of.is_some() {
             eprintln!(
-                "note: its weights are trained unquantized; quantize the result with `criadero export {} --bits 8 --format gguf --out FILE.gguf`",
-                self.train.out.display()
+                "note: its weights are trained unquantized; `criadero export --bits-of` gives the result its bits again"
             );
         }
         let genome = genome.unquantized();
@@ -67,6 +68,11 @@ impl Distill {
             teacher: Some((&teacher, parent.digest()?)),
             curriculum,
         };
-        self.train.run(lessons, &held)
+        self.train.run(lessons, &held)?;
+        if !self.train.json {
+            let task = first_task(&self.run)?;
+            Done::Distilled { checkpoint: &self.train.out, task: task.as_deref(), bits_of }.say_next();
+        }
+        Ok(())
     }
 }

@@ -16,8 +16,9 @@ use serde_json::json;
 
 use super::calibration::CalibrationArgs;
 use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice, set_threads};
+use super::next::Done;
 use super::phase::Phase;
-use super::picked::{MovedArgs, network_of, picked};
+use super::picked::{MovedArgs, first_task, network_of, picked};
 use super::progress::Bar;
 use super::said;
 
@@ -156,6 +157,7 @@ impl Export {
             bytes as f64 / 1e6,
             parent.path().display()
         );
+        Done::Exported { written: &written, task: first_task(&self.from)?.as_deref() }.say_next();
         Ok(())
     }
 }

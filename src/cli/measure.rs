@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::arguments::file_of;
 use super::model::{self, DeviceArgs, load, open_space};
+use super::next::Done;
 use super::progress::Listener;
 
 /// Measure what reading prompts and writing tokens takes, for every network of a space
@@ -72,15 +73,28 @@ impl Measure {
         file.write(table.to_json().as_bytes())?;
         file.publish()?;
         if self.json {
-            println!("{:#}", json!({ "table": self.out, "phases": table.phases.iter().map(as_json).collect::<Vec<_>>() }));
+            println!(
+                "{:#}",
+                json!({ "table": self.out, "phases": table.phases.iter().map(as_json).collect::<Vec<_>>() })
+            );
             return Ok(());
         }
         for phase in &table.phases {
             print(phase);
         }
         println!("written: {}", self.out.display());
+        let speeds = speeds(&self.phases);
+        Done::Measured { table: &self.out, model: &self.model, space: &self.space, speeds }.say_next();
         Ok(())
     }
+}
+
+/// Objectives that a table of these phases is good for.
+fn speeds(phases: &[Phase]) -> Vec<&'static str> {
+    let prefill = phases.iter().any(|phase| matches!(phase, Phase::Prefill { .. }));
+    let decode = phases.iter().any(|phase| matches!(phase, Phase::Decode { sequences: 1, .. }));
+    let all = [(prefill && decode, "latency_ms"), (prefill, "prefill_tps"), (decode, "decode_tps")];
+    all.into_iter().filter(|(known, _)| *known).map(|(_, name)| name).collect()
 }
 
 /// A fitted time; none that is found is no time of zero.

@@ -39,6 +39,7 @@ mod interrupt;
 mod measure;
 mod merge;
 mod model;
+mod next;
 mod pace;
 mod phase;
 mod picked;
@@ -172,10 +173,12 @@ mod tests {
     }
 
     /// The words of a line as a shell reads them, up to a comment or a redirection.
-    fn words(line: &str) -> Vec<String> {
+    pub(super) fn words(line: &str) -> Vec<String> {
         let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
-        for c in line.chars() {
+        let mut rest = line.chars();
+        while let Some(c) = rest.next() {
             match (quote, c) {
+                (None, '\\') => word.get_or_insert_default().extend(rest.next()),
                 (Some(end), _) if c == end => quote = None,
                 (None, '"' | '\'') => {
                     quote = Some(c);
@@ -194,6 +197,7 @@ mod tests {
     fn words_are_a_shells() {
         let line = "criadero  export 'a b#knee' --pick \"params<=1M\" r#1 > out.txt # it's a comment";
         assert_eq!(words(line), ["criadero", "export", "a b#knee", "--pick", "params<=1M", "r#1"]);
+        assert_eq!(words("'it'\\''s' a\\ b"), ["it's", "a b"]);
     }
 
     #[test]

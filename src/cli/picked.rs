@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{model, said};
 use anyhow::bail;
 use criadero::checkpoint::Checkpoint;
-use criadero::run::{Front, Pick, searched_model};
+use criadero::run::{Front, Pick, RunSettings, searched_model};
 use criadero::space::Genome;
 
 /// Where the model of a run is by now.
@@ -37,6 +37,11 @@ pub fn picked(run: &Path, pick: &Pick, json: bool) -> anyhow::Result<Genome> {
     let (id, genome) = chosen(run, pick)?;
     said::along(json, format_args!("network {id}: {genome}"));
     Ok(genome)
+}
+
+/// The first task of a run; nothing for what is none.
+pub fn first_task(run: &Path) -> anyhow::Result<Option<String>> {
+    Ok(RunSettings::read(run)?.and_then(|settings| Some(settings.tasks.into_iter().next()?.name)))
 }
 
 /// `MODEL`, or `RUN#PICK` for a network of a finished run: the checkpoint and the network.

@@ -7,8 +7,8 @@ use criadero::count::{Evals, Items, Population, Threads};
 use criadero::eval::Objective;
 use criadero::output::Output;
 use criadero::run::{
-    Change, Experiment, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask, cores,
-    unexported,
+    Change, Experiment, Front, Local, MixedBits, Pick, Place, QuantizedFront, Requantization, RunSettings, RunTask,
+    cores, unexported,
 };
 use criadero::space::{Bits, Constraint};
 use criadero::task::Split;
@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::arguments::smooth_objectives;
 use super::model::{self, DataArgs, DeviceArgs, ends_in, note_fallback, note_quantized_twice};
+use super::next::{Done, pick_of};
 use super::picked::{MovedArgs, picked};
 use super::plot::write_pictures;
 use super::progress::Listener;
-use super::said;
 use super::search::{Found, search};
 
 /// What a directory of results has for certain.
@@ -142,7 +142,22 @@ impl Quantize {
         }
         print(&front);
         println!("written: {}", out.display());
+        let (pick, bytes) = self.same_size(&front)?;
+        let task = self.tasks.first().map(String::as_str);
+        Done::Quantized { from: &self.from, pick, task, bits: bits.to_string(), bytes }.say_next();
         Ok(())
+    }
+
+    /// Which network of a run to begin with, and its bytes in these bits: what mixed ones are compared at.
+    fn same_size(&self, after: &QuantizedFront) -> anyhow::Result<(Option<String>, u64)> {
+        let front = self.from.join("front.json");
+        let pick = if front.is_file() { Some(Front::read_json(&front)?) } else { None };
+        let id = match &pick {
+            Some(front) => pick_of(front).parse::<Pick>()?.choose(front)?.id,
+            None => 0,
+        };
+        let bytes = after.points.iter().find(|point| point.id == id).map_or(0, |point| point.bytes);
+        Ok((pick.as_ref().map(pick_of), bytes))
     }
 
     /// The bits of each layer of one network, by the same search as any other.
@@ -182,12 +197,8 @@ impl Quantize {
             note_fallback(&shape, &[genome.in_bits(bits).with_ends(ends_in(&shape, ends))], bits, ends);
         }
         let front = search(&experiment, &self.local(settings.as_ref()), &held)?;
-        Found { front, run: held.path(), mock: false }.print(self.json);
-        said::along(self.json, format_args!(
-            "best within {budget} bytes: criadero export {} --pick 'weight_bytes<={budget}' --format gguf --out {}.gguf",
-            out.display(),
-            out.display()
-        ));
+        let pick = format!("weight_bytes<={budget}");
+        Found { front, run: held.path(), mock: false, pick }.print(self.json);
         Ok(())
     }
 

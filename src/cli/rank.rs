@@ -16,6 +16,7 @@ use serde_json::json;
 use super::arguments::file_of;
 use super::calibration::{self, CalibrationArgs};
 use super::model::{self, DeviceArgs, load, set_threads};
+use super::next::{Done, half_of};
 use super::phase::Phase;
 use super::progress::Bar;
 
@@ -140,7 +141,15 @@ impl Rank {
         println!("largest logit difference between parent and supernet: {difference:.2e}");
         println!("layers, least important first: {:?}", card.order.drop);
         println!("supernet: {}", self.out.display());
+        self.next(&card, &shape).say_next();
         Ok(())
+    }
+
+    /// What to do with the supernet: in the given space, or else in the shipped one of its shape.
+    fn next(&self, card: &SupernetCard, shape: &ModelShape) -> Done<'_> {
+        let name = self.space.as_deref().or_else(|| SearchSpace::shipped_for(shape)).filter(|_| card.scores.is_some());
+        let space = name.and_then(|name| Some((name, half_of(&SearchSpace::open(name).ok()?))));
+        Done::Ranked { supernet: &self.out, space }
     }
 
     fn measured_on(&self, calibration: &calibration::Calibration) -> Calibration {

@@ -21,6 +21,7 @@ use serde_json::json;
 use super::arguments::{file_of, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DataArgs, DevicesArgs};
+use super::next::{Done, pick_of};
 use super::phase::Phase;
 use super::progress::Listener;
 use super::show::{MADE_UP, print_front};
@@ -178,12 +179,12 @@ impl Search {
                 let items = [self.limit, self.held_out].map(|items| items.unwrap_or(MOCK_ITEMS));
                 let held = self.hold()?;
                 let front = run(&experiment, &held, |stop, _| mock_scorer(&experiment, items, delay, stop))?;
-                Found { front, run: held.path(), mock: true }.print(self.json);
+                Found { pick: pick_of(&front), front, run: held.path(), mock: true }.print(self.json);
             }
             EvaluatorKind::Local => {
                 let held = self.hold()?;
                 let front = search(&experiment, &self.local(), &held)?;
-                Found { front, run: held.path(), mock: false }.print(self.json);
+                Found { pick: pick_of(&front), front, run: held.path(), mock: false }.print(self.json);
             }
         }
         Ok(())
@@ -289,18 +290,21 @@ pub struct Found<'a> {
     pub run: &'a Path,
     /// Whether the scores are made up.
     pub mock: bool,
+    /// Which of its networks to begin with.
+    pub pick: String,
 }
 
 impl Found<'_> {
-    /// Prints the front, as a table or as one JSON object.
-    pub fn print(&self, json: bool) {
-        let Found { front, run, mock } = self;
+    /// Prints the front, as a table with what to do next, or as one JSON object.
+    pub fn print(self, json: bool) {
+        let Found { front, run, mock, pick } = self;
         if json {
             println!("{:#}", json!({ "run": run, "mock": mock, "front": front }));
             return;
         }
-        print_front(front);
-        println!("run: {}{}", run.display(), if *mock { MADE_UP } else { "" });
+        print_front(&front);
+        println!("run: {}{}", run.display(), if mock { MADE_UP } else { "" });
+        Done::Searched { run, pick, mock }.say_next();
     }
 }
 

@@ -21,6 +21,7 @@ use super::arguments::smooth_objectives;
 use super::calibration::text_or_default;
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{self, DataArgs, DeviceArgs, tokenizer_of};
+use super::next::{Done, pick_of};
 use super::said::along;
 use super::seconds::{self, said};
 use super::train::{Course, TrainArgs};
@@ -345,9 +346,17 @@ impl Shrink {
     fn announce(&self, checkpoint: &Checkpoint, job: &Job, plan: &Plan) {
         let shape = &checkpoint.config().shape;
         let limits: Vec<String> = self.to.iter().map(Limit::to_string).collect();
-        self.say(format_args!("{}, {} parameters, to {}", job.model, Cost::of(shape, &shape.parent()).params, limits.join(" and ")));
+        self.say(format_args!(
+            "{}, {} parameters, to {}",
+            job.model,
+            Cost::of(shape, &shape.parent()).params,
+            limits.join(" and ")
+        ));
         self.say(format_args!("searched for: {}", job.objectives.join(", ")));
-        self.say(format_args!("a forward pass of the model reads about {:.0} tokens a second here", job.machine.tokens_per_second));
+        self.say(format_args!(
+            "a forward pass of the model reads about {:.0} tokens a second here",
+            job.machine.tokens_per_second
+        ));
         for (place, step) in plan.steps.iter().enumerate() {
             let state = if step.product.is_whole() {
                 "done before".to_string()
@@ -359,7 +368,11 @@ impl Shrink {
         self.say(format_args!(""));
         plan.left_out.iter().for_each(|(name, reason)| self.say(format_args!("left out: {name}; {reason}")));
         let left = plan.steps.iter().filter(|step| !step.product.is_whole()).map(|step| step.seconds).sum();
-        self.say(format_args!("all that is left to do takes about {}; everything goes to {}\n", said(left), self.out.display()));
+        self.say(format_args!(
+            "all that is left to do takes about {}; everything goes to {}\n",
+            said(left),
+            self.out.display()
+        ));
     }
 
     /// Runs what is not done yet, and reports.
@@ -392,6 +405,10 @@ impl Shrink {
             return Ok(());
         }
         println!("{text}\nreport: {}", path.display());
+        let run = self.out.join("run");
+        if let Some(network) = plan.exported() {
+            Done::Shrunk { out: &self.out, network, run: &run, pick: pick_of(report.front()) }.say_next();
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use criadero::tune::curriculum::Curriculum;
 
 use super::arguments::file_of;
 use super::model::{self, load, open_space};
+use super::next::Done;
 use super::train::{Course, Lessons, TrainArgs};
 
 /// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
@@ -49,6 +50,10 @@ impl Tune {
         let held = self.train.hold("tune", &sources, &[])?;
         let model = load(&base, &self.train.device)?;
         let name = self.supernet.display().to_string();
-        self.train.run(Lessons { base: &base, name, model, teacher: None, curriculum }, &held)
+        self.train.run(Lessons { base: &base, name, model, teacher: None, curriculum }, &held)?;
+        if !self.train.json {
+            Done::Tuned { checkpoint: &self.train.out, space: &self.space }.say_next();
+        }
+        Ok(())
     }
 }

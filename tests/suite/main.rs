@@ -31,6 +31,7 @@ mod lineage;
 mod measure;
 mod messages;
 mod model;
+mod next;
 mod output;
 mod own_algorithm;
 mod pinned;

@@ -117,9 +117,7 @@ impl Plan {
 
     /// As `--json` prints it.
     pub fn as_json(&self) -> Value {
-        let step = |step: &Step| {
-            json!({ "step": step.name, "command": step.line(), "seconds": step.seconds, "done": step.product.is_whole() })
-        };
+        let step = |step: &Step| json!({ "step": step.name, "command": step.line(), "seconds": step.seconds, "done": step.product.is_whole() });
         let left_out = self.left_out.iter().map(|(name, reason)| json!({ "step": name, "reason": reason }));
         json!({ "steps": self.steps.iter().map(step).collect::<Vec<_>>(), "left_out": left_out.collect::<Vec<_>>() })
     }

@@ -86,7 +86,8 @@ impl<'a> Report<'a> {
                 metric,
                 parent: (before, before_error),
                 exported: (after, after_error),
-                difference: difference(&parent, &exported).map_or((after - before, None), |(value, error)| (value, Some(error))),
+                difference: difference(&parent, &exported)
+                    .map_or((after - before, None), |(value, error)| (value, Some(error))),
             });
         }
         Ok(Report { job, plan, front, point, scores })
@@ -141,8 +142,7 @@ impl<'a> Report<'a> {
         text += "As the search found it, beside the parent; sizes are those of the network in GGUF:\n\n```text\n";
         text += &Table::new(&Front { points: vec![point], ..front.clone() }).text();
         text += "```\n\n";
-        text +=
-            "What was exported, on held-out items that no step has seen; the difference is paired, on the same items:\n\n";
+        text += "What was exported, on held-out items that no step has seen; the difference is paired, on the same items:\n\n";
         text += "| task | items | metric | parent | exported | difference |\n|---|---|---|---|---|---|\n";
         for scores in &self.scores {
             let Scores { task, items, metric, .. } = scores;
