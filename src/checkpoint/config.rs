@@ -59,7 +59,7 @@ impl Dtype {
     }
 
     /// Bytes of one unquantized weight.
-    pub(super) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         self.kind().elt_size_in_bytes()
     }
 }

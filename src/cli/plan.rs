@@ -1,4 +1,4 @@
-//! `criadero plan`: peak memory of every kind of work, before any of it.
+//! `criadero plan`: peak memory and disk of every kind of work, before any of it.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,17 @@ use anyhow::bail;
 use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig, synthetic};
 use criadero::count::{Items, Tokens, Workers};
 use criadero::plan::activations::Trained;
+use criadero::plan::disk::{Disk, disk};
 use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
 use criadero::plan::training::{self, Training};
-use criadero::plan::{Footprint, available};
+use criadero::plan::{Footprint, Part, available};
 use criadero::run::cores;
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
 use super::model::{self, DeviceArgs, blocks_of, ends_in};
+use super::verbosity::Verbosity;
 
 /// Batches beyond this are not tried.
 const MOST_SEQUENCES: usize = 1 << 16;
@@ -22,8 +24,10 @@ const MOST_SEQUENCES: usize = 1 << 16;
 const MOST_TOKENS: usize = 1 << 20;
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// Say how much memory evaluation, search, tune and distill need, and the largest batch that fits
+/// Say how much memory evaluation, search, tune and distill need, the largest batch that fits, and the disk that training takes
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero plan SUPERNET --space SPACE.yaml\n  \
+                  criadero plan --space llama2-7b --device cuda --memory 80")]
 pub struct Plan {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`; only its sizes are read. Without one the space's shape is
     /// that of the model
@@ -53,7 +57,7 @@ pub struct Plan {
     /// Rank of adapters
     #[arg(long, value_name = "RANK", default_value_t = 16, value_parser = Items::parse)]
     lora: usize,
-    /// As JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -67,6 +71,8 @@ struct Row {
     /// The largest batch that fits, in `unit`s.
     largest: usize,
     unit: Unit,
+    /// What training takes on disk.
+    disk: Option<Disk>,
 }
 
 /// What of a checkpoint decides what it takes in memory, beside its sizes.
@@ -141,16 +147,18 @@ impl Plan {
                 )
             };
             let largest = largest_that_fits(budget, MOST_TOKENS, of);
-            Row { name, footprint: of(self.chunk_tokens), largest, unit: Unit::Tokens }
+            Row { name, footprint: of(self.chunk_tokens), largest, unit: Unit::Tokens, disk: None }
         };
         let training = |name, trained: Trained, taught, recompute, teacher| {
+            // What a distillation trains is written first, as the search left it.
+            let disk = Some(disk(config, &trained, corrected, teacher > 0));
             let of = |sequences: usize| {
                 let (trained, tokens) = (trained.clone(), sequences * self.length);
                 let training = Training { tokens, trained, taught, recompute, numbers, corrected };
                 training::footprint(config, &largest, &training, teacher)
             };
             let largest = largest_that_fits(budget, MOST_SEQUENCES, of);
-            Row { name, footprint: of(self.batch), largest, unit: Unit::Sequences }
+            Row { name, footprint: of(self.batch), largest, unit: Unit::Sequences, disk }
         };
         let adapters = || Trained::Adapters(self.lora, LayerTensor::matrices().collect());
         let parent = evaluation::weights(config, numbers.word());
@@ -172,8 +180,8 @@ impl Plan {
     /// How quantized matrices are multiplied.
     fn products(&self) -> &'static str {
         if self.device.is_card() {
-            "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of their \
-                 blocks; all multiplied in bfloat16"
+            "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of \
+             their blocks; all multiplied in bfloat16"
         } else {
             "kept as the values of their blocks, in the arithmetic of the model"
         }
@@ -191,29 +199,53 @@ impl Plan {
                     Unit::Tokens => "tokens",
                     Unit::Sequences => "sequences",
                 },
+                "disk_peak_bytes": row.disk.as_ref().map(|disk| disk.most.peak()),
+                "disk_parts": row.disk.as_ref().map(|disk| &disk.most.parts),
+                "disk_end_bytes": row.disk.as_ref().map(|disk| disk.end.peak()),
             })
         };
         json!({ "memory_bytes": budget, "quantized_matrices": self.products(), "work": rows.iter().map(row).collect::<Vec<_>>() })
     }
 
+    /// A table that fits a screen; what each peak is made of is a detail.
     fn print(&self, rows: &[Row], budget: u64) {
-        println!("quantized matrices: {}", self.products());
-        println!("memory to plan for: {:.0} MiB", budget as f64 / MEBIBYTE);
+        let free = if budget == u64::MAX { "unknown".to_string() } else { mebibytes(budget) };
+        println!("memory to plan for: {free}; -v lists what each peak is made of");
+        println!("\n{:32}  {:>13}  {:12}  at most", "memory", "peak", "");
         for row in rows {
-            let peak = row.footprint.peak();
-            let fits = if peak <= budget { "fits" } else { "does not fit" };
-            println!("\n{}: {:.0} MiB, {fits}", row.name, peak as f64 / MEBIBYTE);
-            for part in &row.footprint.parts {
-                println!("  {:<28} {:>10.1} MiB", part.name, part.bytes as f64 / MEBIBYTE);
-            }
-            match (row.unit, row.largest) {
-                (Unit::Tokens, 0) => println!("  not even one token fits"),
-                (Unit::Tokens, most) => println!("  at most {most} tokens make a chunk"),
-                (Unit::Sequences, 0) => println!("  not even one sequence of {} tokens fits", self.length),
-                (Unit::Sequences, most) => {
-                    println!("  at most {most} sequences of {} tokens share a forward pass", self.length)
-                }
+            let fits = if row.footprint.peak() <= budget { "fits" } else { "does not fit" };
+            let most = match (row.unit, row.largest) {
+                (_, 0) => "nothing".to_string(),
+                (Unit::Tokens, most) => format!("{most} tokens"),
+                (Unit::Sequences, most) => format!("{most} x {}", self.length),
+            };
+            println!("{:32}  {:>13}  {fits:12}  {most}", row.name, mebibytes(row.footprint.peak()));
+            self.print_parts(&row.footprint.parts);
+        }
+        println!("\n{:32}  {:>13}  {:>13}", "disk", "killed, most", "at the end");
+        // Schemes write the same.
+        let mut written: Vec<&Disk> = Vec::new();
+        for (name, disk) in rows.iter().filter_map(|row| Some((row.name, row.disk.as_ref()?))) {
+            if !written.contains(&disk) {
+                written.push(disk);
+                let name = name.replace(", instatune", "").replace(", sandwich", "");
+                println!("{name:32}  {:>13}  {:>13}", mebibytes(disk.most.peak()), mebibytes(disk.end.peak()));
+                self.print_parts(&disk.most.parts);
             }
         }
+        if Verbosity::is_verbose() {
+            println!("\nquantized matrices: {}", self.products());
+        }
     }
+
+    fn print_parts(&self, parts: &[Part]) {
+        if Verbosity::is_verbose() {
+            parts.iter().for_each(|part| println!("  {:30}  {:>13}", part.name, mebibytes(part.bytes)));
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / MEBIBYTE;
+    if mebibytes < 9.95 { format!("{mebibytes:.1} MiB") } else { format!("{mebibytes:.0} MiB") }
 }

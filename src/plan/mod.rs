@@ -1,9 +1,10 @@
-//! Peak memory before it is used: of evaluation, search, fine-tuning and distillation, item by item.
+//! Peak memory and disk before they are used: of evaluation, search, fine-tuning and distillation, item by item.
 //!
 //! Everything is counted from shapes: which tensors libtorch 2.11 holds at the moment when most are alive.
 
 pub mod activations;
 mod budget;
+pub mod disk;
 pub mod evaluation;
 pub mod footprint;
 mod numbers;

@@ -33,10 +33,7 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     let shape = &config.shape;
     let [t, d, v] = [*tokens, shape.hidden, shape.vocab].map(|size| size as u64);
     let weights = Cost::of(shape, &config.genome).params + corrected;
-    let values = match trained {
-        Trained::Full => weights,
-        Trained::Adapters(rank, targets) => adapter_values(config, *rank as u64, targets),
-    };
+    let values = values(config, trained, *corrected);
     let adapters = if *trained == Trained::Full { 0 } else { values * word };
     let masters = if word == 4 { 0 } else { values * 4 };
     let by_layer = genome.kept().map(|(_, gene)| kept_bytes(shape, gene, trained, *numbers));
@@ -65,6 +62,14 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
         ("output matrix's gradient", head),
         ("teacher", teacher),
     ])
+}
+
+/// How many values are trained, those of corrected matrices with them where all weights are.
+pub(super) fn values(config: &LlamaConfig, trained: &Trained, corrected: u64) -> u64 {
+    match trained {
+        Trained::Full => Cost::of(&config.shape, &config.genome).params + corrected,
+        Trained::Adapters(rank, targets) => adapter_values(config, *rank as u64, targets),
+    }
 }
 
 /// Values of A and B of every adapted matrix.

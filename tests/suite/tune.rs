@@ -396,6 +396,40 @@ fn what_does_not_fit_is_refused_with_what_would() {
 }
 
 #[test]
+fn a_plan_fits_a_screen_and_says_what_a_killed_tune_leaves() {
+    let card = ["plan", "--space", "llama2-7b", "--memory", "80", "--device", "cuda"];
+    for arguments in [&["plan", TINY, "--space", "tiny"][..], &["plan", TINY], &card] {
+        let (out, beside) = said(criadero(arguments));
+        assert!(out.lines().count() + beside.lines().count() < 24, "{out}{beside}");
+        assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+        let details = succeed(criadero(&[arguments, &["-v"]].concat()));
+        assert!(details.contains("  moments ") && details.contains("  last good state "), "{details}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = sentences(dir.path());
+    let out = dir.path().join("out");
+    let child = tune(TINY, &data, &out, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    kill_after_lines(child, out.join("timings.csv"), 12);
+    // The header of safetensors, whose length it begins with, is not counted.
+    let tensors = |name: &str| {
+        let bytes = read(&out, name);
+        bytes.len() as u64 - 8 - u64::from_le_bytes(bytes[..8].try_into().unwrap())
+    };
+    let plan: serde_json::Value = serde_json::from_str(&succeed(criadero(&["plan", TINY, "--json"]))).unwrap();
+    let rows = plan["work"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["work"] == "tune, sandwich").unwrap();
+    let part = |name: &str| {
+        let parts = row["disk_parts"].as_array().unwrap();
+        parts.iter().find(|part| part["name"] == name).unwrap()["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(tensors("state.safetensors"), part("state"));
+    assert_eq!(tensors("good.safetensors"), part("last good state"));
+    assert_eq!(row["disk_peak_bytes"].as_u64().unwrap(), 3 * part("state"));
+    succeed(tune(TINY, &data, &out, &[]));
+    assert_eq!(tensors("model.safetensors"), row["disk_end_bytes"].as_u64().unwrap());
+}
+
+#[test]
 fn a_plan_for_seven_billion_parameters_needs_no_weights() {
     let out = succeed(criadero(&["plan", "--space", "llama2-7b", "--memory", "80", "--device", "cuda", "--json"]));
     let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
