@@ -21,6 +21,9 @@ const START: &str = "untrained";
 /// Recover one network of a finished run: it learns to predict what its parent predicts
 #[derive(clap::Args)]
 #[command(args_override_self = true)]
+#[command(
+    after_help = "Examples:\n  criadero distill results/mine --pick knee --data alpaca.json --steps 200 --out recovered"
+)]
 pub struct Distill {
     /// A finished run
     run: PathBuf,

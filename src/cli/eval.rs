@@ -37,6 +37,9 @@ const LONGEST_ROW: u64 = 1 << 20;
 
 /// Score a network on a task, as lm-evaluation-harness does (zero-shot unless the task says otherwise)
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero eval smollm2-135m --task arc_easy --limit 200\n  \
+                  criadero eval MODEL --task arc_easy --task piqa --limit 200 --out scores.json\n  \
+                  criadero eval MODEL --task my.jsonl --per-item items.jsonl --json")]
 pub struct Eval {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,

@@ -26,6 +26,9 @@ use super::said;
 #[derive(clap::Args)]
 // With text of a few sources alone, reconstruction helps on their kind of text only.
 #[command(mut_arg("own_text", |arg| arg.default_value("0.5")))]
+#[command(after_help = "Examples:\n  criadero export results/mine --pick knee --format gguf --out small.gguf\n  \
+                  criadero export results/mine --pick \"params<=100M\" --format hf --out small-100m\n  \
+                  criadero export SUPERNET --space SPACE.yaml --pick \"params<=100M\" --format gguf --out quick.gguf")]
 pub struct Export {
     /// A finished run, or the checkpoint that the network is cut from.
     #[arg(value_name = "RUN|MODEL")]

@@ -16,6 +16,8 @@ use super::said::raw;
 
 /// Write text behind a prompt, and say how fast
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero generate small.gguf --prompt \"Once upon a time\"\n  \
+                  criadero generate \"results/mine#knee\" --chat --prompt \"Who wrote Hamlet?\" --max-tokens 64")]
 pub struct Generate {
     /// Checkpoint, or RUN#ID: a network of a finished run by its id, `knee` or a limit
     #[arg(value_name = "MODEL|RUN#ID")]

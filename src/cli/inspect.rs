@@ -11,6 +11,8 @@ use serde::Serialize;
 
 /// Print a search space: its genes, how many networks it holds, the smallest and the largest.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero inspect smollm2-135m\n  \
+                  criadero inspect SPACE.yaml --model MODEL")]
 pub struct Inspect {
     /// A shipped space's name, such as `smollm2-135m`, or a YAML file
     space: String,

@@ -16,6 +16,8 @@ use super::progress::Listener;
 
 /// Measure what reading prompts and writing tokens takes, for every network of a space
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero measure SUPERNET --space SPACE.yaml --out table.json\n  \
+                  criadero measure SUPERNET --space SPACE.yaml --phase prefill:1024 --out prompts.json")]
 pub struct Measure {
     /// Supernet or any checkpoint
     model: PathBuf,

@@ -150,6 +150,9 @@ mod tests {
 
     use super::*;
 
+    /// Commands whose arguments say all.
+    const OBVIOUS: [&str; 3] = ["merge", "synthesize", "gpu-check"];
+
     /// All pages of a folder and of those in it.
     fn pages_of(folder: &Path) -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -198,6 +201,29 @@ mod tests {
         let line = "criadero  export 'a b#knee' --pick \"params<=1M\" r#1 > out.txt # it's a comment";
         assert_eq!(words(line), ["criadero", "export", "a b#knee", "--pick", "params<=1M", "r#1"]);
         assert_eq!(words("'it'\\''s' a\\ b"), ["it's", "a b"]);
+    }
+
+    #[test]
+    fn every_example_of_a_help_parses_and_commands_that_take_much_have_some() {
+        let mut parsed = 0;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = help.replace("\\\n", " ");
+            let lines: Vec<&str> = lines.lines().filter(|line| line.starts_with("  criadero ")).collect();
+            let required = command.get_arguments().filter(|argument| argument.is_required_set()).count();
+            assert!(
+                required < 2 || !lines.is_empty() || OBVIOUS.contains(&command.get_name()),
+                "{}",
+                command.get_name()
+            );
+            for line in lines {
+                let read = words(line.trim_start());
+                assert_eq!(read[1], command.get_name(), "{line}");
+                assert!(Cli::try_parse_from(&read).is_ok(), "{line}");
+                parsed += 1;
+            }
+        }
+        assert!(parsed > 25, "only {parsed} examples were found");
     }
 
     #[test]

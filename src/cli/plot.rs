@@ -15,6 +15,8 @@ const OURS: &str = "criadero";
 
 /// Draw a run's front, heat map, probabilities and hypervolume, and write its page
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero plot results/mine\n  \
+                  criadero plot results/mine results/other --out results/both")]
 pub struct Plot {
     /// Results directory of the run; further ones add their curves to the hypervolume. Or one that `quantize` wrote
     #[arg(required = true, value_name = "RUN")]

@@ -29,6 +29,8 @@ const HELD_OUT_ITEMS: usize = 400;
 
 /// Score a finished front again after quantization, or search the bits of each layer of one network
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero quantize results/mine --bits 8\n  \
+                  criadero quantize results/mine --pick knee --bits mixed --budget 80M --out results/mixed")]
 pub struct Quantize {
     /// A finished run, or one checkpoint
     #[arg(value_name = "RUN|MODEL")]

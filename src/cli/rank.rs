@@ -28,6 +28,8 @@ const ABOUT: &str = "The model with its attention heads and MLP channels in the 
 
 /// Order heads, MLP channels and layers by importance, so that every narrower network is a prefix
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero rank MODEL --space SPACE.yaml --out SUPERNET\n  \
+                  criadero rank MODEL --space SPACE.yaml --text text.txt --tokens 65536 --out SUPERNET")]
 pub struct Rank {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`
     model: PathBuf,

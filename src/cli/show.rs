@@ -18,6 +18,7 @@ pub fn print_front(front: &Front) {
 
 /// Show a run: the command that made it, how far it is, its front
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero show results/mine")]
 pub struct Show {
     /// Directory of a search
     run: PathBuf,

@@ -52,6 +52,10 @@ const MEMORY_SHARE: f64 = 0.9;
 ///
 /// It says first which commands it will run and how long each takes. Killed at any moment, the same command goes on.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  criadero shrink smollm2-135m --to \"params<=115M\" --task arc_easy --quick --out small\n  \
+                  criadero shrink MODEL --to \"weight_bytes<=900MB\" --task my.jsonl --time 2h --out mine --dry-run"
+)]
 pub struct Shrink {
     /// Checkpoint: an HF directory, a GGUF file, a name on the hub, or `smollm2-135m`
     model: PathBuf,

@@ -8,6 +8,7 @@ use super::model;
 
 /// Print a commented search space for a model: half to all of each layer. Redirect it into a file and cut it down
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  criadero space MODEL > SPACE.yaml")]
 pub struct Space {
     /// Checkpoint: an HF directory, a GGUF file, a name on the hub, or `smollm2-135m`
     model: PathBuf,

@@ -12,6 +12,10 @@ use super::train::{Course, Lessons, TrainArgs};
 /// Fine-tune a supernet once, so that its narrow networks are trained networks that share weights
 #[derive(clap::Args)]
 #[command(args_override_self = true)]
+#[command(
+    after_help = "Examples:\n  criadero tune SUPERNET --space SPACE.yaml --data alpaca.json --steps 140 --out TUNED\n  \
+                  criadero tune SUPERNET --space SPACE.yaml --data alpaca.json --lora 16 --learning-rate 1e-3 --out TUNED-LORA"
+)]
 pub struct Tune {
     /// Supernet: a directory that `criadero rank` wrote
     supernet: PathBuf,
