@@ -222,7 +222,7 @@ impl Plan {
             println!("{:32}  {:>13}  {fits:12}  {most}", row.name, mebibytes(row.footprint.peak()));
             self.print_parts(&row.footprint.parts);
         }
-        println!("\n{:32}  {:>13}  {:>13}", "disk", "killed, most", "at the end");
+        println!("\n{:32}  {:>13}  {:>13}", "disk", "running, killed", "at the end");
         // Schemes write the same.
         let mut written: Vec<&Disk> = Vec::new();
         for (name, disk) in rows.iter().filter_map(|row| Some((row.name, row.disk.as_ref()?))) {

@@ -113,6 +113,34 @@ fn copy_of_whole() -> TempDir {
 }
 
 #[test]
+fn steps_print_beside_a_result_that_is_one_object_and_say_no_next_commands() {
+    let copy = copy_of_whole();
+    let export = copy.path().join("small/export");
+    let again = |more: &[&str]| {
+        fs::remove_dir_all(&export).unwrap();
+        said(shrink(copy.path(), BUDGET, &[&["--quick"], more].concat()))
+    };
+    let (printed, beside) = again(&["--json"]);
+    let result: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(result["export"], "small/export/model.gguf");
+    assert!(result["tasks"][0]["difference_stderr"].is_number() && result["network"]["id"].is_u64(), "{printed}");
+    assert!(beside.contains("1. rank: done before") && beside.contains("bytes of tensors"), "{beside}");
+    assert!(!beside.contains("next: "), "{beside}");
+
+    let (_, beside) = again(&[]);
+    let next: Vec<&str> = beside.lines().filter_map(|line| line.strip_prefix("next: ")).collect();
+    assert_eq!(next.len(), 2, "the steps say none: {beside}");
+    // The model has fewer positions than `generate` writes.
+    assert!(next[0].starts_with("criadero generate small/export/model.gguf --prompt "), "{next:?}");
+    paste(copy.path(), next[1]);
+
+    let (printed, beside) = again(&["--quiet"]);
+    assert_eq!(beside, "");
+    let report = fs::read_to_string(copy.path().join("small/report.md")).unwrap();
+    assert_eq!(printed, format!("{report}\nreport: small/report.md\n"));
+}
+
+#[test]
 fn a_budget_of_bytes_becomes_a_quantized_file_that_keeps_to_it() {
     let (dir, printed) = whole();
     let small = dir.path().join("small");
