@@ -176,7 +176,7 @@ fn the_same_command_does_only_what_is_not_there() {
     let printed = succeed(shrink(dir.path(), BUDGET, &["--quick"]));
     let ran: Vec<&str> = printed.lines().filter(|line| line.starts_with('[')).collect();
     assert_eq!(ran.len(), 2, "{printed}");
-    assert!(ran[0].starts_with("[3/6] criadero export") && ran[1].starts_with("[6/6] criadero eval"), "{ran:?}");
+    assert!(ran[0].starts_with("[4/6] criadero export") && ran[1].starts_with("[6/6] criadero eval"), "{ran:?}");
     assert_eq!([changed(&at("run/front.json")), changed(&at("parent-1.json"))], before);
     assert_eq!(fs::read(at("export/model.gguf")).unwrap(), exported);
 }
@@ -191,7 +191,7 @@ fn a_step_that_fails_stops_it_and_it_goes_on_from_there() {
     assert!(error.contains("the step `export` ended with exit status: 1; once it can go on"), "{error}");
     fs::remove_file(at("export")).unwrap();
     let printed = succeed(shrink(dir.path(), BUDGET, &["--quick"]));
-    assert!(printed.contains("[3/6] ") && !printed.contains("[4/6] "), "{printed}");
+    assert!(printed.contains("[4/6] ") && !printed.contains("[5/6] "), "{printed}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn pasted_lines_do_what_the_steps_did() {
     for name in ["export/model.gguf", "exported-1.jsonl", "exported-1.json"] {
         fs::remove_file(at(name)).unwrap();
     }
-    [2, 5].iter().for_each(|&step| paste(dir.path(), &planned[step]));
+    [3, 5].iter().for_each(|&step| paste(dir.path(), &planned[step]));
     assert!(results.map(read) == before);
     let summary: serde_json::Value = serde_json::from_slice(&read("exported-1.json")).unwrap();
     assert_eq!(summary["items"], fs::read_to_string(at("exported-1.jsonl")).unwrap().lines().count());
@@ -227,8 +227,8 @@ fn a_recovered_network_is_exported_in_the_bits_that_were_searched() {
     let old = fs::read(&exported).unwrap();
     assert!(planned[3].contains(" --steps 200 "), "{plan}");
     paste(dir.path(), &planned[3].replace(" --steps 200 ", " --steps 2 "));
-    assert!(planned[4].contains("export small/recovered --bits-of 'small/run#weight_bytes<=100kB'"), "{plan}");
-    paste(dir.path(), &planned[4]);
+    assert!(planned[5].contains("export small/recovered --bits-of 'small/run#weight_bytes<=100kB'"), "{plan}");
+    paste(dir.path(), &planned[5]);
     let after = Checkpoint::open(&exported).unwrap();
     assert_eq!((after.weight_bytes(), &after.config().genome), (bytes, &genome));
     assert!(fs::read(&exported).unwrap() != old, "other weights");
@@ -251,7 +251,7 @@ fn another_request_in_the_same_directory_is_refused_with_both() {
         assert!(error.contains("small holds another run: ") && error.contains(expected), "{error}");
     }
     let same = succeed(shrink(dir.path(), "weight_bytes<=0.1M", &["--quick", "--dry-run"]));
-    assert!(same.contains("4. plot: done before"), "the same limit in other words: {same}");
+    assert!(same.contains("3. plot: done before"), "the same limit in other words: {same}");
 }
 
 #[test]

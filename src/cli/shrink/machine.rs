@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Machine {
     /// Tokens a second in a forward pass of the whole model.
     pub tokens_per_second: f64,
-    /// The same in the arithmetic that a search will probably take.
+    /// The same in the arithmetic that a ranking takes, and a search probably.
     pub search_tokens_per_second: f64,
     /// Bytes that are free; `None` where that is not known.
     pub memory: Option<u64>,

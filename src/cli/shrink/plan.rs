@@ -222,7 +222,7 @@ impl Job<'_> {
             name: "rank",
             arguments,
             product: Product::Supernet(out.into()),
-            seconds: self.forward(passes::RANK * RANK_TOKENS) + MOMENT,
+            seconds: passes::RANK * RANK_TOKENS / self.machine.search_tokens_per_second + MOMENT,
             reckoned: format!("{RANK_TOKENS} tokens, {} passes", passes::RANK),
         })
     }
@@ -287,9 +287,10 @@ impl Job<'_> {
             seconds: MOMENT,
             reckoned: "reading and writing".to_string(),
         };
+        // The export's model card shows the picture.
         let mut steps = vec![
-            moment("export", arguments, Product::Network(network.clone().into())),
             moment("plot", words(["plot", &self.at("run")]), Product::File(self.out.join("run/report.html"))),
+            moment("export", arguments, Product::Network(network.clone().into())),
         ];
         let each = self.held_out_tokens as f64 / self.tasks.len() as f64;
         for (place, task) in self.tasks.iter().enumerate() {
@@ -376,7 +377,7 @@ mod tests {
         let (limits, tasks) = (limits(), words(["t"]));
         let plan = job(&limits, &tasks, Effort::Quick).plan().unwrap();
         let measured = ["measure the parent", "measure what was exported"];
-        assert_eq!(names(&plan), [&["rank", "search", "export", "plot"][..], &measured].concat());
+        assert_eq!(names(&plan), [&["rank", "search", "plot", "export"][..], &measured].concat());
         assert_eq!(plan.left_out.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["tune", "recover"]);
         assert_eq!(
             plan.steps[1].line(),
@@ -385,7 +386,7 @@ mod tests {
              --seed 7 --out out/run"
         );
         assert_eq!(
-            plan.steps[2].line(),
+            plan.steps[3].line(),
             "criadero export out/run --pick 'params<=100M' --format gguf --out out/export"
         );
         assert!(plan.steps[5].line().ends_with("--json > out/exported-1.json"), "{}", plan.steps[5].line());
@@ -446,10 +447,10 @@ mod tests {
         let tune = Err("no memory".to_string());
         let plan = Job { tune, supernet, quantizes: true, ..job(&limits, &tasks, Effort::Thorough) }.plan().unwrap();
         assert_eq!(plan.left_out[1], ("tune", "no memory".to_string()));
-        assert_eq!(names(&plan)[..3], ["search", "recover", "export"]);
+        assert_eq!(names(&plan)[..4], ["search", "recover", "plot", "export"]);
         assert!(plan.steps[0].line().contains("--model ranked "), "{}", plan.steps[0].line());
         let export = "criadero export out/recovered --bits-of 'out/run#params<=100M' --format gguf --out out/export";
-        assert_eq!(plan.steps[2].line(), export);
+        assert_eq!(plan.steps[3].line(), export);
         assert_eq!(
             plan.steps.iter().filter(|step| step.name.starts_with("measure")).count(),
             4,
