@@ -56,6 +56,13 @@ impl DeviceArgs {
         self.device.starts_with("cuda")
     }
 
+    /// The same where nothing that is reported hangs on the last digits: a CPU that has instructions for bfloat16 takes it, unless
+    /// something else was asked for.
+    pub fn fast(&self) -> DeviceArgs {
+        let bf16 = !self.is_card() && Arithmetic::Bf16.is_native();
+        DeviceArgs { arithmetic: self.arithmetic.or(bf16.then_some(Arithmetic::Bf16)), ..self.clone() }
+    }
+
     /// Bytes that are free on it, where it is a card that is here.
     pub fn free_memory(&self) -> Option<u64> {
         free_memory(self.open().ok()?.0)
@@ -183,6 +190,12 @@ pub fn note_quantized_twice(parent: &Checkpoint) {
 /// Loads a model onto its device.
 pub fn load(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
     load_for(checkpoint, device, &[])
+}
+
+/// Loads a model onto its device, and itself in float32 beside it where its numbers are others.
+pub fn load_beside_float32(checkpoint: &Checkpoint, device: &DeviceArgs) -> anyhow::Result<Llama> {
+    let device = device.open()?;
+    loaded(|| criadero::plan::load_beside_float32(checkpoint, device, BlockWeights::default()))
 }
 
 /// Loads a model onto its device, to run these networks of it.

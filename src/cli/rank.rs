@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::hf::ModelCard;
 use criadero::checkpoint::{Checkpoint, Corrections, TensorName, hf};
 use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::output::{Output, StagedDirectory};
+use criadero::plan::Numbers;
 use criadero::run::{Headway, cores};
 use criadero::space::{ModelShape, SearchSpace};
 use serde_json::json;
 
 use super::arguments::file_of;
 use super::calibration::{self, CalibrationArgs};
-use super::model::{self, DeviceArgs, load, set_threads};
+use super::model::{self, DeviceArgs, load_beside_float32, set_threads};
 use super::next::{Done, half_of};
 use super::phase::Phase;
 use super::progress::Bar;
@@ -90,7 +92,8 @@ impl Rank {
         let output = output.reading_all(self.space.as_deref().and_then(file_of)).forced(self.force);
         let staged = hf::stage(&output, &self.out)?;
         set_threads(cores());
-        let model = load(&checkpoint, &self.device)?;
+        let device = self.device.fast();
+        let model = load_beside_float32(&checkpoint, &device)?;
         let windows = calibration.windows(&model)?;
         let before = probe(&model, &windows)?;
         let (mut order, mut scores, corrections) = match &self.order {
@@ -113,7 +116,7 @@ impl Rank {
         let supernet = Checkpoint::open(staged.path())?;
         let weights = Some(supernet.fingerprint()?);
         drop(writing);
-        let supernet = load(&supernet, &self.device)?;
+        let supernet = load_beside_float32(&supernet, &device)?;
         if let (Some(scores), true) = (&mut scores, self.loss_tokens > 0) {
             scores.losses = Some(self.losses(&supernet, &windows, space.as_ref())?);
             order.drop = scores.drop();
@@ -125,7 +128,7 @@ impl Rank {
             parent_digest,
             weights,
             order,
-            calibration: scores.is_some().then(|| self.measured_on(&calibration)),
+            calibration: scores.is_some().then(|| self.measured_on(&calibration, device.numbers())),
             scores,
             largest_logit_difference: difference,
         };
@@ -154,8 +157,12 @@ impl Rank {
         Done::Ranked { supernet: &self.out, space }
     }
 
-    fn measured_on(&self, calibration: &calibration::Calibration) -> Calibration {
+    fn measured_on(&self, calibration: &calibration::Calibration, numbers: Numbers) -> Calibration {
         Calibration {
+            arithmetic: match numbers {
+                Numbers::Cpu(arithmetic) => arithmetic,
+                Numbers::Card => Arithmetic::Bf16,
+            },
             text_digest: calibration.text_digest.clone(),
             tokens: calibration.tokens(),
             own_tokens: calibration.own_tokens(),
@@ -222,8 +229,9 @@ fn take_tokens(windows: &[Vec<u32>], tokens: usize) -> &[Vec<u32>] {
     &windows[..count.count()]
 }
 
-/// Logits of the whole network on the first window, float32 on the CPU.
+/// Logits of the whole network on the first window, on the CPU, computed in float32 where the model is there in it.
 fn probe(model: &Llama, windows: &[Vec<u32>]) -> anyhow::Result<tch::Tensor> {
+    let model = model.float32().unwrap_or(model);
     let (network, batch) = (model.whole()?, model.batch(&TokenTree::chain(&windows[0]))?);
     Ok(tch::no_grad(|| network.forward(&batch)).to_device(tch::Device::Cpu))
 }

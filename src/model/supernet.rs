@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::ranking::{Order, Scores};
+use crate::arithmetic::Arithmetic;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hf::CARD_FILE;
 use crate::error::{Error, Result};
@@ -21,6 +22,9 @@ const FORMAT: u32 = 1;
 pub struct Calibration {
     /// BLAKE3 of the text.
     pub text_digest: String,
+    /// The numbers that were computed with; float32 in versions that did not say.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
     /// Tokens, the model's own among them.
     pub tokens: usize,
     /// Tokens that the model wrote itself.
@@ -156,6 +160,7 @@ mod tests {
             Scores { heads: vec![vec![1.0, 2.0]], mlp: vec![vec![2.0, 0.0]], layer_change: vec![0.9], losses: None };
         let order = Order { layers: vec![LayerOrder { heads: vec![1, 0], mlp: vec![0, 1] }], drop: vec![0] };
         let calibration = Calibration {
+            arithmetic: Arithmetic::F32,
             text_digest: "ab".into(),
             tokens: 5,
             own_tokens: 2,

@@ -2,17 +2,19 @@
 
 use std::process::Command;
 
-/// The binary with these arguments. Unless they say otherwise a search is in float32, since what `auto` takes depends on the machine,
-/// and NSGA-II's: LINAS breeds thousands of networks between populations, which takes a while without optimisation.
+/// The binary with these arguments. Unless they say otherwise a ranking and a search are in float32, since what they take by themselves
+/// depends on the machine, and a search is NSGA-II's: LINAS breeds thousands of networks between populations, which takes a while without
+/// optimisation.
 pub fn criadero(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
     command.args(arguments);
     if let [subcommand, _, ..] = arguments
-        && *subcommand == "search"
+        && ["search", "rank"].contains(subcommand)
     {
         let given = |flag: &str| arguments.contains(&flag);
-        command.args(["--arithmetic", "f32"].iter().filter(|_| !given("--arithmetic")));
-        command.args(["--algorithm", "nsga2"].iter().filter(|_| !given("--algorithm")));
+        let card = arguments.windows(2).any(|pair| pair[0] == "--device" && pair[1] != "cpu");
+        command.args(["--arithmetic", "f32"].iter().filter(|_| !given("--arithmetic") && !card));
+        command.args(["--algorithm", "nsga2"].iter().filter(|_| *subcommand == "search" && !given("--algorithm")));
     }
     command
 }

@@ -293,9 +293,9 @@ fn supernet(dir: &Path) -> PathBuf {
     let text = dir.join("text.txt");
     fs::write(&text, "What is which? Question one is two. The goose is larger than the trout. ".repeat(40)).unwrap();
     let (text, out) = (text.display().to_string(), dir.join("supernet"));
-    let arguments = ["rank", TINY, "--text", &text, "--tokens", "1024", "--window", "64", "--space", "tiny", "--out"];
+    let arguments = ["rank", TINY, "--text", &text, "--tokens", "1024", "--window", "64", "--space", "tiny"];
     let mut rank = criadero(&arguments);
-    rank.arg(&out);
+    rank.arg("--out").arg(&out);
     said(rank);
     out
 }
