@@ -7,14 +7,18 @@ use std::process::Command;
 /// optimisation.
 pub fn criadero(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criadero"));
-    command.args(arguments);
-    if let [subcommand, _, ..] = arguments
-        && ["search", "rank"].contains(subcommand)
-    {
-        let given = |flag: &str| arguments.contains(&flag);
-        let card = arguments.windows(2).any(|pair| pair[0] == "--device" && pair[1] != "cpu");
-        command.args(["--arithmetic", "f32"].iter().filter(|_| !given("--arithmetic") && !card));
-        command.args(["--algorithm", "nsga2"].iter().filter(|_| *subcommand == "search" && !given("--algorithm")));
+    let given = |flag: &str| arguments.contains(&flag);
+    match arguments {
+        ["search", _, ..] => {
+            command.args(arguments);
+            command.args(["--arithmetic", "f32"].iter().filter(|_| !given("--arithmetic")));
+            command.args(["--algorithm", "nsga2"].iter().filter(|_| !given("--algorithm")));
+        }
+        // In front, since some tests end with a flag whose value follows.
+        ["rank", others @ ..] if !given("--arithmetic") && !given("--device") => {
+            command.args(["rank", "--arithmetic", "f32"]).args(others);
+        }
+        _ => _ = command.args(arguments),
     }
     command
 }
