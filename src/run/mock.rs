@@ -64,7 +64,7 @@ mod tests {
     fn search(dir: &Path, stop_after: usize) -> Result<Front> {
         let space = SearchSpace::open("tiny")?;
         let experiment =
-            Experiment { evals: 40, population: 10, ..Experiment::new("none", space, ["choice_nll:t", "params"]) };
+            Experiment { evals: 30, population: 10, ..Experiment::new("none", space, ["choice_nll:t", "params"]) };
         let stop = Arc::new(AtomicBool::new(false));
         let scorer = mock_scorer(&experiment, [64, 64], Duration::ZERO, stop.clone())?;
         experiment.run(scorer, dir, &mut |progress| match progress {
