@@ -134,8 +134,7 @@ impl Eval {
             if let Some(chat) = &chat {
                 chat.ask(&task, &mut selection)?;
             }
-            let mut set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
-            set.writes = set.exact_match.is_some();
+            let set = pack_task(task.name(), &task, &selection, &tokenizer, packing)?;
             let left_out = selection.left_out.and(&set.left_out);
             let left_out = Some(left_out).filter(|left_out| !left_out.is_empty());
             let notes = selection.notes.iter().cloned().chain(left_out.iter().map(LeftOut::to_string));

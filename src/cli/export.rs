@@ -121,8 +121,7 @@ impl Export {
         exporter.notes(network).iter().for_each(|note| eprintln!("note: {note}"));
         exporter.check(network)?;
         let output = Output::of("export").reading(&self.from).reading(self.calibration.path()).forced(self.force);
-        let lineage = parent.lineage()?;
-        lineage.notes.iter().for_each(|note| eprintln!("note: {}: {note}", parent.path().display()));
+        model::lineage_of(&parent)?;
         let (parent, divergence) = match self.reconstruct {
             true => self.reconstructed(parent, &genome)?,
             false => (parent, None),

@@ -19,9 +19,13 @@ macro_rules! print {
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::cli::said::beside(format_args!($($text)*)) };
 }
-/// What only `--verbose` says.
+/// What only `--verbose` says; nothing is looked up for it otherwise.
 macro_rules! detail {
-    ($($text:tt)*) => { $crate::cli::said::detail(format_args!($($text)*)) };
+    ($($text:tt)*) => {
+        if $crate::cli::verbosity::Verbosity::is_verbose() {
+            $crate::cli::said::detail(format_args!($($text)*))
+        }
+    };
 }
 
 mod arguments;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use criadero::arithmetic::Arithmetic;
-use criadero::checkpoint::{Checkpoint, LlamaConfig, Tokenizer, open_model};
+use criadero::checkpoint::{Checkpoint, Lineage, LlamaConfig, Tokenizer, open_model};
 use criadero::model::Llama;
 use criadero::model::device::{DeviceKind, device_name, free_memory, open_device, open_devices};
 use criadero::model::supernet::SupernetCard;
@@ -47,7 +47,7 @@ impl DeviceArgs {
     }
 
     /// Whether a search may take another arithmetic than the other commands do.
-    pub fn leaves_arithmetic_open(&self) -> bool {
+    fn leaves_arithmetic_open(&self) -> bool {
         !self.is_card() && self.arithmetic.is_none()
     }
 
@@ -59,8 +59,10 @@ impl DeviceArgs {
     /// The same where nothing that is reported hangs on the last digits: a CPU that has instructions for bfloat16 takes it, unless
     /// something else was asked for.
     pub fn fast(&self) -> DeviceArgs {
-        let bf16 = !self.is_card() && Arithmetic::Bf16.is_native();
-        DeviceArgs { arithmetic: self.arithmetic.or(bf16.then_some(Arithmetic::Bf16)), ..self.clone() }
+        match self.leaves_arithmetic_open() && Arithmetic::Bf16.is_native() {
+            true => DeviceArgs { arithmetic: Some(Arithmetic::Bf16), ..self.clone() },
+            false => self.clone(),
+        }
     }
 
     /// Bytes that are free on it, where it is a card that is here.
@@ -132,6 +134,13 @@ pub fn open(model: &Path) -> criadero::Result<Checkpoint> {
         checkpoint.weight_bytes()
     );
     Ok(checkpoint)
+}
+
+/// Where a model comes from; says what its files say of that and cannot be read.
+pub fn lineage_of(checkpoint: &Checkpoint) -> criadero::Result<Lineage> {
+    let lineage = checkpoint.lineage()?;
+    lineage.notes.iter().for_each(|note| eprintln!("note: {}: {note}", checkpoint.path().display()));
+    Ok(lineage)
 }
 
 /// The configuration of a model that a space can be made for.
@@ -251,8 +260,8 @@ impl DataArgs {
     /// Opens a task by name or path.
     pub fn task(&self, name: &str) -> criadero::Result<Task> {
         let task = Task::open(name, Some(&self.dir()))?;
-        let data = task.data().map_or("no data".to_string(), |data| data.path().display().to_string());
-        detail!("task {}: {data}", task.name());
+        let data = || task.data().map_or("no data".to_string(), |data| data.path().display().to_string());
+        detail!("task {}: {}", task.name(), data());
         Ok(task)
     }
 }

@@ -10,7 +10,6 @@ use criadero::model::ranking::{self, LayerLosses, Order, Ranking};
 use criadero::model::supernet::{Calibration, SupernetCard};
 use criadero::model::{Llama, TokenTree};
 use criadero::output::{Output, StagedDirectory};
-use criadero::plan::Numbers;
 use criadero::run::{Headway, cores};
 use criadero::space::{ModelShape, SearchSpace};
 use serde_json::json;
@@ -73,8 +72,7 @@ impl Rank {
                 checkpoint.config().genome
             );
         }
-        let lineage = checkpoint.lineage()?;
-        lineage.notes.iter().for_each(|note| eprintln!("note: {}: {note}", checkpoint.path().display()));
+        let lineage = model::lineage_of(&checkpoint)?;
         let space = self.space.as_deref().map(SearchSpace::open).transpose()?;
         if let Some(space) = &space {
             space.check_fits(&checkpoint.config().shape)?;
@@ -128,7 +126,7 @@ impl Rank {
             parent_digest,
             weights,
             order,
-            calibration: scores.is_some().then(|| self.measured_on(&calibration, device.numbers())),
+            calibration: scores.is_some().then(|| self.measured_on(&calibration, device.numbers().arithmetic())),
             scores,
             largest_logit_difference: difference,
         };
@@ -157,12 +155,9 @@ impl Rank {
         Done::Ranked { supernet: &self.out, space }
     }
 
-    fn measured_on(&self, calibration: &calibration::Calibration, numbers: Numbers) -> Calibration {
+    fn measured_on(&self, calibration: &calibration::Calibration, arithmetic: Arithmetic) -> Calibration {
         Calibration {
-            arithmetic: match numbers {
-                Numbers::Cpu(arithmetic) => arithmetic,
-                Numbers::Card => Arithmetic::Bf16,
-            },
+            arithmetic,
             text_digest: calibration.text_digest.clone(),
             tokens: calibration.tokens(),
             own_tokens: calibration.own_tokens(),

@@ -39,9 +39,7 @@ pub fn beside(text: Arguments) {
 
 /// Prints what somebody who looks for a fault wants to know: a line to standard error.
 pub fn detail(text: Arguments) {
-    if Verbosity::is_verbose() {
-        err(format_args!("detail: {text}"));
-    }
+    err(format_args!("detail: {text}"));
 }
 
 /// Prints a line to standard error, however little is to be said: errors.

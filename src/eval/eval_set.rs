@@ -88,8 +88,8 @@ pub struct EvalSet {
     /// What is written behind the prompts, and how it is compared; in sets of [`Scoring::Generate`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_match: Option<ExactMatch>,
-    /// Whether networks also write: [`Metric::writes`](super::Metric::writes) says for which metrics. It takes far longer than the
-    /// log-likelihood of the first answer.
+    /// Whether networks also write, as they do unless no metric that is asked for [does](super::Metric::writes): it takes far longer than
+    /// the log-likelihood of the first answer.
     #[serde(default)]
     pub writes: bool,
     /// Whether networks are also compared with the whole model token by token: [`Metric::compares`](super::Metric::compares) says for which metrics.

@@ -23,7 +23,7 @@ pub struct ItemScore {
     #[serde(rename = "kl", default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
     /// The answer that the network wrote.
-    #[serde(rename = "answer", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
 }
 

@@ -120,7 +120,7 @@ fn with_prompts(
     for chunk in &mut set.chunks {
         chunk.prompts = set.items[chunk.items.clone()].iter().map(prompt).collect::<Result<_>>()?;
     }
-    set.exact_match = Some(rule.clone());
+    (set.exact_match, set.writes) = (Some(rule.clone()), true);
     set.digest = set.compute_digest();
     Ok(set)
 }

@@ -26,6 +26,29 @@ struct Padding {
     common: i64,
     /// Places behind them that are empty, int64, (b).
     empty: Tensor,
+    /// What the next tokens see, by the window of a layer: the same for all layers that have it, until those tokens are kept.
+    seen: BTreeMap<i64, Tensor>,
+}
+
+impl Padding {
+    /// Which of the places so far the next `n` see, of which `len` are kept: bool, (b, 1, n, s). An empty place sees itself, so that what
+    /// it computes is a number.
+    fn seen(&mut self, [len, n]: [i64; 2], window: i64) -> Tensor {
+        let Padding { common, empty, seen } = self;
+        let see = || {
+            let (s, device) = (len + n, empty.device());
+            let places = |from: i64| Tensor::arange_start(from, s, (Kind::Int64, device));
+            let (row, column) = (places(len).view([1, n, 1]), places(0).view([1, 1, s]));
+            let end = (&*empty + *common).view([-1, 1, 1]); // (b, 1, 1)
+            let is_token = column.lt(*common).logical_or(&column.ge_tensor(&end)); // (b, 1, s)
+            // The window counts tokens. Those before the padding are further away in places than they are in tokens.
+            let gap = column.lt(*common).to_kind(Kind::Int64) * empty.view([-1, 1, 1]); // (b, 1, s)
+            let near = (&row - &column - gap).lt(window); // (b, n, s)
+            let seen = is_token.logical_and(&near).logical_and(&column.le_tensor(&row));
+            seen.logical_or(&row.eq_tensor(&column)).unsqueeze(1)
+        };
+        seen.entry(window).or_insert_with(see).shallow_clone()
+    }
 }
 
 struct Layer {
@@ -84,7 +107,7 @@ impl KvCache {
             }
         }
         let empty = Tensor::from_slice(empty).to_device(device);
-        (spread.len, spread.padding) = (self.len, Some(Padding { common: self.len, empty }));
+        (spread.len, spread.padding) = (self.len, Some(Padding { common: self.len, empty, seen: BTreeMap::new() }));
         Ok(spread)
     }
 
@@ -117,25 +140,11 @@ impl KvCache {
         let places = Tensor::arange_start(self.len, end, (Kind::Int64, device)); // (n)
         Ok(match &self.padding {
             None => places.repeat([b]),
-            Some(Padding { common, empty }) => {
+            Some(Padding { common, empty, .. }) => {
                 let behind: Tensor = places.unsqueeze(0) - empty.to_device(device).unsqueeze(1); // (b, n)
                 behind.clamp_min(*common).view([-1])
             }
         })
-    }
-
-    /// Which of the places so far the next `n` see: bool, (b, 1, n, s). An empty place sees itself, so that what it computes is a number.
-    fn seen(&self, n: i64, window: i64, Padding { common, empty }: &Padding) -> Tensor {
-        let (s, device) = (self.len + n, empty.device());
-        let places = |from: i64| Tensor::arange_start(from, s, (Kind::Int64, device));
-        let (row, column) = (places(self.len).view([1, n, 1]), places(0).view([1, 1, s]));
-        let end = (empty + *common).view([-1, 1, 1]); // (b, 1, 1)
-        let is_token = column.lt(*common).logical_or(&column.ge_tensor(&end)); // (b, 1, s)
-        // The window counts tokens. Those before the padding are further away in places than they are in tokens.
-        let gap = column.lt(*common).to_kind(Kind::Int64) * empty.view([-1, 1, 1]); // (b, 1, s)
-        let near = (&row - &column - gap).lt(window); // (b, n, s)
-        let seen = is_token.logical_and(&near).logical_and(&column.le_tensor(&row));
-        seen.logical_or(&row.eq_tensor(&column)).unsqueeze(1)
     }
 
     /// Attention of the next tokens to themselves and all before, or to the last `window` of those: queries (b·n, k, g, e),
@@ -152,10 +161,10 @@ impl KvCache {
         let (keys, values) = (keep(keys, key), keep(values, value));
         let query = query.view([b, n, k, g, e]);
         let window = window.map_or(i64::MAX, |window| window as i64);
-        if let Some(padding) = &self.padding {
-            let seen = self.seen(n, window, padding);
+        if let Some(padding) = &mut self.padding {
+            let seen = padding.seen([self.len, n], window);
             let query = query.permute([0, 2, 3, 1, 4]).reshape([b, k, g * n, e]);
-            let seen = seen.repeat([1, 1, g, 1]); // (b, 1, g·n, s)
+            let seen = if n == 1 { seen } else { seen.repeat([1, 1, g, 1]) }; // (b, 1, g·n, s), or one row for all g
             let out = Tensor::scaled_dot_product_attention(&query, &keys, &values, Some(seen), 0.0, false, None, false);
             return out.view([b, k, g, n, e]).permute([0, 3, 1, 2, 4]).reshape([t, k * g * e]);
         }
@@ -183,6 +192,7 @@ impl KvCache {
 
     pub(super) fn advance(&mut self, n: i64) {
         self.len += n;
+        self.padding.iter_mut().for_each(|padding| padding.seen.clear());
     }
 
     /// Fills the cache with `len` tokens' worth of nothing: timings do not depend on what is there.

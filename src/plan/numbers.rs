@@ -12,12 +12,17 @@ pub enum Numbers {
 }
 
 impl Numbers {
+    /// Their arithmetic.
+    pub fn arithmetic(self) -> Arithmetic {
+        match self {
+            Numbers::Cpu(arithmetic) => arithmetic,
+            Numbers::Card => Arithmetic::Bf16,
+        }
+    }
+
     /// Bytes of a weight, and of what is multiplied by it.
     pub fn word(self) -> u64 {
-        match self {
-            Numbers::Cpu(arithmetic) => arithmetic.bytes(),
-            Numbers::Card => Arithmetic::Bf16.bytes(),
-        }
+        self.arithmetic().bytes()
     }
 
     /// Bytes of a number of the residual stream.

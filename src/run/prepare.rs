@@ -173,8 +173,7 @@ impl Preparation<'_> {
         if let (None, None, Some(room)) = (&self.stored, chunk_tokens, room) {
             let writes = prepared.iter().flat_map(|task| &task.sets).any(|set| set.writes);
             let written = if writes { keys_and_values(model.config(), WRITTEN_TOKENS, Numbers::Card) } else { 0 };
-            let room = (room / 10 * 9).saturating_sub(workers.count as u64 * written);
-            packing.chunk_tokens = self.chunk_for(model, &space, workers.count, room)?;
+            packing.chunk_tokens = self.chunk_for(model, &space, workers.count, [room, written])?;
             prepared = self.tasks(&tokenizer, packing)?;
         }
         let model_digest = checkpoint.digest()?;
@@ -297,9 +296,7 @@ impl Preparation<'_> {
         let some = Selection::side(&task, Split::Search, Some(TRIAL_ITEMS.min(limit)))?;
         let all = some.available.min(limit);
         let packing = PackingOptions { chunk_tokens: CHUNK_SIZES[0], max_length };
-        let mut set = pack_task(&name, &task, &some, tokenizer, packing)?;
-        set.divergence = metrics.iter().any(|metric| metric.compares());
-        set.writes = metrics.iter().any(|metric| metric.writes());
+        let set = for_metrics(pack_task(&name, &task, &some, tokenizer, packing)?, &metrics);
         Ok(TrialTask { set, metrics, all })
     }
 
@@ -355,15 +352,14 @@ impl Preparation<'_> {
         }
         let [search, held_out] = RunTask::set_names(name);
         let pack = |name: &str, selection| {
-            let mut set = pack_task(name, &task, selection, tokenizer, packing)?;
-            set.divergence = metrics.iter().any(|metric| metric.compares());
-            set.writes = metrics.iter().any(|metric| metric.writes());
-            Ok::<_, Error>(set)
+            let set = pack_task(name, &task, selection, tokenizer, packing)?;
+            Ok::<_, Error>(for_metrics(set, metrics))
         };
         // What races decide on the first chunks shall not hang on the same ones in every run.
         let mut sets =
             [pack(&search, &selections[0])?.shuffled(self.experiment.seed), pack(&held_out, &selections[1])?];
-        sets[1].writes |= Metric::headline(task.scoring()).writes();
+        // The front is reported by what its networks write.
+        sets[1].writes = sets[1].exact_match.is_some();
         let left_out = &selections[0].left_out;
         let all_left_out = sets.iter().fold(left_out.clone(), |all, set| all.and(&set.left_out));
         notes.extend(selections[0].notes.clone());
@@ -390,14 +386,22 @@ impl Preparation<'_> {
         Ok(models)
     }
 
-    /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights.
-    fn chunk_for(&mut self, model: &Llama, space: &SearchSpace, workers: usize, room: u64) -> Result<usize> {
+    /// Tokens of the largest chunk of which each worker can have one on a card with `room` bytes for them and the weights, a
+    /// tenth left free, beside `written` bytes of its own for what networks write.
+    fn chunk_for(
+        &mut self,
+        model: &Llama,
+        space: &SearchSpace,
+        workers: usize,
+        [room, written]: [u64; 2],
+    ) -> Result<usize> {
         let (networks, cache) = (self.experiment.population.max(2), self.local.cache_bytes);
         let blocks = space.block_weights();
         let corrected = model.corrected_weights();
         let (numbers, beside) = (Numbers::Card, 0);
         let scoring = Scoring { chunk_tokens: 0, workers, networks, cache, blocks, numbers, beside, corrected };
-        let tokens = chunk_that_fills(model.config(), scoring, room);
+        let budget = (room / 10 * 9).saturating_sub(workers as u64 * written);
+        let tokens = chunk_that_fills(model.config(), scoring, budget);
         if tokens == 0 {
             let expected = "more; a smaller --cache leaves room for a chunk beside the weights, `criadero plan` says what is needed";
             return Err(Error::invalid("memory", format!("{:.1} GB", room as f64 / 1e9), expected));
@@ -432,6 +436,12 @@ impl Preparation<'_> {
         )));
         Ok(chosen)
     }
+}
+
+/// A set of which no more is computed than these metrics need.
+fn for_metrics(set: EvalSet, metrics: &[Metric]) -> EvalSet {
+    let any = |asks: fn(Metric) -> bool| metrics.iter().any(|&metric| asks(metric));
+    EvalSet { divergence: any(Metric::compares), writes: set.writes && any(Metric::writes), ..set }
 }
 
 /// Refuses metrics that mean nothing for a task.

@@ -213,8 +213,7 @@ impl Requantization {
         let HeldOutTask { name, items, digest } = held_out;
         let task = Task::open(name, Some(&place.data))?;
         let selection = Selection::side(&task, Split::HeldOut, Some(*items))?;
-        let mut set = pack_task(&format!("{name}/{}", Split::HeldOut), &task, &selection, tokenizer, self.packing)?;
-        set.writes = set.exact_match.is_some();
+        let set = pack_task(&format!("{name}/{}", Split::HeldOut), &task, &selection, tokenizer, self.packing)?;
         match digest {
             Some(digest) if *digest != set.digest => {
                 let expected = format!("{digest}, as the run measured");

@@ -18,8 +18,12 @@ fn golden() -> Value {
     serde_json::from_str(&fs::read_to_string(golden_dir().join("prompts.json")).unwrap()).unwrap()
 }
 
+/// A text behind its length.
+fn framed(text: &String) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
 fn item_bytes(item: &Item) -> Vec<u8> {
-    let framed = |text: &String| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let mut bytes = (item.requests.len() as u64).to_le_bytes().to_vec();
     for request in &item.requests {
         bytes.extend(framed(&request.context));
@@ -72,12 +76,8 @@ fn packaged_questions_to_be_answered_in_writing_are_lm_evals() {
         let items = Task::open(name, Some(&assets)).unwrap().items(None).unwrap();
         assert_eq!(items.len() as u64, expected["items"].as_u64().unwrap(), "{name}");
         let mut hasher = blake3::Hasher::new();
-        let mut add = |text: &String| {
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-        };
-        for item in &items {
-            add(&item.requests[0].context);
-            item.answers.iter().for_each(&mut add);
+        for text in items.iter().flat_map(|item| [&item.requests[0].context].into_iter().chain(&item.answers)) {
+            hasher.update(&framed(text));
         }
         assert_eq!(hasher.finalize().to_hex().as_str(), expected["blake3"], "{name}");
     }

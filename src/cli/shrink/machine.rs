@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::Checkpoint;
 use criadero::freed_memory::hand_back_freed_memory;
-use criadero::model::device::open_device;
 use criadero::model::{Llama, TokenTree};
 use criadero::plan::available;
 use criadero::run::cores;
@@ -44,9 +42,9 @@ impl Machine {
         tch::set_num_threads(cores() as i32);
         let tokens_per_second = tokens_per_second(load(checkpoint, device)?)?;
         let mut search_tokens_per_second = tokens_per_second;
-        if device.leaves_arithmetic_open() && Arithmetic::Bf16.is_native() {
-            let bf16 = open_device(device.name(), Some(Arithmetic::Bf16))?;
-            let (model, _) = criadero::plan::load(checkpoint, bf16, BlockWeights::default())?;
+        let fast = device.fast();
+        if fast.numbers() != device.numbers() {
+            let (model, _) = criadero::plan::load(checkpoint, fast.open()?, BlockWeights::default())?;
             search_tokens_per_second = search_tokens_per_second.max(self::tokens_per_second(model)?);
         }
         hand_back_freed_memory();
