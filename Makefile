@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets demo wheel test fuzz parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets nats-server demo wheel test fuzz parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -20,6 +20,9 @@ libtorch: ## prepare libtorch 2.11 for the CPU; CUDA=1 for NVIDIA GPUs; LIBTORCH
 assets: ## fetch SmolLM2-135M, the task data and the calibration text
 	@$(PYTHON) scripts/setup/assets.py
 
+nats-server: ## fetch the NATS server that searches on several machines meet at: for tests, demo and bench
+	@$(PYTHON) scripts/setup/nats.py
+
 demo: libtorch assets ## shrink SmolLM2-135M to 115M parameters on ARC-Easy: a GGUF, what was lost, a front
 	@bash scripts/demo.sh
 
@@ -30,7 +33,7 @@ wheel: libtorch ## build what `pip install` takes: target/wheel/criadero-*.whl, 
 # Tests that need the assets fail without them here, and are ignored where they are run by hand. Without libtorch, only what is other
 # code then is tested again.
 test: export CRIADERO_ASSETS := required
-test: libtorch assets ## everything CI checks: set-up, format, clippy, docs, tests
+test: libtorch assets nats-server ## everything CI checks: set-up, format, clippy, docs, tests
 	$(PYTHON) -m unittest discover --quiet -s scripts/setup
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings

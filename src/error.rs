@@ -133,6 +133,14 @@ pub enum Error {
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Torch(String),
+    /// A server that processes meet at does not do what it must.
+    #[error("{server}: {reason}")]
+    Server {
+        /// Its address, without secrets.
+        server: String,
+        /// What was asked of it, what it said, and what to do.
+        reason: String,
+    },
     /// The user asked to stop; what was finished is on disk.
     #[error("stopped on request; the same command again resumes")]
     Interrupted,

@@ -70,6 +70,8 @@ pub mod search;
 pub mod run;
 
 #[cfg(feature = "torch")]
+pub mod cluster;
+#[cfg(feature = "torch")]
 pub mod report;
 
 pub use error::{Error, Result};

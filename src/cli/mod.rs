@@ -43,6 +43,7 @@ mod interrupt;
 mod measure;
 mod merge;
 mod model;
+mod nats;
 mod next;
 mod pace;
 mod phase;
@@ -63,6 +64,7 @@ mod tasks;
 mod train;
 mod tune;
 mod verbosity;
+mod worker;
 
 pub use interrupt::handle_signals;
 
@@ -87,7 +89,8 @@ enum Command {
     Tune(tune::Tune),
     Eval(eval::Eval),
     Measure(measure::Measure),
-    Search(search::Search),
+    Search(Box<search::Search>),
+    Worker(worker::Worker),
     Show(show::Show),
     Plot(plot::Plot),
     Quantize(quantize::Quantize),
@@ -141,6 +144,7 @@ impl Command {
             Command::Eval(eval) => eval.run(),
             Command::Measure(measure) => measure.run(),
             Command::Search(search) => search.run(),
+            Command::Worker(worker) => worker.run(),
             Command::Show(show) => show.run(),
             Command::Plot(plot) => plot.run(),
         }

@@ -1,7 +1,7 @@
 //! Progress of long work: one bar on a terminal, plain lines otherwise, which say the same words: what is done of how many, the time
 //! that is left, and the rate. Nothing is shown before it has a label and a number.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub struct Bar {
     unit: &'static str,
     /// What work is counted in, where that is another and its rate is said.
     rated: Option<&'static str>,
+    /// Who else works on it, where it is others.
+    helpers: Cell<Option<usize>>,
     start: Instant,
     shown: RefCell<Shown>,
 }
@@ -50,7 +52,7 @@ impl Bar {
         let now = Instant::now();
         let phase = Some(Phase::begin(label));
         let shown = Shown { phase, pace: Pace::default(), last_line: now, drawn: false };
-        Bar { bar, plain, unit, rated: None, start: now, shown: RefCell::new(shown) }
+        Bar { bar, plain, unit, rated: None, helpers: Cell::new(None), start: now, shown: RefCell::new(shown) }
     }
 
     /// The same, where work is counted in something else, whose rate is worth knowing.
@@ -91,6 +93,11 @@ impl Bar {
     fn words(&self, pace: &Pace, now: &Headway) -> String {
         let Headway { count, of, left, each, .. } = *now;
         let mut words = format!("{count} of {of} {}s", self.unit);
+        words += &match self.helpers.get() {
+            Some(1) => ", 1 worker".to_string(),
+            Some(helpers) => format!(", {helpers} workers"),
+            None => String::new(),
+        };
         let Some(rate) = pace.rate() else { return words };
         if left > 0.0 {
             words += &format!(", about {} left", said(left / rate));
@@ -131,12 +138,14 @@ pub struct Listener {
     /// The bar at hand: of what is timed before the networks are scored, or of scoring them.
     timing: RefCell<Option<Bar>>,
     scoring: RefCell<Option<Bar>>,
+    /// Tasks that workers elsewhere do at a time, where it is they who score.
+    helpers: Cell<Option<usize>>,
 }
 
 impl Listener {
     /// `name` is what scoring networks is called.
     pub fn new(name: &'static str) -> Listener {
-        Listener { name, timing: RefCell::default(), scoring: RefCell::default() }
+        Listener { name, timing: RefCell::default(), scoring: RefCell::default(), helpers: Cell::new(None) }
     }
 
     /// Shows it.
@@ -162,9 +171,19 @@ impl Listener {
         }
     }
 
+    /// Workers elsewhere do so many tasks at a time.
+    pub fn helped_by(&self, slots: usize) {
+        self.helpers.set(Some(slots));
+        self.with_scoring(|bar| bar.helpers.set(Some(slots)));
+    }
+
     fn with_scoring(&self, tell: impl FnOnce(&Bar)) {
         self.timing.take().iter().for_each(Bar::finish);
-        tell(self.scoring.borrow_mut().get_or_insert_with(|| Bar::new(self.name, "network")));
+        tell(self.scoring.borrow_mut().get_or_insert_with(|| {
+            let bar = Bar::new(self.name, "network");
+            bar.helpers.set(self.helpers.get());
+            bar
+        }));
     }
 
     fn line(&self, text: &str) {

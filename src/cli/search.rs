@@ -1,11 +1,13 @@
 //! `criadero search`: from a space and a model to a front in a run directory.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use criadero::cluster::{Announcement, Connection, Heard, Remote, RunId, Searcher};
 use criadero::count::{Evals, Items, Population, Threads, Tokens, Workers};
 use criadero::model::device::open_devices;
 use criadero::output::{HeldDirectory, Output};
@@ -21,6 +23,7 @@ use serde_json::json;
 use super::arguments::{file_of, read_genomes};
 use super::interrupt::stop_on_ctrl_c;
 use super::model::{DataArgs, DevicesArgs};
+use super::nats::{NatsArgs, command_words};
 use super::next::{Done, pick_of};
 use super::phase::Phase;
 use super::progress::Listener;
@@ -127,6 +130,15 @@ pub struct Search {
     cache: u64,
     #[command(flatten, next_help_heading = "Machine")]
     devices: DevicesArgs,
+    /// Let workers elsewhere score: `criadero worker --nats URL` on any number of machines. A NATS server with JetStream,
+    /// `nats://HOST[:4222]` or `tls://HOST`; several of one cluster with commas between them
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    nats: Option<String>,
+    /// Seconds after which a task goes to another worker when its own gives no sign of life
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Server")]
+    nats_lease: u64,
+    #[command(flatten, next_help_heading = "Server")]
+    server: NatsArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -148,7 +160,7 @@ enum CrossoverArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum EvaluatorKind {
+pub enum EvaluatorKind {
     Local,
     Mock(Duration),
 }
@@ -170,6 +182,9 @@ impl std::str::FromStr for EvaluatorKind {
 
 impl Search {
     /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// What the search ends with.
     pub fn run(self) -> anyhow::Result<()> {
         let experiment = self.experiment()?;
         experiment.check()?;
@@ -178,16 +193,31 @@ impl Search {
                 self.check_as_if_real(&experiment)?;
                 let items = [self.limit, self.held_out].map(|items| items.unwrap_or(MOCK_ITEMS));
                 let held = self.hold()?;
-                let front = run(&experiment, &held, |stop, _| mock_scorer(&experiment, items, delay, stop))?;
+                let elsewhere = self.remote()?;
+                let front = run(&experiment, &held, elsewhere.as_ref(), |stop, _| {
+                    mock_scorer(&experiment, items, delay, stop.clone())
+                })?;
                 Found { pick: pick_of(&front), front, run: held.path(), mock: true }.print(self.json);
             }
             EvaluatorKind::Local => {
                 let held = self.hold()?;
-                let front = search(&experiment, &self.local(), &held)?;
+                let (local, elsewhere) = (self.local(), self.remote()?);
+                let front = run(&experiment, &held, elsewhere.as_ref(), |stop, on_progress| {
+                    local.prepare(&experiment, held.path(), stop, on_progress)
+                })?;
                 Found { pick: pick_of(&front), front, run: held.path(), mock: false }.print(self.json);
             }
         }
         Ok(())
+    }
+
+    /// The server where workers are, if it is they who score.
+    fn remote(&self) -> criadero::Result<Option<Elsewhere>> {
+        let connect = |url: &String| {
+            let connection = Arc::new(Connection::open(&self.server.server(url))?);
+            Ok(Elsewhere { connection, lease: Duration::from_secs(self.nats_lease) })
+        };
+        self.nats.as_ref().map(connect).transpose()
     }
 
     /// The run's directory, which is none of what is read.
@@ -210,7 +240,7 @@ impl Search {
     fn experiment(&self) -> anyhow::Result<Experiment> {
         let space = SearchSpace::open(&self.space)?;
         Ok(Experiment {
-            command: std::iter::once("criadero".to_string()).chain(std::env::args().skip(1)).collect(),
+            command: command_words(),
             constraints: self.constraints.clone(),
             evals: self.evals,
             population: self.population,
@@ -262,22 +292,61 @@ impl Search {
 
 /// Searches with a model on this machine.
 pub fn search(experiment: &Experiment, local: &Local, held: &HeldDirectory) -> anyhow::Result<Front> {
-    run(experiment, held, |stop, on_progress| local.prepare(experiment, held.path(), &stop, on_progress))
+    run(experiment, held, None, |stop, on_progress| local.prepare(experiment, held.path(), stop, on_progress))
+}
+
+/// Workers elsewhere: the server where they are, and how long a task may be without a sign of life from one of them.
+struct Elsewhere {
+    connection: Arc<Connection>,
+    lease: Duration,
+}
+
+impl Elsewhere {
+    /// Lets them score in a scorer's place.
+    fn scorer(
+        &self,
+        experiment: &Experiment,
+        here: Scorer,
+        dir: &Path,
+        stop: &Arc<AtomicBool>,
+        listener: &Rc<Listener>,
+    ) -> criadero::Result<(Scorer, Arc<Searcher>)> {
+        let announcement = Announcement::new(RunId::of(dir)?, &experiment.settings(&here)?, self.lease);
+        let searcher = Arc::new(Searcher::begin(self.connection.clone(), announcement)?);
+        let listener = listener.clone();
+        let hear = Box::new(move |heard| match heard {
+            Heard::Note(note) => listener.hear(Progress::Note(note)),
+            Heard::Detail(detail) => listener.hear(Progress::Detail(detail)),
+            Heard::Workers(slots) => listener.helped_by(slots),
+        });
+        let sets = here.evaluator.sets().clone();
+        let evaluator = Box::new(Remote::new(searcher.clone(), sets, stop.clone(), hear));
+        Ok((Scorer { evaluator, ..here }, searcher))
+    }
 }
 
 /// Searches under a bar.
 fn run(
     experiment: &Experiment,
     held: &HeldDirectory,
-    scorer: impl FnOnce(Arc<AtomicBool>, &mut dyn FnMut(Progress)) -> criadero::Result<Scorer>,
+    elsewhere: Option<&Elsewhere>,
+    scorer: impl FnOnce(&Arc<AtomicBool>, &mut dyn FnMut(Progress)) -> criadero::Result<Scorer>,
 ) -> anyhow::Result<Front> {
     let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once");
-    let listener = Listener::new("searching");
+    let listener = Rc::new(Listener::new("searching"));
     let on_progress = &mut |progress| listener.hear(progress);
     let preparing = Phase::begin("preparing");
-    let scorer = scorer(stop, on_progress)?;
+    let mut scorer = scorer(&stop, on_progress)?;
+    let mut searcher = None;
+    if let Some(elsewhere) = elsewhere {
+        let (remote, at_server) = elsewhere.scorer(experiment, scorer, held.path(), &stop, &listener)?;
+        (scorer, searcher) = (remote, Some(at_server));
+    }
     drop(preparing);
     let front = experiment.run_in(scorer, held, on_progress)?;
+    if let Some(Err(error)) = searcher.map(|searcher| searcher.end()) {
+        on_progress(Progress::Note(format!("{error}; the run is whole")));
+    }
     listener.finish();
     Ok(front)
 }

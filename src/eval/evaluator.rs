@@ -37,6 +37,28 @@ pub enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    /// Why it cannot be that of a chunk of this set.
+    pub fn misfit(&self, set: &EvalSet, chunk: usize) -> Option<String> {
+        let name = &set.name;
+        let Some(packed) = set.chunks.get(chunk) else {
+            return Some(format!("chunk {chunk} of `{name}`, which has {}", set.chunks.len()));
+        };
+        let Outcome::Scored(scores) = self else { return None };
+        let items = set.items.get(packed.items.clone()).unwrap_or_default();
+        if scores.len() != items.len() {
+            return Some(format!("{} scores of the {} items of chunk {chunk} of `{name}`", scores.len(), items.len()));
+        }
+        items.iter().zip(scores).enumerate().find_map(|(place, (item, score))| {
+            let expected = packed.requests.get(place).map_or(item.choice_chars.len(), Vec::len);
+            let found = score.log_likelihoods.len();
+            let wrong =
+                || format!("item {place} of chunk {chunk} of `{name}`: {found} log-likelihoods, expected {expected}");
+            (found != expected).then(wrong)
+        })
+    }
+}
+
 /// A chunk of an eval set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChunkId {

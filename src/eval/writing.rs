@@ -16,6 +16,7 @@ use crate::task::Matcher;
 pub const WRITTEN_TOKENS: usize = 8192;
 
 /// Eval sets, and what writing takes where networks write.
+#[derive(Clone)]
 pub struct Exam {
     /// The sets.
     pub sets: Vec<EvalSet>,

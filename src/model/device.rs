@@ -5,7 +5,7 @@ use tch::{Cuda, Device, Kind};
 use super::Llama;
 use crate::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
-use crate::kernels::card_memory;
+use crate::kernels::{card_memory, card_name};
 
 /// A device and the kind of the weights on it.
 pub type DeviceKind = (Device, Kind);
@@ -84,6 +84,38 @@ pub fn device_name(model: &Llama) -> String {
     let name = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
     let emulated = model.device() == Device::Cpu && model.kind() == Kind::BFloat16 && !Arithmetic::Bf16.is_native();
     if emulated { format!("{name}, {EMULATED}") } else { name }
+}
+
+/// What chooses the code of a device's products, and so the last bits of its sums: the card, or the CPU's maker and instructions.
+pub fn machine_of(device: Device) -> String {
+    match device {
+        Device::Cuda(card) => card_name(card).unwrap_or_else(|| format!("card {card}")),
+        _ => cpu(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu() -> String {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+
+    let (maker, features) = (__cpuid(0), __cpuid_count(7, 0));
+    let maker = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat();
+    let matrices = |bit: u32| features.edx >> bit & 1 == 1;
+    let instructions = [
+        (is_x86_feature_detected!("avx2"), "avx2"),
+        (is_x86_feature_detected!("avx512f"), "avx512f"),
+        (is_x86_feature_detected!("avx512vnni"), "avx512vnni"),
+        (is_x86_feature_detected!("avx512bf16"), "avx512bf16"),
+        (is_x86_feature_detected!("avx512fp16"), "avx512fp16"),
+        (matrices(22), "amx-bf16"),
+    ];
+    let there = instructions.into_iter().filter(|(there, _)| *there).map(|(_, name)| name.to_string());
+    std::iter::once(String::from_utf8_lossy(&maker).into_owned()).chain(there).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu() -> String {
+    std::env::consts::ARCH.to_string()
 }
 
 fn device_names(list: &str) -> Result<Vec<String>> {

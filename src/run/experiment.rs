@@ -71,6 +71,13 @@ impl Experiment {
         }
     }
 
+    /// What a run's scorers need of the experiment that it is of.
+    pub fn of(settings: &RunSettings) -> Experiment {
+        let RunSettings { model, space, objectives, constraints, evals, seed, racing, .. } = settings.clone();
+        let experiment = Experiment::new(model, space, objectives);
+        Experiment { constraints, evals, seed, racing, ..experiment }
+    }
+
     /// Refuses what is wrong whatever scores the networks, before anything long begins.
     ///
     /// # Errors
@@ -123,7 +130,10 @@ impl Experiment {
     }
 
     /// Everything that is needed to repeat the search.
-    fn settings(&self, scorer: &Scorer) -> Result<RunSettings> {
+    ///
+    /// # Errors
+    /// Options that the algorithm does not take.
+    pub fn settings(&self, scorer: &Scorer) -> Result<RunSettings> {
         let space = &scorer.space;
         Ok(RunSettings {
             format: RunSettings::FORMAT,

@@ -60,7 +60,7 @@ impl Journal {
                 Some(before) if *before != outcome => {
                     Some("another score of the same network on the same chunk".into())
                 }
-                _ => sets.get(set).and_then(|set| misfit(set, chunk, &outcome)),
+                _ => sets.get(set).and_then(|set| outcome.misfit(set, chunk)),
             };
             if let Some(problem) = problem {
                 return Err(Error::format(path, "chunks.log", format!("line {}: {problem}", number + 1)));
@@ -97,26 +97,6 @@ impl Journal {
     pub fn is_empty(&self) -> bool {
         self.scores.is_empty()
     }
-}
-
-/// Why an outcome cannot be that of a chunk.
-fn misfit(set: &EvalSet, chunk: usize, outcome: &Outcome) -> Option<String> {
-    let name = &set.name;
-    let Some(packed) = set.chunks.get(chunk) else {
-        return Some(format!("chunk {chunk} of `{name}`, which has {}", set.chunks.len()));
-    };
-    let Outcome::Scored(scores) = outcome else { return None };
-    let items = set.items.get(packed.items.clone()).unwrap_or_default();
-    if scores.len() != items.len() {
-        return Some(format!("{} scores of the {} items of chunk {chunk} of `{name}`", scores.len(), items.len()));
-    }
-    items.iter().zip(scores).enumerate().find_map(|(place, (item, score))| {
-        let expected = packed.requests.get(place).map_or(item.choice_chars.len(), Vec::len);
-        let found = score.log_likelihoods.len();
-        let wrong =
-            || format!("item {place} of chunk {chunk} of `{name}`: {found} log-likelihoods, expected {expected}");
-        (found != expected).then(wrong)
-    })
 }
 
 fn parse(line: &[u8]) -> Option<Line> {

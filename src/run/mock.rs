@@ -25,13 +25,7 @@ pub fn mock_scorer(
     delay: Duration,
     stop: Arc<AtomicBool>,
 ) -> Result<Scorer> {
-    let names: Vec<String> = experiment.tasks()?.into_iter().map(|(name, _)| name).collect();
-    let sets: Vec<(String, usize)> =
-        names.iter().flat_map(|name| RunTask::set_names(name).into_iter().zip(items)).collect();
-    let evaluator = MockEvaluator::new(*experiment.space.shape(), &sets, delay, stop);
-    let pairs = names.iter().zip(evaluator.sets().chunks_exact(2));
-    let tasks =
-        pairs.map(|(name, sets)| RunTask::new(name, [&sets[0], &sets[1]], CHANCE, LeftOut::default())).collect();
+    let (evaluator, tasks) = mock_evaluator(experiment, items, delay, stop)?;
     Ok(Scorer {
         name: MOCK.to_string(),
         space: experiment.space.clone(),
@@ -43,11 +37,32 @@ pub fn mock_scorer(
             packing: PackingOptions { chunk_tokens: 1, max_length: 1 },
             workers: 1,
             threads: 1,
+            machine: String::new(),
             throughput: None,
         },
         importance: None,
         evaluator: Box::new(evaluator),
     })
+}
+
+/// The evaluator alone, and the tasks that it makes up.
+///
+/// # Errors
+/// As [`mock_scorer`].
+pub fn mock_evaluator(
+    experiment: &Experiment,
+    items: [usize; 2],
+    delay: Duration,
+    stop: Arc<AtomicBool>,
+) -> Result<(MockEvaluator, Vec<RunTask>)> {
+    let names: Vec<String> = experiment.tasks()?.into_iter().map(|(name, _)| name).collect();
+    let sets: Vec<(String, usize)> =
+        names.iter().flat_map(|name| RunTask::set_names(name).into_iter().zip(items)).collect();
+    let evaluator = MockEvaluator::new(*experiment.space.shape(), &sets, delay, stop);
+    let pairs = names.iter().zip(evaluator.sets().chunks_exact(2));
+    let tasks =
+        pairs.map(|(name, sets)| RunTask::new(name, [&sets[0], &sets[1]], CHANCE, LeftOut::default())).collect();
+    Ok((evaluator, tasks))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ pub use front::{Column, Front, FrontPoint, HeldOut, OverBudgets};
 pub use headway::Headway;
 pub use limits::size_range;
 pub use mixed_bits::MixedBits;
-pub use mock::mock_scorer;
+pub use mock::{mock_evaluator, mock_scorer};
 pub use pick::Pick;
 pub use progress::Progress;
 pub use quantized::{Change, QuantizedFront, QuantizedPoint};
@@ -93,7 +93,8 @@ pub use {
     by_ranking::best_by_ranking,
     parent::searched_model,
     prepare::{
-        CHUNK_TOKENS, Local, MAX_LENGTH, check_metrics, cores, never_ranked, quantized_twice, space_of, unexported,
+        CHUNK_TOKENS, Local, MAX_LENGTH, Prepared, check_metrics, cores, never_ranked, quantized_twice, space_of,
+        unexported,
     },
     requantize::{Place, Requantization},
     throughput_table::{Tables, measure_with_progress},

@@ -19,13 +19,14 @@ use crate::error::{Error, Result};
 use crate::eval::division::{self, Division};
 use crate::eval::{EvalSet, Exam, LocalEvaluator, Metric, PackingOptions, WRITTEN_TOKENS, Workers, Writer, pack_task};
 use crate::model::Llama;
-use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, open_devices};
+use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, machine_of, open_devices};
 use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{Scoring, chunk_that_fills, keys_and_values};
 use crate::plan::{Numbers, load_beside_float32};
 use crate::search::Kept;
 use crate::space::{Ends, Gene, Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
+use crate::versions::versions;
 
 /// Longest sequence when the model does not say less: longer windows of a text would make chunks of minutes.
 pub const MAX_LENGTH: usize = 2048;
@@ -101,6 +102,58 @@ impl PreparedTask {
     }
 }
 
+/// A model on this machine, and everything that was settled before it scores the networks of a run.
+pub struct Prepared {
+    model_digest: String,
+    device: String,
+    tasks: Vec<RunTask>,
+    frozen: Frozen,
+    importance: Option<Box<Importance>>,
+    space: SearchSpace,
+    /// The model, on each device.
+    models: Vec<Llama>,
+    exam: Exam,
+    cache_bytes: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Prepared {
+    /// What scores a run here, with the workers that it has.
+    fn scorer(self) -> Scorer {
+        let Prepared { model_digest, device, tasks, frozen, importance, space, models, exam, cache_bytes, stop } = self;
+        let workers = Workers { count: frozen.workers, threads: frozen.threads };
+        let evaluator = Box::new(LocalEvaluator::start(&models, exam, workers, cache_bytes, stop));
+        let importance = importance.map(|importance| importance as Box<Kept>);
+        Scorer { name: "local".to_string(), evaluator, model_digest, device, tasks, frozen, importance, space }
+    }
+
+    /// An evaluator with one worker, on the next of the devices, of `count` that share memory for hidden states.
+    pub fn bench(&self, number: usize, count: usize) -> LocalEvaluator {
+        let device = number % self.models.len();
+        let on_device = count.div_ceil(self.models.len()).max(1) as u64;
+        let workers = Workers { count: 1, threads: self.frozen.threads };
+        let cache = self.cache_bytes / on_device;
+        LocalEvaluator::start(&self.models[device..=device], self.exam.clone(), workers, cache, self.stop.clone())
+    }
+
+    /// The settings of a run with what came out here in place of what they say of model, items and numbers.
+    pub fn settings(&self, of: &RunSettings) -> RunSettings {
+        let here = self.models.first().map_or(String::new(), |model| machine_of(model.device()));
+        RunSettings {
+            versions: versions(),
+            evaluator: "local".to_string(),
+            model_digest: self.model_digest.clone(),
+            device: self.device.clone(),
+            tasks: self.tasks.clone(),
+            frozen: Frozen { machine: here, ..self.frozen.clone() },
+            ..of.clone()
+        }
+    }
+}
+
+/// [`Kept`] that other threads may ask.
+type Importance = dyn Fn(usize, Gene) -> f64 + Send;
+
 /// One preparation under way.
 struct Preparation<'a> {
     local: &'a Local,
@@ -130,7 +183,27 @@ impl Local {
             let differences = vec!["evaluator is mock there, local here".to_string()];
             return Err(Error::OtherRun { dir: dir.to_path_buf(), differences });
         }
-        Preparation { local: self, experiment, stored, stop, on_progress }.scorer()
+        Ok(Preparation { local: self, experiment, stored, stop, on_progress }.prepared()?.scorer())
+    }
+
+    /// The same for a run whose directory is elsewhere: its items, chunks, arithmetic and threads, with the model where it lies here.
+    ///
+    /// # Errors
+    /// As [`Local::prepare`].
+    pub fn prepare_for(&self, settings: &RunSettings, model: &Path, stop: &Arc<AtomicBool>) -> Result<Prepared> {
+        let experiment = Experiment { model: model.display().to_string(), ..Experiment::of(settings) };
+        let [search, held_out] = settings.selected().map(Some);
+        let local = Local {
+            limit: search,
+            held_out,
+            chunk_tokens: None,
+            workers: None,
+            threads: None,
+            tables: Tables::default(),
+            ..self.clone()
+        };
+        let stored = Some(settings.clone());
+        Preparation { local: &local, experiment: &experiment, stored, stop, on_progress: &mut |_| () }.prepared()
     }
 }
 
@@ -143,7 +216,7 @@ impl Preparation<'_> {
         (self.on_progress)(Progress::Detail(detail));
     }
 
-    fn scorer(mut self) -> Result<Scorer> {
+    fn prepared(mut self) -> Result<Prepared> {
         let checkpoint = open_model(Path::new(&self.experiment.model))?;
         self.detail(format!("opened {}", checkpoint.path().display()));
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
@@ -160,7 +233,8 @@ impl Preparation<'_> {
         prepared.iter().flat_map(|task| task.notes.clone()).for_each(|note| self.note(note));
         // What a card has free before the weights are on it is what they and a chunk have to share.
         let room = least_free_memory(&self.local.devices);
-        let (arithmetic, models) = self.choose(&checkpoint, &space, &writer, importance.as_deref())?;
+        let kept = importance.as_deref().map(|importance| importance as &Kept);
+        let (arithmetic, models) = self.choose(&checkpoint, &space, &writer, kept)?;
         let model = &models[0];
         let Local { chunk_tokens, workers: count, threads, .. } = self.local;
         let given = chunk_tokens.or(*count).or(*threads).is_some();
@@ -177,6 +251,7 @@ impl Preparation<'_> {
             prepared = self.tasks(&tokenizer, packing)?;
         }
         let model_digest = checkpoint.digest()?;
+        let machine = self.machine(model);
         let throughput = match self.stored.take() {
             Some(settings) => settings.frozen.throughput,
             None => {
@@ -194,19 +269,37 @@ impl Preparation<'_> {
         self.detail(format!("{}: {count} workers of {threads} threads, chunks of {tokens} tokens", device_name(model)));
         let beside = model.float32().is_some();
         let sets = prepared.iter().flat_map(|task| task.sets(beside)).collect();
-        let cache = self.local.cache_bytes;
-        let exam = Exam { sets, writer: Some(writer) };
-        let evaluator = LocalEvaluator::start(&models, exam, workers, cache, self.stop.clone());
-        Ok(Scorer {
-            name: "local".to_string(),
-            evaluator: Box::new(evaluator),
+        Ok(Prepared {
             model_digest,
             device: device_name(model),
             tasks: prepared.into_iter().map(|task| task.record).collect(),
-            frozen: Frozen { arithmetic, packing, workers: workers.count, threads: workers.threads, throughput },
+            frozen: Frozen {
+                arithmetic,
+                packing,
+                workers: workers.count,
+                threads: workers.threads,
+                machine,
+                throughput,
+            },
             importance,
             space,
+            models,
+            exam: Exam { sets, writer: Some(writer) },
+            cache_bytes: self.local.cache_bytes,
+            stop: self.stop.clone(),
         })
+    }
+
+    /// The machine that the run began on; what another one here may change is said.
+    fn machine(&mut self, model: &Llama) -> String {
+        let here = machine_of(model.device());
+        let Some(there) = self.stored.as_ref().map(|settings| settings.frozen.machine.clone()) else { return here };
+        if !there.is_empty() && there != here {
+            self.note(format!(
+                "the run began on {there}; scores of this machine, {here}, may differ in their last bits"
+            ));
+        }
+        there
     }
 
     /// The arithmetics to choose from, the one that is hoped to be faster first: the run's own or the user's alone.
@@ -527,7 +620,7 @@ pub fn cores() -> usize {
 }
 
 /// What a card says that each gene keeps; nothing where its order was taken over from another.
-pub(super) fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<Kept<'static>>> {
+pub(super) fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<Importance>> {
     let shape = *space.shape();
     card.scores.is_some().then(|| Box::new(move |layer, gene| card.kept_importance(&shape, layer, gene)) as Box<_>)
 }

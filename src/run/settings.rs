@@ -116,6 +116,9 @@ pub struct Frozen {
     /// libtorch threads of each worker.
     #[serde(deserialize_with = "Threads::read")]
     pub threads: usize,
+    /// The card, or the CPU's maker and instructions: the last bits of scores depend on it. Runs without a model have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
     /// The throughput table, where one was asked for.
     pub throughput: Option<ThroughputTable>,
 }
@@ -167,6 +170,8 @@ pub(super) const MOCK: &str = "mock";
 impl RunSettings {
     /// The version that this program writes.
     pub const FORMAT: u32 = FORMAT;
+    /// The file with the name that a run has at a server where workers take its tasks.
+    pub const CLUSTER: &str = "cluster.json";
 
     /// Reads the settings of a run directory; `None` where there is no run yet.
     pub fn read(dir: &Path) -> Result<Option<RunSettings>> {
@@ -199,7 +204,7 @@ impl RunSettings {
     }
 
     /// Refuses what no run can have had; all of it is listed.
-    fn check(&self, path: &Path) -> Result<()> {
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let Frozen { packing, workers, threads, throughput, .. } = &self.frozen;
         let mut problems = Vec::new();
         let mut within = |name: String, found: usize, least: usize, most: usize| {
@@ -246,6 +251,12 @@ impl RunSettings {
         (!self.command.is_empty()).then(|| command_line(&self.command))
     }
 
+    /// How many items of each side were selected, of the task that has most of them: tasks with fewer have all they had.
+    pub fn selected(&self) -> [usize; 2] {
+        let most = |split| self.tasks.iter().map(|task| task.selected(split)).max().unwrap_or(0);
+        [most(Split::Search), most(Split::HeldOut)]
+    }
+
     /// Whether the scores are made up.
     pub fn is_mock(&self) -> bool {
         self.evaluator == MOCK
@@ -280,7 +291,7 @@ impl RunSettings {
     /// # Errors
     /// What [`Output::hold`] refuses.
     pub fn hold(output: &Output, dir: &Path) -> Result<HeldDirectory> {
-        output.hold(dir, FILE, &[BEGUN])
+        output.hold(dir, FILE, &[BEGUN, RunSettings::CLUSTER])
     }
 
     /// Writes `run.json`, atomically.

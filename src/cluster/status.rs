@@ -1,0 +1,135 @@
+//! Who works, and how it goes: what workers say every two seconds.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::announcement::{PROTOCOL, RunId};
+use crate::eval::ChunkId;
+
+/// How often a worker speaks.
+pub(super) const EVERY: Duration = Duration::from_secs(2);
+/// Who has not spoken for so long is gone.
+const SILENCE: Duration = Duration::from_secs(7);
+/// Bytes of a status, and workers of a roster, at most.
+const LARGEST: usize = 64 << 10;
+const MOST: usize = 1 << 16;
+
+/// What a worker is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of what is said.
+    pub protocol: u32,
+    /// Its name.
+    pub name: String,
+    /// The device that it computes on, or what its scores are made of.
+    pub device: String,
+    /// Tasks that it does at a time.
+    pub slots: usize,
+    /// What it does at the moment.
+    pub busy: Vec<Busy>,
+    /// Tasks done so far.
+    pub tasks: u64,
+    /// Scores of a network on a chunk so far.
+    pub scores: u64,
+    /// Tokens of the chunks of these scores.
+    pub tokens: u64,
+    /// Seconds in which it computed, of all slots.
+    pub seconds: f64,
+    /// Runs that it does not work for, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, String>,
+    /// Whether it goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+}
+
+/// A task under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Busy {
+    /// The run.
+    pub run: RunId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The networks of the task.
+    pub networks: usize,
+    /// Seconds since it began.
+    pub seconds: f64,
+}
+
+impl Status {
+    /// Reads what a worker said; nothing where it is none of this version.
+    pub fn read(bytes: &[u8]) -> Option<Status> {
+        let short = Some(bytes).filter(|bytes| bytes.len() <= LARGEST)?;
+        serde_json::from_slice(short).ok().filter(|status: &Status| status.protocol == PROTOCOL)
+    }
+
+    /// Tokens times networks a second while it computed.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        (self.seconds > 0.0).then(|| self.tokens as f64 / self.seconds)
+    }
+}
+
+/// Who spoke lately.
+#[derive(Debug, Default)]
+pub struct Roster {
+    workers: BTreeMap<String, (Status, Instant)>,
+}
+
+impl Roster {
+    /// A worker spoke.
+    pub fn hear(&mut self, status: Status) {
+        if status.leaving {
+            self.workers.remove(&status.name);
+        } else if self.workers.len() < MOST || self.workers.contains_key(&status.name) {
+            self.workers.insert(status.name.clone(), (status, Instant::now()));
+        }
+    }
+
+    /// Those that are there, by name.
+    pub fn there(&mut self) -> impl Iterator<Item = &Status> {
+        self.workers.retain(|_, (_, heard)| heard.elapsed() < SILENCE);
+        self.workers.values().map(|(status, _)| status)
+    }
+
+    /// Tasks that the workers of a run do at a time, and those who refuse it with their reasons.
+    pub fn of_run(&mut self, run: &RunId) -> (usize, Vec<(String, String)>) {
+        let run = run.to_string();
+        let (mut slots, mut refusals) = (0, Vec::new());
+        for status in self.there() {
+            match status.refused.get(&run) {
+                Some(why) => refusals.push((status.name.clone(), why.clone())),
+                None => slots += status.slots,
+            }
+        }
+        (slots, refusals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_refuses_a_run_does_not_count_for_it_and_who_leaves_is_gone() {
+        let (run, other) = (RunId::new(), RunId::new());
+        let status = |name: &str, slots| Status { protocol: PROTOCOL, name: name.into(), slots, ..Status::default() };
+        let refused = BTreeMap::from([(run.to_string(), "digest".to_string())]);
+        let mut roster = Roster::default();
+        roster.hear(status("a", 2));
+        roster.hear(Status { refused, ..status("b", 3) });
+        assert_eq!(roster.of_run(&run), (2, vec![("b".to_string(), "digest".to_string())]));
+        assert_eq!(roster.of_run(&other).0, 5);
+        roster.hear(Status { leaving: true, ..status("a", 2) });
+        assert_eq!(roster.of_run(&other).0, 3);
+        let bytes = serde_json::to_vec(&status("c", 1)).unwrap();
+        assert_eq!(Status::read(&bytes), Some(status("c", 1)));
+        assert_eq!(Status::read(b"{}"), None);
+        assert_eq!(Status::read(&vec![b' '; LARGEST + 1]), None);
+    }
+}

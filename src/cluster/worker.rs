@@ -1,0 +1,545 @@
+//! Somebody who takes tasks of whatever runs there are, and scores.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::jetstream::message::{AckKind, Acker, PublishMessage};
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::announcement::{Announcement, PROTOCOL, RunId};
+use super::connection::Connection;
+use super::message::{Scores, Task, one_by_one, written};
+use super::names::WORKERS;
+use super::status::{Busy, EVERY, Status};
+use super::workshop::{Bench, Workshop};
+use crate::error::{Error, Result};
+use crate::eval::{Outcome, Partial, Work};
+use crate::run::cores;
+use crate::space::Genome;
+
+/// How long nothing may come before it is looked for again: tasks whose worker has died come without a word.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often a stop is looked for meanwhile.
+const MOMENT: Duration = Duration::from_millis(100);
+/// Scores are sent at the latest after so long, and when they have about so many bytes.
+const SEND_EVERY: Duration = Duration::from_secs(1);
+const SEND_BYTES: usize = 128 << 10;
+/// Bytes of a score about: of an item, and of each of its requests.
+const SCORE_BYTES: [usize; 2] = [16, 24];
+/// How often workers may die of several networks together before they get them one by one, and of one before it has failed.
+const TOGETHER: usize = 2;
+const ALONE: usize = 3;
+
+/// What a worker has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// Something that the user may not expect.
+    Note(String),
+    /// Something that somebody who looks for a fault wants to know.
+    Detail(String),
+}
+
+/// A worker at a server.
+pub struct Worker {
+    connection: Arc<Connection>,
+    name: String,
+    slots: Option<usize>,
+    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    workshop: Mutex<Box<dyn Workshop>>,
+    beside: Vec<JoinHandle<()>>,
+}
+
+/// What its slots have in common.
+struct Shared {
+    status: Mutex<Status>,
+    runs: Mutex<BTreeMap<RunId, Arc<Announcement>>>,
+    /// Changes when there may be something to do.
+    wakes: watch::Sender<u64>,
+    /// What the user is to hear, said by whoever speaks next.
+    unsaid: Mutex<Vec<Happening>>,
+}
+
+/// One task at a time.
+struct Slot<'a> {
+    worker: &'a Worker,
+    number: usize,
+    benches: HashMap<RunId, Prepared>,
+    say: &'a (dyn Fn(Happening) + Sync),
+}
+
+/// A run that this slot works for.
+struct Prepared {
+    bench: Bench,
+    consumer: Option<PullConsumer>,
+}
+
+/// A task in hand: until this goes, the server hears that it is worked on.
+struct Held {
+    acker: Arc<Acker>,
+    alive: JoinHandle<()>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.alive.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn wake(&self) {
+        self.wakes.send_modify(|wakes| *wakes += 1);
+    }
+
+    fn refuse(&self, run: &str, why: String) {
+        let known = lock(&self.status).refused.insert(run.to_string(), why.clone());
+        if known.as_ref() != Some(&why) {
+            let note = format!("run {run} is left to others: {why}");
+            lock(&self.unsaid).push(Happening::Note(note));
+        }
+    }
+
+    /// What the bucket says of a run now.
+    fn learn(&self, run: &str, announced: Option<&[u8]>) {
+        match announced.map(|bytes| Announcement::read(run, bytes)) {
+            Some(Ok(announcement)) => {
+                let before = lock(&self.runs).insert(announcement.run.clone(), Arc::new(announcement.clone()));
+                if before.is_some_and(|before| before.settings != announcement.settings) {
+                    lock(&self.status).refused.remove(run);
+                }
+            }
+            Some(Err(error)) => self.refuse(run, error.to_string()),
+            None => {
+                lock(&self.runs).retain(|known, _| known.to_string() != run);
+                lock(&self.status).refused.remove(run);
+            }
+        }
+        self.wake();
+    }
+}
+
+impl Worker {
+    /// Connects a workshop to a server under a name. So many of its benches are used at a time; by default as many as it has for a run.
+    ///
+    /// # Errors
+    /// [`Error::Server`]; a name that cannot be part of a subject.
+    pub fn begin(
+        connection: Arc<Connection>,
+        name: &str,
+        slots: Option<usize>,
+        workshop: Box<dyn Workshop>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Worker> {
+        let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+        if name.is_empty() || name.len() > 128 || !name.chars().all(fits) {
+            return Err(Error::invalid("name of a worker", format!("`{name}`"), "letters, digits, `-` and `_`"));
+        }
+        let device = workshop.device();
+        let name_of = name.to_string();
+        let status =
+            Status { protocol: PROTOCOL, name: name_of, device, slots: slots.unwrap_or(1), ..Status::default() };
+        let shared = Arc::new(Shared {
+            status: Mutex::new(status),
+            runs: Mutex::default(),
+            wakes: watch::Sender::new(0),
+            unsaid: Mutex::default(),
+        });
+        let runs = connection.runs()?;
+        let beside = vec![
+            connection.beside(hear_of_runs(runs, shared.clone())),
+            connection.beside(hear_of_tasks(connection.client.clone(), connection.names.wake(), shared.clone())),
+            connection.beside(speak(connection.client.clone(), connection.names.worker(name), shared.clone())),
+        ];
+        Ok(Worker { connection, name: name.to_string(), slots, stop, shared, workshop: Mutex::new(workshop), beside })
+    }
+
+    /// Takes tasks until it is asked to stop, or, with `patience`, until nothing was to be done for so long. What is begun is finished or
+    /// handed back.
+    ///
+    /// # Errors
+    /// What ended an evaluation, such as a lost device: others go on with the task.
+    pub fn work(&self, patience: Option<Duration>, say: &(dyn Fn(Happening) + Sync)) -> Result<()> {
+        let slots = self.slots.unwrap_or_else(cores);
+        let over = AtomicBool::new(false);
+        let worked = std::thread::scope(|scope| {
+            let slot = |number| {
+                let mut slot = Slot { worker: self, number, benches: HashMap::new(), say };
+                let over = &over;
+                scope.spawn(move || {
+                    let worked = slot.work(patience, over);
+                    if worked.is_err() {
+                        over.store(true, Ordering::Relaxed);
+                    }
+                    worked
+                })
+            };
+            let threads: Vec<_> = (0..slots).map(slot).collect();
+            let ends = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(self.panicked())));
+            ends.collect::<Result<()>>()
+        });
+        self.say_unsaid(say);
+        worked
+    }
+
+    fn panicked(&self) -> Error {
+        Error::Worker { what: format!("by worker {}", self.name), reason: "its thread panicked".into() }
+    }
+
+    fn say_unsaid(&self, say: &(dyn Fn(Happening) + Sync)) {
+        let unsaid = std::mem::take(&mut *lock(&self.shared.unsaid));
+        unsaid.into_iter().for_each(say);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.beside.iter().for_each(JoinHandle::abort);
+        let mut status = lock(&self.shared.status).clone();
+        status.leaving = true;
+        let subject = self.connection.names.worker(&self.name);
+        let client = &self.connection.client;
+        self.connection.wait(async {
+            let said = async {
+                let _ = client.publish(subject, written(&status).into()).await;
+                let _ = client.flush().await;
+            };
+            let _ = tokio::time::timeout(IDLE, said).await;
+        });
+    }
+}
+
+/// Keeps the announcements, over the server's disappearances.
+async fn hear_of_runs(runs: Store, shared: Arc<Shared>) {
+    loop {
+        if let Ok(mut changes) = runs.watch_with_history(">").await {
+            while let Some(Ok(entry)) = changes.next().await {
+                let announced = (entry.operation == Operation::Put).then_some(&*entry.value);
+                shared.learn(&entry.key, announced);
+            }
+        }
+        tokio::time::sleep(IDLE).await;
+    }
+}
+
+async fn hear_of_tasks(client: async_nats::Client, subject: String, shared: Arc<Shared>) {
+    loop {
+        if let Ok(mut wakes) = client.subscribe(subject.clone()).await {
+            while wakes.next().await.is_some() {
+                shared.wake();
+            }
+        }
+        tokio::time::sleep(IDLE).await;
+    }
+}
+
+async fn speak(client: async_nats::Client, subject: String, shared: Arc<Shared>) {
+    loop {
+        let status = lock(&shared.status).clone();
+        let _ = client.publish(subject.clone(), written(&status).into()).await;
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Slot<'_> {
+    fn work(&mut self, patience: Option<Duration>, over: &AtomicBool) -> Result<()> {
+        let mut wakes = self.worker.shared.wakes.subscribe();
+        let (mut turn, mut busy) = (self.number, Instant::now());
+        let ends = || self.worker.stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
+        while !ends() {
+            wakes.borrow_and_update();
+            let runs: Vec<Arc<Announcement>> = lock(&self.worker.shared.runs).values().cloned().collect();
+            self.benches.retain(|known, _| runs.iter().any(|run| run.run == *known));
+            self.worker.say_unsaid(self.say);
+            let mut found = false;
+            // The next run's turn, so that none waits for another to end.
+            for place in 0..runs.len() {
+                let run = &runs[(turn + place) % runs.len()];
+                if self.try_one(run)? {
+                    (found, turn, busy) = (true, turn + place + 1, Instant::now());
+                    break;
+                }
+            }
+            if found {
+                continue;
+            }
+            if patience.is_some_and(|patience| busy.elapsed() > patience) {
+                return Ok(());
+            }
+            let idle = Instant::now();
+            while idle.elapsed() < IDLE && !ends() {
+                let changed = async { tokio::time::timeout(MOMENT, wakes.changed()).await };
+                if self.worker.connection.wait(changed).is_ok() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one task of a run, where there is one for us.
+    fn try_one(&mut self, run: &Arc<Announcement>) -> Result<bool> {
+        if !self.prepare(run) {
+            return Ok(false);
+        }
+        let Some((bytes, held, deaths)) = self.take(run) else { return Ok(false) };
+        let prepared = self.benches.get_mut(&run.run).expect("it was prepared");
+        let sets = prepared.bench.sets().clone();
+        let task = match Task::read(&bytes, &sets, &run.settings.space) {
+            Ok(task) => task,
+            Err(error) => {
+                (self.say)(Happening::Note(format!("a message of run {} that is left alone: {error}", run.run)));
+                self.acknowledge(&held);
+                return Ok(true);
+            }
+        };
+        if task.searcher != run.searcher && !self.is_of_now(run, &task) {
+            self.acknowledge(&held);
+            return Ok(true);
+        }
+        self.score(run, task, deaths, held)?;
+        Ok(true)
+    }
+
+    /// Whether this run is one that we can work for.
+    fn prepare(&mut self, run: &Announcement) -> bool {
+        let shared = &self.worker.shared;
+        let name = run.run.to_string();
+        if lock(&shared.status).refused.contains_key(&name) {
+            return false;
+        }
+        if self.benches.contains_key(&run.run) {
+            return true;
+        }
+        let mut workshop = lock(&self.worker.workshop);
+        // Another slot may have tried meanwhile.
+        if lock(&shared.status).refused.contains_key(&name) {
+            return false;
+        }
+        let slots = workshop.slots(run);
+        if self.number >= slots {
+            return false;
+        }
+        match workshop.bench(run) {
+            Ok(bench) => {
+                self.benches.insert(run.run.clone(), Prepared { bench, consumer: None });
+                let note = format!("works for run {name}, {}", run.settings.model);
+                drop(workshop);
+                lock(&shared.status).slots = slots;
+                if self.number == 0 {
+                    (self.say)(Happening::Note(note));
+                }
+                true
+            }
+            Err(Error::Interrupted) => false,
+            Err(error) => {
+                drop(workshop);
+                shared.refuse(&name, error.to_string());
+                self.worker.say_unsaid(self.say);
+                false
+            }
+        }
+    }
+
+    /// The next task of a run, and how often it was delivered before.
+    fn take(&mut self, run: &Announcement) -> Option<(Vec<u8>, Held, usize)> {
+        let Connection { jetstream, names, .. } = &*self.worker.connection;
+        let prepared = self.benches.get_mut(&run.run)?;
+        let taken = self.worker.connection.wait(async {
+            if prepared.consumer.is_none() {
+                let consumer = jetstream.get_consumer_from_stream(WORKERS, names.stream(&run.run)).await;
+                prepared.consumer = Some(consumer.map_err(|error| error.to_string())?);
+            }
+            let consumer = prepared.consumer.as_ref().expect("it was got");
+            let mut messages = consumer.fetch().max_messages(1).messages().await.map_err(|error| error.to_string())?;
+            let next = tokio::time::timeout(4 * IDLE, messages.next()).await.map_err(|_| "no answer".to_string())?;
+            next.transpose().map_err(|error| error.to_string())
+        });
+        let message = match taken {
+            Ok(message) => message?,
+            Err(error) => {
+                prepared.consumer = None;
+                (self.say)(Happening::Detail(format!("tasks of run {}: {error}", run.run)));
+                return None;
+            }
+        };
+        let deaths = message.info().map_or(0, |info| usize::try_from(info.delivered - 1).unwrap_or(0));
+        let (message, acker) = message.split();
+        let acker = Arc::new(acker);
+        let (every, alive) = (run.lease() / 3, acker.clone());
+        let alive = self.worker.connection.beside(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let _ = alive.ack_with(AckKind::Progress).await;
+            }
+        });
+        Some((message.payload.to_vec(), Held { acker, alive }, deaths))
+    }
+
+    /// Whether a task is asked for by whom the bucket names now: what we know of that may be old.
+    fn is_of_now(&self, run: &Announcement, task: &Task) -> bool {
+        let key = run.run.to_string();
+        let Ok(runs) = self.worker.connection.runs() else { return true };
+        let Ok(Some(bytes)) = self.worker.connection.wait(runs.get(key.clone())) else { return true };
+        self.worker.shared.learn(&key, Some(&bytes));
+        Announcement::read(&key, &bytes).is_ok_and(|now| now.searcher == task.searcher)
+    }
+
+    fn acknowledge(&self, held: &Held) {
+        // Where that is lost the task comes again, and its scores count once.
+        let _ = self.worker.connection.wait(held.acker.ack());
+    }
+
+    /// Scores a task, sends what came of it, and lets the task go.
+    fn score(&mut self, run: &Announcement, task: Task, deaths: usize, held: Held) -> Result<()> {
+        let lost = deaths + task.failures.len();
+        let networks = task.work.genomes.len();
+        if networks > 1 && lost >= TOGETHER {
+            (self.say)(Happening::Note(format!(
+                "{networks} networks of run {} whose workers died {lost} times are tried one by one",
+                run.run
+            )));
+            let singles: Vec<Task> = one_by_one(&task).collect();
+            self.hand_back(run, &singles)?;
+            self.acknowledge(&held);
+            return Ok(());
+        }
+        if lost >= ALONE {
+            let last = task.failures.last().map_or(String::new(), |last| format!("; one said: {last}"));
+            let reason = format!("{lost} workers died of it{last}");
+            let failed = |genome: &Genome| {
+                let outcome = Outcome::Failed(reason.clone());
+                Partial { chunk: task.work.chunk, genome: genome.clone(), outcome }
+            };
+            self.send(run, &task.digest, 0.0, task.work.genomes.iter().map(failed).collect())?;
+            self.acknowledge(&held);
+            return Ok(());
+        }
+        let (start, place) = (Instant::now(), self.busy(run, &task.work));
+        let mut done: HashSet<Genome> = HashSet::new();
+        let evaluated = self.evaluate(run, &task, &mut done);
+        self.idle(place, start.elapsed());
+        let left: Vec<Genome> = task.work.genomes.iter().filter(|genome| !done.contains(*genome)).cloned().collect();
+        if !left.is_empty() {
+            let mut failures = task.failures.clone();
+            failures.extend(evaluated.as_ref().err().filter(|error| !is_stop(error)).map(Error::to_string));
+            let work = Work { chunk: task.work.chunk, genomes: left };
+            self.hand_back(run, &[Task { work, failures, ..task }])?;
+        }
+        self.acknowledge(&held);
+        match evaluated {
+            Err(error) if !is_stop(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Scores networks; those of `done` are sent.
+    fn evaluate(&mut self, run: &Announcement, task: &Task, done: &mut HashSet<Genome>) -> Result<()> {
+        let prepared = self.benches.remove(&run.run).expect("it was prepared");
+        let Prepared { mut bench, consumer } = prepared;
+        let sets = bench.sets().clone();
+        let set = &sets[task.work.chunk.set];
+        let tokens = set.chunks[task.work.chunk.chunk].tree.len();
+        let (mut sent, mut bytes, mut partials) = (Instant::now(), 0, Vec::new());
+        let mut send = |slot: &Self, partials: &mut Vec<Partial>, sent: &mut Instant| {
+            let seconds = std::mem::replace(sent, Instant::now()).elapsed().as_secs_f64();
+            let genomes: Vec<Genome> = partials.iter().map(|partial| partial.genome.clone()).collect();
+            slot.send(run, &task.digest, seconds, std::mem::take(partials))?;
+            slot.count(genomes.len(), tokens * genomes.len());
+            done.extend(genomes);
+            Ok::<(), Error>(())
+        };
+        let evaluated = bench.evaluate(vec![task.work.clone()], &mut |partial| {
+            if let Outcome::Scored(items) = &partial.outcome {
+                bytes += items
+                    .iter()
+                    .map(|item| SCORE_BYTES[0] + SCORE_BYTES[1] * item.log_likelihoods.len())
+                    .sum::<usize>();
+            }
+            partials.push(partial);
+            if bytes > SEND_BYTES || sent.elapsed() > SEND_EVERY {
+                bytes = 0;
+                send(self, &mut partials, &mut sent)?;
+            }
+            Ok(())
+        });
+        let last = if partials.is_empty() { Ok(()) } else { send(self, &mut partials, &mut sent) };
+        self.benches.insert(run.run.clone(), Prepared { bench, consumer });
+        evaluated.and(last)
+    }
+
+    /// Sends scores to the searcher; waits while the server is away.
+    fn send(&self, run: &Announcement, digest: &str, seconds: f64, partials: Vec<Partial>) -> Result<()> {
+        let scores = Scores { worker: self.worker.name.clone(), seconds, digest: digest.to_string(), partials };
+        let subject = self.worker.connection.names.scores(&run.run);
+        self.publish("scores", run, &subject, written(&scores))
+    }
+
+    /// Offers tasks to whoever takes them.
+    fn hand_back(&self, run: &Announcement, tasks: &[Task]) -> Result<()> {
+        let Connection { names, client, .. } = &*self.worker.connection;
+        for task in tasks {
+            self.publish("task", run, &names.task(&run.run), written(task))?;
+        }
+        let _ = self.worker.connection.wait(client.publish(names.wake(), run.run.to_string().into()));
+        Ok(())
+    }
+
+    fn publish(&self, what: &str, run: &Announcement, subject: &str, bytes: Vec<u8>) -> Result<()> {
+        let Connection { jetstream, .. } = &*self.worker.connection;
+        let name = format!("{:032x}", rand::random::<u128>());
+        let note = &mut |note| (self.say)(Happening::Note(note));
+        // One that is asked to stop still sends what it has, as long as the server is there. A run that is over wants nothing.
+        let given_up = || !lock(&self.worker.shared.runs).contains_key(&run.run);
+        let sent = self.worker.connection.persist(what, &self.worker.stop, note, || async {
+            let message = PublishMessage::build().message_id(&name).payload(bytes.clone().into());
+            let taken = match jetstream.send_publish(subject.to_string(), message).await {
+                Ok(taken) => taken.await.map(drop),
+                Err(error) => Err(error),
+            };
+            match taken {
+                Err(_) if given_up() => Ok(()),
+                other => other,
+            }
+        });
+        match sent {
+            Err(Error::Interrupted) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn busy(&self, run: &Announcement, work: &Work) -> Busy {
+        let busy = Busy { run: run.run.clone(), chunk: work.chunk, networks: work.genomes.len(), seconds: 0.0 };
+        lock(&self.worker.shared.status).busy.push(busy.clone());
+        busy
+    }
+
+    fn idle(&self, busy: Busy, time: Duration) {
+        let mut status = lock(&self.worker.shared.status);
+        if let Some(place) = status.busy.iter().position(|one| *one == busy) {
+            status.busy.swap_remove(place);
+        }
+        status.tasks += 1;
+        status.seconds += time.as_secs_f64();
+    }
+
+    fn count(&self, scores: usize, tokens: usize) {
+        let mut status = lock(&self.worker.shared.status);
+        status.scores += scores as u64;
+        status.tokens += tokens as u64;
+    }
+}
+
+/// Whether somebody asked to stop.
+fn is_stop(error: &Error) -> bool {
+    matches!(error, Error::Interrupted)
+}

@@ -1,0 +1,435 @@
+//! Searches whose workers are elsewhere: with the real server, the bytes are those of a search on one machine.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use criadero::cluster::{
+    Announcement, Bench, Connection, Happening, Heard, MockWorkshop, Remote, RunId, Searcher, Server, Worker, Workshop,
+};
+use criadero::eval::{EvalSet, Evaluator, Partial, Work};
+use criadero::run::{Experiment, Front, Scorer, mock_scorer};
+use criadero::space::SearchSpace;
+
+use crate::command::{criadero, fail, succeed};
+use crate::nats::{NatsServer, Process, Way};
+
+/// What must be the same wherever networks are scored.
+const FILES: [&str; 4] = ["evaluations.csv", "front.csv", "front.json", "state.json"];
+
+/// A search of made-up scores: 40 networks of the tiny space on some chunks.
+fn mock_search(out: &Path, more: &[&str]) -> Command {
+    let mut words =
+        vec!["search", "tiny", "--model", "none", "--evaluator", "mock", "--objective", "choice_nll:arc_easy"];
+    words.extend(["--objective", "params", "--evals", "40", "--population", "10", "--out", out.to_str().unwrap()]);
+    criadero(&[&words, more].concat())
+}
+
+fn worker(server: &str, more: &[&str]) -> Command {
+    criadero(&[&["worker", "--nats", server], more].concat())
+}
+
+/// Workers as processes, which say what they say in a file each.
+fn workers(server: &NatsServer, count: usize, more: &[&str]) -> Vec<Process> {
+    let said = |number: usize| server.dir().join(format!("worker-{number}"));
+    (0..count).map(|number| Process::start(worker(&server.url(), more), said(number))).collect()
+}
+
+fn same_files(one: &Path, other: &Path) {
+    for name in FILES {
+        let read = |dir: &Path| fs::read(dir.join(name)).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        assert!(read(one) == read(other), "{name} of {} and {}", one.display(), other.display());
+    }
+}
+
+/// An experiment of made-up scores, and where it is run.
+struct Trial {
+    dir: tempfile::TempDir,
+    experiment: Experiment,
+}
+
+impl Trial {
+    fn new() -> Trial {
+        let space = SearchSpace::open("tiny").unwrap();
+        let experiment = Experiment::new("none", space, ["choice_nll:t", "params"]);
+        let experiment = Experiment { evals: 40, population: 10, ..experiment };
+        Trial { dir: tempfile::tempdir().unwrap(), experiment }
+    }
+
+    fn scorer(&self) -> Scorer {
+        mock_scorer(&self.experiment, [64, 64], Duration::ZERO, Arc::default()).unwrap()
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn local(&self) -> PathBuf {
+        let out = self.out("local");
+        self.experiment.run(self.scorer(), &out, &mut |_| ()).unwrap();
+        out
+    }
+
+    /// Searches at a server; `listen` hears of the workers.
+    fn remote(&self, url: &str, name: &str, listen: impl FnMut(Heard) + 'static) -> criadero::Result<(Front, PathBuf)> {
+        let (out, here) = (self.out(name), self.scorer());
+        fs::create_dir_all(&out).unwrap();
+        let announcement =
+            Announcement::new(RunId::of(&out)?, &self.experiment.settings(&here)?, Duration::from_secs(1));
+        let searcher = Arc::new(Searcher::begin(connection(url), announcement)?);
+        let sets = here.evaluator.sets().clone();
+        let evaluator = Box::new(Remote::new(searcher.clone(), sets, Arc::default(), Box::new(listen)));
+        let front = self.experiment.run(Scorer { evaluator, ..here }, &out, &mut |_| ())?;
+        searcher.end()?;
+        Ok((front, out))
+    }
+}
+
+fn connection(url: &str) -> Arc<Connection> {
+    let server = Server { url: url.to_string(), prefix: Server::PREFIX.to_string(), ..Server::default() };
+    Arc::new(Connection::open(&server).unwrap())
+}
+
+/// A worker in a thread, until `stop`.
+fn in_thread(
+    url: &str,
+    name: &str,
+    workshop: Box<dyn Workshop>,
+    stop: &Arc<AtomicBool>,
+) -> std::thread::JoinHandle<criadero::Result<()>> {
+    let worker = Worker::begin(connection(url), name, Some(1), workshop, stop.clone()).unwrap();
+    std::thread::spawn(move || {
+        worker.work(None, &|happening| {
+            if let Happening::Note(note) = happening {
+                eprintln!("{note}");
+            }
+        })
+    })
+}
+
+fn mock(stop: &Arc<AtomicBool>, delay: Duration) -> Box<dyn Workshop> {
+    Box::new(MockWorkshop { slots: 1, delay, stop: stop.clone() })
+}
+
+#[test]
+fn any_number_of_workers_gives_the_bytes_of_one_machine() {
+    let server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let local = dir.path().join("local");
+    succeed(mock_search(&local, &[]));
+    for count in [1, 3, 8] {
+        let _workers = workers(&server, count, &["--evaluator", "mock"]);
+        let out = dir.path().join(count.to_string());
+        succeed(mock_search(&out, &["--nats", &server.url()]));
+        same_files(&local, &out);
+    }
+}
+
+#[test]
+fn workers_with_a_model_give_the_bytes_of_one_machine_and_others_are_refused() {
+    let server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("sky.jsonl");
+    let row =
+        |n| format!(r#"{{"context": "Day {n}. The sky is", "choices": [" blue", " full of {n} birds"], "gold": 0}}"#);
+    fs::write(&task, (0..60).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    let search = |out: &Path, more: &[&str]| {
+        let objective = format!("choice_nll:{}", task.display());
+        let words = ["search", "tiny", "--model", "tests/goldens/tiny-llama", "--objective", &objective, "--objective"];
+        let rest = ["params", "--evals", "24", "--population", "8", "--chunk-tokens", "128", "--threads", "1", "--out"];
+        criadero(&[&words, &rest[..], &[out.to_str().unwrap()], more].concat())
+    };
+    let [local, remote] = ["local", "remote"].map(|name| dir.path().join(name));
+    succeed(search(&local, &[]));
+    // Another model of the same shape: the tiny one, ranked.
+    let other = dir.path().join("other");
+    let text = dir.path().join("text.txt");
+    fs::write(&text, "The llama of the farm is larger than the fox. ".repeat(200)).unwrap();
+    let rank = ["rank", "tests/goldens/tiny-llama", "--text", text.to_str().unwrap(), "--tokens", "512", "--out"];
+    succeed(criadero(&[&rank[..], &[other.to_str().unwrap()]].concat()));
+    let said = server.dir().join("stranger");
+    let _stranger = Process::start(worker(&server.url(), &["--model", other.to_str().unwrap()]), said.clone());
+    let _workers = workers(&server, 2, &["--workers", "1"]);
+    succeed(search(&remote, &["--nats", &server.url()]));
+    same_files(&local, &remote);
+    let said = fs::read_to_string(said).unwrap();
+    assert!(said.contains("is left to others") && said.contains("digest of the model is"), "{said}");
+    // A run that began on one machine goes on elsewhere, and the other way round.
+    succeed(search(&local, &["--evals", "32", "--nats", &server.url()]));
+    succeed(search(&remote, &["--evals", "32"]));
+    same_files(&local, &remote);
+}
+
+#[test]
+fn a_hundred_killed_workers_lose_and_double_nothing() {
+    let server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let [local, remote] = ["local", "remote"].map(|name| dir.path().join(name));
+    let more = ["--limit", "256", "--no-racing"];
+    succeed(mock_search(&local, &more));
+    let command = mock_search(&remote, &[&more[..], &["--nats", &server.url(), "--nats-lease", "1"]].concat());
+    let mut search = Process::start(command, server.dir().join("search"));
+    let start = || Process::start(worker(&server.url(), &["--evaluator", "mock:10"]), server.dir().join("workers"));
+    let mut workers: Vec<Process> = (0..5).map(|_| start()).collect();
+    let mut kills = 0;
+    let mut random = 1_u64;
+    while search.0.try_wait().unwrap().is_none() {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        std::thread::sleep(Duration::from_millis(20 + (random >> 33) % 100));
+        if kills < 100 {
+            let place = (random >> 40) as usize % workers.len();
+            workers[place] = start();
+            kills += 1;
+        }
+        assert!(kills < 1000);
+    }
+    assert!(search.0.wait().unwrap().success(), "{}", fs::read_to_string(server.dir().join("search")).unwrap());
+    assert!(kills >= 100, "only {kills} were killed before it was over");
+    same_files(&local, &remote);
+}
+
+#[test]
+fn a_killed_searcher_and_a_restarted_server_lose_and_double_nothing() {
+    let mut server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let [local, remote] = ["local", "remote"].map(|name| dir.path().join(name));
+    succeed(mock_search(&local, &[]));
+    let _workers = workers(&server, 3, &["--evaluator", "mock:10"]);
+    let url = server.url();
+    let search = || mock_search(&remote, &["--nats", &url, "--nats-lease", "1"]);
+    let lines =
+        || fs::read(remote.join("chunks.log")).map_or(0, |log| log.iter().filter(|&&byte| byte == b'\n').count());
+    let until = |count: usize| {
+        let start = Instant::now();
+        while lines() < count {
+            assert!(start.elapsed() < Duration::from_secs(60), "{} lines, expected {count}", lines());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    for kill in 1..=3 {
+        let mut process = Process::start(search(), server.dir().join("search"));
+        until(40 * kill);
+        process.kill();
+    }
+    let mut process = Process::start(search(), server.dir().join("search"));
+    until(160);
+    server.stop();
+    std::thread::sleep(Duration::from_secs(1));
+    server.start();
+    let status = process.0.wait().unwrap();
+    assert!(status.success(), "{}", fs::read_to_string(server.dir().join("search")).unwrap());
+    same_files(&local, &remote);
+    // Each score is in the journal once.
+    let log = fs::read_to_string(remote.join("chunks.log")).unwrap();
+    let keys: Vec<&str> = log.lines().map(|line| line[9..].split(",\"scored\"").next().unwrap()).collect();
+    assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+}
+
+#[test]
+fn a_lost_network_is_waited_for() {
+    let server = NatsServer::with_jetstream();
+    let (trial, stop) = (Trial::new(), Arc::default());
+    let local = trial.local();
+    let ways = [Way::to(server.port()), Way::to(server.port())];
+    let slow = Duration::from_millis(5);
+    let worker = in_thread(&ways[0].url(), "behind-a-way", mock(&stop, slow), &stop);
+    let cutter = std::thread::spawn({
+        let ways = ways.map(Arc::new);
+        let urls = ways.each_ref().map(|way| way.url());
+        let cut = ways.clone();
+        std::thread::spawn(move || {
+            for round in 0..4 {
+                std::thread::sleep(Duration::from_millis(400));
+                cut[round % 2].cut();
+                std::thread::sleep(Duration::from_millis(700));
+                cut[round % 2].mend();
+            }
+        });
+        move || urls
+    });
+    let urls = cutter.join().unwrap();
+    let (_, out) = trial.remote(&urls[1], "remote", |_| ()).unwrap();
+    same_files(&local, &out);
+    stop.store(true, Ordering::Relaxed);
+    worker.join().unwrap().unwrap();
+}
+
+/// Benches that fail on one network, as a worker does that its memory ends with.
+struct Poisoned {
+    good: Box<dyn Workshop>,
+    poison: String,
+    failures: Arc<AtomicUsize>,
+}
+
+struct PoisonedBench {
+    good: Bench,
+    poison: String,
+    failures: Arc<AtomicUsize>,
+}
+
+impl Workshop for Poisoned {
+    fn device(&self) -> String {
+        self.good.device()
+    }
+
+    fn slots(&self, run: &Announcement) -> usize {
+        self.good.slots(run)
+    }
+
+    fn bench(&mut self, run: &Announcement) -> criadero::Result<Bench> {
+        let good = self.good.bench(run)?;
+        Ok(Box::new(PoisonedBench { good, poison: self.poison.clone(), failures: self.failures.clone() }))
+    }
+}
+
+impl Evaluator for PoisonedBench {
+    fn sets(&self) -> &Arc<Vec<EvalSet>> {
+        self.good.sets()
+    }
+
+    fn evaluate(
+        &mut self,
+        work: Vec<Work>,
+        sink: &mut dyn FnMut(Partial) -> criadero::Result<()>,
+    ) -> criadero::Result<()> {
+        if work.iter().flat_map(|work| &work.genomes).any(|genome| genome.to_string() == self.poison) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            return Err(criadero::Error::Torch("a card that is no more".into()));
+        }
+        self.good.evaluate(work, sink)
+    }
+}
+
+#[test]
+fn a_network_that_kills_its_workers_fails_and_the_search_goes_on() {
+    let server = NatsServer::with_jetstream();
+    let (trial, stop) = (Trial::new(), Arc::default());
+    let poison = trial.experiment.space.smallest().to_string();
+    let failures: Arc<AtomicUsize> = Arc::default();
+    let over = Arc::new(AtomicBool::new(false));
+    // Workers that end are started again, as a scheduler does.
+    let keeper = std::thread::spawn({
+        let (url, stop, over, failures, poison) =
+            (server.url(), Arc::clone(&stop), over.clone(), failures.clone(), poison.clone());
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                let good = mock(&stop, Duration::ZERO);
+                let workshop = Poisoned { good, poison: poison.clone(), failures: failures.clone() };
+                let _ = in_thread(&url, "keeper", Box::new(workshop), &stop).join().unwrap();
+            }
+        }
+    });
+    let (front, out) = trial.remote(&server.url(), "remote", |_| ()).unwrap();
+    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
+    keeper.join().unwrap();
+    assert_eq!(front.evaluations, 40);
+    let table = fs::read_to_string(out.join("evaluations.csv")).unwrap();
+    let row = table.lines().find(|row| row.contains(&format!(",{poison},"))).unwrap();
+    assert!(row.contains("3 workers died of it; one said: libtorch: a card that is no more"), "{row}");
+    let failed = table.lines().filter(|row| row.contains("workers died of it")).count();
+    assert_eq!(failed, 1, "{table}");
+    assert!(failures.load(Ordering::Relaxed) >= 3);
+}
+
+#[test]
+fn what_strangers_send_is_left_alone_and_what_comes_twice_counts_once() {
+    let server = NatsServer::with_jetstream();
+    let (trial, stop) = (Trial::new(), Arc::default());
+    let local = trial.local();
+    let slow = Duration::from_millis(2);
+    let worker = in_thread(&server.url(), "honest", mock(&stop, slow), &stop);
+    let out = trial.out("remote");
+    fs::create_dir_all(&out).unwrap();
+    let run = RunId::of(&out).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let stranger = std::thread::spawn({
+        let (url, over) = (server.url(), over.clone());
+        move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async {
+                use futures_util::StreamExt;
+                let client = async_nats::connect(url).await.unwrap();
+                let subject = format!("criadero.{run}.scores");
+                let mut heard = client.subscribe(subject.clone()).await.unwrap();
+                let mut echoed = HashSet::new();
+                let deep = "[".repeat(100_000);
+                while !over.load(Ordering::Relaxed) {
+                    let next = tokio::time::timeout(Duration::from_millis(50), heard.next()).await;
+                    let Ok(Some(message)) = next else { continue };
+                    // Once more what came, and nonsense.
+                    if echoed.len() < 200 && echoed.insert(message.payload.clone()) {
+                        client.publish(subject.clone(), message.payload.clone()).await.unwrap();
+                        for nonsense in ["", "{}", "null", &deep, "{\"worker\": 1}"] {
+                            client.publish(subject.clone(), nonsense.to_string().into()).await.unwrap();
+                            client.publish(format!("criadero.{run}.task"), nonsense.to_string().into()).await.unwrap();
+                        }
+                    }
+                }
+                echoed.len()
+            })
+        }
+    });
+    let notes: Arc<std::sync::Mutex<Vec<Heard>>> = Arc::default();
+    let listen = notes.clone();
+    let (_, out) = trial.remote(&server.url(), "remote", move |heard| listen.lock().unwrap().push(heard)).unwrap();
+    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
+    assert!(stranger.join().unwrap() > 10);
+    worker.join().unwrap().unwrap();
+    same_files(&local, &out);
+    let notes = notes.lock().unwrap();
+    let left_alone = notes.iter().filter(|heard| matches!(heard, Heard::Note(note) if note.contains("left alone")));
+    assert_eq!(left_alone.count(), 1, "said once: {notes:?}");
+}
+
+#[test]
+fn servers_that_do_not_do_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let search = |url: &str| fail(mock_search(&out, &["--nats", url]));
+    let error = search("nats://127.0.0.1:1");
+    assert!(error.contains("nats://127.0.0.1:1: no NATS server answers there"), "{error}");
+    let error = search("http://me:secret@host");
+    assert!(error.contains("`http://host`, expected `nats://HOST[:PORT]`") && !error.contains("secret"), "{error}");
+    let plain = NatsServer::start_with(&[]);
+    let error = search(&plain.url());
+    assert!(error.contains("has no JetStream") && error.contains("nats-server -js"), "{error}");
+    let locked = NatsServer::start_with(&["-js", "--user", "me", "--pass", "pw"]);
+    let error = search(&locked.url());
+    assert!(error.contains("does not let this user in") && !error.contains("pw"), "{error}");
+    let worker = fail(worker(&locked.url().replace("nats://", "nats://you:pw2@"), &["--evaluator", "mock"]));
+    assert!(worker.contains("does not let this user in") && !worker.contains("pw2"), "{worker}");
+    // Who is let in finds no secret in what was written.
+    let url = locked.url().replace("nats://", "nats://me:pw@");
+    let _worker = Process::start(self::worker(&url, &["--evaluator", "mock"]), dir.path().join("worker"));
+    succeed(mock_search(&out, &["--nats", &url]));
+    for file in fs::read_dir(&out).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(5).any(|window| window == b"me:pw"));
+    }
+    let run: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert!(run["command"].as_array().unwrap().contains(&locked.url().into()), "{}", run["command"]);
+}
+
+#[test]
+fn a_stream_of_other_settings_and_a_full_store_are_errors_that_name_them() {
+    let server = NatsServer::with_jetstream();
+    let trial = Trial::new();
+    let out = trial.out("remote");
+    fs::create_dir_all(&out).unwrap();
+    let name = format!("criadero-{}", RunId::of(&out).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let subjects = vec![name.replacen('-', ".", 1) + ".task"];
+        let config = async_nats::jetstream::stream::Config { name: name.clone(), subjects, ..Default::default() };
+        async_nats::jetstream::new(client).create_stream(config).await.unwrap();
+    });
+    let error = trial.remote(&server.url(), "remote", |_| ()).unwrap_err().to_string();
+    assert!(error.contains(&format!("stream {name}")) && error.contains(&format!("nats stream rm {name}")), "{error}");
+}
