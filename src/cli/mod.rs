@@ -65,6 +65,7 @@ mod train;
 mod tune;
 mod verbosity;
 mod worker;
+mod workers;
 
 pub use interrupt::handle_signals;
 
@@ -91,6 +92,7 @@ enum Command {
     Measure(measure::Measure),
     Search(Box<search::Search>),
     Worker(worker::Worker),
+    Workers(workers::Workers),
     Show(show::Show),
     Plot(plot::Plot),
     Quantize(quantize::Quantize),
@@ -145,6 +147,7 @@ impl Command {
             Command::Measure(measure) => measure.run(),
             Command::Search(search) => search.run(),
             Command::Worker(worker) => worker.run(),
+            Command::Workers(workers) => workers.run(),
             Command::Show(show) => show.run(),
             Command::Plot(plot) => plot.run(),
         }

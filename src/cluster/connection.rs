@@ -11,12 +11,15 @@ use async_nats::jetstream::{self, Context, kv};
 use async_nats::{Client, ConnectErrorKind, Event};
 use tokio::runtime::{Builder, Runtime};
 
-use super::names::Names;
+use super::announcement::RunId;
+use super::names::{Names, WORKERS};
 use super::server::Server;
 use crate::error::{Error, Result};
 
 /// The first wait before something is tried again, and the longest.
 const WAITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+/// How often a silent server is asked whether it is there.
+const PING: Duration = Duration::from_secs(10);
 /// A server that is away for so long is worth a word.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,7 +49,8 @@ impl Connection {
         let heard = refusal.clone();
         let (client, jetstream) = runtime.block_on(async {
             let (addresses, options) = server.options().await?;
-            let options = options.event_callback(move |event| {
+            // A cable that is pulled ends no connection: this finds it.
+            let options = options.ping_interval(PING).event_callback(move |event| {
                 if let Event::ServerError(error) = event {
                     *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
                 }
@@ -132,6 +136,17 @@ impl Connection {
             std::thread::sleep(wait);
             wait = (2 * wait).min(WAITS[1]);
         }
+    }
+
+    /// Tasks of a run that nobody has taken, and those that somebody has.
+    pub(super) fn queue(&self, run: &RunId) -> Result<(u64, usize)> {
+        let info = self.wait(async {
+            let stream = self.jetstream.get_stream_no_info(self.names.stream(run)).await;
+            let stream = stream.map_err(|error| error.to_string())?;
+            stream.consumer_info(WORKERS).await.map_err(|error| error.to_string())
+        });
+        let info = info.map_err(|reason| self.failed("queue", reason))?;
+        Ok((info.num_pending, info.num_ack_pending))
     }
 
     /// The bucket of announcements, made where there is none.

@@ -1,7 +1,7 @@
 //! A run's place at a server: its stream, its announcement, and who works for it.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -10,13 +10,12 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Message, kv};
 use futures_util::StreamExt;
-use tokio::task::JoinHandle;
 
 use super::announcement::Announcement;
 use super::connection::Connection;
 use super::message::{Task, written};
 use super::names::{SEARCHER, WORKERS};
-use super::status::{Roster, Status};
+use super::status::{Listening, Roster};
 use crate::error::{Error, Result};
 
 /// Messages of scores that are under way to the searcher.
@@ -44,8 +43,7 @@ pub struct Searcher {
     pub(super) connection: Arc<Connection>,
     pub(super) announcement: Announcement,
     runs: kv::Store,
-    roster: Arc<Mutex<Roster>>,
-    listening: JoinHandle<()>,
+    listening: Listening,
 }
 
 /// The scores of a run as they come.
@@ -59,19 +57,8 @@ impl Searcher {
     /// [`Error::Server`] where the server does not take it.
     pub fn begin(connection: Arc<Connection>, announcement: Announcement) -> Result<Searcher> {
         let runs = connection.runs()?;
-        let roster: Arc<Mutex<Roster>> = Arc::default();
-        let subject = connection.names.worker("*");
-        let subscribed = connection.wait(connection.client.subscribe(subject));
-        let mut statuses = subscribed.map_err(|error| connection.failed("statuses of workers", error))?;
-        let heard = roster.clone();
-        let listening = connection.beside(async move {
-            while let Some(message) = statuses.next().await {
-                if let Some(status) = Status::read(&message.payload) {
-                    heard.lock().unwrap_or_else(PoisonError::into_inner).hear(status);
-                }
-            }
-        });
-        let searcher = Searcher { connection, announcement, runs, roster, listening };
+        let listening = Listening::begin(&connection)?;
+        let searcher = Searcher { connection, announcement, runs, listening };
         searcher.prepare(true)?;
         // What the searcher before this one asked for is not wanted any more; what was scored for it is.
         searcher.withdraw()?;
@@ -212,18 +199,12 @@ impl Searcher {
 
     /// Tasks that nobody has taken, and those that somebody has.
     pub(super) fn queue(&self) -> Result<(u64, usize)> {
-        let (Connection { jetstream, names, .. }, run) = (&*self.connection, &self.announcement.run);
-        let info = self.connection.wait(async {
-            let stream = jetstream.get_stream_no_info(names.stream(run)).await.map_err(|error| error.to_string())?;
-            stream.consumer_info(WORKERS).await.map_err(|error| error.to_string())
-        });
-        let info = info.map_err(|reason| self.connection.failed("queue", reason))?;
-        Ok((info.num_pending, info.num_ack_pending))
+        self.connection.queue(&self.announcement.run)
     }
 
     /// Looks at the workers.
     pub(super) fn workers<T>(&self, look: impl FnOnce(&mut Roster) -> T) -> T {
-        look(&mut self.roster.lock().unwrap_or_else(PoisonError::into_inner))
+        self.listening.look(look)
     }
 
     /// Takes everything of the run away from the server: it is over.
@@ -239,12 +220,6 @@ impl Searcher {
             })
             .map(drop)
             .map_err(|reason| self.connection.failed("end of the run", reason))
-    }
-}
-
-impl Drop for Searcher {
-    fn drop(&mut self) {
-        self.listening.abort();
     }
 }
 

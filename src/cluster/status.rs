@@ -5,11 +5,16 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use super::announcement::{PROTOCOL, RunId};
+use super::connection::Connection;
+use crate::error::Result;
 use crate::eval::ChunkId;
 
 /// How often a worker speaks.
@@ -108,6 +113,41 @@ impl Roster {
             }
         }
         (slots, refusals)
+    }
+}
+
+/// A roster that hears.
+pub(super) struct Listening {
+    roster: Arc<Mutex<Roster>>,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Hears what workers of a server say.
+    pub(super) fn begin(connection: &Connection) -> Result<Listening> {
+        let subscribed = connection.wait(connection.client.subscribe(connection.names.worker("*")));
+        let mut statuses = subscribed.map_err(|error| connection.failed("statuses of workers", error))?;
+        let roster: Arc<Mutex<Roster>> = Arc::default();
+        let hears = roster.clone();
+        let task = connection.beside(async move {
+            while let Some(message) = statuses.next().await {
+                if let Some(status) = Status::read(&message.payload) {
+                    hears.lock().unwrap_or_else(PoisonError::into_inner).hear(status);
+                }
+            }
+        });
+        Ok(Listening { roster, task })
+    }
+
+    /// Looks at it.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Roster) -> T) -> T {
+        look(&mut self.roster.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Worker {
 /// What its slots have in common.
 struct Shared {
     status: Mutex<Status>,
+    /// What is under way, and since when.
+    busy: Mutex<Vec<(Busy, Instant)>>,
     runs: Mutex<BTreeMap<RunId, Arc<Announcement>>>,
     /// Changes when there may be something to do.
     wakes: watch::Sender<u64>,
@@ -109,6 +111,12 @@ impl Shared {
         }
     }
 
+    fn status(&self) -> Status {
+        let since = |(busy, since): &(Busy, Instant)| Busy { seconds: since.elapsed().as_secs_f64(), ..busy.clone() };
+        let busy = lock(&self.busy).iter().map(since).collect();
+        Status { busy, ..lock(&self.status).clone() }
+    }
+
     /// What the bucket says of a run now.
     fn learn(&self, run: &str, announced: Option<&[u8]>) {
         match announced.map(|bytes| Announcement::read(run, bytes)) {
@@ -150,6 +158,7 @@ impl Worker {
             Status { protocol: PROTOCOL, name: name_of, device, slots: slots.unwrap_or(1), ..Status::default() };
         let shared = Arc::new(Shared {
             status: Mutex::new(status),
+            busy: Mutex::default(),
             runs: Mutex::default(),
             wakes: watch::Sender::new(0),
             unsaid: Mutex::default(),
@@ -204,8 +213,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.beside.iter().for_each(JoinHandle::abort);
-        let mut status = lock(&self.shared.status).clone();
-        status.leaving = true;
+        let status = Status { leaving: true, ..self.shared.status() };
         let subject = self.connection.names.worker(&self.name);
         let client = &self.connection.client;
         self.connection.wait(async {
@@ -244,8 +252,7 @@ async fn hear_of_tasks(client: async_nats::Client, subject: String, shared: Arc<
 
 async fn speak(client: async_nats::Client, subject: String, shared: Arc<Shared>) {
     loop {
-        let status = lock(&shared.status).clone();
-        let _ = client.publish(subject.clone(), written(&status).into()).await;
+        let _ = client.publish(subject.clone(), written(&shared.status()).into()).await;
         tokio::time::sleep(EVERY).await;
     }
 }
@@ -519,15 +526,17 @@ impl Slot<'_> {
 
     fn busy(&self, run: &Announcement, work: &Work) -> Busy {
         let busy = Busy { run: run.run.clone(), chunk: work.chunk, networks: work.genomes.len(), seconds: 0.0 };
-        lock(&self.worker.shared.status).busy.push(busy.clone());
+        lock(&self.worker.shared.busy).push((busy.clone(), Instant::now()));
         busy
     }
 
     fn idle(&self, busy: Busy, time: Duration) {
-        let mut status = lock(&self.worker.shared.status);
-        if let Some(place) = status.busy.iter().position(|one| *one == busy) {
-            status.busy.swap_remove(place);
+        let mut under_way = lock(&self.worker.shared.busy);
+        if let Some(place) = under_way.iter().position(|(one, _)| *one == busy) {
+            under_way.swap_remove(place);
         }
+        drop(under_way);
+        let mut status = lock(&self.worker.shared.status);
         status.tasks += 1;
         status.seconds += time.as_secs_f64();
     }
