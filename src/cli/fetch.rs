@@ -1,10 +1,13 @@
 //! `criadero fetch`: what the demo needs, by the same scripts that set up a clone.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 use criadero::output::{self, Temporary};
+
+use super::said::err;
+use super::verbosity::Verbosity;
 
 /// The scripts and what they import.
 const SCRIPTS: [(&str, &str); 4] = [
@@ -35,14 +38,22 @@ impl Fetch {
             output::write(&dir.path().join(name), text)?;
         }
         let python = std::env::var_os(PYTHON).filter(|value| !value.is_empty()).unwrap_or_else(|| "python3".into());
-        let status = Command::new(&python).arg(dir.path().join("assets.py")).status().with_context(|| {
+        let mut script = Command::new(&python);
+        script.arg(dir.path().join("assets.py")).stdin(Stdio::null());
+        if Verbosity::is_quiet() {
+            script.stdout(Stdio::null()).stderr(Stdio::piped());
+        }
+        let ended = script.spawn().and_then(Child::wait_with_output).with_context(|| {
             format!(
                 "{}: needed to fetch {}, and not found; install Python 3.9 or newer with pip",
                 Path::new(&python).display(),
                 self.what
             )
         })?;
-        if !status.success() {
+        if !ended.status.success() {
+            // What it said while nobody wanted to hear it.
+            let said = String::from_utf8_lossy(&ended.stderr);
+            said.lines().for_each(|line| err(format_args!("{line}")));
             bail!("nothing more was fetched; what is whole stays in {}", criadero::cache_dir::cache_dir().display());
         }
         Ok(())

@@ -57,6 +57,9 @@ pub struct GpuCheck {
     /// Directory of gpu-check.json and gpu-check.txt
     #[arg(long, value_name = "DIR", default_value = "results/gpu-check")]
     out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -198,8 +201,12 @@ impl GpuCheck {
         })?;
         report.add("all of it", start.elapsed().as_secs_f64(), "s", scale.speed(Goal::AtMost(480.0)));
         self.write(&report)?;
-        println!("{}", report.text());
-        println!("written: {}", self.out.join("gpu-check.json").display());
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            println!("{}", report.text());
+            println!("written: {}", self.out.join("gpu-check.json").display());
+        }
         let missed = report.rows.iter().filter(|row| row.met == Some(false)).count();
         match missed {
             0 => Ok(()),

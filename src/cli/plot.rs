@@ -9,6 +9,7 @@ use criadero::report::hypervolume::Run;
 use criadero::report::quantized::pictures;
 use criadero::report::{Album, Picture, html, table::Table};
 use criadero::run::{Evaluations, Front, QuantizedFront, RunSettings};
+use serde_json::json;
 
 /// What every page of a run has in it.
 const OURS: &str = "criadero";
@@ -27,6 +28,9 @@ pub struct Plot {
     /// Replace a report.html that is there and is none of a run
     #[arg(long)]
     force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl Plot {
@@ -35,7 +39,10 @@ impl Plot {
         let (first, others) = self.runs.split_first().context("no RUN was given")?;
         if first.join("quantized.json").is_file() {
             let written = write_pictures(&QuantizedFront::read(first)?, self.out.as_deref().unwrap_or(first))?;
-            written.iter().for_each(|path| println!("{}", path.display()));
+            match self.json {
+                true => println!("{:#}", json!({ "written": written })),
+                false => written.iter().for_each(|path| println!("{}", path.display())),
+            }
             return Ok(());
         }
         let settings = self.runs.iter().map(|run| RunSettings::read(run)).collect::<Result<Vec<_>, _>>()?;
@@ -69,6 +76,10 @@ impl Plot {
         file.publish()?;
         written.push(html);
 
+        if self.json {
+            println!("{:#}", json!({ "front": front, "written": written }));
+            return Ok(());
+        }
         print!("{}", Table::new(&front).text());
         println!();
         for path in written {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use criadero::checkpoint::open_model;
 use criadero::cluster::{Announcement, Connection, Heard, Remote, RunId, Searcher};
 use criadero::count::{Evals, Items, Population, Threads, Tokens, Workers};
 use criadero::model::device::open_devices;
@@ -137,6 +138,9 @@ pub struct Search {
     /// Seconds after which a task goes to another worker when its own gives no sign of life
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Server")]
     nats_lease: u64,
+    /// Put the model at the server for workers who do not have it: `criadero worker --fetch`
+    #[arg(long, requires = "nats", help_heading = "Server")]
+    nats_share: bool,
     #[command(flatten, next_help_heading = "Server")]
     server: NatsArgs,
 }
@@ -215,7 +219,8 @@ impl Search {
     fn remote(&self) -> criadero::Result<Option<Elsewhere>> {
         let connect = |url: &String| {
             let connection = Arc::new(Connection::open(&self.server.server(url))?);
-            Ok(Elsewhere { connection, lease: Duration::from_secs(self.nats_lease) })
+            let shared = self.nats_share.then(|| self.model.clone());
+            Ok(Elsewhere { connection, lease: Duration::from_secs(self.nats_lease), shared })
         };
         self.nats.as_ref().map(connect).transpose()
     }
@@ -299,6 +304,8 @@ pub fn search(experiment: &Experiment, local: &Local, held: &HeldDirectory) -> a
 struct Elsewhere {
     connection: Arc<Connection>,
     lease: Duration,
+    /// The model, where workers are to have it from the server.
+    shared: Option<PathBuf>,
 }
 
 impl Elsewhere {
@@ -311,7 +318,12 @@ impl Elsewhere {
         stop: &Arc<AtomicBool>,
         listener: &Rc<Listener>,
     ) -> criadero::Result<(Scorer, Arc<Searcher>)> {
-        let announcement = Announcement::new(RunId::of(dir)?, &experiment.settings(&here)?, self.lease);
+        let mut announcement = Announcement::new(RunId::of(dir)?, &experiment.settings(&here)?, self.lease);
+        if let Some(model) = &self.shared {
+            let _phase = Phase::begin("sharing the model");
+            let note = &mut |note| listener.hear(Progress::Note(note));
+            Searcher::share(&self.connection, &mut announcement, open_model(model)?.path(), stop, note)?;
+        }
         let searcher = Arc::new(Searcher::begin(self.connection.clone(), announcement)?);
         let listener = listener.clone();
         let hear = Box::new(move |heard| match heard {

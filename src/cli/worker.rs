@@ -26,6 +26,9 @@ pub struct Worker {
     /// The supernet, where it does not lie where the searcher has it; its digest must be the run's
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Take the model from the server into the cache, where the search has put it there (`search --nats-share`)
+    #[arg(long, conflicts_with = "model")]
+    fetch: bool,
     #[command(flatten)]
     data: DataArgs,
     /// Devices that share the work: `cpu`, `cuda`, a list such as `cuda:0,cuda:1`, or `all` cards
@@ -57,6 +60,7 @@ impl Worker {
     /// No server, a device that is not there or is lost.
     pub fn run(self) -> anyhow::Result<()> {
         let stop = stop_on_ctrl_c("stopping after the network being scored; Ctrl-C again stops at once");
+        let connection = Arc::new(Connection::open(&self.server.server(&self.nats))?);
         let workshop: Box<dyn Workshop> = match self.evaluator {
             EvaluatorKind::Mock(delay) => {
                 Box::new(MockWorkshop { slots: self.workers.unwrap_or(1), delay, stop: stop.clone() })
@@ -69,11 +73,16 @@ impl Worker {
                     cache_bytes: self.cache << 20,
                     ..Local::default()
                 };
-                let (model, stop) = (self.model.clone(), stop.clone());
-                Box::new(LocalWorkshop { local, model, slots: self.workers, stop, ready: HashMap::new() })
+                Box::new(LocalWorkshop {
+                    local,
+                    model: self.model.clone(),
+                    fetch: self.fetch.then(|| connection.clone()),
+                    slots: self.workers,
+                    stop: stop.clone(),
+                    ready: HashMap::new(),
+                })
             }
         };
-        let connection = Arc::new(Connection::open(&self.server.server(&self.nats))?);
         let name = self.name.clone().unwrap_or_else(own_name);
         eprintln!("worker {name} at {}; Ctrl-C ends it", connection.server());
         let worker = AtServer::begin(connection, &name, self.workers, workshop, stop)?;

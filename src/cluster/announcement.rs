@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::shared_model::SharedModel;
 use crate::arithmetic::Arithmetic;
 use crate::differences::differences;
 use crate::error::{Error, Result};
@@ -135,6 +136,9 @@ pub struct Announcement {
     pub searcher: RunId,
     /// Seconds that a task may be without a sign of life from its worker.
     pub lease: u64,
+    /// The model, where the server has it for workers who do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<SharedModel>,
     /// What is searched, and on what; what workers have no use for is left out.
     pub settings: RunSettings,
 }
@@ -148,7 +152,7 @@ impl Announcement {
         settings.first_networks.clear();
         settings.frozen.throughput = None;
         let lease = lease.as_secs().clamp(*LEASES.start(), *LEASES.end());
-        Announcement { protocol: PROTOCOL, run, searcher: RunId::new(), lease, settings }
+        Announcement { protocol: PROTOCOL, run, searcher: RunId::new(), lease, model: None, settings }
     }
 
     /// The lease.
@@ -174,6 +178,9 @@ impl Announcement {
         let read: Announcement = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
         if read.run.0 != key || !LEASES.contains(&read.lease) {
             return Err(wrong(format!("that of {} with a lease of {} s", read.run, read.lease)));
+        }
+        if let Some(problem) = read.model.as_ref().and_then(SharedModel::problem) {
+            return Err(wrong(problem));
         }
         read.settings.check(Path::new(key))?;
         Ok(read)

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::consumer::Info;
 use async_nats::jetstream::context::{AccountErrorKind, CreateKeyValueErrorKind};
 use async_nats::jetstream::{self, Context, kv};
 use async_nats::{Client, ConnectErrorKind, Event};
+use futures_util::TryStreamExt;
 use tokio::runtime::{Builder, Runtime};
 
-use super::announcement::RunId;
-use super::names::{Names, WORKERS};
+use super::announcement::{Announcement, RunId};
+use super::names::{Names, SEARCHER};
 use super::server::Server;
 use crate::error::{Error, Result};
 
@@ -143,10 +145,32 @@ impl Connection {
         let info = self.wait(async {
             let stream = self.jetstream.get_stream_no_info(self.names.stream(run)).await;
             let stream = stream.map_err(|error| error.to_string())?;
-            stream.consumer_info(WORKERS).await.map_err(|error| error.to_string())
+            let lanes: Vec<_> = stream.consumers().try_collect().await.map_err(|error| error.to_string())?;
+            Ok(lanes.into_iter().filter(|lane| lane.name != SEARCHER).collect::<Vec<_>>())
         });
-        let info = info.map_err(|reason| self.failed("queue", reason))?;
-        Ok((info.num_pending, info.num_ack_pending))
+        let lanes = info.map_err(|reason: String| self.failed("queue", reason))?;
+        let count = |sum: (u64, usize), lane: &Info| (sum.0 + lane.num_pending, sum.1 + lane.num_ack_pending);
+        Ok(lanes.iter().fold((0, 0), count))
+    }
+
+    /// The runs that want workers; what is no announcement of this version is left out.
+    ///
+    /// # Errors
+    /// [`Error::Server`].
+    pub(super) fn announced(&self) -> Result<Vec<Announcement>> {
+        let store = self.runs()?;
+        let announced = self.wait(async {
+            let keys = store.keys().await.map_err(|error| error.to_string())?;
+            let keys: Vec<String> = keys.try_collect().await.map_err(|error| error.to_string())?;
+            let mut announced = Vec::new();
+            for key in keys {
+                if let Some(bytes) = store.get(key.clone()).await.map_err(|error| error.to_string())? {
+                    announced.extend(Announcement::read(&key, &bytes));
+                }
+            }
+            Ok::<_, String>(announced)
+        });
+        announced.map_err(|reason| self.failed("runs", reason))
     }
 
     /// The bucket of announcements, made where there is none.

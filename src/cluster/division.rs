@@ -1,15 +1,25 @@
 //! Work divided among workers: by chunk, and where that is too coarse along the networks' common starts.
 //!
-//! What a task costs is tokens times the half layers that its networks have not in common with one before them: a worker walks them as
-//! a trie. Two parts of a chunk's networks compute their common starts twice, so a cut is made where least is in common.
+//! What a task costs is the multiplications of the half layers that its networks have not in common with one before them, since a worker
+//! walks them as a trie, and of each network's output matrix. Two parts of a chunk's networks compute their common starts twice, so a cut
+//! is made where least is in common.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::eval::{ChunkId, Work, half_layers};
-use crate::space::{Genome, HalfGene};
+use crate::space::{Genome, HalfGene, ModelShape};
 
 /// The least share of a task that a cut leaves on either side.
 const LEAST_SHARE: f64 = 0.25;
+/// Tasks a worker at most: each has its messages.
+const TASKS_A_WORKER: usize = 8;
+/// Up to so many tasks each division is looked at.
+const MANY: usize = 200;
+/// By how much longer than expected a task may take, as a share.
+const VARIES: f64 = 0.2;
+/// What a division must gain to be taken: the share of the time.
+const WORTH: f64 = 0.01;
 /// All that is computed twice, as a share of everything, at most.
 const MOST_LOST: f64 = 0.25;
 
@@ -18,17 +28,83 @@ const MOST_LOST: f64 = 0.25;
 pub struct Offer {
     /// What is to be scored.
     pub work: Work,
-    /// Half layers times tokens.
+    /// Multiplications.
     pub cost: f64,
+    /// Where it is among the networks of its chunk, which are ordered by how they begin: 0 to 1.
+    pub place: f64,
+}
+
+/// What networks cost on chunks.
+pub struct Costs<'a> {
+    /// Of the model.
+    pub shape: &'a ModelShape,
+    /// Tokens of a chunk, and how many of them predict something.
+    pub tokens: &'a dyn Fn(ChunkId) -> [usize; 2],
+}
+
+impl Costs<'_> {
+    /// Multiplications of a half layer, a token.
+    fn half(&self, level: usize, half: &HalfGene) -> f64 {
+        let ModelShape { hidden, head_dim, .. } = *self.shape;
+        let (hidden, head, width) = (hidden as f64, head_dim as f64, f64::from(half.width));
+        match level.is_multiple_of(2) {
+            true => 2.0 * hidden * head * (width + width / self.shape.group() as f64),
+            false => 3.0 * hidden * width,
+        }
+    }
+
+    /// Of a start's half layers from a level on, a token.
+    fn halves(&self, halves: &[HalfGene], from: usize) -> f64 {
+        halves.iter().enumerate().skip(from).map(|(level, half)| self.half(level, half)).sum()
+    }
+
+    /// Of the output matrix.
+    fn head(&self, chunk: ChunkId) -> f64 {
+        let [_, rows] = (self.tokens)(chunk);
+        (rows * self.shape.hidden * self.shape.vocab) as f64
+    }
+
+    fn part(&self, chunk: ChunkId, networks: Vec<(Vec<HalfGene>, Genome)>, before: [usize; 2]) -> Part {
+        let [tokens, _] = (self.tokens)(chunk);
+        let own = |place: usize| {
+            let start = alike(&networks, place);
+            tokens.max(1) as f64 * self.halves(&networks[place].0, start) + self.head(chunk)
+        };
+        let own = (0..networks.len()).map(own).collect::<Vec<f64>>();
+        Part { chunk, cost: own.iter().sum(), own, networks, before }
+    }
+
+    /// Two parts of two networks or more, cut where these have least in common, not too near an end.
+    fn cut(&self, mut part: Part) -> (Part, Part) {
+        let mut before = 0.0;
+        let mut best: Option<(f64, f64, usize)> = None;
+        for place in 1..part.networks.len() {
+            before += part.own[place - 1];
+            let uneven = (before / part.cost - 0.5).abs();
+            let common = self.halves(&part.networks[place].0[..alike(&part.networks, place)], 0);
+            // A cut near an end is taken where there is no other.
+            let rank = if uneven > 0.5 - LEAST_SHARE { f64::INFINITY } else { common };
+            if best.is_none_or(|(least, even, _)| (rank, uneven) < (least, even)) {
+                best = Some((rank, uneven, place));
+            }
+        }
+        let (_, _, place) = best.expect("there are two networks");
+        let behind = part.networks.split_off(place);
+        let [before, all] = part.before;
+        (self.part(part.chunk, part.networks, part.before), self.part(part.chunk, behind, [before + place, all]))
+    }
 }
 
 /// Networks on a chunk, those that begin alike beside each other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Part {
     chunk: ChunkId,
-    tokens: f64,
     networks: Vec<(Vec<HalfGene>, Genome)>,
+    /// What each costs behind the one before it.
+    own: Vec<f64>,
     cost: f64,
+    /// How many networks of the chunk are before it, and how many there are.
+    before: [usize; 2],
 }
 
 impl PartialEq for Part {
@@ -53,34 +129,6 @@ impl Ord for Part {
     }
 }
 
-impl Part {
-    fn new(chunk: ChunkId, tokens: f64, networks: Vec<(Vec<HalfGene>, Genome)>) -> Part {
-        let cost = tokens * (0..networks.len()).map(|place| own(&networks, place) as f64).sum::<f64>();
-        Part { chunk, tokens, networks, cost }
-    }
-
-    /// Two parts, cut where the networks have least in common, not too near an end; `None` where there is nothing to cut.
-    fn cut(mut self) -> Result<(Part, Part), Part> {
-        let all = self.cost / self.tokens;
-        let mut before = 0.0;
-        let mut best: Option<(usize, f64, usize)> = None;
-        for place in 1..self.networks.len() {
-            before += own(&self.networks, place - 1) as f64;
-            let uneven = (before / all - 0.5).abs();
-            let common = layers(&self.networks[place].0[..alike(&self.networks, place)]);
-            // A cut near an end is taken where there is no other.
-            let far = uneven > 0.5 - LEAST_SHARE;
-            let rank = if far { usize::MAX } else { common };
-            if best.is_none_or(|(least, even, _)| (rank, uneven) < (least, even)) {
-                best = Some((rank, uneven, place));
-            }
-        }
-        let Some((_, _, place)) = best else { return Err(self) };
-        let behind = self.networks.split_off(place);
-        Ok((Part::new(self.chunk, self.tokens, self.networks), Part::new(self.chunk, self.tokens, behind)))
-    }
-}
-
 /// Half layers of the start that a network has in common with the one before it.
 fn alike(networks: &[(Vec<HalfGene>, Genome)], place: usize) -> usize {
     let Some(before) = place.checked_sub(1) else { return 0 };
@@ -92,47 +140,63 @@ fn alike(networks: &[(Vec<HalfGene>, Genome)], place: usize) -> usize {
     ours.iter().zip(theirs).take_while(|(a, b)| a == b).count()
 }
 
-/// Half layers that a network does not share with the one before it.
-fn own(networks: &[(Vec<HalfGene>, Genome)], place: usize) -> usize {
-    layers(&networks[place].0[alike(networks, place)..])
-}
-
-/// Those that are not dropped.
-fn layers(halves: &[HalfGene]) -> usize {
-    halves.iter().filter(|half| half.width > 0).count()
-}
-
-/// Work in `parts` tasks or more, as long as what is computed twice stays small: a quarter of everything. Tasks that cost most are the first.
-pub fn divided(work: Vec<Work>, tokens: &dyn Fn(ChunkId) -> usize, parts: usize) -> Vec<Offer> {
+/// Work in tasks for so many workers: a chunk each, or less where that lets all of it end sooner. What is computed twice is a quarter of
+/// everything at most. Tasks that cost most are the first.
+pub fn divided(work: Vec<Work>, costs: &Costs, workers: usize) -> Vec<Offer> {
     let part = |Work { chunk, genomes }| {
         let mut networks: Vec<_> = genomes.into_iter().map(|genome: Genome| (half_layers(&genome), genome)).collect();
         networks.sort_by_key(|(halves, genome)| (genome.ends(), halves.clone()));
-        Part::new(chunk, tokens(chunk).max(1) as f64, networks)
+        let all = networks.len();
+        costs.part(chunk, networks, [0, all])
     };
-    let mut whole: BinaryHeap<Part> = work.into_iter().map(part).collect();
-    let all: f64 = whole.iter().map(|part| part.cost).sum();
-    let (mut done, mut lost) = (Vec::new(), 0.0);
-    while whole.len() + done.len() < parts {
-        let Some(largest) = whole.pop() else { break };
-        let cost = largest.cost;
-        match largest.cut() {
-            Ok((one, other)) => {
-                lost += one.cost + other.cost - cost;
-                whole.extend([one, other]);
-                if lost > MOST_LOST * all {
-                    break;
-                }
+    let mut parts: Vec<Part> = work.into_iter().map(part).collect();
+    parts.sort_by(|a, b| b.cmp(a));
+    let most_lost = MOST_LOST * parts.iter().map(|part| part.cost).sum::<f64>();
+    let (mut lost, mut ends) = (0.0, end_of(&parts, workers));
+    let mut best = parts.clone();
+    // A cut may help only with the next ones: the best of all divisions is taken. Of very many not each is looked at.
+    while workers > 1 && parts.len() < TASKS_A_WORKER * workers {
+        let Some(place) = parts.iter().position(|part| part.networks.len() > 1) else { break };
+        let whole = parts.remove(place);
+        let cost = whole.cost;
+        let (one, other) = costs.cut(whole);
+        lost += one.cost + other.cost - cost;
+        if lost > most_lost {
+            break;
+        }
+        for part in [one, other] {
+            let place = parts.partition_point(|there| *there > part);
+            parts.insert(place, part);
+        }
+        if parts.len().is_multiple_of(1 + parts.len() / MANY) {
+            let end = end_of(&parts, workers);
+            if end < ends * (1.0 - WORTH) {
+                ends = end;
+                best.clone_from(&parts);
             }
-            Err(single) => done.push(single),
         }
     }
-    let mut parts: Vec<Part> = whole.into_iter().chain(done).collect();
-    parts.sort_by(|a, b| b.cmp(a));
-    let offer = |Part { chunk, networks, cost, .. }: Part| {
+    let offer = |Part { chunk, networks, cost, before: [before, all], .. }: Part| {
+        let place = (before as f64 + 0.5 * networks.len() as f64) / all as f64;
         let genomes = networks.into_iter().map(|(_, genome)| genome).collect();
-        Offer { work: Work { chunk, genomes }, cost }
+        Offer { work: Work { chunk, genomes }, cost, place }
     };
-    parts.into_iter().map(offer).collect()
+    best.into_iter().map(offer).collect()
+}
+
+/// When the last of so many workers ends, who each take the next part when they are free: on average equally fast, but one may take
+/// longer for the largest part.
+fn end_of(parts: &[Part], workers: usize) -> f64 {
+    // Costs are positive, so that their bits are in their order.
+    let mut free: BinaryHeap<Reverse<u64>> = (0..workers.max(1)).map(|_| Reverse(0.0_f64.to_bits())).collect();
+    let mut last = 0.0_f64;
+    for part in parts {
+        let Reverse(begins) = free.pop().expect("there is a worker");
+        let end = f64::from_bits(begins) + part.cost;
+        last = last.max(end);
+        free.push(Reverse(end.to_bits()));
+    }
+    last + VARIES * parts.first().map_or(0.0, |largest| largest.cost)
 }
 
 #[cfg(test)]
@@ -140,8 +204,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::space::shape::tests::TINY;
 
     const CHUNK: ChunkId = ChunkId { set: 0, chunk: 0 };
+
+    /// Multiplications of a layer with so many heads and channels, a token: four matrices, two of them for keys and values, and three.
+    fn layer(heads: usize, mlp: usize) -> f64 {
+        let attention = 2 * TINY.hidden * TINY.head_dim * (heads + heads / TINY.group());
+        (attention + 3 * TINY.hidden * mlp) as f64
+    }
+
+    fn divided(work: Vec<Work>, tokens: &dyn Fn(ChunkId) -> usize, workers: usize) -> Vec<Offer> {
+        super::divided(work, &Costs { shape: &TINY, tokens: &|id| [tokens(id), 0] }, workers)
+    }
 
     fn work(chunks: usize, genomes: &[&str]) -> Vec<Work> {
         let genomes: Vec<Genome> = genomes.iter().map(|text| text.parse().unwrap()).collect();
@@ -150,9 +225,13 @@ mod tests {
 
     #[test]
     fn chunks_are_enough_where_there_are_many() {
-        let offers = divided(work(8, &["4x128*4", "2x64*4"]), &|_| 100, 8);
-        assert_eq!(offers.len(), 8);
-        assert!(offers.iter().all(|offer| offer.work.genomes.len() == 2 && offer.cost == 1600.0), "{offers:?}");
+        let offers = divided(work(40, &["4x128*4", "2x64*4"]), &|_| 100, 2);
+        assert_eq!(offers.len(), 40);
+        let cost = 100.0 * 4.0 * (layer(4, 128) + layer(2, 64));
+        assert!(offers.iter().all(|offer| offer.work.genomes.len() == 2 && offer.cost == cost), "{offers:?}");
+        let with_head = Costs { shape: &TINY, tokens: &|_| [100, 10] };
+        let offers = super::divided(work(1, &["4x128*4", "2x64*4"]), &with_head, 1);
+        assert_eq!(offers[0].cost, cost + 2.0 * (10 * TINY.hidden * TINY.vocab) as f64);
     }
 
     #[test]
@@ -160,26 +239,43 @@ mod tests {
         // Two families, which part in the first layer; their members in the last.
         let genomes = ["4x128*3:4x64", "4x128*3:2x64", "4x128*3:2x32", "2x128*3:4x64", "2x128*3:2x64", "2x128*3:2x32"];
         let offers = divided(work(1, &genomes), &|_| 10, 2);
-        assert_eq!(offers.len(), 2);
-        for offer in &offers {
+        assert!(offers.len() >= 2, "{offers:?}");
+        for offer in &offers[..2] {
             let first: BTreeSet<String> =
                 offer.work.genomes.iter().map(|genome| genome.to_string()[..1].to_string()).collect();
-            assert_eq!((first.len(), offer.work.genomes.len()), (1, 3), "{offers:?}");
+            assert_eq!(first.len(), 1, "{offers:?}");
         }
         let whole = divided(work(1, &genomes), &|_| 10, 1);
         let cost = |offers: &[Offer]| offers.iter().map(|offer| offer.cost).sum::<f64>();
-        assert_eq!(cost(&offers), cost(&whole), "nothing is computed twice");
+        assert!(cost(&offers) <= 1.25 * cost(&whole), "a quarter at most is computed twice: {offers:?}");
     }
 
     #[test]
     fn cuts_end_where_too_much_would_be_computed_twice() {
         let alike = ["4x128*3:4x128", "4x128*3:4x64", "4x128*3:4x32", "4x128*3:4x16"];
         let offers = divided(work(1, &alike), &|_| 10, 64);
-        let (all, offered) = (11.0, offers.iter().map(|offer| offer.cost / 10.0).sum::<f64>());
-        assert!(offers.len() < 4 && offered <= 1.25 * all + 8.0, "{offers:?}");
+        assert_eq!(offers.len(), 1, "the first cut would compute most of it twice: {offers:?}");
         let apart = ["4x128*4", "3x128*4", "2x128*4", "1x128*4"];
         assert_eq!(divided(work(1, &apart), &|_| 10, 64).len(), 4, "there are no more than networks");
         assert_eq!(divided(Vec::new(), &|_| 10, 4), []);
+    }
+
+    #[test]
+    fn many_workers_end_nearly_together() {
+        let genomes: Vec<String> = (0..48).map(|n| format!("{}x{}*4", 1 + n % 4, 16 * (1 + n / 4))).collect();
+        let genomes: Vec<&str> = genomes.iter().map(String::as_str).collect();
+        for workers in [2, 5, 8] {
+            let whole = divided(work(3, &genomes), &|_| 100, 1);
+            let all: f64 = whole.iter().map(|offer| offer.cost).sum();
+            let offers = divided(work(3, &genomes), &|_| 100, workers);
+            let mut free = vec![0.0; workers];
+            for offer in &offers {
+                let next = (0..workers).min_by(|&a, &b| f64::total_cmp(&free[a], &free[b])).unwrap();
+                free[next] += offer.cost;
+            }
+            let end = free.iter().copied().fold(0.0, f64::max);
+            assert!(end < 1.1 * all / workers as f64, "{workers} workers: {end}, {all}");
+        }
     }
 
     #[test]
@@ -187,9 +283,9 @@ mod tests {
         let genomes: Vec<String> =
             (0..60).map(|n| format!("{}x{}*2:4x{}*2", 1 + n % 4, 16 * (1 + n % 3), 16 * (1 + n / 12))).collect();
         let genomes: Vec<&str> = genomes.iter().map(String::as_str).collect();
-        for parts in [1, 3, 7, 40] {
-            let offers = divided(work(3, &genomes), &|id| 100 + id.chunk, parts);
-            assert_eq!(offers, divided(work(3, &genomes), &|id| 100 + id.chunk, parts));
+        for workers in [1, 3, 7, 40] {
+            let offers = divided(work(3, &genomes), &|id| 100 + id.chunk, workers);
+            assert_eq!(offers, divided(work(3, &genomes), &|id| 100 + id.chunk, workers));
             assert!(offers.is_sorted_by(|a, b| a.cost >= b.cost));
             for chunk in 0..3 {
                 let id = ChunkId { chunk, ..CHUNK };
@@ -201,7 +297,7 @@ mod tests {
                 of_chunk.sort();
                 assert_eq!(of_chunk.len(), genomes.len());
                 of_chunk.dedup();
-                assert_eq!(of_chunk.len(), genomes.len(), "{parts} parts, chunk {chunk}");
+                assert_eq!(of_chunk.len(), genomes.len(), "{workers} workers, chunk {chunk}");
             }
         }
     }

@@ -26,6 +26,8 @@ pub struct Task {
     pub digest: String,
     /// What to score.
     pub work: Work,
+    /// Which lane it is in.
+    pub lane: usize,
     /// Why workers gave it up so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<String>,

@@ -12,8 +12,9 @@
 //! | what | its name, behind the prefix |
 //! |---|---|
 //! | bucket of announcements | `PREFIX-runs`, a key a run |
-//! | stream of a run | `PREFIX-RUN`, kept as a work queue in files, with the consumers `workers` and `searcher` |
-//! | its subjects | `PREFIX.RUN.task`, `PREFIX.RUN.scores` |
+//! | bucket of models | `PREFIX-models`, an object a part of a file |
+//! | stream of a run | `PREFIX-RUN`, kept as a work queue in files, with the consumers `workers-LANE` and `searcher` |
+//! | its subjects | `PREFIX.RUN.task.LANE`, `PREFIX.RUN.scores` |
 //! | plain messages | `PREFIX.wake`: there are tasks; `PREFIX.worker.NAME`: a worker's [`Status`], every two seconds |
 
 mod announcement;
@@ -25,18 +26,21 @@ mod overview;
 mod remote;
 mod searcher;
 mod server;
+mod shared_model;
 mod status;
+mod stock;
 mod worker;
 mod workshop;
 
 pub use announcement::{Announcement, NumericClass, RunId};
 pub use connection::Connection;
-pub use division::{Offer, divided};
+pub use division::{Costs, Offer, divided};
 pub use message::{Scores, Task};
 pub use overview::{Overview, Standing, Watch};
 pub use remote::Remote;
 pub use searcher::{Heard, Searcher};
 pub use server::Server;
+pub use shared_model::{SharedFile, SharedModel};
 pub use status::{Roster, Status};
 pub use worker::{Happening, Worker};
 pub use workshop::{Bench, LocalWorkshop, MockWorkshop, Workshop};

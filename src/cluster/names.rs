@@ -2,6 +2,7 @@
 
 use super::announcement::RunId;
 use crate::error::{Error, Result};
+use crate::eval::ChunkId;
 
 /// The names behind a prefix, which keeps projects on one server apart.
 #[derive(Clone, Debug)]
@@ -9,8 +10,33 @@ pub(super) struct Names {
     prefix: String,
 }
 
-/// The consumer that workers take tasks from.
-pub(super) const WORKERS: &str = "workers";
+/// The lanes of a run. Each has a consumer of its own, and is preferred by some workers: there they find again what they have kept hidden
+/// states of. Who finds nothing there takes from any.
+pub(super) const LANES: usize = 16;
+
+/// The consumer that workers take a lane's tasks from.
+pub(super) fn workers(lane: usize) -> String {
+    format!("workers-{lane}")
+}
+
+/// Parts of a chunk that have lanes of their own.
+const REGIONS: usize = 4;
+
+/// The lane of a chunk's networks by their place among those of the chunk: children, who begin as their parents, are where these were.
+/// Neighbours are in different ones.
+pub(super) fn lane_of(ChunkId { set, chunk }: ChunkId, place: f64) -> usize {
+    let region = ((REGIONS as f64 * place) as usize).min(REGIONS - 1);
+    (set + chunk + region * (LANES / REGIONS + 1)) % LANES
+}
+
+/// The lanes in the order in which somebody looks into them: an order of its own for each name (rendezvous hashing).
+pub(super) fn lanes_for(name: &str) -> Vec<usize> {
+    let rank = |lane: &usize| blake3::hash(format!("{name} {lane}").as_bytes()).to_hex().to_string();
+    let mut lanes: Vec<usize> = (0..LANES).collect();
+    lanes.sort_by_cached_key(rank);
+    lanes
+}
+
 /// The consumer that the searcher takes scores from.
 pub(super) const SEARCHER: &str = "searcher";
 
@@ -29,14 +55,24 @@ impl Names {
         format!("{}-runs", self.prefix)
     }
 
+    /// The bucket of shared models' parts.
+    pub(super) fn models(&self) -> String {
+        format!("{}-models", self.prefix)
+    }
+
     /// A run's stream.
     pub(super) fn stream(&self, run: &RunId) -> String {
         format!("{}-{run}", self.prefix)
     }
 
-    /// Where a run's tasks are offered.
-    pub(super) fn task(&self, run: &RunId) -> String {
-        format!("{}.{run}.task", self.prefix)
+    /// Where the tasks of a lane are offered.
+    pub(super) fn lane(&self, run: &RunId, lane: usize) -> String {
+        format!("{}.{run}.task.{}", self.prefix, lane % LANES)
+    }
+
+    /// Where all of a run's tasks are offered.
+    pub(super) fn tasks(&self, run: &RunId) -> String {
+        format!("{}.{run}.task.*", self.prefix)
     }
 
     /// Where a run's scores go.
@@ -68,7 +104,12 @@ mod tests {
         }
         let run = RunId::new();
         let names = Names::new("team_1").unwrap();
-        assert_eq!(names.task(&run), format!("team_1.{run}.task"));
+        let chunk = ChunkId { set: 1, chunk: 17 };
+        assert_eq!(names.lane(&run, lane_of(chunk, 0.1)), format!("team_1.{run}.task.2"));
+        let lanes: std::collections::BTreeSet<usize> = [0.1, 0.3, 0.6, 1.0].map(|place| lane_of(chunk, place)).into();
+        assert_eq!(lanes.len(), 4);
+        let (one, other) = (lanes_for("a"), lanes_for("b"));
+        assert!(one != other && one.len() == LANES && (0..LANES).all(|lane| one.contains(&lane)));
         assert_eq!(names.stream(&run), format!("team_1-{run}"));
     }
 }

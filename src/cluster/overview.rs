@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use serde::Serialize;
 
 use super::announcement::{Announcement, RunId};
@@ -59,24 +58,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Server`](crate::Error::Server) where the server does not answer.
     pub fn look(&self) -> Result<Overview> {
-        let store = self.connection.runs()?;
-        let announced = self.connection.wait(async {
-            let keys: Vec<String> = store
-                .keys()
-                .await
-                .map_err(|error| error.to_string())?
-                .try_collect()
-                .await
-                .map_err(|error: async_nats::jetstream::kv::WatcherError| error.to_string())?;
-            let mut announced = Vec::new();
-            for key in keys {
-                if let Some(bytes) = store.get(key.clone()).await.map_err(|error| error.to_string())? {
-                    announced.extend(Announcement::read(&key, &bytes));
-                }
-            }
-            Ok(announced)
-        });
-        let announced = announced.map_err(|reason: String| self.connection.failed("runs", reason))?;
+        let announced = self.connection.announced()?;
         let standing = |Announcement { run, settings, .. }: Announcement| {
             let queue = self.connection.queue(&run).ok();
             let (waiting, taken) = (queue.map(|queue| queue.0), queue.map(|queue| queue.1));

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::division::divided;
+use super::division::{Costs, Offer, divided};
 use super::message::{Scores, Task};
+use super::names::lane_of;
 use super::searcher::{Heard, Incoming, Searcher, replaced};
 use crate::error::{Error, Result};
 use crate::eval::{ChunkId, EvalSet, Evaluator, Partial, Work};
 use crate::space::Genome;
 
-/// Fewer tasks than this for each that workers do at a time, and some of them may have nothing to do at the end.
-const TASKS_A_SLOT: usize = 4;
 /// How long one message is waited for before other things are looked at.
 const MOMENT: Duration = Duration::from_millis(100);
+/// How long after the announcement every worker has said that it is there.
+const SOON: Duration = Duration::from_millis(500);
+/// Workers that work is divided for when none is there yet.
+const UNKNOWN: usize = 4;
 /// How often workers and queue are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long no worker may be there before that is said.
@@ -46,6 +49,8 @@ pub struct Remote {
     /// Whether it was said that nobody is.
     alone: bool,
     looked: Instant,
+    /// When it was made.
+    since: Instant,
     /// Scores that came twice, tasks that were offered again, and messages that were none.
     doubled: usize,
     again: usize,
@@ -61,6 +66,7 @@ struct Wanted {
 /// A task that was offered.
 struct Offered {
     work: Work,
+    lane: usize,
     since: Instant,
 }
 
@@ -111,6 +117,7 @@ impl Remote {
             seen: now,
             alone: false,
             looked: now,
+            since: now,
             doubled: 0,
             again: 0,
             strange: 0,
@@ -124,18 +131,20 @@ impl Remote {
         chunk.tree.len().max(chunk.items.len())
     }
 
-    fn task(&self, work: Work) -> Task {
-        let digest = self.sets[work.chunk.set].digest.clone();
-        Task { searcher: self.searcher.announcement.searcher.clone(), digest, work, failures: Vec::new() }
-    }
-
-    fn offer(&mut self, work: impl IntoIterator<Item = Work>) -> Result<Vec<Offered>> {
-        let works: Vec<Work> = work.into_iter().collect();
-        let tasks: Vec<Task> = works.iter().map(|work| self.task(work.clone())).collect();
+    /// Hands over work, each with its lane.
+    fn offer(&mut self, work: Vec<(Work, usize)>) -> Result<Vec<Offered>> {
+        let task = |(work, lane): &(Work, usize)| Task {
+            searcher: self.searcher.announcement.searcher.clone(),
+            digest: self.sets[work.chunk.set].digest.clone(),
+            work: work.clone(),
+            lane: *lane,
+            failures: Vec::new(),
+        };
+        let tasks: Vec<Task> = work.iter().map(task).collect();
         let Remote { searcher, stop, listener, .. } = self;
         searcher.offer(&tasks, stop, &mut |note| listener(Heard::Note(note)))?;
         let since = Instant::now();
-        Ok(works.into_iter().map(|work| Offered { work, since }).collect())
+        Ok(work.into_iter().map(|(work, lane)| Offered { work, lane, since }).collect())
     }
 
     /// Takes what came within a moment; `false` where the server is not there.
@@ -196,6 +205,16 @@ impl Remote {
         Duration::from_secs_f64((SLOW * expected).min(LONGEST)).max(3 * lease)
     }
 
+    /// Looks at who is there; at the beginning, once all that are there had time to speak.
+    fn hear_of_workers(&mut self) {
+        let run = self.searcher.announcement.run.clone();
+        while self.since.elapsed() < SOON && !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(MOMENT);
+        }
+        let slots = self.searcher.workers(|roster| roster.of_run(&run).0);
+        self.count(slots);
+    }
+
     /// Looks at who is there, and at what takes too long.
     fn look(&mut self, wanted: &Wanted, offered: &mut Vec<Offered>) -> Result<()> {
         if self.looked.elapsed() < LOOK {
@@ -245,7 +264,7 @@ impl Remote {
         let Ok((waiting, taken)) = self.searcher.queue() else {
             // The server has lost its files, or another one has taken its place.
             if self.searcher.prepare(false).is_ok() {
-                let left: Vec<Work> = offered.iter().map(|offered| wanted.of_work(&offered.work)).collect();
+                let left = offered.iter().map(|offered| (wanted.of_work(&offered.work), offered.lane)).collect();
                 *offered = self.offer(left)?;
             }
             return Ok(());
@@ -255,7 +274,8 @@ impl Remote {
             return Ok(());
         }
         let late: Vec<usize> = (0..offered.len()).filter(|&place| late(&offered[place])).collect();
-        let left: Vec<Work> = late.iter().map(|&place| wanted.of_work(&offered[place].work)).collect();
+        let left: Vec<(Work, usize)> =
+            late.iter().map(|&place| (wanted.of_work(&offered[place].work), offered[place].lane)).collect();
         self.again += left.len();
         (self.listener)(Heard::Detail(format!("{} tasks that take long are offered once more", left.len())));
         self.offer(left)?;
@@ -276,13 +296,19 @@ impl Evaluator for Remote {
             let before = wanted.count;
             self.begun = !self.receive(&mut wanted, sink)? || wanted.count == before;
         }
-        let run = self.searcher.announcement.run.clone();
-        let slots = self.searcher.workers(|roster| roster.of_run(&run).0);
-        self.count(slots);
+        self.hear_of_workers();
         let left = work.iter().map(|work| wanted.of_work(work)).filter(|work| !work.genomes.is_empty()).collect();
-        let offers = divided(left, &|chunk| self.tokens(chunk), TASKS_A_SLOT * self.slots.max(1));
+        let shape = self.searcher.announcement.settings.space.shape();
+        let tokens = |id: ChunkId| [self.tokens(id), self.sets[id.set].chunks[id.chunk].targets.rows.len()];
+        // Whoever comes later is to find something to do.
+        let workers = if self.slots == 0 { UNKNOWN } else { self.slots };
+        let offers = divided(left, &Costs { shape, tokens: &tokens }, workers);
         let again = self.again;
-        let mut offered = self.offer(offers.into_iter().map(|offer| offer.work))?;
+        let with_lane = |Offer { work, place, .. }: Offer| {
+            let lane = lane_of(work.chunk, place);
+            (work, lane)
+        };
+        let mut offered = self.offer(offers.into_iter().map(with_lane).collect())?;
         while wanted.count > 0 {
             if self.stop.load(Ordering::Relaxed) {
                 let _ = self.searcher.withdraw();

@@ -1,5 +1,7 @@
 //! A run's place at a server: its stream, its announcement, and who works for it.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -14,8 +16,10 @@ use futures_util::StreamExt;
 use super::announcement::Announcement;
 use super::connection::Connection;
 use super::message::{Task, written};
-use super::names::{SEARCHER, WORKERS};
+use super::names::{LANES, SEARCHER, workers};
+use super::shared_model::SharedModel;
 use super::status::{Listening, Roster};
+use super::stock::{Stock, files_of};
 use crate::error::{Error, Result};
 
 /// Messages of scores that are under way to the searcher.
@@ -65,6 +69,22 @@ impl Searcher {
         Ok(searcher)
     }
 
+    /// Puts a model at the server for workers who do not have it, and says so in an announcement that is still to be made.
+    ///
+    /// # Errors
+    /// `Io`, `Interrupted`, [`Error::Server`].
+    pub fn share(
+        connection: &Connection,
+        announcement: &mut Announcement,
+        model: &Path,
+        stop: &AtomicBool,
+        note: &mut dyn FnMut(String),
+    ) -> Result<()> {
+        let (files, is_directory) = files_of(model)?;
+        announcement.model = Some(Stock::open(connection)?.share(&files, is_directory, stop, note)?);
+        Ok(())
+    }
+
     /// The run at the server.
     pub fn announcement(&self) -> &Announcement {
         &self.announcement
@@ -76,7 +96,7 @@ impl Searcher {
         let name = names.stream(run);
         let config = Config {
             name: name.clone(),
-            subjects: vec![names.task(run), names.scores(run)],
+            subjects: vec![names.tasks(run), names.scores(run)],
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
             // A full store refuses; it never drops what is there.
@@ -93,7 +113,7 @@ impl Searcher {
             max_ack_pending,
             ..pull::Config::default()
         };
-        let workers = consumer(WORKERS, names.task(run), self.announcement.lease(), -1);
+        let lane = |lane| consumer(&workers(lane), names.lane(run, lane), self.announcement.lease(), -1);
         let scores = consumer(SEARCHER, names.scores(run), ACKNOWLEDGED_WITHIN, -1);
         self.connection.wait(async {
             let stream = jetstream.create_stream(config).await.map_err(|error| {
@@ -108,7 +128,7 @@ impl Searcher {
             if anew {
                 let _ = stream.delete_consumer(SEARCHER).await;
             }
-            for consumer in [workers, scores] {
+            for consumer in (0..LANES).map(lane).chain([scores]) {
                 let made = stream.create_consumer(consumer).await;
                 made.map_err(|error| self.connection.failed(&format!("consumers of stream {name}"), error))?;
             }
@@ -134,18 +154,21 @@ impl Searcher {
         let largest = client.max_payload();
         for tasks in tasks.chunks(TOGETHER) {
             // The same name each time it is tried: what arrived though nobody said so does not count twice.
-            let messages: Vec<(String, Vec<u8>)> =
-                tasks.iter().map(|task| (format!("{:032x}", rand::random::<u128>()), written(task))).collect();
-            if let Some((_, bytes)) = messages.iter().find(|(_, bytes)| bytes.len() > largest) {
+            let message = |task: &Task| {
+                let name = format!("{:032x}", rand::random::<u128>());
+                (names.lane(run, task.lane), name, written(task))
+            };
+            let messages: Vec<(String, String, Vec<u8>)> = tasks.iter().map(message).collect();
+            if let Some((.., bytes)) = messages.iter().find(|(.., bytes)| bytes.len() > largest) {
                 let reason =
                     format!("it takes messages of {largest} bytes, and a task has {}; see `max_payload`", bytes.len());
                 return Err(self.connection.failed("task", reason));
             }
             self.connection.persist("tasks", stop, note, || async {
                 let mut taken = Vec::with_capacity(messages.len());
-                for (name, bytes) in &messages {
+                for (subject, name, bytes) in &messages {
                     let message = PublishMessage::build().message_id(name).payload(bytes.clone().into());
-                    taken.push(jetstream.send_publish(names.task(run), message).await?);
+                    taken.push(jetstream.send_publish(subject.clone(), message).await?);
                 }
                 for one in taken {
                     one.await?;
@@ -163,7 +186,7 @@ impl Searcher {
         self.connection
             .wait(async {
                 let stream = jetstream.get_stream(names.stream(run)).await.map_err(|error| error.to_string())?;
-                stream.purge().filter(names.task(run)).await.map(drop).map_err(|error| error.to_string())
+                stream.purge().filter(names.tasks(run)).await.map(drop).map_err(|error| error.to_string())
             })
             .map_err(|reason| self.connection.failed("tasks to take back", reason))
     }
@@ -207,11 +230,24 @@ impl Searcher {
         self.listening.look(look)
     }
 
+    /// Takes away the parts of the model that no other run needs.
+    fn unshare(&self) {
+        let Some(model) = &self.announcement.model else { return };
+        let Ok(others) = self.connection.announced() else { return };
+        let others: Vec<Announcement> = others.into_iter().filter(|other| other.run != self.announcement.run).collect();
+        let needed: BTreeSet<&String> =
+            others.iter().filter_map(|other| other.model.as_ref()).flat_map(SharedModel::parts).collect();
+        if let Ok(stock) = Stock::open(&self.connection) {
+            stock.remove(model.parts().difference(&needed).copied());
+        }
+    }
+
     /// Takes everything of the run away from the server: it is over.
     ///
     /// # Errors
     /// [`Error::Server`] where the server does not answer; the run itself is whole.
     pub fn end(&self) -> Result<()> {
+        self.unshare();
         let (Connection { jetstream, names, .. }, run) = (&*self.connection, &self.announcement.run);
         self.connection
             .wait(async {

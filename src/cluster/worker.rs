@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::announcement::{Announcement, PROTOCOL, RunId};
 use super::connection::Connection;
 use super::message::{Scores, Task, one_by_one, written};
-use super::names::WORKERS;
+use super::names::{LANES, lanes_for, workers};
 use super::status::{Busy, EVERY, Status};
 use super::workshop::{Bench, Workshop};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::run::cores;
 use crate::space::Genome;
 
 /// How long nothing may come before it is looked for again: tasks whose worker has died come without a word.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(2);
 /// How often a stop is looked for meanwhile.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Scores are sent at the latest after so long, and when they have about so many bytes.
@@ -64,6 +64,8 @@ struct Shared {
     runs: Mutex<BTreeMap<RunId, Arc<Announcement>>>,
     /// Changes when there may be something to do.
     wakes: watch::Sender<u64>,
+    /// Changes when there is a run, or one less.
+    news: watch::Sender<u64>,
     /// What the user is to hear, said by whoever speaks next.
     unsaid: Mutex<Vec<Happening>>,
 }
@@ -72,6 +74,8 @@ struct Shared {
 struct Slot<'a> {
     worker: &'a Worker,
     number: usize,
+    /// In which order it looks for tasks.
+    lanes: Vec<usize>,
     benches: HashMap<RunId, Prepared>,
     say: &'a (dyn Fn(Happening) + Sync),
 }
@@ -79,7 +83,8 @@ struct Slot<'a> {
 /// A run that this slot works for.
 struct Prepared {
     bench: Bench,
-    consumer: Option<PullConsumer>,
+    /// Of each lane, once it was looked into.
+    consumers: Vec<Option<PullConsumer>>,
 }
 
 /// A task in hand: until this goes, the server hears that it is worked on.
@@ -133,6 +138,7 @@ impl Shared {
             }
         }
         self.wake();
+        self.news.send_modify(|news| *news += 1);
     }
 }
 
@@ -161,6 +167,7 @@ impl Worker {
             busy: Mutex::default(),
             runs: Mutex::default(),
             wakes: watch::Sender::new(0),
+            news: watch::Sender::new(0),
             unsaid: Mutex::default(),
         });
         let runs = connection.runs()?;
@@ -182,7 +189,8 @@ impl Worker {
         let over = AtomicBool::new(false);
         let worked = std::thread::scope(|scope| {
             let slot = |number| {
-                let mut slot = Slot { worker: self, number, benches: HashMap::new(), say };
+                let lanes = lanes_for(&format!("{} {number}", self.name));
+                let mut slot = Slot { worker: self, number, lanes, benches: HashMap::new(), say };
                 let over = &over;
                 scope.spawn(move || {
                     let worked = slot.work(patience, over);
@@ -250,10 +258,12 @@ async fn hear_of_tasks(client: async_nats::Client, subject: String, shared: Arc<
     }
 }
 
+/// Says how it goes, now and then, and as soon as there is another run: its searcher wants to know who is there.
 async fn speak(client: async_nats::Client, subject: String, shared: Arc<Shared>) {
+    let mut news = shared.news.subscribe();
     loop {
         let _ = client.publish(subject.clone(), written(&shared.status()).into()).await;
-        tokio::time::sleep(EVERY).await;
+        let _ = tokio::time::timeout(EVERY, news.changed()).await;
     }
 }
 
@@ -336,9 +346,13 @@ impl Slot<'_> {
         if self.number >= slots {
             return false;
         }
+        let start = Instant::now();
         match workshop.bench(run) {
             Ok(bench) => {
-                self.benches.insert(run.run.clone(), Prepared { bench, consumer: None });
+                let ready =
+                    format!("slot {}: ready for run {name} in {:.2} s", self.number, start.elapsed().as_secs_f64());
+                (self.say)(Happening::Detail(ready));
+                self.benches.insert(run.run.clone(), Prepared { bench, consumers: vec![None; LANES] });
                 let note = format!("works for run {name}, {}", run.settings.model);
                 drop(workshop);
                 lock(&shared.status).slots = slots;
@@ -361,20 +375,30 @@ impl Slot<'_> {
     fn take(&mut self, run: &Announcement) -> Option<(Vec<u8>, Held, usize)> {
         let Connection { jetstream, names, .. } = &*self.worker.connection;
         let prepared = self.benches.get_mut(&run.run)?;
+        let lanes = &self.lanes;
         let taken = self.worker.connection.wait(async {
-            if prepared.consumer.is_none() {
-                let consumer = jetstream.get_consumer_from_stream(WORKERS, names.stream(&run.run)).await;
-                prepared.consumer = Some(consumer.map_err(|error| error.to_string())?);
+            for &lane in lanes {
+                let consumer = match &mut prepared.consumers[lane] {
+                    Some(consumer) => consumer,
+                    unknown => {
+                        let consumer = jetstream.get_consumer_from_stream(workers(lane), names.stream(&run.run)).await;
+                        unknown.insert(consumer.map_err(|error| error.to_string())?)
+                    }
+                };
+                let mut messages =
+                    consumer.fetch().max_messages(1).messages().await.map_err(|error| error.to_string())?;
+                let next =
+                    tokio::time::timeout(4 * IDLE, messages.next()).await.map_err(|_| "no answer".to_string())?;
+                if let Some(message) = next.transpose().map_err(|error| error.to_string())? {
+                    return Ok(Some(message));
+                }
             }
-            let consumer = prepared.consumer.as_ref().expect("it was got");
-            let mut messages = consumer.fetch().max_messages(1).messages().await.map_err(|error| error.to_string())?;
-            let next = tokio::time::timeout(4 * IDLE, messages.next()).await.map_err(|_| "no answer".to_string())?;
-            next.transpose().map_err(|error| error.to_string())
+            Ok::<_, String>(None)
         });
         let message = match taken {
             Ok(message) => message?,
             Err(error) => {
-                prepared.consumer = None;
+                prepared.consumers.fill(None);
                 (self.say)(Happening::Detail(format!("tasks of run {}: {error}", run.run)));
                 return None;
             }
@@ -432,9 +456,13 @@ impl Slot<'_> {
             return Ok(());
         }
         let (start, place) = (Instant::now(), self.busy(run, &task.work));
+        let what =
+            format!("{networks} networks on chunk {} of eval set {}", task.work.chunk.chunk, task.work.chunk.set);
+        (self.say)(Happening::Detail(format!("slot {}: {what}", self.number)));
         let mut done: HashSet<Genome> = HashSet::new();
         let evaluated = self.evaluate(run, &task, &mut done);
         self.idle(place, start.elapsed());
+        (self.say)(Happening::Detail(format!("slot {}: {what}: {:.2} s", self.number, start.elapsed().as_secs_f64())));
         let left: Vec<Genome> = task.work.genomes.iter().filter(|genome| !done.contains(*genome)).cloned().collect();
         if !left.is_empty() {
             let mut failures = task.failures.clone();
@@ -452,7 +480,7 @@ impl Slot<'_> {
     /// Scores networks; those of `done` are sent.
     fn evaluate(&mut self, run: &Announcement, task: &Task, done: &mut HashSet<Genome>) -> Result<()> {
         let prepared = self.benches.remove(&run.run).expect("it was prepared");
-        let Prepared { mut bench, consumer } = prepared;
+        let Prepared { mut bench, consumers } = prepared;
         let sets = bench.sets().clone();
         let set = &sets[task.work.chunk.set];
         let tokens = set.chunks[task.work.chunk.chunk].tree.len();
@@ -480,7 +508,7 @@ impl Slot<'_> {
             Ok(())
         });
         let last = if partials.is_empty() { Ok(()) } else { send(self, &mut partials, &mut sent) };
-        self.benches.insert(run.run.clone(), Prepared { bench, consumer });
+        self.benches.insert(run.run.clone(), Prepared { bench, consumers });
         evaluated.and(last)
     }
 
@@ -495,7 +523,7 @@ impl Slot<'_> {
     fn hand_back(&self, run: &Announcement, tasks: &[Task]) -> Result<()> {
         let Connection { names, client, .. } = &*self.worker.connection;
         for task in tasks {
-            self.publish("task", run, &names.task(&run.run), written(task))?;
+            self.publish("task", run, &names.lane(&run.run, task.lane), written(task))?;
         }
         let _ = self.worker.connection.wait(client.publish(names.wake(), run.run.to_string().into()));
         Ok(())

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::announcement::{Announcement, RunId};
+use super::connection::Connection;
+use super::stock::Stock;
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::run::{Experiment, Local, Prepared, RunSettings, cores, mock_evaluator};
@@ -36,6 +38,8 @@ pub struct LocalWorkshop {
     pub local: Local,
     /// The model, where it does not lie where the searcher has it.
     pub model: Option<PathBuf>,
+    /// Where a model is fetched from that is not here, if it is.
+    pub fetch: Option<Arc<Connection>>,
     /// Benches at a time; by default one a card, and on a CPU as many as its cores have of a run's threads.
     pub slots: Option<usize>,
     /// Looked at while networks are scored.
@@ -52,6 +56,19 @@ pub struct MockWorkshop {
     pub delay: Duration,
     /// Looked at while networks are scored.
     pub stop: Arc<AtomicBool>,
+}
+
+impl LocalWorkshop {
+    /// Where a run's model is: where this worker was told, where the searcher has it, or at the server.
+    fn model(&self, run: &Announcement) -> Result<PathBuf> {
+        if let Some(model) = &self.model {
+            return Ok(model.clone());
+        }
+        match (&self.fetch, &run.model) {
+            (Some(connection), Some(shared)) => Stock::open(connection)?.fetch(shared, &self.stop, &mut |_| ()),
+            _ => Ok(PathBuf::from(&run.settings.model)),
+        }
+    }
 }
 
 impl Workshop for LocalWorkshop {
@@ -73,7 +90,9 @@ impl Workshop for LocalWorkshop {
         if !self.ready.contains_key(&run.run) {
             // What a worker holds is one run's: models are large.
             self.ready.clear();
-            let model = self.model.clone().unwrap_or_else(|| PathBuf::from(&run.settings.model));
+            let model = self.model(run)?;
+            // Others of this machine may work beside: what loads takes no more threads than what computes.
+            tch::set_num_threads((self.slots(run) * run.settings.frozen.threads).min(cores()) as i32);
             let prepared = self.local.prepare_for(&run.settings, &model, &self.stop)?;
             check(run, &prepared.settings(&run.settings))?;
             self.ready.insert(run.run.clone(), (prepared, 0));

@@ -32,6 +32,11 @@ impl MockEvaluator {
         MockEvaluator { shape, sets, delay, stop }
     }
 
+    /// The same on the items of a model's eval sets.
+    pub fn on(shape: ModelShape, sets: Arc<Vec<EvalSet>>, delay: Duration, stop: Arc<AtomicBool>) -> MockEvaluator {
+        MockEvaluator { shape, sets, delay, stop }
+    }
+
     /// How much of the parent is left, 0 to 1.
     fn strength(&self, genome: &Genome) -> f64 {
         let layers = genome.genes().len();
@@ -47,9 +52,10 @@ impl MockEvaluator {
 
     fn score(&self, name: &str, item: &PackedItem, genome: &Genome) -> ItemScore {
         let digest = blake3::hash(format!("{name}/{}", item.index).as_bytes());
-        let noise = |place: usize| f64::from(digest.as_bytes()[place]) / 255.0;
-        let gain = 4.0 * self.strength(genome) - 3.0 * noise(CHOICES);
-        let log_likelihoods = (0..CHOICES)
+        let choices = item.choice_chars.len();
+        let noise = |place: usize| f64::from(digest.as_bytes()[place % digest.as_bytes().len()]) / 255.0;
+        let gain = 4.0 * self.strength(genome) - 3.0 * noise(choices);
+        let log_likelihoods = (0..choices)
             .map(|choice| -6.0 + noise(choice) + if item.gold.contains(&choice) { gain } else { 0.0 })
             .collect();
         ItemScore { log_likelihoods, ..ItemScore::default() }

@@ -127,19 +127,19 @@ impl SupernetCard {
     }
 
     /// The importance that a layer's gene keeps, of what the layer is worth: less what the gene's widths cost where that was measured;
-    /// else the share of the squared scores that the kept prefixes hold. 0 without scores.
+    /// else the share of the squared scores that the kept prefixes hold; what is wider than the layer keeps all of it. 0 without scores.
     pub fn kept_importance(&self, shape: &ModelShape, layer: usize, gene: Gene) -> f64 {
         let Some(scores) = &self.scores else { return 0.0 };
         if let Some(losses) = &scores.losses {
             let whole = Gene::new(shape.heads as u32, shape.mlp as u32);
             return losses[layer].dropped - losses[layer].of(whole, gene);
         }
-        let squares = |scores: &[f32], places: &[u32]| -> f64 {
-            places.iter().map(|&place| f64::from(scores[place as usize]).powi(2)).sum()
+        let squares = |scores: &[f32], places: &[u32], width: usize| -> f64 {
+            places.iter().take(width).map(|&place| f64::from(scores[place as usize]).powi(2)).sum()
         };
         let order = &self.order.layers[layer];
         let of = |heads: usize, mlp: usize| {
-            squares(&scores.heads[layer], &order.heads[..heads]) + squares(&scores.mlp[layer], &order.mlp[..mlp])
+            squares(&scores.heads[layer], &order.heads, heads) + squares(&scores.mlp[layer], &order.mlp, mlp)
         };
         let whole = of(shape.heads, shape.mlp);
         let importance = scores.of_layers()[layer].max(0.0);
@@ -194,6 +194,7 @@ mod tests {
         assert!((kept(2, 2) - 0.9).abs() < 1e-9);
         assert!((kept(1, 0) - 0.9 * 4.0 / 9.0).abs() < 1e-9);
         assert!((kept(0, 1) - 0.9 * 4.0 / 9.0).abs() < 1e-9);
+        assert_eq!(kept(3, 77), kept(2, 2), "there is no more to keep");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use criadero::cluster::{
 };
 use criadero::eval::{EvalSet, Evaluator, Partial, Work};
 use criadero::run::{Experiment, Front, Scorer, mock_scorer};
+use criadero::search::algorithm_named;
 use criadero::space::SearchSpace;
+use serde_json::json;
 
 use crate::command::{criadero, fail, succeed};
 use crate::nats::{NatsServer, Process, Way};
@@ -56,7 +58,9 @@ impl Trial {
     fn new() -> Trial {
         let space = SearchSpace::open("tiny").unwrap();
         let experiment = Experiment::new("none", space, ["choice_nll:t", "params"]);
-        let experiment = Experiment { evals: 40, population: 10, ..experiment };
+        // LINAS breeds thousands of networks between populations, which takes a while without optimisation.
+        let algorithm = algorithm_named("nsga2").unwrap();
+        let experiment = Experiment { evals: 40, population: 10, algorithm, ..experiment };
         Trial { dir: tempfile::tempdir().unwrap(), experiment }
     }
 
@@ -151,13 +155,26 @@ fn workers_with_a_model_give_the_bytes_of_one_machine_and_others_are_refused() {
     fs::write(&text, "The llama of the farm is larger than the fox. ".repeat(200)).unwrap();
     let rank = ["rank", "tests/goldens/tiny-llama", "--text", text.to_str().unwrap(), "--tokens", "512", "--out"];
     succeed(criadero(&[&rank[..], &[other.to_str().unwrap()]].concat()));
-    let said = server.dir().join("stranger");
-    let _stranger = Process::start(worker(&server.url(), &["--model", other.to_str().unwrap()]), said.clone());
-    let _workers = workers(&server, 2, &["--workers", "1"]);
-    succeed(search(&remote, &["--nats", &server.url()]));
+    let said = ["stranger", "mock"].map(|name| server.dir().join(name));
+    let _stranger = Process::start(worker(&server.url(), &["--model", other.to_str().unwrap()]), said[0].clone());
+    let _mock = Process::start(worker(&server.url(), &["--evaluator", "mock"]), said[1].clone());
+    let _worker = workers(&server, 1, &["--workers", "1"]);
+    // One that has no model takes it from the server.
+    let cache = dir.path().join("cache");
+    let mut fetching = worker(&server.url(), &["--fetch", "--workers", "1"]);
+    fetching.env("CRIADERO_CACHE", &cache);
+    let _fetching = Process::start(fetching, server.dir().join("fetching"));
+    succeed(search(&remote, &["--nats", &server.url(), "--nats-share"]));
     same_files(&local, &remote);
-    let said = fs::read_to_string(said).unwrap();
-    assert!(said.contains("is left to others") && said.contains("digest of the model is"), "{said}");
+    let said = said.map(|said| fs::read_to_string(said).unwrap());
+    assert!(said[0].contains("is left to others") && said[0].contains("digest of the model is"), "{}", said[0]);
+    assert!(said[1].contains("evaluator: found local, expected a mock run"), "{}", said[1]);
+    let said = fs::read_to_string(server.dir().join("fetching")).unwrap();
+    assert!(said.contains("works for run"), "{said}");
+    let fetched: Vec<_> = fs::read_dir(cache.join("models")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let model = fetched.iter().find(|path| path.join("config.json").is_file()).unwrap();
+    assert!(fs::read(model.join("config.json")).unwrap() == fs::read("tests/goldens/tiny-llama/config.json").unwrap());
+    assert_eq!(fs::read_dir(cache.join("models/parts")).unwrap().count(), 0, "parts are taken away");
     // A run that began on one machine goes on elsewhere, and the other way round.
     succeed(search(&local, &["--evals", "32", "--nats", &server.url()]));
     succeed(search(&remote, &["--evals", "32"]));
@@ -242,7 +259,7 @@ fn a_lost_network_is_waited_for() {
         let urls = ways.each_ref().map(|way| way.url());
         let cut = ways.clone();
         std::thread::spawn(move || {
-            for round in 0..4 {
+            for round in 0..2 {
                 std::thread::sleep(Duration::from_millis(400));
                 cut[round % 2].cut();
                 std::thread::sleep(Duration::from_millis(700));
@@ -362,11 +379,14 @@ fn what_strangers_send_is_left_alone_and_what_comes_twice_counts_once() {
                     let next = tokio::time::timeout(Duration::from_millis(50), heard.next()).await;
                     let Ok(Some(message)) = next else { continue };
                     // Once more what came, and nonsense.
-                    if echoed.len() < 200 && echoed.insert(message.payload.clone()) {
+                    if echoed.len() < 40 && echoed.insert(message.payload.clone()) {
                         client.publish(subject.clone(), message.payload.clone()).await.unwrap();
                         for nonsense in ["", "{}", "null", &deep, "{\"worker\": 1}"] {
                             client.publish(subject.clone(), nonsense.to_string().into()).await.unwrap();
-                            client.publish(format!("criadero.{run}.task"), nonsense.to_string().into()).await.unwrap();
+                            client
+                                .publish(format!("criadero.{run}.task.3"), nonsense.to_string().into())
+                                .await
+                                .unwrap();
                         }
                     }
                 }
@@ -416,8 +436,15 @@ fn servers_that_do_not_do_are_named_with_what_to_do() {
     assert!(run["command"].as_array().unwrap().contains(&locked.url().into()), "{}", run["command"]);
 }
 
+/// A server with a configuration of its own; JSON is one.
+fn configured(dir: &Path, configuration: &serde_json::Value) -> NatsServer {
+    let file = dir.join("nats.conf");
+    fs::write(&file, configuration.to_string()).unwrap();
+    NatsServer::start_with(&["-c", file.to_str().unwrap()])
+}
+
 #[test]
-fn a_stream_of_other_settings_and_a_full_store_are_errors_that_name_them() {
+fn a_stream_of_other_settings_and_missing_permissions_are_errors_that_name_them() {
     let server = NatsServer::with_jetstream();
     let trial = Trial::new();
     let out = trial.out("remote");
@@ -426,10 +453,106 @@ fn a_stream_of_other_settings_and_a_full_store_are_errors_that_name_them() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
-        let subjects = vec![name.replacen('-', ".", 1) + ".task"];
+        let subjects = vec![name.replacen('-', ".", 1) + ".task.*"];
         let config = async_nats::jetstream::stream::Config { name: name.clone(), subjects, ..Default::default() };
         async_nats::jetstream::new(client).create_stream(config).await.unwrap();
     });
     let error = trial.remote(&server.url(), "remote", |_| ()).unwrap_err().to_string();
     assert!(error.contains(&format!("stream {name}")) && error.contains(&format!("nats stream rm {name}")), "{error}");
+    let user = json!({ "user": "me", "password": "pw", "permissions": { "publish": { "deny": ["$JS.API.CONSUMER.CREATE.>"] } } });
+    let dir = tempfile::tempdir().unwrap();
+    let server = configured(dir.path(), &json!({ "jetstream": {}, "authorization": { "users": [user] } }));
+    let url = server.url().replace("nats://", "nats://me:pw@");
+    let error = fail(mock_search(&dir.path().join("run"), &["--nats", &url]));
+    assert!(error.to_lowercase().contains("permissions violation") && !error.contains("me:pw"), "{error}");
+}
+
+#[test]
+fn a_full_store_is_said_and_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let [local, remote] = ["local", "remote"].map(|name| dir.path().join(name));
+    let more = ["--limit", "512", "--no-racing"];
+    succeed(mock_search(&local, &more));
+    let account = |room: u32| {
+        let users = json!([{ "user": "me", "password": "pw" }]);
+        json!({ "jetstream": {}, "accounts": { "A": { "jetstream": { "max_file": room }, "users": users } } })
+    };
+    let mut server = configured(dir.path(), &account(14_000));
+    let (url, said) = (server.url().replace("nats://", "nats://me:pw@"), dir.path().join("said"));
+    let command = mock_search(&remote, &[&more[..], &["--nats", &url]].concat());
+    let mut search = Process::start(command, said.clone());
+    let start = Instant::now();
+    while !fs::read_to_string(&said).is_ok_and(|said| said.contains("resource")) {
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", fs::read_to_string(&said));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.stop();
+    fs::write(dir.path().join("nats.conf"), account(1 << 30).to_string()).unwrap();
+    server.start();
+    let _worker = Process::start(worker(&url, &["--evaluator", "mock"]), dir.path().join("worker"));
+    assert!(search.0.wait().unwrap().success(), "{:?}", fs::read_to_string(&said));
+    same_files(&local, &remote);
+}
+
+#[test]
+fn certificates_and_keys_let_in_whom_the_server_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let certificate = |name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let of = rcgen::CertificateParams::new(vec!["127.0.0.1".to_string()]).unwrap();
+        fs::write(path(&format!("{name}.pem")), of.signed_by(&key, issuer).unwrap().pem()).unwrap();
+        fs::write(path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    };
+    let (mut of, key) = (rcgen::CertificateParams::new(vec![]).unwrap(), rcgen::KeyPair::generate().unwrap());
+    of.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    fs::write(path("ca.pem"), of.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(of, key);
+    certificate("server", &issuer);
+    certificate("client", &issuer);
+    let (user, stranger) = (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user());
+    fs::write(path("user.nk"), user.seed().unwrap() + "\n").unwrap();
+    fs::write(path("stranger.nk"), stranger.seed().unwrap()).unwrap();
+    let tls = json!({ "cert_file": path("server.pem"), "key_file": path("server.key"), "ca_file": path("ca.pem"), "verify": true });
+    let users = json!({ "users": [{ "nkey": user.public_key() }] });
+    let server = configured(dir.path(), &json!({ "jetstream": {}, "tls": tls, "authorization": users }));
+    let url = server.url().replace("nats://", "tls://");
+    let [ca, pem, key, nk, other] = ["ca.pem", "client.pem", "client.key", "user.nk", "stranger.nk"].map(path);
+    let flags =
+        |nkey| ["--nats-ca", &ca, "--nats-cert", &pem, "--nats-key", &key, "--nats-nkey", nkey].map(String::from);
+    let words = |flags: &[String]| flags.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    let (known, unknown) = (words(&flags(&nk)), words(&flags(&other)));
+    let [known, unknown] = [&known, &unknown].map(|words| words.split('\n').collect::<Vec<&str>>());
+    let _worker =
+        Process::start(worker(&url, &[&["--evaluator", "mock"], &known[..]].concat()), dir.path().join("worker"));
+    let search = |out: &str, more: &[&str]| mock_search(Path::new(&path(out)), &[&["--nats", &url], more].concat());
+    succeed(search("run", &known));
+    assert!(fail(search("other", &unknown)).contains("does not let this user in"));
+    // Without the authority, its certificate proves nothing.
+    let error = fail(search("third", &known[2..]));
+    assert!(error.contains("certificate"), "{error}");
+    // A certificate and a key come together; a seed that is none is said without being shown.
+    fs::write(path("user.nk"), "SUNOSEED").unwrap();
+    let error = fail(search("fourth", &known));
+    assert!(!error.contains("SUNOSEED"), "{error}");
+}
+
+#[test]
+fn a_worker_of_two_runs_serves_both() {
+    let server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let [long, short] = ["long", "short"].map(|name| dir.path().join(name));
+    let more = ["--limit", "512", "--no-racing", "--nats"];
+    let mut first =
+        Process::start(mock_search(&long, &[&more[..], &[&server.url()]].concat()), server.dir().join("long"));
+    let _worker = workers(&server, 1, &["--evaluator", "mock:2"]);
+    while !long.join("chunks.log").is_file() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    succeed(mock_search(&short, &["--limit", "8", "--nats", &server.url()]));
+    assert!(first.0.try_wait().unwrap().is_none(), "the run that came first and is long is not over");
+    let shown = succeed(criadero(&["workers", "--nats", &server.url(), "--json"]));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["runs"].as_array().unwrap().len(), 1, "{shown}");
+    assert_eq!(shown["workers"][0]["slots"], 1, "{shown}");
 }

@@ -1,0 +1,53 @@
+//! What comes from a server: a letter says as what it is read, a task, scores, an announcement or a status; what is read is used as far as
+//! that goes without a server.
+#![no_main]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use criadero::cluster::{Announcement, Costs, Scores, Status, Task, divided};
+use criadero::eval::{ChunkId, EvalSet};
+use criadero::run::{Experiment, RunSettings, mock_scorer};
+use criadero_fuzz::space;
+use libfuzzer_sys::fuzz_target;
+
+/// A run's eval sets and settings.
+struct Known {
+    sets: Arc<Vec<EvalSet>>,
+    settings: RunSettings,
+}
+
+impl Known {
+    fn new() -> Known {
+        let experiment =
+            Experiment { evals: 8, population: 4, ..Experiment::new("none", space(), ["choice_nll:t", "params"]) };
+        let scorer = mock_scorer(&experiment, [16, 16], Duration::ZERO, Arc::default()).expect("it is made up");
+        let settings = experiment.settings(&scorer).expect("an algorithm's own options");
+        Known { sets: scorer.evaluator.sets().clone(), settings }
+    }
+}
+
+thread_local!(static KNOWN: Known = Known::new());
+
+/// The digest of the search split stands for `DIGEST`, since nobody guesses it.
+fn with_digest(data: &[u8], sets: &[EvalSet]) -> Vec<u8> {
+    String::from_utf8_lossy(data).replace("DIGEST", &sets[0].digest).into_bytes()
+}
+
+fuzz_target!(|data: &[u8]| KNOWN.with(|Known { sets, settings }| match data.split_first() {
+    Some((b't', data)) => {
+        if let Ok(task) = Task::read(&with_digest(data, sets), sets, &settings.space) {
+            let tokens = |id: ChunkId| [sets[id.set].chunks[id.chunk].items.len(), 1];
+            let _ = divided(vec![task.work], &Costs { shape: settings.space.shape(), tokens: &tokens }, 7);
+        }
+    }
+    Some((b's', data)) => _ = Scores::read(&with_digest(data, sets), sets),
+    Some((b'a', data)) => {
+        if let Ok(announcement) = Announcement::read("0123456789abcdef", data) {
+            let _ =
+                (announcement.refusal(settings), announcement.lease(), Experiment::of(&announcement.settings).tasks());
+        }
+    }
+    Some((b'w', data)) => _ = Status::read(data).map(|status| status.tokens_per_second()),
+    _ => {}
+}));
