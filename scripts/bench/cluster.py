@@ -20,7 +20,7 @@ from machine import processor
 URL = "nats://127.0.0.1:{port}"
 # The demo's search, in the arithmetic and division that everybody has.
 SEARCH = (
-    "search smollm2-135m --objective choice_nll:arc_easy --objective params --evals 32 --population 16 --algorithm nsga2 "
+    "search smollm2-135m --objective choice_nll:arc_easy --objective params --evals 64 --population 32 --algorithm nsga2 "
     "--limit 100 --held-out 64 --chunk-tokens 512 --threads 1 --arithmetic f32"
 ).split()
 FILES = ["evaluations.csv", "front.csv", "front.json", "state.json"]
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--load", default="target/release/examples/cluster_load")
     parser.add_argument("--server", required=True, help="nats-server")
     parser.add_argument("--model", required=True, help="the ranked SmolLM2-135M")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--speed", type=float, default=4.0, help="sleep so many times shorter than was computed")
     parser.add_argument("--workers", default="1,2,4,8,32,128")
     parser.add_argument("--port", type=int, default=4231)

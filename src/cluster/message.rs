@@ -28,6 +28,8 @@ pub struct Task {
     pub work: Work,
     /// Which lane it is in.
     pub lane: usize,
+    /// Networks of each chunk that its worker gets, about: hidden states are kept for all of them.
+    pub networks: usize,
     /// Why workers gave it up so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<String>,

@@ -42,6 +42,8 @@ pub struct Remote {
     /// Seconds a token and network, lately.
     pace: VecDeque<f64>,
     slots: usize,
+    /// Networks of each chunk that a worker gets, about.
+    networks: usize,
     /// Who refuses the run; said once.
     refusals: HashSet<String>,
     /// When somebody was last there.
@@ -113,6 +115,7 @@ impl Remote {
             begun: false,
             pace: VecDeque::new(),
             slots: 0,
+            networks: 0,
             refusals: HashSet::new(),
             seen: now,
             alone: false,
@@ -138,6 +141,7 @@ impl Remote {
             digest: self.sets[work.chunk.set].digest.clone(),
             work: work.clone(),
             lane: *lane,
+            networks: self.networks,
             failures: Vec::new(),
         };
         let tasks: Vec<Task> = work.iter().map(task).collect();
@@ -302,7 +306,9 @@ impl Evaluator for Remote {
         let tokens = |id: ChunkId| [self.tokens(id), self.sets[id.set].chunks[id.chunk].targets.rows.len()];
         // Whoever comes later is to find something to do.
         let workers = if self.slots == 0 { UNKNOWN } else { self.slots };
+        let networks = work.iter().map(|work| work.genomes.len()).max().unwrap_or(0);
         let offers = divided(left, &Costs { shape, tokens: &tokens }, workers);
+        self.networks = networks.div_ceil(workers);
         let again = self.again;
         let with_lane = |Offer { work, place, .. }: Offer| {
             let lane = lane_of(work.chunk, place);

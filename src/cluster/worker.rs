@@ -481,6 +481,7 @@ impl Slot<'_> {
     fn evaluate(&mut self, run: &Announcement, task: &Task, done: &mut HashSet<Genome>) -> Result<()> {
         let prepared = self.benches.remove(&run.run).expect("it was prepared");
         let Prepared { mut bench, consumers } = prepared;
+        bench.expect(task.networks);
         let sets = bench.sets().clone();
         let set = &sets[task.work.chunk.set];
         let tokens = set.chunks[task.work.chunk.chunk].tree.len();

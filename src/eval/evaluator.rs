@@ -117,6 +117,12 @@ pub trait Evaluator {
     /// handed over before stays valid.
     fn evaluate(&mut self, work: Vec<Work>, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()>;
 
+    /// So many networks of each chunk will come, in several calls: what is kept for later is to suffice for all of them. Scores do not
+    /// depend on it.
+    fn expect(&mut self, networks: usize) {
+        let _ = networks;
+    }
+
     /// What the user is to know of how it went so far: a line each.
     fn notes(&self) -> Vec<String> {
         Vec::new()

@@ -36,6 +36,8 @@ pub struct LocalEvaluator {
     /// Bytes of a hidden state, a token.
     token_bytes: u64,
     levels: usize,
+    /// Networks of a population, where they come in several calls.
+    expected: usize,
     /// Workers whose device has not failed.
     alive: usize,
     lost: Vec<LostDevice>,
@@ -122,6 +124,7 @@ impl LocalEvaluator {
             cache_bytes,
             token_bytes,
             levels,
+            expected: 0,
             alive,
             lost: Vec::new(),
             rescored,
@@ -145,7 +148,7 @@ impl LocalEvaluator {
     /// first chunks get one: those that every network is scored on when networks race.
     fn divide(&self, work: Vec<Work>) -> Vec<Task> {
         let half = self.cache_bytes / 2;
-        let networks = work.iter().map(|work| work.genomes.len()).max().unwrap_or(0) as u64;
+        let networks = work.iter().map(|work| work.genomes.len()).max().unwrap_or(0).max(self.expected) as u64;
         let bytes = |tokens: usize| (networks * tokens as u64 * self.token_bytes).max(1);
         let sets: BTreeSet<usize> = work.iter().map(|work| work.chunk.set).collect();
         let depths = half / bytes(sets.iter().map(|&set| self.sets[set].packed_tokens).sum());
@@ -236,6 +239,10 @@ impl Evaluator for LocalEvaluator {
             None if self.stop.load(Ordering::Relaxed) => Err(Error::Interrupted),
             None => Ok(()),
         }
+    }
+
+    fn expect(&mut self, networks: usize) {
+        self.expected = networks;
     }
 
     fn notes(&self) -> Vec<String> {
