@@ -36,6 +36,8 @@ wheel: libtorch ## build what `pip install` takes: target/wheel/criadero-*.whl, 
 # Tests that need the assets fail without them here, and are ignored where they are run by hand. Without libtorch, only what is other
 # code then is tested again.
 test: export CRIADERO_ASSETS := required
+# Some tests wait, for a server or a lease, while others compute.
+test: export RUST_TEST_THREADS := 3
 test: libtorch assets nats-server ## everything CI checks: set-up, format, clippy, docs, tests
 	$(PYTHON) -m unittest discover --quiet -s scripts/setup
 	cargo fmt --check

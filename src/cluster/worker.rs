@@ -85,6 +85,8 @@ struct Prepared {
     bench: Bench,
     /// Of each lane, once it was looked into.
     consumers: Vec<Option<PullConsumer>>,
+    /// Where in the order of lanes the last task was, and how often it had been said by then that there are some.
+    last: (usize, u64),
 }
 
 /// A task in hand: until this goes, the server hears that it is worked on.
@@ -352,7 +354,7 @@ impl Slot<'_> {
                 let ready =
                     format!("slot {}: ready for run {name} in {:.2} s", self.number, start.elapsed().as_secs_f64());
                 (self.say)(Happening::Detail(ready));
-                self.benches.insert(run.run.clone(), Prepared { bench, consumers: vec![None; LANES] });
+                self.benches.insert(run.run.clone(), Prepared { bench, consumers: vec![None; LANES], last: (0, 0) });
                 let note = format!("works for run {name}, {}", run.settings.model);
                 drop(workshop);
                 lock(&shared.status).slots = slots;
@@ -376,8 +378,14 @@ impl Slot<'_> {
         let Connection { jetstream, names, .. } = &*self.worker.connection;
         let prepared = self.benches.get_mut(&run.run)?;
         let lanes = &self.lanes;
+        // From the first lane on where there may be new tasks, else from where the last one was: looking costs a millisecond.
+        let wakes = *self.worker.shared.wakes.borrow();
+        if prepared.last.1 != wakes {
+            prepared.last = (0, wakes);
+        }
         let taken = self.worker.connection.wait(async {
-            for &lane in lanes {
+            for place in (prepared.last.0..LANES).chain(0..prepared.last.0) {
+                let lane = lanes[place];
                 let consumer = match &mut prepared.consumers[lane] {
                     Some(consumer) => consumer,
                     unknown => {
@@ -390,6 +398,7 @@ impl Slot<'_> {
                 let next =
                     tokio::time::timeout(4 * IDLE, messages.next()).await.map_err(|_| "no answer".to_string())?;
                 if let Some(message) = next.transpose().map_err(|error| error.to_string())? {
+                    prepared.last.0 = place;
                     return Ok(Some(message));
                 }
             }
@@ -480,7 +489,7 @@ impl Slot<'_> {
     /// Scores networks; those of `done` are sent.
     fn evaluate(&mut self, run: &Announcement, task: &Task, done: &mut HashSet<Genome>) -> Result<()> {
         let prepared = self.benches.remove(&run.run).expect("it was prepared");
-        let Prepared { mut bench, consumers } = prepared;
+        let Prepared { mut bench, consumers, last: place } = prepared;
         bench.expect(task.networks);
         let sets = bench.sets().clone();
         let set = &sets[task.work.chunk.set];
@@ -509,7 +518,7 @@ impl Slot<'_> {
             Ok(())
         });
         let last = if partials.is_empty() { Ok(()) } else { send(self, &mut partials, &mut sent) };
-        self.benches.insert(run.run.clone(), Prepared { bench, consumers });
+        self.benches.insert(run.run.clone(), Prepared { bench, consumers, last: place });
         evaluated.and(last)
     }
 
