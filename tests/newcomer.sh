@@ -45,7 +45,7 @@ s#--task gsm8k_olmes#--task my.jsonl#
 s#^criadero rank#& --tokens 512 --loss-tokens 128#
 s#--reconstruct#& --text text.txt --tokens 512#
 s#^criadero search#& --algorithm nsga2 --arithmetic f32 --threads 1#
-s#^criadero worker#& --workers 1#
+s#^criadero worker #&--workers 1 #
 s#--bits mixed#& --evals 6 --population 6#
 s#^criadero measure#& --phase prefill:64 --phase decode:64x1 --rounds 2 --random 4 --checks 4#
 '
