@@ -186,7 +186,7 @@ mod tests {
         lines.chain(spans).collect()
     }
 
-    /// The words of a line as a shell reads them, up to a comment or a redirection.
+    /// The words of a line as a shell reads them, up to a comment, a redirection or what lets it run beside.
     pub(super) fn words(line: &str) -> Vec<String> {
         let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
         let mut rest = line.chars();
@@ -198,7 +198,7 @@ mod tests {
                     quote = Some(c);
                     word.get_or_insert_default();
                 }
-                (None, '#' | '>') if word.is_none() => break,
+                (None, '#' | '>' | '&') if word.is_none() => break,
                 (None, ' ') => words.extend(word.take()),
                 _ => word.get_or_insert_default().push(c),
             }
