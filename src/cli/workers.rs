@@ -95,8 +95,7 @@ fn table(overview: &Overview) -> String {
     };
     let worker = |status: &Status| {
         let Status { name, device, slots, busy, tasks, scores, refused, .. } = status;
-        let longest = busy.iter().map(|busy| busy.seconds).fold(0.0, f64::max);
-        let longest = if busy.is_empty() { "-".to_string() } else { said(longest) };
+        let longest = if busy.is_empty() { "-".to_string() } else { said(status.longest()) };
         let rate = status.tokens_per_second().filter(|&rate| rate > 0.0);
         let rate = rate.map_or("-".to_string(), |rate| format!("{rate:.0}"));
         let busy = format!("{} of {slots}", busy.len());

@@ -10,6 +10,12 @@ pub(super) struct Names {
     prefix: String,
 }
 
+/// Whether a text of at most so many letters can be one word of a subject and part of a stream's name.
+pub(super) fn is_word(text: &str, most: usize) -> bool {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    !text.is_empty() && text.len() <= most && text.chars().all(fits)
+}
+
 /// The lanes of a run. Each has a consumer of its own, and is preferred by some workers: there they find again what they have kept hidden
 /// states of. Who finds nothing there takes from any.
 pub(super) const LANES: usize = 16;
@@ -43,8 +49,7 @@ pub(super) const SEARCHER: &str = "searcher";
 impl Names {
     /// Refuses what cannot be part of a stream's name.
     pub(super) fn new(prefix: &str) -> Result<Names> {
-        let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-        match !prefix.is_empty() && prefix.len() <= 64 && prefix.chars().all(fits) {
+        match is_word(prefix, 64) {
             true => Ok(Names { prefix: prefix.to_string() }),
             false => Err(Error::invalid("prefix", format!("`{prefix}`"), "1 to 64 letters, digits, `-` and `_`")),
         }

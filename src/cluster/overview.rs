@@ -93,10 +93,14 @@ impl Overview {
             let row = |one: &Status| (format!("worker=\"{}\"", escaped(&one.name)), value(one));
             self.workers.iter().map(row).collect()
         };
-        let longest = |one: &Status| one.busy.iter().map(|busy| busy.seconds).fold(0.0, f64::max);
         gauge("worker_slots", "gauge", "Tasks that a worker does at a time.", of_workers(&|one| one.slots as f64));
         gauge("worker_busy", "gauge", "Tasks under way.", of_workers(&|one| one.busy.len() as f64));
-        gauge("worker_longest_task_seconds", "gauge", "Age of the oldest task under way.", of_workers(&longest));
+        gauge(
+            "worker_longest_task_seconds",
+            "gauge",
+            "Age of the oldest task under way.",
+            of_workers(&Status::longest),
+        );
         gauge(
             "worker_refused_runs",
             "gauge",

@@ -104,17 +104,17 @@ impl Searcher {
             num_replicas: 1,
             ..Config::default()
         };
-        let consumer = |name: &str, filter_subject, ack_wait, max_ack_pending| pull::Config {
+        let consumer = |name: &str, filter_subject, ack_wait| pull::Config {
             durable_name: Some(name.to_string()),
             ack_policy: AckPolicy::Explicit,
             max_deliver: -1,
             filter_subject,
             ack_wait,
-            max_ack_pending,
+            max_ack_pending: -1,
             ..pull::Config::default()
         };
-        let lane = |lane| consumer(&workers(lane), names.lane(run, lane), self.announcement.lease(), -1);
-        let scores = consumer(SEARCHER, names.scores(run), ACKNOWLEDGED_WITHIN, -1);
+        let lane = |lane| consumer(&workers(lane), names.lane(run, lane), self.announcement.lease());
+        let scores = consumer(SEARCHER, names.scores(run), ACKNOWLEDGED_WITHIN);
         self.connection.wait(async {
             let stream = jetstream.create_stream(config).await.map_err(|error| {
                 let reason = match error.kind() {

@@ -74,6 +74,11 @@ impl Status {
         serde_json::from_slice(short).ok().filter(|status: &Status| status.protocol == PROTOCOL)
     }
 
+    /// Seconds since the oldest task under way began; 0 without one.
+    pub fn longest(&self) -> f64 {
+        self.busy.iter().map(|busy| busy.seconds).fold(0.0, f64::max)
+    }
+
     /// Tokens times networks a second while it computed.
     pub fn tokens_per_second(&self) -> Option<f64> {
         (self.seconds > 0.0).then(|| self.tokens as f64 / self.seconds)

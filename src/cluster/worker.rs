@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::announcement::{Announcement, PROTOCOL, RunId};
 use super::connection::Connection;
 use super::message::{Scores, Task, one_by_one, written};
-use super::names::{LANES, lanes_for, workers};
+use super::names::{LANES, is_word, lanes_for, workers};
 use super::status::{Busy, EVERY, Status};
 use super::workshop::{Bench, Workshop};
 use crate::error::{Error, Result};
@@ -156,8 +156,7 @@ impl Worker {
         workshop: Box<dyn Workshop>,
         stop: Arc<AtomicBool>,
     ) -> Result<Worker> {
-        let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-        if name.is_empty() || name.len() > 128 || !name.chars().all(fits) {
+        if !is_word(name, 128) {
             return Err(Error::invalid("name of a worker", format!("`{name}`"), "letters, digits, `-` and `_`"));
         }
         let device = workshop.device();
@@ -431,7 +430,7 @@ impl Slot<'_> {
         let Ok(runs) = self.worker.connection.runs() else { return true };
         let Ok(Some(bytes)) = self.worker.connection.wait(runs.get(key.clone())) else { return true };
         self.worker.shared.learn(&key, Some(&bytes));
-        Announcement::read(&key, &bytes).is_ok_and(|now| now.searcher == task.searcher)
+        lock(&self.worker.shared.runs).get(&run.run).is_some_and(|now| now.searcher == task.searcher)
     }
 
     fn acknowledge(&self, held: &Held) {
