@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use criadero::cluster::{
-    Announcement, Bench, Connection, Costs, Heard, Remote, RunId, Scores, Searcher, Server, Worker, Workshop, divided,
+    Announcement, Bench, Connection, Costs, Heard, NumericClass, Remote, RunId, Scores, Searcher, Server, Worker,
+    Workshop, divided,
 };
 use criadero::eval::{ChunkId, EvalSet, Evaluator, MockEvaluator, Partial, Work};
 use criadero::run::{Experiment, Local, Scorer};
@@ -151,9 +152,10 @@ impl Workshop for Bedroom {
         1
     }
 
-    fn bench(&mut self, _: &Announcement) -> criadero::Result<Bench> {
+    fn bench(&mut self, run: &Announcement) -> criadero::Result<(Bench, NumericClass)> {
         let mock = MockEvaluator::on(self.shape, self.sets.clone(), Duration::ZERO, Arc::default());
-        Ok(Box::new(Sleeper { mock, shape: self.shape, pace: self.pace.clone() }))
+        let sleeper = Sleeper { mock, shape: self.shape, pace: self.pace.clone() };
+        Ok((Box::new(sleeper), NumericClass::of(&run.settings)))
     }
 }
 
@@ -184,7 +186,8 @@ fn run(url: &str, model: &str, costs: &Path, slots: usize, size: [usize; 3]) -> 
             *seen.lock().unwrap() = count;
         }
     };
-    let evaluator = Box::new(Remote::new(searcher.clone(), sets.clone(), stop.clone(), Box::new(hear)));
+    let evaluator = Remote::new(searcher.clone(), sets.clone(), out.path(), stop.clone(), Box::new(hear))?;
+    let evaluator = Box::new(evaluator);
     let start = Instant::now();
     let front = experiment.run(Scorer { evaluator, ..here }, &out.path().join("run"), &mut |_| ())?;
     let seconds = start.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Characters of a value that are shown.
-const SHOWN: usize = 60;
+const SHOWN: usize = 100;
 
 /// One line a leaf in which two pieces of plain data differ: what is `there` and what is `here`.
 ///
@@ -49,7 +49,7 @@ mod tests {
         let here = json!({ "seed": 2, "space": { "depth": [2, 4], "name": "a" }, "same": true, "new": null });
         assert_eq!(differences(&there, &here), ["seed is 1 there, 2 here", "space.depth is [2] there, [2,4] here"]);
         assert!(differences(&there, &there).is_empty());
-        let long = differences(&json!({ "x": "y".repeat(100) }), &json!({ "x": 1 }));
-        assert!(long[0].contains("...") && long[0].len() < 100, "{long:?}");
+        let long = differences(&json!({ "x": "y".repeat(200) }), &json!({ "x": 1 }));
+        assert!(long[0].contains("...") && long[0].len() < 140, "{long:?}");
     }
 }

@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
+from arms import write_csv
 from machine import processor
 
 URL = "nats://127.0.0.1:{port}"
@@ -31,7 +33,8 @@ class Server:
 
     def __init__(self, program, port, folder):
         self.url = URL.format(port=port)
-        words = [program, "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", folder]
+        self.counts = f"http://127.0.0.1:{port + 1}/varz"
+        words = [program, "-js", "-a", "127.0.0.1", "-p", str(port), "-m", str(port + 1), "-sd", folder]
         self.process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
         time.sleep(1)
 
@@ -44,6 +47,12 @@ class Server:
         """Processor seconds so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def bytes(self):
+        """Bytes of messages in and out so far."""
+        with urllib.request.urlopen(self.counts) as answer:
+            counts = json.load(answer)
+        return counts["in_bytes"] + counts["out_bytes"]
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -82,12 +91,13 @@ def beside_local(args, server, work):
 
 def load(args, server, costs, slots):
     """One search whose workers sleep."""
-    before = server.seconds()
+    seconds, transferred = server.seconds(), server.bytes()
     said = subprocess.run(
         [args.load, "run", server.url, args.model, costs, str(slots)], check=True, capture_output=True, text=True
     ).stdout
     row = json.loads(said)
-    row["server_seconds"] = server.seconds() - before
+    row["server_seconds"] = server.seconds() - seconds
+    row["bytes_a_task"] = (server.bytes() - transferred) / row["tasks"]
     row["server_megabytes"] = server.memory() / 1e6
     print(row, flush=True)
     return row
@@ -101,13 +111,6 @@ def faster(costs, factor, to):
         writer.writeheader()
         writer.writerows({**row, "seconds": float(row["seconds"]) / factor} for row in rows)
     return to
-
-
-def write(path, rows):
-    with path.open("w", encoding="ascii", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main():
@@ -127,7 +130,7 @@ def main():
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         real = beside_local(args, server, work)
-        write(args.out / "beside_local.csv", real)
+        write_csv(args.out / "beside_local.csv", real)
         shutil.copy(work / "costs.csv", args.out / "costs.csv")
         costs = faster(work / "costs.csv", args.speed, work / "faster.csv")
         rows = [load(args, server, costs, int(slots)) for slots in args.workers.split(",")]
@@ -135,17 +138,20 @@ def main():
         for row in rows:
             row["efficiency"] = alone / (row["workers"] * row["seconds"])
             row["computed_twice"] = row["computed_seconds"] / alone - 1
-        write(args.out / "efficiency.csv", rows)
+        write_csv(args.out / "efficiency.csv", rows)
         instant = faster(work / "costs.csv", 1e9, work / "instant.csv")
         nothing = [load(args, server, instant, slots) for slots in (1, 8)]
         for row in nothing:
             # A search waits so long for workers to say that they are there.
             row["microseconds_a_task"] = 1e6 * (row["seconds"] - 0.5) / row["tasks"]
-        write(args.out / "overhead.csv", nothing)
+        write_csv(args.out / "overhead.csv", nothing)
         ratio = statistics.median(row["remote_seconds"] / row["local_seconds"] for row in real)
         lines = [processor(), f"two worker processes beside one process of two workers: {ratio:.3f} times the seconds, median of {len(real)} rounds"]
         lines += [f"{row['workers']:4} workers: efficiency {row['efficiency']:.3f}, computed twice {row['computed_twice']:.3f}" for row in rows]
-        lines += [f"{row['workers']} workers, tasks of no time: {row['microseconds_a_task']:.0f} us a task" for row in nothing]
+        lines += [
+            f"{row['workers']} workers, tasks of no time: {row['microseconds_a_task']:.0f} us and {row['bytes_a_task']:.0f} bytes a task"
+            for row in nothing
+        ]
         (args.out / "summary.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
         print("\n".join(lines))
     finally:

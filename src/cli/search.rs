@@ -141,6 +141,10 @@ pub struct Search {
     /// Put the model at the server for workers who do not have it: `criadero worker --fetch`
     #[arg(long, requires = "nats", help_heading = "Server")]
     nats_share: bool,
+    /// Let workers score that are other machines than this one. Each chunk of questions belongs to one kind of machine, so that networks
+    /// are compared within it; a kind whose log-likelihoods differ by more than 5 % from the first one's is left out
+    #[arg(long, requires = "nats", help_heading = "Server")]
+    mixed_hardware: bool,
     #[command(flatten, next_help_heading = "Server")]
     server: NatsArgs,
 }
@@ -254,6 +258,7 @@ impl Search {
             algorithm: self.algorithm,
             options: self.options(),
             racing: if self.no_racing { None } else { Some(Racing::new(self.racing_error)?) },
+            mixed_hardware: self.mixed_hardware,
             ..Experiment::new(self.model.display(), space, &self.objectives)
         })
     }
@@ -332,7 +337,7 @@ impl Elsewhere {
             Heard::Workers(slots) => listener.helped_by(slots),
         });
         let sets = here.evaluator.sets().clone();
-        let evaluator = Box::new(Remote::new(searcher.clone(), sets, stop.clone(), hear));
+        let evaluator = Box::new(Remote::new(searcher.clone(), sets, dir, stop.clone(), hear)?);
         Ok((Scorer { evaluator, ..here }, searcher))
     }
 }

@@ -63,7 +63,7 @@ impl Worker {
         let connection = Arc::new(Connection::open(&self.server.server(&self.nats))?);
         let workshop: Box<dyn Workshop> = match self.evaluator {
             EvaluatorKind::Mock(delay) => {
-                Box::new(MockWorkshop { slots: self.workers.unwrap_or(1), delay, stop: stop.clone() })
+                Box::new(MockWorkshop { slots: self.workers.unwrap_or(1), delay, stop: stop.clone(), machine: None })
             }
             EvaluatorKind::Local => {
                 open_devices(&self.devices, None)?;

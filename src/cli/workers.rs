@@ -1,12 +1,13 @@
 //! `criadero workers`: what goes on at a NATS server.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use criadero::cluster::{Connection, Overview, Standing, Status, Watch};
+use criadero::cluster::{Connection, NumericClass, Overview, Standing, Status, Watch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::nats::NatsArgs;
@@ -94,18 +95,20 @@ fn table(overview: &Overview) -> String {
         vec![run.to_string(), count(*waiting), count(taken), objectives.join(", "), model.clone()]
     };
     let worker = |status: &Status| {
-        let Status { name, device, slots, busy, tasks, scores, refused, .. } = status;
+        let Status { name, device, slots, busy, tasks, scores, classes, refused, .. } = status;
         let longest = if busy.is_empty() { "-".to_string() } else { said(status.longest()) };
         let rate = status.tokens_per_second().filter(|&rate| rate > 0.0);
         let rate = rate.map_or("-".to_string(), |rate| format!("{rate:.0}"));
         let busy = format!("{} of {slots}", busy.len());
         let refused = refused.iter().map(|(run, why)| format!("{run}: {why}")).collect::<Vec<_>>().join("; ");
-        vec![name.clone(), busy, longest, tasks.to_string(), scores.to_string(), rate, device.clone(), refused]
+        let of_runs: BTreeSet<String> = classes.values().map(NumericClass::to_string).collect();
+        let class = if of_runs.is_empty() { device.clone() } else { Vec::from_iter(of_runs).join("; ") };
+        vec![name.clone(), busy, longest, tasks.to_string(), scores.to_string(), rate, class, refused]
     };
     let runs = overview.runs.iter().map(run).collect();
     let workers = overview.workers.iter().map(worker).collect();
     let of_runs = aligned(["run", "waiting", "taken", "objectives", "model"].map(String::from).to_vec(), runs);
-    let heads = ["worker", "busy", "longest", "tasks", "scores", "tokens/s", "device", "refuses"].map(String::from);
+    let heads = ["worker", "busy", "longest", "tasks", "scores", "tokens/s", "class", "refuses"].map(String::from);
     format!("{of_runs}\n{}", aligned(heads.to_vec(), workers))
 }
 

@@ -4,22 +4,21 @@
     deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
 )]
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::numeric_class::NumericClass;
 use super::shared_model::SharedModel;
-use crate::arithmetic::Arithmetic;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::output::{self, Seal};
 use crate::run::RunSettings;
 
 /// The version of what searchers and workers say to each other.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// Letters of a run's name.
 const LETTERS: usize = 16;
 /// Seconds that a task may be without a sign of life from its worker.
@@ -94,37 +93,6 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What the bits of a score depend on besides network and items.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NumericClass {
-    /// Versions of criadero and libtorch.
-    pub versions: BTreeMap<String, String>,
-    /// Kind of device, and of the weights on it.
-    pub device: String,
-    /// The card, or the CPU's instructions that products are chosen by.
-    pub machine: String,
-    /// The numbers of the search.
-    pub arithmetic: Arithmetic,
-    /// libtorch threads that a chunk is computed with.
-    pub threads: usize,
-}
-
-impl NumericClass {
-    /// That of a run.
-    pub fn of(settings: &RunSettings) -> NumericClass {
-        let (frozen, device) = (&settings.frozen, settings.device.as_str());
-        // Which of several cards it is changes nothing.
-        let numbered = device.split_once('(').and_then(|(name, rest)| Some((name, rest.split_once(')')?.1)));
-        NumericClass {
-            versions: settings.versions.clone(),
-            device: numbered.map_or(device.to_string(), |(name, kind)| format!("{name}{kind}")),
-            machine: frozen.machine.clone(),
-            arithmetic: frozen.arithmetic,
-            threads: frozen.threads,
-        }
-    }
-}
-
 /// A run that wants workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Announcement {
@@ -189,7 +157,7 @@ impl Announcement {
     /// Why somebody whose settings for this run came out as these cannot work for it: one line a difference.
     pub fn refusal(&self, here: &RunSettings) -> Vec<String> {
         let there = &self.settings;
-        let mut lines = differences(&NumericClass::of(there), &NumericClass::of(here));
+        let mut lines = NumericClass::of(there).refusal(&NumericClass::of(here), there.mixed_hardware);
         let mut differ = |what: &str, there: &str, here: &str| {
             if there != here {
                 lines.push(format!("{what} is {there} there, {here} here"));

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::announcement::RunId;
+use super::numeric_class::ClassId;
 use crate::error::{Error, Result};
 use crate::eval::{ChunkId, EvalSet, Outcome, Partial, Work};
 use crate::space::{Genome, SearchSpace};
@@ -26,7 +27,9 @@ pub struct Task {
     pub digest: String,
     /// What to score.
     pub work: Work,
-    /// Which lane it is in.
+    /// Whose workers it is for.
+    pub class: ClassId,
+    /// Which of their lanes it is in.
     pub lane: usize,
     /// Networks of each chunk that its worker gets, about: hidden states are kept for all of them.
     pub networks: usize,
@@ -40,6 +43,8 @@ pub struct Task {
 pub struct Scores {
     /// Who scored.
     pub worker: String,
+    /// Its class.
+    pub class: ClassId,
     /// Seconds that it took.
     pub seconds: f64,
     /// The digest of the chunk's eval set.
@@ -52,10 +57,13 @@ impl Task {
     /// Reads a task of a run.
     ///
     /// # Errors
-    /// `Invalid` for what is no task of these eval sets and this space.
-    pub fn read(bytes: &[u8], sets: &[EvalSet], space: &SearchSpace) -> Result<Task> {
+    /// `Invalid` for what is no task of these eval sets, this space, and this class.
+    pub fn read(bytes: &[u8], sets: &[EvalSet], space: &SearchSpace, class: &ClassId) -> Result<Task> {
         let task: Task = read("task", bytes)?;
         let wrong = |found: String, expected: &str| Err(Error::invalid("task", found, expected));
+        if task.class != *class {
+            return wrong(format!("class {}", task.class), "the worker's own");
+        }
         let ChunkId { set, chunk } = task.work.chunk;
         let Some(known) = sets.get(set).filter(|known| known.digest == task.digest) else {
             return wrong(format!("eval set {set} with digest {}", task.digest), "an eval set of the run");

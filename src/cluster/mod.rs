@@ -7,21 +7,24 @@
 //! Tasks and scores are delivered at least once and count once: a score is known by chunk and network, the first one is taken, and
 //! its message is acknowledged when it is in the run's journal. A task whose worker dies is delivered again when its lease runs out;
 //! one that took three workers with it is offered network by network, and a network that still does so has failed.
-//! What a worker computes depends on nothing but chunk and network, so that the run's files have the bytes of a local one.
+//! What a worker computes depends on nothing but chunk and network, so that the run's files have the bytes of a local one. Its bits depend
+//! on its [class](NumericClass): a run is of one, or each of its chunks is (`hardware.rs`).
 //!
 //! | what | its name, behind the prefix |
 //! |---|---|
 //! | bucket of announcements | `PREFIX-runs`, a key a run |
 //! | bucket of models | `PREFIX-models`, an object a part of a file |
-//! | stream of a run | `PREFIX-RUN`, kept as a work queue in files, with the consumers `workers-LANE` and `searcher` |
-//! | its subjects | `PREFIX.RUN.task.LANE`, `PREFIX.RUN.scores` |
+//! | stream of a run | `PREFIX-RUN`, kept as a work queue in files, with the consumers `workers-CLASS-LANE` and `searcher` |
+//! | its subjects | `PREFIX.RUN.task.CLASS.LANE`, `PREFIX.RUN.scores` |
 //! | plain messages | `PREFIX.wake`: there are tasks; `PREFIX.worker.NAME`: a worker's [`Status`], every two seconds |
 
 mod announcement;
 mod connection;
 mod division;
+mod hardware;
 mod message;
 mod names;
+mod numeric_class;
 mod overview;
 mod remote;
 mod searcher;
@@ -32,15 +35,16 @@ mod stock;
 mod worker;
 mod workshop;
 
-pub use announcement::{Announcement, NumericClass, RunId};
+pub use announcement::{Announcement, RunId};
 pub use connection::Connection;
 pub use division::{Costs, Offer, divided};
 pub use message::{Scores, Task};
+pub use numeric_class::{ClassId, NumericClass};
 pub use overview::{Overview, Standing, Watch};
 pub use remote::Remote;
 pub use searcher::{Heard, Searcher};
 pub use server::Server;
 pub use shared_model::{SharedFile, SharedModel};
-pub use status::{Roster, Status};
+pub use status::{Crew, Roster, Status};
 pub use worker::{Happening, Worker};
 pub use workshop::{Bench, LocalWorkshop, MockWorkshop, Workshop};

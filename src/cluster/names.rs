@@ -1,6 +1,7 @@
 //! What streams, subjects and buckets are called.
 
 use super::announcement::RunId;
+use super::numeric_class::ClassId;
 use crate::error::{Error, Result};
 use crate::eval::ChunkId;
 
@@ -16,13 +17,13 @@ pub(super) fn is_word(text: &str, most: usize) -> bool {
     !text.is_empty() && text.len() <= most && text.chars().all(fits)
 }
 
-/// The lanes of a run. Each has a consumer of its own, and is preferred by some workers: there they find again what they have kept hidden
+/// The lanes of a class of workers in a run. Each has a consumer of its own, and is preferred by some workers: there they find again what they have kept hidden
 /// states of. Who finds nothing there takes from any.
 pub(super) const LANES: usize = 16;
 
-/// The consumer that workers take a lane's tasks from.
-pub(super) fn workers(lane: usize) -> String {
-    format!("workers-{lane}")
+/// The consumer that workers of a class take a lane's tasks from.
+pub(super) fn workers(class: &ClassId, lane: usize) -> String {
+    format!("workers-{class}-{lane}")
 }
 
 /// Parts of a chunk that have lanes of their own.
@@ -70,14 +71,14 @@ impl Names {
         format!("{}-{run}", self.prefix)
     }
 
-    /// Where the tasks of a lane are offered.
-    pub(super) fn lane(&self, run: &RunId, lane: usize) -> String {
-        format!("{}.{run}.task.{}", self.prefix, lane % LANES)
+    /// Where the tasks of a lane are offered to workers of a class.
+    pub(super) fn lane(&self, run: &RunId, class: &ClassId, lane: usize) -> String {
+        format!("{}.{run}.task.{class}.{}", self.prefix, lane % LANES)
     }
 
     /// Where all of a run's tasks are offered.
     pub(super) fn tasks(&self, run: &RunId) -> String {
-        format!("{}.{run}.task.*", self.prefix)
+        format!("{}.{run}.task.*.*", self.prefix)
     }
 
     /// Where a run's scores go.
@@ -110,7 +111,8 @@ mod tests {
         let run = RunId::new();
         let names = Names::new("team_1").unwrap();
         let chunk = ChunkId { set: 1, chunk: 17 };
-        assert_eq!(names.lane(&run, lane_of(chunk, 0.1)), format!("team_1.{run}.task.2"));
+        let class = crate::cluster::numeric_class::tests::class("avx2").id();
+        assert_eq!(names.lane(&run, &class, lane_of(chunk, 0.1)), format!("team_1.{run}.task.{class}.2"));
         let lanes: std::collections::BTreeSet<usize> = [0.1, 0.3, 0.6, 1.0].map(|place| lane_of(chunk, place)).into();
         assert_eq!(lanes.len(), 4);
         let (one, other) = (lanes_for("a"), lanes_for("b"));

@@ -1,16 +1,21 @@
 //! An evaluator whose workers are elsewhere.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::division::{Costs, Offer, divided};
+use super::division::{Costs, divided};
+use super::hardware::{Hardware, Speeds};
 use super::message::{Scores, Task};
 use super::names::lane_of;
+use super::numeric_class::{ClassId, NumericClass};
 use super::searcher::{Heard, Incoming, Searcher, replaced};
+use super::status::Crew;
 use crate::error::{Error, Result};
-use crate::eval::{ChunkId, EvalSet, Evaluator, Partial, Work};
+use crate::eval::{ChunkId, EvalSet, Evaluator, Outcome, Partial, Work};
 use crate::space::Genome;
 
 /// How long one message is waited for before other things are looked at.
@@ -23,6 +28,8 @@ const UNKNOWN: usize = 4;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long no worker may be there before that is said.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long workers have to get ready before chunks are given to those that are.
+const GETS_READY: Duration = Duration::from_secs(120);
 /// A task that takes so many times what others took is offered once more.
 const SLOW: f64 = 4.0;
 /// Seconds that a task may have taken; more is no time.
@@ -34,6 +41,9 @@ const RECENT: usize = 64;
 pub struct Remote {
     searcher: Arc<Searcher>,
     sets: Arc<Vec<EvalSet>>,
+    hardware: Hardware,
+    /// A network that new classes of workers score before they are given chunks, and what they made of it.
+    probe: Option<Probing>,
     stop: Arc<AtomicBool>,
     listener: Box<dyn FnMut(Heard)>,
     incoming: Option<Incoming>,
@@ -44,8 +54,10 @@ pub struct Remote {
     slots: usize,
     /// Networks of each chunk that a worker gets, about.
     networks: usize,
-    /// Who refuses the run; said once.
-    refusals: HashSet<String>,
+    /// Who refuses the run, and what else was said once.
+    said: HashSet<String>,
+    /// When workers of a class were last there.
+    there: HashMap<ClassId, Instant>,
     /// When somebody was last there.
     seen: Instant,
     /// Whether it was said that nobody is.
@@ -59,22 +71,36 @@ pub struct Remote {
     strange: usize,
 }
 
+/// One network on one chunk that several classes score.
+struct Probing {
+    chunk: ChunkId,
+    genome: Genome,
+    outcomes: HashMap<ClassId, Outcome>,
+}
+
 /// What is asked for and not there yet.
+#[derive(Default)]
 struct Wanted {
     left: HashMap<ChunkId, HashSet<Genome>>,
     count: usize,
 }
 
+/// A task to offer.
+struct Offer {
+    work: Work,
+    class: ClassId,
+    lane: usize,
+}
+
 /// A task that was offered.
 struct Offered {
-    work: Work,
-    lane: usize,
+    task: Offer,
     since: Instant,
 }
 
 impl Wanted {
     fn of(work: &[Work]) -> Wanted {
-        let mut wanted = Wanted { left: HashMap::new(), count: 0 };
+        let mut wanted = Wanted::default();
         for Work { chunk, genomes } in work {
             let left = wanted.left.entry(*chunk).or_default();
             wanted.count += genomes.iter().filter(|genome| left.insert((*genome).clone())).count();
@@ -98,17 +124,26 @@ impl Wanted {
 }
 
 impl Remote {
-    /// Scores on these eval sets, which are those of the searcher's run. `stop` is looked at all the time, `listener` hears of workers.
+    /// Scores on these eval sets, which are those of the searcher's run, whose directory is `dir`. `stop` is looked at all the time,
+    /// `listener` hears of workers.
+    ///
+    /// # Errors
+    /// [`Error::Server`]; `Io` and `Format` of what the directory says of the machines of a run of several kinds.
     pub fn new(
         searcher: Arc<Searcher>,
         sets: Arc<Vec<EvalSet>>,
+        dir: &Path,
         stop: Arc<AtomicBool>,
         listener: Box<dyn FnMut(Heard)>,
-    ) -> Remote {
+    ) -> Result<Remote> {
         let now = Instant::now();
-        Remote {
+        let hardware = Hardware::of(dir, &searcher.announcement.settings, sets.clone())?;
+        searcher.admit(&hardware.classes())?;
+        Ok(Remote {
             searcher,
             sets,
+            hardware,
+            probe: None,
             stop,
             listener,
             incoming: None,
@@ -116,7 +151,8 @@ impl Remote {
             pace: VecDeque::new(),
             slots: 0,
             networks: 0,
-            refusals: HashSet::new(),
+            said: HashSet::new(),
+            there: HashMap::new(),
             seen: now,
             alone: false,
             looked: now,
@@ -124,7 +160,15 @@ impl Remote {
             doubled: 0,
             again: 0,
             strange: 0,
-        }
+        })
+    }
+
+    fn note(&mut self, note: String) {
+        (self.listener)(Heard::Note(note));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn tokens(&self, id: ChunkId) -> usize {
@@ -134,21 +178,22 @@ impl Remote {
         chunk.tree.len().max(chunk.items.len())
     }
 
-    /// Hands over work, each with its lane.
-    fn offer(&mut self, work: Vec<(Work, usize)>) -> Result<Vec<Offered>> {
-        let task = |(work, lane): &(Work, usize)| Task {
+    /// Hands over work.
+    fn offer(&mut self, offers: Vec<Offer>) -> Result<Vec<Offered>> {
+        let task = |Offer { work, class, lane }: &Offer| Task {
             searcher: self.searcher.announcement.searcher.clone(),
             digest: self.sets[work.chunk.set].digest.clone(),
             work: work.clone(),
+            class: class.clone(),
             lane: *lane,
             networks: self.networks,
             failures: Vec::new(),
         };
-        let tasks: Vec<Task> = work.iter().map(task).collect();
+        let tasks: Vec<Task> = offers.iter().map(task).collect();
         let Remote { searcher, stop, listener, .. } = self;
         searcher.offer(&tasks, stop, &mut |note| listener(Heard::Note(note)))?;
         let since = Instant::now();
-        Ok(work.into_iter().map(|(work, lane)| Offered { work, lane, since }).collect())
+        Ok(offers.into_iter().map(|task| Offered { task, since }).collect())
     }
 
     /// Takes what came within a moment; `false` where the server is not there.
@@ -189,7 +234,13 @@ impl Remote {
             }
         }
         for partial in scores.partials {
-            if wanted.take(&partial) {
+            if let Some(probe) = &mut self.probe
+                && (probe.chunk, &probe.genome) == (partial.chunk, &partial.genome)
+            {
+                probe.outcomes.insert(scores.class.clone(), partial.outcome);
+            } else if self.hardware.class_of(partial.chunk) != Some(&scores.class) {
+                self.strange += 1;
+            } else if wanted.take(&partial) {
                 sink(partial)?;
             } else {
                 self.doubled += 1;
@@ -212,7 +263,7 @@ impl Remote {
     /// Looks at who is there; at the beginning, once all that are there had time to speak.
     fn hear_of_workers(&mut self) {
         let run = self.searcher.announcement.run.clone();
-        while self.since.elapsed() < SOON && !self.stop.load(Ordering::Relaxed) {
+        while self.since.elapsed() < SOON && !self.is_stopped() {
             std::thread::sleep(MOMENT);
         }
         let slots = self.searcher.workers(|roster| roster.of_run(&run).0);
@@ -229,10 +280,7 @@ impl Remote {
         let (slots, refusals) = self.searcher.workers(|roster| roster.of_run(&run));
         self.count(slots);
         for (worker, why) in refusals {
-            let note = format!("worker {worker} does not work for this run: {why}");
-            if self.refusals.insert(note.clone()) {
-                (self.listener)(Heard::Note(note));
-            }
+            self.say_once(format!("worker {worker} does not work for this run: {why}"));
         }
         if slots == 0 && !self.alone && self.seen.elapsed() > PATIENCE {
             self.alone = true;
@@ -240,12 +288,133 @@ impl Remote {
             let note = format!(
                 "no worker is there for this run; `criadero worker --nats {server}` starts one, on any machine"
             );
-            (self.listener)(Heard::Note(note));
+            self.note(note);
         }
+        self.miss_classes(offered);
         if self.searcher.is_replaced() == Some(true) {
             return Err(replaced(self.searcher.connection.server()));
         }
         self.offer_again(wanted, offered)
+    }
+
+    fn say_once(&mut self, note: String) {
+        if self.said.insert(note.clone()) {
+            self.note(note);
+        }
+    }
+
+    /// Says which chunks wait for machines that have gone; without any worker that was said.
+    fn miss_classes(&mut self, offered: &[Offered]) {
+        if !self.hardware.is_mixed() {
+            return;
+        }
+        let now = Instant::now();
+        let crews = self.crews().0;
+        self.there.extend(crews.into_keys().map(|class| (class, now)));
+        let mut waiting: BTreeMap<ClassId, HashSet<ChunkId>> = BTreeMap::new();
+        for Offered { task: Offer { work, class, .. }, .. } in offered {
+            waiting.entry(class.clone()).or_default().insert(work.chunk);
+        }
+        for (class, chunks) in waiting {
+            let seen = *self.there.entry(class.clone()).or_insert(now);
+            if self.slots > 0 && seen.elapsed() > PATIENCE {
+                let (count, machines) = (chunks.len(), self.hardware.said(&class));
+                self.say_once(format!(
+                    "{count} chunks wait for a worker of the machines that they belong to: {machines}"
+                ));
+            }
+        }
+    }
+
+    /// The workers of the run by class, and how many have not said yet of which they are.
+    fn crews(&self) -> (BTreeMap<ClassId, Crew>, usize) {
+        let run = &self.searcher.announcement.run;
+        self.searcher.workers(|roster| roster.crews(run))
+    }
+
+    /// Sees to it that each chunk belongs to a class of workers.
+    fn bind(&mut self, work: &[Work], wanted: &mut Wanted, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()> {
+        if work.iter().all(|work| self.hardware.class_of(work.chunk).is_some()) {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let crews = loop {
+            let (mut crews, silent) = self.crews();
+            if !crews.is_empty() && (silent == 0 || since.elapsed() > GETS_READY) {
+                self.compare(&crews, work, wanted, sink)?;
+                crews = self.crews().0;
+                let admitted = self.hardware.classes();
+                crews.retain(|class, _| admitted.contains(class));
+                if !crews.is_empty() {
+                    break crews;
+                }
+            }
+            self.wait(wanted, sink)?;
+        };
+        // Of a class that has not computed yet nothing is known but how many there are.
+        let usual = crews.values().filter_map(|crew| Some(crew.tokens_per_second? / crew.slots.max(1) as f64));
+        let usual = usual.reduce(f64::min).unwrap_or(1.0);
+        let speed = |crew: &Crew| crew.tokens_per_second.unwrap_or(usual * crew.slots as f64).max(f64::MIN_POSITIVE);
+        let speeds: Speeds = crews.iter().map(|(class, crew)| (class.clone(), speed(crew))).collect();
+        let cost = |work: &Work| (work.chunk, (self.tokens(work.chunk) * work.genomes.len()) as f64);
+        let chunks: Vec<(ChunkId, f64)> = work.iter().map(cost).collect();
+        self.hardware.bind(&chunks, &speeds)
+    }
+
+    /// Waits a moment while nothing is offered.
+    fn wait(&mut self, wanted: &mut Wanted, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()> {
+        if self.is_stopped() {
+            let _ = self.searcher.withdraw();
+            return Err(Error::Interrupted);
+        }
+        if !self.receive(wanted, sink)? {
+            std::thread::sleep(MOMENT);
+        }
+        self.look(wanted, &mut Vec::new())
+    }
+
+    /// Lets new classes score a network, and compares them.
+    fn compare(
+        &mut self,
+        crews: &BTreeMap<ClassId, Crew>,
+        work: &[Work],
+        wanted: &mut Wanted,
+        sink: &mut dyn FnMut(Partial) -> Result<()>,
+    ) -> Result<()> {
+        let mut new: Vec<ClassId> = crews.keys().filter(|class| self.hardware.is_new(class)).cloned().collect();
+        // The first one is what others are compared with: the searcher's own machine where it is there, else most of them.
+        let own = NumericClass::of(&self.searcher.announcement.settings).id();
+        new.sort_by_key(|class| (*class != own, crews.get(class).map(|crew| Reverse(crew.slots))));
+        let Some(first) = work.first().filter(|_| !new.is_empty()) else { return Ok(()) };
+        let (chunk, genome) = self.hardware.probe(first.chunk, self.searcher.announcement.settings.space.largest());
+        self.probe = Some(Probing { chunk, genome: genome.clone(), outcomes: HashMap::new() });
+        while self.searcher.admit(&new).is_err() {
+            self.wait(wanted, sink)?;
+        }
+        let probe = |class: &ClassId| Offer {
+            work: Work { chunk, genomes: vec![genome.clone()] },
+            class: class.clone(),
+            lane: lane_of(chunk, 0.0),
+        };
+        self.networks = 1;
+        self.offer(new.iter().map(probe).collect())?;
+        loop {
+            let there = self.crews().0;
+            let answered =
+                |class: &ClassId| self.probe.as_ref().is_some_and(|probe| probe.outcomes.contains_key(class));
+            if new.iter().all(|class| answered(class) || !there.contains_key(class)) {
+                break;
+            }
+            self.wait(wanted, sink)?;
+        }
+        let Some(Probing { mut outcomes, .. }) = self.probe.take() else { return Ok(()) };
+        for class in new {
+            if let (Some(outcome), Some(crew)) = (outcomes.remove(&class), crews.get(&class)) {
+                let said = self.hardware.judge(crew.class.clone(), chunk, genome.clone(), outcome)?;
+                self.note(said);
+            }
+        }
+        Ok(())
     }
 
     fn count(&mut self, slots: usize) {
@@ -260,16 +429,20 @@ impl Remote {
 
     /// Offers once more what takes too long while nobody has anything else to do, or what is not at the server any more.
     fn offer_again(&mut self, wanted: &Wanted, offered: &mut Vec<Offered>) -> Result<()> {
-        offered.retain(|offered| !wanted.of_work(&offered.work).genomes.is_empty());
-        let late = |offered: &Offered| offered.since.elapsed() > self.patience(&offered.work);
+        offered.retain(|offered| !wanted.of_work(&offered.task.work).genomes.is_empty());
+        let late = |offered: &Offered| offered.since.elapsed() > self.patience(&offered.task.work);
+        let left = |Offered { task: Offer { work, class, lane }, .. }: &Offered| Offer {
+            work: wanted.of_work(work),
+            class: class.clone(),
+            lane: *lane,
+        };
         if !offered.iter().any(late) {
             return Ok(());
         }
         let Ok((waiting, taken)) = self.searcher.queue() else {
             // The server has lost its files, or another one has taken its place.
             if self.searcher.prepare(false).is_ok() {
-                let left = offered.iter().map(|offered| (wanted.of_work(&offered.work), offered.lane)).collect();
-                *offered = self.offer(left)?;
+                *offered = self.offer(offered.iter().map(left).collect())?;
             }
             return Ok(());
         };
@@ -278,8 +451,7 @@ impl Remote {
             return Ok(());
         }
         let late: Vec<usize> = (0..offered.len()).filter(|&place| late(&offered[place])).collect();
-        let left: Vec<(Work, usize)> =
-            late.iter().map(|&place| (wanted.of_work(&offered[place].work), offered[place].lane)).collect();
+        let left: Vec<Offer> = late.iter().map(|&place| left(&offered[place])).collect();
         self.again += left.len();
         (self.listener)(Heard::Detail(format!("{} tasks that take long are offered once more", left.len())));
         self.offer(left)?;
@@ -301,22 +473,38 @@ impl Evaluator for Remote {
             self.begun = !self.receive(&mut wanted, sink)? || wanted.count == before;
         }
         self.hear_of_workers();
-        let left = work.iter().map(|work| wanted.of_work(work)).filter(|work| !work.genomes.is_empty()).collect();
+        let left = |wanted: &Wanted| -> Vec<Work> {
+            work.iter().map(|work| wanted.of_work(work)).filter(|work| !work.genomes.is_empty()).collect()
+        };
+        self.bind(&left(&wanted), &mut wanted, sink)?;
+        let mut by_class: BTreeMap<ClassId, Vec<Work>> = BTreeMap::new();
+        for work in left(&wanted) {
+            if let Some(class) = self.hardware.class_of(work.chunk) {
+                by_class.entry(class.clone()).or_default().push(work);
+            }
+        }
         let shape = self.searcher.announcement.settings.space.shape();
         let tokens = |id: ChunkId| [self.tokens(id), self.sets[id.set].chunks[id.chunk].targets.rows.len()];
-        // Whoever comes later is to find something to do.
-        let workers = if self.slots == 0 { UNKNOWN } else { self.slots };
         let networks = work.iter().map(|work| work.genomes.len()).max().unwrap_or(0);
-        let offers = divided(left, &Costs { shape, tokens: &tokens }, workers);
-        self.networks = networks.div_ceil(workers);
+        let crews = self.crews().0;
+        let (mut offers, mut least) = (Vec::new(), usize::MAX);
+        for (class, work) in by_class {
+            // Where there is one class, those count too who are getting ready; whoever comes later is to find something to do.
+            let of_class = || crews.get(&class).map_or(0, |crew| crew.slots);
+            let there = if self.hardware.is_mixed() { of_class() } else { self.slots };
+            let workers = if there == 0 { UNKNOWN } else { there };
+            least = least.min(workers);
+            let of_class = divided(work, &Costs { shape, tokens: &tokens }, workers);
+            offers.extend(of_class.into_iter().map(|offer| {
+                let lane = lane_of(offer.work.chunk, offer.place);
+                Offer { work: offer.work, class: class.clone(), lane }
+            }));
+        }
+        self.networks = networks.div_ceil(least);
         let again = self.again;
-        let with_lane = |Offer { work, place, .. }: Offer| {
-            let lane = lane_of(work.chunk, place);
-            (work, lane)
-        };
-        let mut offered = self.offer(offers.into_iter().map(with_lane).collect())?;
+        let mut offered = self.offer(offers)?;
         while wanted.count > 0 {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 let _ = self.searcher.withdraw();
                 return Err(Error::Interrupted);
             }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -17,6 +17,7 @@ use super::announcement::Announcement;
 use super::connection::Connection;
 use super::message::{Task, written};
 use super::names::{LANES, SEARCHER, workers};
+use super::numeric_class::ClassId;
 use super::shared_model::SharedModel;
 use super::status::{Listening, Roster};
 use super::stock::{Stock, files_of};
@@ -48,6 +49,8 @@ pub struct Searcher {
     pub(super) announcement: Announcement,
     runs: kv::Store,
     listening: Listening,
+    /// Whose consumers there are to be.
+    classes: Mutex<BTreeSet<ClassId>>,
 }
 
 /// The scores of a run as they come.
@@ -62,7 +65,7 @@ impl Searcher {
     pub fn begin(connection: Arc<Connection>, announcement: Announcement) -> Result<Searcher> {
         let runs = connection.runs()?;
         let listening = Listening::begin(&connection)?;
-        let searcher = Searcher { connection, announcement, runs, listening };
+        let searcher = Searcher { connection, announcement, runs, listening, classes: Mutex::default() };
         searcher.prepare(true)?;
         // What the searcher before this one asked for is not wanted any more; what was scored for it is.
         searcher.withdraw()?;
@@ -113,7 +116,11 @@ impl Searcher {
             max_ack_pending: -1,
             ..pull::Config::default()
         };
-        let lane = |lane| consumer(&workers(lane), names.lane(run, lane), self.announcement.lease());
+        let classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lane = |class: &ClassId, lane| {
+            consumer(&workers(class, lane), names.lane(run, class, lane), self.announcement.lease())
+        };
+        let lanes = classes.iter().flat_map(|class| (0..LANES).map(|number| lane(class, number)));
         let scores = consumer(SEARCHER, names.scores(run), ACKNOWLEDGED_WITHIN);
         self.connection.wait(async {
             let stream = jetstream.create_stream(config).await.map_err(|error| {
@@ -128,7 +135,7 @@ impl Searcher {
             if anew {
                 let _ = stream.delete_consumer(SEARCHER).await;
             }
-            for consumer in (0..LANES).map(lane).chain([scores]) {
+            for consumer in lanes.chain([scores]) {
                 let made = stream.create_consumer(consumer).await;
                 made.map_err(|error| self.connection.failed(&format!("consumers of stream {name}"), error))?;
             }
@@ -136,6 +143,12 @@ impl Searcher {
             announced.map_err(|error| self.connection.failed("announcement of the run", error))?;
             Ok(())
         })
+    }
+
+    /// Lets workers of these classes find their tasks from now on.
+    pub(super) fn admit(&self, classes: &[ClassId]) -> Result<()> {
+        self.classes.lock().unwrap_or_else(PoisonError::into_inner).extend(classes.iter().cloned());
+        self.prepare(false)
     }
 
     /// Whether another searcher has announced the run since; nothing where the server does not say.
@@ -156,7 +169,7 @@ impl Searcher {
             // The same name each time it is tried: what arrived though nobody said so does not count twice.
             let message = |task: &Task| {
                 let name = format!("{:032x}", rand::random::<u128>());
-                (names.lane(run, task.lane), name, written(task))
+                (names.lane(run, &task.class, task.lane), name, written(task))
             };
             let messages: Vec<(String, String, Vec<u8>)> = tasks.iter().map(message).collect();
             if let Some((.., bytes)) = messages.iter().find(|(.., bytes)| bytes.len() > largest) {

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::announcement::{PROTOCOL, RunId};
 use super::connection::Connection;
+use super::numeric_class::{ClassId, NumericClass};
 use crate::error::Result;
 use crate::eval::ChunkId;
 
@@ -46,6 +47,9 @@ pub struct Status {
     pub tokens: u64,
     /// Seconds in which it computed, of all slots.
     pub seconds: f64,
+    /// Runs that it works for, and the class of its scores.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, NumericClass>,
     /// Runs that it does not work for, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, String>,
@@ -85,6 +89,17 @@ impl Status {
     }
 }
 
+/// Workers of a run whose scores are of one class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crew {
+    /// The class.
+    pub class: NumericClass,
+    /// Tasks that they do at a time.
+    pub slots: usize,
+    /// Tokens times networks a second, of all slots; `None` where none of them has computed yet.
+    pub tokens_per_second: Option<f64>,
+}
+
 /// Who spoke lately.
 #[derive(Debug, Default)]
 pub struct Roster {
@@ -118,6 +133,31 @@ impl Roster {
             }
         }
         (slots, refusals)
+    }
+
+    /// The workers of a run by class, and how many have not said yet of which they are.
+    pub fn crews(&mut self, run: &RunId) -> (BTreeMap<ClassId, Crew>, usize) {
+        let run = run.to_string();
+        let mut by_class: BTreeMap<ClassId, Vec<&Status>> = BTreeMap::new();
+        let mut silent = 0;
+        for status in self.there().filter(|status| !status.refused.contains_key(&run)) {
+            match status.classes.get(&run) {
+                Some(class) => by_class.entry(class.id()).or_default().push(status),
+                None => silent += 1,
+            }
+        }
+        let crew = |(id, members): (ClassId, Vec<&Status>)| {
+            let class = members.first()?.classes.get(&run)?.clone();
+            let slots = members.iter().map(|status| status.slots).sum();
+            let of_slot = Status {
+                tokens: members.iter().map(|status| status.tokens).sum(),
+                seconds: members.iter().map(|status| status.seconds).sum(),
+                ..Status::default()
+            };
+            let tokens_per_second = of_slot.tokens_per_second().map(|rate| rate * slots as f64);
+            Some((id, Crew { class, slots, tokens_per_second }))
+        };
+        (by_class.into_iter().filter_map(crew).collect(), silent)
     }
 }
 
@@ -159,6 +199,26 @@ impl Drop for Listening {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_of_a_class_are_a_crew() {
+        let class = crate::cluster::numeric_class::tests::class;
+        let run = RunId::new();
+        let status = |name: &str, slots, machine: &str, tokens| {
+            let classes = BTreeMap::from([(run.to_string(), class(machine))]);
+            let name = name.to_string();
+            Status { protocol: PROTOCOL, name, slots, classes, tokens, seconds: 2.0, ..Status::default() }
+        };
+        let mut roster = Roster::default();
+        for status in [status("a", 2, "x", 60), status("b", 1, "x", 20), status("c", 4, "y", 0)] {
+            roster.hear(status);
+        }
+        roster.hear(Status { name: "d".into(), classes: BTreeMap::new(), ..status("d", 1, "x", 0) });
+        let (crews, silent) = roster.crews(&run);
+        let x = Crew { class: class("x"), slots: 3, tokens_per_second: Some(60.0) };
+        assert_eq!((&crews[&class("x").id()], crews.len(), silent), (&x, 2, 1));
+        assert_eq!(roster.crews(&RunId::new()).1, 4);
+    }
 
     #[test]
     fn who_refuses_a_run_does_not_count_for_it_and_who_leaves_is_gone() {

@@ -16,6 +16,7 @@ use super::announcement::{Announcement, PROTOCOL, RunId};
 use super::connection::Connection;
 use super::message::{Scores, Task, one_by_one, written};
 use super::names::{LANES, is_word, lanes_for, workers};
+use super::numeric_class::ClassId;
 use super::status::{Busy, EVERY, Status};
 use super::workshop::{Bench, Workshop};
 use crate::error::{Error, Result};
@@ -83,6 +84,8 @@ struct Slot<'a> {
 /// A run that this slot works for.
 struct Prepared {
     bench: Bench,
+    /// Of its scores.
+    class: ClassId,
     /// Of each lane, once it was looked into.
     consumers: Vec<Option<PullConsumer>>,
     /// Where in the order of lanes the last task was, and how often it had been said by then that there are some.
@@ -136,7 +139,9 @@ impl Shared {
             Some(Err(error)) => self.refuse(run, error.to_string()),
             None => {
                 lock(&self.runs).retain(|known, _| known.to_string() != run);
-                lock(&self.status).refused.remove(run);
+                let mut status = lock(&self.status);
+                status.refused.remove(run);
+                status.classes.remove(run);
             }
         }
         self.wake();
@@ -312,7 +317,7 @@ impl Slot<'_> {
         let Some((bytes, held, deaths)) = self.take(run) else { return Ok(false) };
         let prepared = self.benches.get_mut(&run.run).expect("it was prepared");
         let sets = prepared.bench.sets().clone();
-        let task = match Task::read(&bytes, &sets, &run.settings.space) {
+        let task = match Task::read(&bytes, &sets, &run.settings.space, &prepared.class) {
             Ok(task) => task,
             Err(error) => {
                 (self.say)(Happening::Note(format!("a message of run {} that is left alone: {error}", run.run)));
@@ -349,14 +354,20 @@ impl Slot<'_> {
         }
         let start = Instant::now();
         match workshop.bench(run) {
-            Ok(bench) => {
+            Ok((bench, class)) => {
                 let ready =
                     format!("slot {}: ready for run {name} in {:.2} s", self.number, start.elapsed().as_secs_f64());
                 (self.say)(Happening::Detail(ready));
-                self.benches.insert(run.run.clone(), Prepared { bench, consumers: vec![None; LANES], last: (0, 0) });
+                let of_run = Prepared { bench, class: class.id(), consumers: vec![None; LANES], last: (0, 0) };
+                self.benches.insert(run.run.clone(), of_run);
                 let note = format!("works for run {name}, {}", run.settings.model);
                 drop(workshop);
-                lock(&shared.status).slots = slots;
+                {
+                    let mut status = lock(&shared.status);
+                    status.slots = slots;
+                    status.classes.insert(name, class);
+                }
+                shared.news.send_modify(|news| *news += 1);
                 if self.number == 0 {
                     (self.say)(Happening::Note(note));
                 }
@@ -388,7 +399,9 @@ impl Slot<'_> {
                 let consumer = match &mut prepared.consumers[lane] {
                     Some(consumer) => consumer,
                     unknown => {
-                        let consumer = jetstream.get_consumer_from_stream(workers(lane), names.stream(&run.run)).await;
+                        let consumer = jetstream
+                            .get_consumer_from_stream(workers(&prepared.class, lane), names.stream(&run.run))
+                            .await;
                         unknown.insert(consumer.map_err(|error| error.to_string())?)
                     }
                 };
@@ -459,7 +472,7 @@ impl Slot<'_> {
                 let outcome = Outcome::Failed(reason.clone());
                 Partial { chunk: task.work.chunk, genome: genome.clone(), outcome }
             };
-            self.send(run, &task.digest, 0.0, task.work.genomes.iter().map(failed).collect())?;
+            self.send(run, &task, 0.0, task.work.genomes.iter().map(failed).collect())?;
             self.acknowledge(&held);
             return Ok(());
         }
@@ -488,7 +501,7 @@ impl Slot<'_> {
     /// Scores networks; those of `done` are sent.
     fn evaluate(&mut self, run: &Announcement, task: &Task, done: &mut HashSet<Genome>) -> Result<()> {
         let prepared = self.benches.remove(&run.run).expect("it was prepared");
-        let Prepared { mut bench, consumers, last: place } = prepared;
+        let Prepared { mut bench, class, consumers, last: place } = prepared;
         bench.expect(task.networks);
         let sets = bench.sets().clone();
         let set = &sets[task.work.chunk.set];
@@ -497,7 +510,7 @@ impl Slot<'_> {
         let mut send = |slot: &Self, partials: &mut Vec<Partial>, sent: &mut Instant| {
             let seconds = std::mem::replace(sent, Instant::now()).elapsed().as_secs_f64();
             let genomes: Vec<Genome> = partials.iter().map(|partial| partial.genome.clone()).collect();
-            slot.send(run, &task.digest, seconds, std::mem::take(partials))?;
+            slot.send(run, task, seconds, std::mem::take(partials))?;
             slot.count(genomes.len(), tokens * genomes.len());
             done.extend(genomes);
             Ok::<(), Error>(())
@@ -517,13 +530,14 @@ impl Slot<'_> {
             Ok(())
         });
         let last = if partials.is_empty() { Ok(()) } else { send(self, &mut partials, &mut sent) };
-        self.benches.insert(run.run.clone(), Prepared { bench, consumers, last: place });
+        self.benches.insert(run.run.clone(), Prepared { bench, class, consumers, last: place });
         evaluated.and(last)
     }
 
     /// Sends scores to the searcher; waits while the server is away.
-    fn send(&self, run: &Announcement, digest: &str, seconds: f64, partials: Vec<Partial>) -> Result<()> {
-        let scores = Scores { worker: self.worker.name.clone(), seconds, digest: digest.to_string(), partials };
+    fn send(&self, run: &Announcement, task: &Task, seconds: f64, partials: Vec<Partial>) -> Result<()> {
+        let (worker, digest, class) = (self.worker.name.clone(), task.digest.clone(), task.class.clone());
+        let scores = Scores { worker, class, seconds, digest, partials };
         let subject = self.worker.connection.names.scores(&run.run);
         self.publish("scores", run, &subject, written(&scores))
     }
@@ -532,7 +546,7 @@ impl Slot<'_> {
     fn hand_back(&self, run: &Announcement, tasks: &[Task]) -> Result<()> {
         let Connection { names, client, .. } = &*self.worker.connection;
         for task in tasks {
-            self.publish("task", run, &names.lane(&run.run, task.lane), written(task))?;
+            self.publish("task", run, &names.lane(&run.run, &task.class, task.lane), written(task))?;
         }
         let _ = self.worker.connection.wait(client.publish(names.wake(), run.run.to_string().into()));
         Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::announcement::{Announcement, RunId};
 use super::connection::Connection;
+use super::numeric_class::NumericClass;
 use super::stock::Stock;
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
@@ -25,11 +26,11 @@ pub trait Workshop: Send {
     /// How many benches a run gets at most.
     fn slots(&self, run: &Announcement) -> usize;
 
-    /// One more bench for a run.
+    /// One more bench for a run, and the class of its scores.
     ///
     /// # Errors
     /// Why its scores would not be the run's: other items, another model, another class of numbers.
-    fn bench(&mut self, run: &Announcement) -> Result<Bench>;
+    fn bench(&mut self, run: &Announcement) -> Result<(Bench, NumericClass)>;
 }
 
 /// Benches with a model on this machine.
@@ -56,6 +57,8 @@ pub struct MockWorkshop {
     pub delay: Duration,
     /// Looked at while networks are scored.
     pub stop: Arc<AtomicBool>,
+    /// The machine that it says it is; by default the searcher's.
+    pub machine: Option<String>,
 }
 
 impl LocalWorkshop {
@@ -82,7 +85,7 @@ impl Workshop for LocalWorkshop {
         self.slots.unwrap_or_else(|| if self.local.devices == "cpu" { of_cpu() } else { cards() })
     }
 
-    fn bench(&mut self, run: &Announcement) -> Result<Bench> {
+    fn bench(&mut self, run: &Announcement) -> Result<(Bench, NumericClass)> {
         if run.settings.is_mock() {
             let expected = "a run with a model; `criadero worker --evaluator mock` works for that one";
             return Err(Error::invalid("evaluator", "mock", expected));
@@ -100,7 +103,8 @@ impl Workshop for LocalWorkshop {
         let slots = self.slots(run);
         let (prepared, benches) = self.ready.get_mut(&run.run).expect("it was prepared");
         *benches += 1;
-        Ok(Box::new(prepared.bench(*benches - 1, slots)))
+        let class = NumericClass::of(&prepared.settings(&run.settings));
+        Ok((Box::new(prepared.bench(*benches - 1, slots)), class))
     }
 }
 
@@ -113,15 +117,17 @@ impl Workshop for MockWorkshop {
         self.slots
     }
 
-    fn bench(&mut self, run: &Announcement) -> Result<Bench> {
+    fn bench(&mut self, run: &Announcement) -> Result<(Bench, NumericClass)> {
         if !run.settings.is_mock() {
             let expected = "a mock run; without --evaluator mock this works for runs with a model";
             return Err(Error::invalid("evaluator", &run.settings.evaluator, expected));
         }
         let (experiment, items) = (Experiment::of(&run.settings), run.settings.selected());
         let (evaluator, tasks) = mock_evaluator(&experiment, items, self.delay, self.stop.clone())?;
-        check(run, &RunSettings { versions: versions(), tasks, ..run.settings.clone() })?;
-        Ok(Box::new(evaluator))
+        let mut here = RunSettings { versions: versions(), tasks, ..run.settings.clone() };
+        here.frozen.machine = self.machine.clone().unwrap_or(here.frozen.machine);
+        check(run, &here)?;
+        Ok((Box::new(evaluator), NumericClass::of(&here)))
     }
 }
 

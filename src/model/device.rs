@@ -110,7 +110,11 @@ fn cpu() -> String {
         (matrices(22), "amx-bf16"),
     ];
     let there = instructions.into_iter().filter(|(there, _)| *there).map(|(_, name)| name.to_string());
-    std::iter::once(String::from_utf8_lossy(&maker).into_owned()).chain(there).collect::<Vec<_>>().join(" ")
+    // What keeps libtorch and oneDNN from some of them.
+    let kept = ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR"];
+    let kept = kept.into_iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+    let maker = String::from_utf8_lossy(&maker).into_owned();
+    std::iter::once(maker).chain(there).chain(kept).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -46,6 +46,9 @@ pub struct Experiment {
     pub options: Options,
     /// How networks race, if they do.
     pub racing: Option<Racing>,
+    /// Whether workers elsewhere may be machines of several kinds: each chunk is scored by one kind, so that networks are compared
+    /// within it.
+    pub mixed_hardware: bool,
 }
 
 impl Experiment {
@@ -68,14 +71,16 @@ impl Experiment {
             algorithm: ALGORITHMS[0],
             options: Options::default(),
             racing: Some(Racing::default()),
+            mixed_hardware: false,
         }
     }
 
     /// What a run's scorers need of the experiment that it is of.
     pub fn of(settings: &RunSettings) -> Experiment {
-        let RunSettings { model, space, objectives, constraints, evals, seed, racing, .. } = settings.clone();
+        let RunSettings { model, space, objectives, constraints, evals, seed, racing, mixed_hardware, .. } =
+            settings.clone();
         let experiment = Experiment::new(model, space, objectives);
-        Experiment { constraints, evals, seed, racing, ..experiment }
+        Experiment { constraints, evals, seed, racing, mixed_hardware, ..experiment }
     }
 
     /// Refuses what is wrong whatever scores the networks, before anything long begins.
@@ -152,6 +157,7 @@ impl Experiment {
             evals: self.evals,
             seed: self.seed,
             first_networks: self.given(space, scorer.importance.as_deref()),
+            mixed_hardware: self.mixed_hardware,
             frozen: scorer.frozen.clone(),
         })
     }

@@ -160,6 +160,9 @@ pub struct RunSettings {
     pub seed: u64,
     /// The given part of the first population.
     pub first_networks: Vec<Genome>,
+    /// Whether machines of several kinds score, each the chunks that are its own.
+    #[serde(default)]
+    pub mixed_hardware: bool,
     /// Measured once.
     pub frozen: Frozen,
 }
@@ -172,6 +175,8 @@ impl RunSettings {
     pub const FORMAT: u32 = FORMAT;
     /// The file with the name that a run has at a server where workers take its tasks.
     pub const CLUSTER: &str = "cluster.json";
+    /// The file with the kinds of machines that score such a run, and which of them each chunk belongs to.
+    pub const HARDWARE: &str = "hardware.json";
 
     /// Reads the settings of a run directory; `None` where there is no run yet.
     pub fn read(dir: &Path) -> Result<Option<RunSettings>> {
@@ -291,7 +296,7 @@ impl RunSettings {
     /// # Errors
     /// What [`Output::hold`] refuses.
     pub fn hold(output: &Output, dir: &Path) -> Result<HeldDirectory> {
-        output.hold(dir, FILE, &[BEGUN, RunSettings::CLUSTER])
+        output.hold(dir, FILE, &[BEGUN, RunSettings::CLUSTER, RunSettings::HARDWARE])
     }
 
     /// Writes `run.json`, atomically.

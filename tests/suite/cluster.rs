@@ -1,6 +1,6 @@
 //! Searches whose workers are elsewhere: with the real server, the bytes are those of a search on one machine.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use criadero::cluster::{
-    Announcement, Bench, Connection, Happening, Heard, MockWorkshop, Remote, RunId, Searcher, Server, Worker, Workshop,
+    Announcement, Bench, Connection, Happening, Heard, MockWorkshop, NumericClass, Remote, RunId, Searcher, Server,
+    Watch, Worker, Workshop,
 };
-use criadero::eval::{EvalSet, Evaluator, Partial, Work};
+use criadero::eval::{EvalSet, Evaluator, MockEvaluator, Outcome, Partial, Work};
 use criadero::run::{Experiment, Front, Scorer, mock_scorer};
 use criadero::search::algorithm_named;
 use criadero::space::SearchSpace;
@@ -86,7 +87,7 @@ impl Trial {
             Announcement::new(RunId::of(&out)?, &self.experiment.settings(&here)?, Duration::from_secs(1));
         let searcher = Arc::new(Searcher::begin(connection(url), announcement)?);
         let sets = here.evaluator.sets().clone();
-        let evaluator = Box::new(Remote::new(searcher.clone(), sets, Arc::default(), Box::new(listen)));
+        let evaluator = Box::new(Remote::new(searcher.clone(), sets, &out, Arc::default(), Box::new(listen))?);
         let front = self.experiment.run(Scorer { evaluator, ..here }, &out, &mut |_| ())?;
         searcher.end()?;
         Ok((front, out))
@@ -116,7 +117,7 @@ fn in_thread(
 }
 
 fn mock(stop: &Arc<AtomicBool>, delay: Duration) -> Box<dyn Workshop> {
-    Box::new(MockWorkshop { slots: 1, delay, stop: stop.clone() })
+    Box::new(MockWorkshop { slots: 1, delay, stop: stop.clone(), machine: None })
 }
 
 #[test]
@@ -133,20 +134,29 @@ fn any_number_of_workers_gives_the_bytes_of_one_machine() {
     }
 }
 
+/// A task of 60 questions.
+fn sky(dir: &Path) -> PathBuf {
+    let task = dir.join("sky.jsonl");
+    let row =
+        |n| format!(r#"{{"context": "Day {n}. The sky is", "choices": [" blue", " full of {n} birds"], "gold": 0}}"#);
+    fs::write(&task, (0..60).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    task
+}
+
+/// A search of the tiny model on them.
+fn sky_search(task: &Path, out: &Path, more: &[&str]) -> Command {
+    let objective = format!("choice_nll:{}", task.display());
+    let words = ["search", "tiny", "--model", "tests/goldens/tiny-llama", "--objective", &objective, "--objective"];
+    let rest = ["params", "--evals", "24", "--population", "8", "--chunk-tokens", "128", "--threads", "1", "--out"];
+    criadero(&[&words, &rest[..], &[out.to_str().unwrap()], more].concat())
+}
+
 #[test]
 fn workers_with_a_model_give_the_bytes_of_one_machine_and_others_are_refused() {
     let server = NatsServer::with_jetstream();
     let dir = tempfile::tempdir().unwrap();
-    let task = dir.path().join("sky.jsonl");
-    let row =
-        |n| format!(r#"{{"context": "Day {n}. The sky is", "choices": [" blue", " full of {n} birds"], "gold": 0}}"#);
-    fs::write(&task, (0..60).map(row).collect::<Vec<_>>().join("\n")).unwrap();
-    let search = |out: &Path, more: &[&str]| {
-        let objective = format!("choice_nll:{}", task.display());
-        let words = ["search", "tiny", "--model", "tests/goldens/tiny-llama", "--objective", &objective, "--objective"];
-        let rest = ["params", "--evals", "24", "--population", "8", "--chunk-tokens", "128", "--threads", "1", "--out"];
-        criadero(&[&words, &rest[..], &[out.to_str().unwrap()], more].concat())
-    };
+    let task = sky(dir.path());
+    let search = |out: &Path, more: &[&str]| sky_search(&task, out, more);
     let [local, remote] = ["local", "remote"].map(|name| dir.path().join(name));
     succeed(search(&local, &[]));
     // Another model of the same shape: the tiny one, ranked.
@@ -297,9 +307,9 @@ impl Workshop for Poisoned {
         self.good.slots(run)
     }
 
-    fn bench(&mut self, run: &Announcement) -> criadero::Result<Bench> {
-        let good = self.good.bench(run)?;
-        Ok(Box::new(PoisonedBench { good, poison: self.poison.clone(), failures: self.failures.clone() }))
+    fn bench(&mut self, run: &Announcement) -> criadero::Result<(Bench, NumericClass)> {
+        let (good, class) = self.good.bench(run)?;
+        Ok((Box::new(PoisonedBench { good, poison: self.poison.clone(), failures: self.failures.clone() }), class))
     }
 }
 
@@ -363,6 +373,7 @@ fn what_strangers_send_is_left_alone_and_what_comes_twice_counts_once() {
     let out = trial.out("remote");
     fs::create_dir_all(&out).unwrap();
     let run = RunId::of(&out).unwrap();
+    let class = NumericClass::of(&trial.experiment.settings(&trial.scorer()).unwrap()).id();
     let over = Arc::new(AtomicBool::new(false));
     let stranger = std::thread::spawn({
         let (url, over) = (server.url(), over.clone());
@@ -384,7 +395,7 @@ fn what_strangers_send_is_left_alone_and_what_comes_twice_counts_once() {
                         for nonsense in ["", "{}", "null", &deep, "{\"worker\": 1}"] {
                             client.publish(subject.clone(), nonsense.to_string().into()).await.unwrap();
                             client
-                                .publish(format!("criadero.{run}.task.3"), nonsense.to_string().into())
+                                .publish(format!("criadero.{run}.task.{class}.3"), nonsense.to_string().into())
                                 .await
                                 .unwrap();
                         }
@@ -453,7 +464,7 @@ fn a_stream_of_other_settings_and_missing_permissions_are_errors_that_name_them(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
-        let subjects = vec![name.replacen('-', ".", 1) + ".task.*"];
+        let subjects = vec![name.replacen('-', ".", 1) + ".task.*.*"];
         let config = async_nats::jetstream::stream::Config { name: name.clone(), subjects, ..Default::default() };
         async_nats::jetstream::new(client).create_stream(config).await.unwrap();
     });
@@ -555,4 +566,214 @@ fn a_worker_of_two_runs_serves_both() {
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["runs"].as_array().unwrap().len(), 1, "{shown}");
     assert_eq!(shown["workers"][0]["slots"], 1, "{shown}");
+}
+
+/// A machine of another kind, whose log-likelihoods are the others' times a factor.
+struct OtherKind {
+    good: MockWorkshop,
+    factor: f64,
+}
+
+struct OtherBench {
+    good: Bench,
+    factor: f64,
+}
+
+impl Workshop for OtherKind {
+    fn device(&self) -> String {
+        self.good.device()
+    }
+
+    fn slots(&self, run: &Announcement) -> usize {
+        self.good.slots(run)
+    }
+
+    fn bench(&mut self, run: &Announcement) -> criadero::Result<(Bench, NumericClass)> {
+        let (good, class) = self.good.bench(run)?;
+        Ok((Box::new(OtherBench { good, factor: self.factor }), class))
+    }
+}
+
+impl Evaluator for OtherBench {
+    fn sets(&self) -> &Arc<Vec<EvalSet>> {
+        self.good.sets()
+    }
+
+    fn evaluate(
+        &mut self,
+        work: Vec<Work>,
+        sink: &mut dyn FnMut(Partial) -> criadero::Result<()>,
+    ) -> criadero::Result<()> {
+        let factor = self.factor;
+        self.good.evaluate(work, &mut |mut partial| {
+            if let Outcome::Scored(items) = &mut partial.outcome {
+                items.iter_mut().flat_map(|item| &mut item.log_likelihoods).for_each(|value| *value *= factor);
+            }
+            sink(partial)
+        })
+    }
+}
+
+/// A worker in a thread on a machine of some kind, the searcher's own one where it has no name, that scores with a factor.
+fn of_kind(
+    url: &str,
+    machine: &str,
+    factor: f64,
+    stop: &Arc<AtomicBool>,
+) -> std::thread::JoinHandle<criadero::Result<()>> {
+    let delay = Duration::from_millis(2);
+    let good = MockWorkshop { slots: 1, delay, stop: stop.clone(), machine: Some(machine.to_string()) };
+    let name = format!("worker-{machine}");
+    in_thread(url, &name, Box::new(OtherKind { good, factor }), stop)
+}
+
+/// By which factor the scores of each chunk differ from those of made-up ones; every network of a chunk by the same.
+fn factors_of_chunks(trial: &Trial, run: &Path) -> BTreeMap<(String, u64), i64> {
+    let sets = ["t/search", "t/held_out"].map(|name| (name.to_string(), 64));
+    let mut plain = MockEvaluator::new(*trial.experiment.space.shape(), &sets, Duration::ZERO, Arc::default());
+    let mut factors = BTreeMap::new();
+    for line in fs::read_to_string(run.join("chunks.log")).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(&line[9..]).unwrap();
+        let (set, chunk) = (line["set"].as_str().unwrap().to_string(), line["chunk"].as_u64().unwrap());
+        let place = plain.sets().iter().position(|known| known.name == set).unwrap();
+        let genomes = vec![line["genome"].as_str().unwrap().parse().unwrap()];
+        let mut score = 0.0;
+        let work = Work { chunk: criadero::eval::ChunkId { set: place, chunk: chunk as usize }, genomes };
+        plain
+            .evaluate(vec![work], &mut |partial| {
+                let Outcome::Scored(items) = partial.outcome else { panic!("it is scored") };
+                score = items[0].log_likelihoods[0];
+                Ok(())
+            })
+            .unwrap();
+        let factor = (line["scored"][0]["ll"][0].as_f64().unwrap() / score * 1000.0).round() as i64;
+        assert_eq!(
+            *factors.entry((set, chunk)).or_insert(factor),
+            factor,
+            "networks of a chunk are scored by one kind"
+        );
+    }
+    factors
+}
+
+#[test]
+fn machines_of_several_kinds_score_a_run_each_its_own_chunks() {
+    let server = NatsServer::with_jetstream();
+    let mut trial = Trial::new();
+    trial.experiment.mixed_hardware = true;
+    let stop: Arc<AtomicBool> = Arc::default();
+    let start = |machine, factor| of_kind(&server.url(), machine, factor, &stop);
+    let workers = vec![start("", 1.0), start("two", 1.01), start("wrong", 2.0)];
+    let notes: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let listen = |notes: &Arc<std::sync::Mutex<Vec<String>>>| {
+        let notes = notes.clone();
+        move |heard| {
+            if let Heard::Note(note) = heard {
+                notes.lock().unwrap().push(note);
+            }
+        }
+    };
+    // All of them are there before the first chunk is given away.
+    let watch = Watch::begin(connection(&server.url())).unwrap();
+    while watch.look().unwrap().workers.len() < 3 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (front, out) = trial.remote(&server.url(), "mixed", listen(&notes)).unwrap();
+    assert_eq!(front.evaluations, 40);
+    let factors = factors_of_chunks(&trial, &out);
+    let kinds: HashSet<i64> = factors.values().copied().collect();
+    let said = notes.lock().unwrap().join("\n");
+    assert!(said.contains("left out"), "{said}");
+    assert_eq!(kinds.len(), 2, "{factors:?}\n{said}");
+    stop.store(true, Ordering::Relaxed);
+    workers.into_iter().for_each(|worker| worker.join().unwrap().unwrap());
+
+    // With the same kinds for the same chunks it is the same run, whoever comes first; who is missing is waited for.
+    stop.store(false, Ordering::Relaxed);
+    let again = trial.out("again");
+    fs::create_dir_all(&again).unwrap();
+    fs::copy(out.join("hardware.json"), again.join("hardware.json")).unwrap();
+    let hardware: serde_json::Value = serde_json::from_slice(&fs::read(out.join("hardware.json")).unwrap()).unwrap();
+    let factor = |machine: &str| if machine == "two" { 1.01 } else { 1.0 };
+    let good: Vec<&str> = hardware["kinds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|kind| kind["difference"].as_f64().unwrap() < 0.05)
+        .map(|kind| kind["class"]["machine"].as_str().unwrap())
+        .collect();
+    assert_eq!(good.len(), 2);
+    let first = start(good[1], factor(good[1]));
+    let (url, late) = (server.url(), good[0].to_string());
+    let waited = Arc::new(AtomicBool::new(false));
+    let comes_late = std::thread::spawn({
+        let (waited, stop, factor) = (waited.clone(), stop.clone(), factor(good[0]));
+        move || {
+            while !waited.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            of_kind(&url, &late, factor, &stop)
+        }
+    });
+    let listen = move |heard| {
+        if let Heard::Note(note) = heard
+            && note.contains("wait for a worker of the machines that they belong to")
+        {
+            waited.store(true, Ordering::Relaxed);
+        }
+    };
+    trial.remote(&server.url(), "again", listen).unwrap();
+    same_files(&out, &again);
+    stop.store(true, Ordering::Relaxed);
+    first.join().unwrap().unwrap();
+    comes_late.join().unwrap().join().unwrap().unwrap();
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_cpu_with_fewer_instructions_is_of_another_kind() {
+    let server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let task = sky(dir.path());
+    let said = ["all", "fewer", "search"].map(|name| dir.path().join(name));
+    let _all = Process::start(worker(&server.url(), &["--workers", "1"]), said[0].clone());
+    let mut fewer = worker(&server.url(), &["--workers", "1"]);
+    fewer.env("ATEN_CPU_CAPABILITY", "avx2");
+    let _fewer = Process::start(fewer, said[1].clone());
+    succeed(sky_search(&task, &dir.path().join("plain"), &["--nats", &server.url()]));
+    let refused = fs::read_to_string(&said[1]).unwrap();
+    assert!(refused.contains("is left to others") && refused.contains("ATEN_CPU_CAPABILITY=avx2"), "{refused}");
+    let mixed = dir.path().join("mixed");
+    let command = sky_search(&task, &mixed, &["--nats", &server.url(), "--mixed-hardware"]);
+    let mut search = Process::start(command, said[2].clone());
+    assert!(search.0.wait().unwrap().success());
+    let notes = fs::read_to_string(&said[2]).unwrap();
+    assert!(notes.contains("log-likelihoods differ from the first kind's by 0.00 %"), "{notes}");
+    let hardware = fs::read_to_string(mixed.join("hardware.json")).unwrap();
+    let hardware: serde_json::Value = serde_json::from_str(&hardware).unwrap();
+    let kinds = hardware["kinds"].as_array().unwrap();
+    let chunks = hardware["chunks"].as_object().unwrap().values();
+    let owners: HashSet<&str> =
+        chunks.flat_map(|set| set.as_object().unwrap().values()).map(|id| id.as_str().unwrap()).collect();
+    assert_eq!((kinds.len(), owners.len()), (2, 2), "{hardware}");
+}
+
+#[test]
+fn a_run_of_several_kinds_stays_one_and_another_never_becomes_one() {
+    let server = NatsServer::with_jetstream();
+    let dir = tempfile::tempdir().unwrap();
+    let _worker = workers(&server, 1, &["--evaluator", "mock"]);
+    let [mixed, plain] = ["mixed", "plain"].map(|name| dir.path().join(name));
+    let url = server.url();
+    succeed(mock_search(&mixed, &["--nats", &url, "--mixed-hardware"]));
+    assert!(mixed.join("hardware.json").is_file());
+    let error = fail(mock_search(&mixed, &["--evals", "50"]));
+    assert!(error.contains("mixed_hardware is true there, false here"), "{error}");
+    succeed(mock_search(&mixed, &["--nats", &url, "--mixed-hardware", "--evals", "50"]));
+    succeed(mock_search(&plain, &[]));
+    let error = fail(mock_search(&plain, &["--nats", &url, "--mixed-hardware", "--evals", "50"]));
+    assert!(error.contains("mixed_hardware is false there, true here"), "{error}");
+    // One kind alone has the bytes of one machine.
+    succeed(mock_search(&plain, &["--evals", "50"]));
+    same_files(&mixed, &plain);
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use criadero::cluster::{Announcement, Costs, Scores, Status, Task, divided};
+use criadero::cluster::{Announcement, ClassId, Costs, NumericClass, Roster, RunId, Scores, Status, Task, divided};
 use criadero::eval::{ChunkId, EvalSet};
 use criadero::run::{Experiment, RunSettings, mock_scorer};
 use criadero_fuzz::space;
@@ -15,6 +15,7 @@ use libfuzzer_sys::fuzz_target;
 struct Known {
     sets: Arc<Vec<EvalSet>>,
     settings: RunSettings,
+    class: ClassId,
 }
 
 impl Known {
@@ -23,31 +24,39 @@ impl Known {
             Experiment { evals: 8, population: 4, ..Experiment::new("none", space(), ["choice_nll:t", "params"]) };
         let scorer = mock_scorer(&experiment, [16, 16], Duration::ZERO, Arc::default()).expect("it is made up");
         let settings = experiment.settings(&scorer).expect("an algorithm's own options");
-        Known { sets: scorer.evaluator.sets().clone(), settings }
+        Known { sets: scorer.evaluator.sets().clone(), class: NumericClass::of(&settings).id(), settings }
     }
 }
 
 thread_local!(static KNOWN: Known = Known::new());
 
-/// The digest of the search split stands for `DIGEST`, since nobody guesses it.
-fn with_digest(data: &[u8], sets: &[EvalSet]) -> Vec<u8> {
-    String::from_utf8_lossy(data).replace("DIGEST", &sets[0].digest).into_bytes()
+/// The digest of the search split stands for `DIGEST`, and the class of the run for `CLASS`, since nobody guesses them.
+fn with_digest(data: &[u8], Known { sets, class, .. }: &Known) -> Vec<u8> {
+    let text = String::from_utf8_lossy(data).replace("DIGEST", &sets[0].digest);
+    text.replace("CLASS", &class.to_string()).into_bytes()
 }
 
-fuzz_target!(|data: &[u8]| KNOWN.with(|Known { sets, settings }| match data.split_first() {
+fuzz_target!(|data: &[u8]| KNOWN.with(|known @ Known { sets, settings, class }| match data.split_first() {
     Some((b't', data)) => {
-        if let Ok(task) = Task::read(&with_digest(data, sets), sets, &settings.space) {
+        if let Ok(task) = Task::read(&with_digest(data, known), sets, &settings.space, class) {
             let tokens = |id: ChunkId| [sets[id.set].chunks[id.chunk].items.len(), 1];
             let _ = divided(vec![task.work], &Costs { shape: settings.space.shape(), tokens: &tokens }, 7);
         }
     }
-    Some((b's', data)) => _ = Scores::read(&with_digest(data, sets), sets),
+    Some((b's', data)) => _ = Scores::read(&with_digest(data, known), sets),
     Some((b'a', data)) => {
         if let Ok(announcement) = Announcement::read("0123456789abcdef", data) {
             let _ =
                 (announcement.refusal(settings), announcement.lease(), Experiment::of(&announcement.settings).tasks());
         }
     }
-    Some((b'w', data)) => _ = Status::read(data).map(|status| status.tokens_per_second()),
+    Some((b'w', data)) => {
+        if let Some(status) = Status::read(data) {
+            let mut roster = Roster::default();
+            roster.hear(status);
+            let run = RunId::parse("0123456789abcdef").expect("16 digits");
+            let _ = (roster.crews(&run), roster.of_run(&run));
+        }
+    }
     _ => {}
 }));
