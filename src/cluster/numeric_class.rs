@@ -56,7 +56,9 @@ impl fmt::Display for ClassId {
 impl fmt::Display for NumericClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let NumericClass { device, machine, arithmetic, threads, .. } = self;
-        write!(f, "{device}, {machine}, {arithmetic}, {threads} threads")
+        let threads = if *threads == 1 { "1 thread".to_string() } else { format!("{threads} threads") };
+        let parts = [device.clone(), machine.clone(), arithmetic.to_string(), threads];
+        f.write_str(&parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "))
     }
 }
 
