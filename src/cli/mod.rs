@@ -56,6 +56,7 @@ mod rank;
 pub mod said;
 mod search;
 mod seconds;
+mod serve;
 mod show;
 mod shrink;
 mod space;
@@ -100,6 +101,7 @@ enum Command {
     Merge(merge::Merge),
     Export(export::Export),
     Generate(generate::Generate),
+    Serve(serve::Serve),
     Synthesize(synthesize::Synthesize),
     Fetch(fetch::Fetch),
     GpuCheck(gpu_check::GpuCheck),
@@ -130,6 +132,7 @@ impl Command {
             Command::Shrink(shrink) => shrink.run(),
             Command::Export(export) => export.run(),
             Command::Generate(generate) => generate.run(),
+            Command::Serve(serve) => serve.run(),
             Command::Synthesize(synthesize) => synthesize.run(),
             Command::Fetch(fetch) => fetch.run(),
             Command::GpuCheck(check) => check.run(),

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
 use criadero::cluster::{Connection, NumericClass, Overview, Standing, Status, Watch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -47,7 +50,7 @@ impl Workers {
         let connection = Arc::new(Connection::open(&self.server.server(&self.nats))?);
         let watch = Watch::begin(connection)?;
         if let Some(address) = self.metrics {
-            return serve(&watch, address);
+            return serve(watch, address);
         }
         std::thread::sleep(Watch::SOON);
         if self.json {
@@ -70,21 +73,27 @@ impl Workers {
 }
 
 /// Answers whoever asks at an address.
-fn serve(watch: &Watch, address: SocketAddr) -> anyhow::Result<()> {
+fn serve(watch: Watch, address: SocketAddr) -> anyhow::Result<()> {
     let failed = |error| anyhow!("{address}: {error}; give another --metrics");
-    let server = tiny_http::Server::http(address).map_err(failed)?;
-    eprintln!("metrics at http://{address}/metrics; Ctrl-C ends it");
-    for request in server.incoming_requests() {
-        let answer = match (request.url(), watch.look()) {
-            ("/metrics", Ok(overview)) => tiny_http::Response::from_string(overview.for_prometheus()),
-            ("/metrics", Err(error)) => tiny_http::Response::from_string(error.to_string()).with_status_code(503),
-            _ => tiny_http::Response::from_string("see /metrics\n").with_status_code(404),
+    let watch = Arc::new(watch);
+    let metrics = get(move || async move {
+        // What waits for the server has a thread of its own.
+        let looked = tokio::task::spawn_blocking(move || watch.look()).await;
+        let answer = match looked {
+            Ok(Ok(overview)) => (StatusCode::OK, overview.for_prometheus()),
+            Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
-        let plain = tiny_http::Header::from_bytes("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-        // Who has gone away needs no answer.
-        let _ = request.respond(answer.with_header(plain.expect("a header")));
-    }
-    Ok(())
+        (answer.0, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], answer.1)
+    });
+    let elsewhere = || async { (StatusCode::NOT_FOUND, "see /metrics\n") };
+    let router = Router::new().route("/metrics", metrics).fallback(elsewhere);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+        eprintln!("metrics at http://{address}/metrics; Ctrl-C ends it");
+        axum::serve(listener, router).await.map_err(failed)
+    })
 }
 
 /// Two tables: the runs, and the workers.

@@ -7,8 +7,8 @@
 
 use tch::Tensor;
 
+use super::context::Context;
 use super::head::Head;
-use super::kv_cache::KvCache;
 use super::layer::{Attention, Layer, Mlp};
 use super::quantized::{Prepared, Quantized};
 use super::stream::Stream;
@@ -275,7 +275,7 @@ impl Forward {
     ///
     /// # Errors
     /// `Invalid` when the cache has no room, or for several tokens behind others.
-    pub(crate) fn extend(&self, genome: &Genome, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+    pub(crate) fn extend(&self, genome: &Genome, tokens: &Tensor, cache: &mut dyn Context) -> Result<Tensor> {
         let (b, n) = tokens.size2()?;
         let positions = cache.positions([b, n], self.model.device)?;
         let angles = self.model.rope.at(&positions).to_kind(self.model.stream_kind()); // (b·n, 1, 1, e)

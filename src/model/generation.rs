@@ -123,7 +123,7 @@ fn common_tokens(prompts: &[&[u32]]) -> usize {
 }
 
 /// Refuses a prompt that is empty, too long or not of the model's tokens.
-fn check_prompt(model: &Llama, prompt: &[u32], more: usize) -> Result<()> {
+pub(super) fn check_prompt(model: &Llama, prompt: &[u32], more: usize) -> Result<()> {
     let most = model.config().positions();
     if prompt.is_empty() || prompt.len() + more > most {
         let found = format!("{} tokens and {more} behind them", prompt.len());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::context::Context;
 use crate::checkpoint::LlamaConfig;
 use crate::error::{Error, Result};
 use crate::space::Genome;
@@ -111,6 +112,12 @@ impl KvCache {
         Ok(spread)
     }
 
+    /// Keys and values of a layer so far: (b, k, s, e) each.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (usize, [Tensor; 2])> + '_ {
+        let so_far = |of: &Tensor| of.narrow(2, 0, self.len);
+        self.layers.iter().map(move |(&layer, Layer { key, value })| (layer, [so_far(key), so_far(value)]))
+    }
+
     /// Tokens of each sequence so far.
     pub fn len(&self) -> usize {
         self.len as usize
@@ -127,8 +134,15 @@ impl KvCache {
         self.layers.values().map(|layer| of(&layer.key) + of(&layer.value)).sum()
     }
 
-    /// The positions of the next `n` tokens of `b` sequences: int64, (b·n). Empty places have some.
-    pub(super) fn positions(&self, [b, n]: [i64; 2], device: Device) -> Result<Tensor> {
+    /// Fills the cache with `len` tokens' worth of nothing: timings do not depend on what is there.
+    pub fn pretend(&mut self, len: usize) {
+        self.len = (len as i64).min(self.capacity);
+    }
+}
+
+impl Context for KvCache {
+    /// Empty places have some.
+    fn positions(&self, [b, n]: [i64; 2], device: Device) -> Result<Tensor> {
         if self.len > 0 && n > 1 && self.padding.is_none() {
             return Err(Error::invalid("tokens behind others", n, "one a sequence"));
         }
@@ -147,9 +161,7 @@ impl KvCache {
         })
     }
 
-    /// Attention of the next tokens to themselves and all before, or to the last `window` of those: queries (b·n, k, g, e),
-    /// keys and values (b·n, k, e), which are kept, to (b·n, h·e).
-    pub(super) fn attend(&mut self, layer: usize, [query, key, value]: [&Tensor; 3], window: Option<usize>) -> Tensor {
+    fn attend(&mut self, layer: usize, [query, key, value]: [&Tensor; 3], window: Option<usize>) -> Tensor {
         let Layer { key: keys, value: values } = self.layers.get_mut(&layer).expect("made for the network's layers");
         let (b, k, e) = (keys.size()[0], keys.size()[1], keys.size()[3]);
         let (t, g) = (query.size()[0], query.size()[2]);
@@ -190,13 +202,8 @@ impl KvCache {
         out.permute([0, 2, 1, 3]).reshape([t, k * g * e]) // from (b, h, n, e)
     }
 
-    pub(super) fn advance(&mut self, n: i64) {
+    fn advance(&mut self, n: i64) {
         self.len += n;
         self.padding.iter_mut().for_each(|padding| padding.seen.clear());
-    }
-
-    /// Fills the cache with `len` tokens' worth of nothing: timings do not depend on what is there.
-    pub fn pretend(&mut self, len: usize) {
-        self.len = (len as i64).min(self.capacity);
     }
 }

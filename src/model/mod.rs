@@ -6,7 +6,11 @@ mod token_tree;
 #[cfg(feature = "torch")]
 mod blocks;
 #[cfg(feature = "torch")]
+mod context;
+#[cfg(feature = "torch")]
 mod corrected;
+#[cfg(feature = "torch")]
+mod decode_batch;
 #[cfg(feature = "torch")]
 pub mod device;
 #[cfg(feature = "torch")]
@@ -45,6 +49,7 @@ pub use token_tree::{TokenTree, TreeBuilder};
 pub(crate) use forward::Forward;
 #[cfg(feature = "torch")]
 pub use {
+    decode_batch::DecodeBatch,
     head::{HEAD_ROWS, Head, Predictions, Reference},
     kv_cache::KvCache,
     network::Network,

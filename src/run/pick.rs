@@ -59,18 +59,28 @@ impl Pick {
                 none(format!("an id of the front: {}", ids.join(", ")))
             }),
             Pick::Knee => front.knee().map(|place| &front.points[place]).ok_or_else(|| none(without_knee(front))),
-            Pick::Within(limit) => {
-                let values = values(front, &limit.objective)?;
-                let within = (0..values.len()).filter(|&place| limit.violation(values[place]) == 0.0);
-                let column = judge(front, &limit.objective);
-                let loss = |at: &usize| column.loss(front.points[*at].value(&column.name).unwrap_or(f64::NAN));
-                within.min_by(|a, b| loss(a).total_cmp(&loss(b))).map(|at| &front.points[at]).ok_or_else(|| {
-                    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-                    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    none(format!("a limit that a point meets; {} runs from {least} to {most}", limit.objective))
-                })
-            }
+            Pick::Within(limit) => Pick::within(front, std::slice::from_ref(limit)),
         }
+    }
+
+    /// The best point within all limits, by the first objective that none of them is about.
+    ///
+    /// # Errors
+    /// Limits on what was not measured, and those that no point meets.
+    pub fn within<'a>(front: &'a Front, limits: &[Constraint]) -> Result<&'a FrontPoint> {
+        let values = limits.iter().map(|limit| values(front, &limit.objective)).collect::<Result<Vec<_>>>()?;
+        let meets = |place: &usize| limits.iter().zip(&values).all(|(limit, of)| limit.violation(of[*place]) == 0.0);
+        best(front, (0..front.points.len()).filter(meets), limits).ok_or_else(|| {
+            let said: Vec<String> = limits.iter().map(Constraint::to_string).collect();
+            let runs = |(limit, values): (&Constraint, &Vec<f64>)| {
+                let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+                let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                format!("{} runs from {least} to {most}", limit.objective)
+            };
+            let runs: Vec<String> = limits.iter().zip(&values).map(runs).collect();
+            let expected = format!("a limit that a point meets; {}", runs.join(", "));
+            Error::invalid("pick", format!("`{}`", said.join(" and ")), expected)
+        })
     }
 }
 
@@ -88,9 +98,12 @@ fn without_knee(front: &Front) -> String {
     format!("a front with a knee; this one has none: {reason}{middle}")
 }
 
-/// The first objective that is not the limit's own.
-fn judge<'a>(front: &'a Front, limited: &str) -> &'a Column {
-    front.objectives.iter().find(|column| column.name != limited).unwrap_or(&front.objectives[0])
+/// The best of some points, by the first objective that is no limit's own.
+fn best<'a>(front: &'a Front, places: impl Iterator<Item = usize>, limits: &[Constraint]) -> Option<&'a FrontPoint> {
+    let limited = |column: &Column| limits.iter().any(|limit| limit.objective == column.name);
+    let column = front.objectives.iter().find(|column| !limited(column)).unwrap_or(&front.objectives[0]);
+    let loss = |at: &usize| column.loss(front.points[*at].value(&column.name).unwrap_or(f64::NAN));
+    places.min_by(|a, b| loss(a).total_cmp(&loss(b))).map(|at| &front.points[at])
 }
 
 /// A column of the front: one value a point.
@@ -100,11 +113,11 @@ fn values(front: &Front, name: &str) -> Result<Vec<f64>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::space::shape::tests::TINY;
 
-    fn front() -> Front {
+    pub(crate) fn front() -> Front {
         let point = |id: usize, nll: f64, params: u64| FrontPoint {
             id,
             genome: "2x8".parse().unwrap(),

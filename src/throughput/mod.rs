@@ -15,3 +15,5 @@ pub use table::{LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTa
 
 #[cfg(feature = "torch")]
 pub use measure::{hardware, key_here, measure_table};
+#[cfg(feature = "torch")]
+pub use timing::time_networks;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, Family, LayerTensor, TensorName, export};
 use criadero::model::generation::{Generation, write_greedily};
-use criadero::model::{Llama, Targets, TokenTree, TreeBuilder};
+use criadero::model::{DecodeBatch, Llama, Targets, TokenTree, TreeBuilder};
 use criadero::space::{Extra, Genome, ModelShape};
 use criadero::tune::adamw::Parameter;
 use criadero::tune::backward::learn;
@@ -234,6 +234,16 @@ fn every_family_goes_on_as_transformers_does() {
             .unwrap();
             assert_eq!(&found[0], expected, "{}", model.name);
             assert_eq!([found[1].len(), found[2].len()], [2, expected.len()]);
+            let mut batch = DecodeBatch::of(&llama, &genome).unwrap();
+            let mut logits: Vec<Tensor> =
+                prompts.iter().map(|prompt| batch.join(prompt, expected.len()).unwrap()).collect();
+            let mut found = vec![];
+            while found.len() < expected.len() {
+                let next: Vec<u32> = logits.iter().map(|row| row.argmax(0, false).int64_value(&[]) as u32).collect();
+                found.push(next[0]);
+                logits = batch.push(&next).unwrap().unbind(0);
+            }
+            assert_eq!(&found, expected, "{}, in a batch", model.name);
         }
     }
 }

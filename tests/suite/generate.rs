@@ -2,7 +2,7 @@
 
 use criadero::checkpoint::Checkpoint;
 use criadero::model::generation::{Generation, Sampler, Sampling};
-use criadero::model::{KvCache, TokenTree};
+use criadero::model::{DecodeBatch, KvCache, TokenTree};
 use criadero::space::Genome;
 use tch::Tensor;
 
@@ -66,6 +66,52 @@ fn several_sequences_share_a_step_and_nothing_else() {
     let two = tch::no_grad(|| network.extend(&Tensor::from_slice(&[1_i64, 2, 3, 4, 5, 6]).view([3, 2]), &mut together));
     assert!(two.unwrap_err().to_string().contains("one a sequence"));
     assert!(network.cache(1, 1 << 20).is_err());
+}
+
+#[test]
+fn sequences_of_a_batch_come_and_go_and_are_what_they_are_alone() {
+    let model = load(&Checkpoint::open(TINY).unwrap());
+    let genome: Genome = "4x128:2x64*2:0x128".parse().unwrap();
+    let mut batch = DecodeBatch::of(&model, &genome).unwrap();
+    let mut alone: Vec<Generation> = Vec::new();
+    let prompt = |length: u32| -> Vec<u32> { (0..length).map(|place| (place * 37 + length) % 512).collect() };
+    let same = |found: &Tensor, alone: &Generation, what: &str| {
+        let difference = (found - alone.logits()).abs().max().double_value(&[]);
+        assert!(difference < allowed(alone.logits()), "{what}: {difference}");
+    };
+    // Lengths that make more room for rows and for tokens; who leaves is the first, one in the middle, and the last.
+    for (step, (joins, leaves)) in
+        [(5, None), (1, None), (230, Some(0)), (40, None), (7, Some(1)), (90, Some(3)), (2, None)]
+            .into_iter()
+            .enumerate()
+    {
+        let tokens = prompt(joins);
+        assert!(batch.bytes_with(tokens.len() + 20) >= batch.bytes());
+        let logits = batch.join(&tokens, 20).unwrap();
+        alone.push(Generation::begin(&model, &genome, &tokens, 20).unwrap());
+        same(&logits, alone.last().unwrap(), &format!("step {step}, prompt"));
+        for more in 0..2_u32 {
+            let next: Vec<u32> = (0..alone.len() as u32).map(|row| (row * 91 + more + step as u32) % 512).collect();
+            let logits = batch.push(&next).unwrap();
+            for (row, (one, token)) in alone.iter_mut().zip(next).enumerate() {
+                one.push(token).unwrap();
+                same(&logits.get(row as i64), one, &format!("step {step}, row {row}"));
+            }
+        }
+        if let Some(row) = leaves {
+            batch.leave(row);
+            alone.swap_remove(row);
+        }
+        assert_eq!(batch.len(), alone.len());
+    }
+    assert!(batch.push(&[1]).unwrap_err().to_string().contains("one a sequence"));
+    while !batch.is_empty() {
+        batch.leave(0);
+    }
+    assert_eq!(batch.bytes(), 0);
+    let _ = batch.join(&[1], 1).unwrap();
+    let _ = batch.push(&[1]).unwrap();
+    assert!(batch.push(&[1]).unwrap_err().to_string().contains("the room that the sequence has"));
 }
 
 #[test]

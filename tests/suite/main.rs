@@ -45,6 +45,7 @@ mod rank;
 mod reconstruction;
 mod said;
 mod search;
+mod serve;
 mod shrink;
 mod synthesize;
 mod tasks;

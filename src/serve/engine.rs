@@ -1,0 +1,371 @@
+//! The one thread that computes: it reads prompts, and writes all requests of a network together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tch::Tensor;
+use tokio::sync::oneshot;
+
+use super::menu::Menu;
+use super::meter::Meter;
+use super::request::{Ending, Event, Request};
+use super::sequence::Sequence;
+use crate::checkpoint::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::{DecodeBatch, Llama};
+
+/// How much is done at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Requests that are written at a time.
+    pub batch: usize,
+    /// Requests that wait.
+    pub queue: usize,
+    /// Bytes of keys and values.
+    pub cache_bytes: u64,
+}
+
+/// Why requests are not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many wait as there may.
+    Full,
+    /// The server ends.
+    Closing,
+}
+
+/// What the thread is asked for.
+enum Job {
+    Write(Request),
+    /// Speeds of all networks.
+    Measure(oneshot::Sender<std::result::Result<(), String>>),
+}
+
+/// What waits.
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    closing: bool,
+}
+
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    limits: Limits,
+    meter: Arc<Meter>,
+}
+
+/// A model that writes what it is asked for, in a thread of its own.
+pub struct Engine {
+    queue: Arc<Queue>,
+    menu: Arc<Menu>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Job {
+    /// Whether somebody waits for it.
+    fn is_wanted(&self) -> bool {
+        match self {
+            Job::Write(request) => !request.events.is_closed(),
+            Job::Measure(done) => !done.is_closed(),
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes jobs in, all or none of them.
+    fn put(&self, jobs: Vec<Job>) -> std::result::Result<(), Refusal> {
+        let mut waiting = self.lock();
+        if waiting.closing {
+            return Err(Refusal::Closing);
+        }
+        if waiting.jobs.len() + jobs.len() > self.limits.queue {
+            let before = waiting.jobs.len();
+            waiting.jobs.retain(Job::is_wanted);
+            Meter::add(&self.meter.cancelled, before - waiting.jobs.len());
+        }
+        if waiting.jobs.len() + jobs.len() > self.limits.queue {
+            Meter::add(&self.meter.refused, jobs.len());
+            return Err(Refusal::Full);
+        }
+        Meter::add(&self.meter.taken, jobs.len());
+        waiting.jobs.extend(jobs);
+        Meter::set(&self.meter.waiting, waiting.jobs.len() as u64);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job, if there is one that `fits`; waits for one where `idle`. `Err` when there are no more.
+    fn next(&self, idle: bool, fits: impl Fn(&Request) -> bool) -> std::result::Result<Option<Job>, ()> {
+        let mut waiting = self.lock();
+        loop {
+            while waiting.jobs.front().is_some_and(|job| !job.is_wanted()) {
+                waiting.jobs.pop_front();
+                Meter::count(&self.meter.cancelled);
+            }
+            let fits = waiting.jobs.front().is_some_and(|job| match job {
+                Job::Write(request) => fits(request),
+                Job::Measure(_) => true,
+            });
+            let job = if fits { waiting.jobs.pop_front() } else { None };
+            Meter::set(&self.meter.waiting, waiting.jobs.len() as u64);
+            if fits || !idle {
+                return Ok(job);
+            }
+            if waiting.jobs.is_empty() && waiting.closing {
+                return Err(());
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Engine {
+    /// Begins with a model whose networks are on the menu, and the tokens that end a text.
+    pub fn begin(
+        model: Llama,
+        menu: Arc<Menu>,
+        tokenizer: Arc<Tokenizer>,
+        ends: Vec<u32>,
+        limits: Limits,
+        meter: Arc<Meter>,
+    ) -> Engine {
+        let waiting = Mutex::new(Waiting::default());
+        let queue = Arc::new(Queue { waiting, changed: Condvar::new(), limits, meter });
+        let (jobs, of_menu) = (queue.clone(), menu.clone());
+        let thread = std::thread::spawn(move || {
+            let mut desk = Desk {
+                model: &model,
+                menu: &of_menu,
+                tokenizer: &tokenizer,
+                ends: &ends,
+                queue: &jobs,
+                lanes: BTreeMap::new(),
+            };
+            desk.work();
+        });
+        Engine { queue, menu, thread: Mutex::new(Some(thread)) }
+    }
+
+    /// Takes requests in, all or none of them.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn write(&self, requests: Vec<Request>) -> std::result::Result<(), Refusal> {
+        self.queue.put(requests.into_iter().map(Job::Write).collect())
+    }
+
+    /// Times all networks of the menu, behind what waits already.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn measure(&self) -> std::result::Result<oneshot::Receiver<std::result::Result<(), String>>, Refusal> {
+        let (done, heard) = oneshot::channel();
+        self.queue.put(vec![Job::Measure(done)])?;
+        Ok(heard)
+    }
+
+    /// The networks.
+    pub fn menu(&self) -> &Arc<Menu> {
+        &self.menu
+    }
+
+    /// What was done.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.queue.meter
+    }
+
+    /// Takes nothing in any more; what is there is written to its end.
+    pub fn close(&self) {
+        self.queue.lock().closing = true;
+        self.queue.changed.notify_all();
+    }
+
+    /// Closes, and waits until all is written.
+    pub fn finish(&self) {
+        self.close();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic was said where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What the thread works with.
+struct Desk<'a> {
+    model: &'a Llama,
+    menu: &'a Menu,
+    tokenizer: &'a Tokenizer,
+    ends: &'a [u32],
+    queue: &'a Queue,
+    /// By network.
+    lanes: BTreeMap<usize, Lane<'a>>,
+}
+
+/// The requests of a network, in the order of the batch's rows.
+struct Lane<'a> {
+    batch: DecodeBatch,
+    sequences: Vec<Sequence<'a>>,
+}
+
+impl<'a> Desk<'a> {
+    fn work(&mut self) {
+        loop {
+            let active: usize = self.lanes.values().map(|lane| lane.sequences.len()).sum();
+            let bytes = self.lanes.values().map(|lane| lane.batch.bytes()).sum();
+            Meter::set(&self.queue.meter.active, active as u64);
+            Meter::set(&self.queue.meter.cache_bytes, bytes);
+            // One prompt between two steps, so that those who are written do not wait for many.
+            let next = self.queue.next(active == 0, |request| active == 0 || self.has_room(active, request));
+            let start = Instant::now();
+            match next {
+                Ok(Some(Job::Write(request))) => self.begin(request),
+                Ok(Some(Job::Measure(done))) => {
+                    // Nobody may wait any more.
+                    let _ = done.send(guarded(|| self.menu.measure(self.model)).map_err(|error| error.to_string()));
+                }
+                Ok(None) => {}
+                Err(()) => return,
+            }
+            let networks: Vec<usize> = self.lanes.keys().copied().collect();
+            networks.into_iter().for_each(|network| self.step(network));
+            let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.queue.meter.busy_micros.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a request can be written beside so many others.
+    fn has_room(&self, active: usize, request: &Request) -> bool {
+        let tokens = request.prompt.len() + request.tokens;
+        let bytes = |(network, Lane { batch, .. }): (&usize, &Lane)| {
+            if *network == request.network { batch.bytes_with(tokens) } else { batch.bytes() }
+        };
+        let first = || DecodeBatch::first_bytes(self.model, &self.menu.networks()[request.network].genome, tokens);
+        let new = if self.lanes.contains_key(&request.network) { 0 } else { first() };
+        let all = self.lanes.iter().map(bytes).sum::<u64>() + new;
+        active < self.queue.limits.batch && all <= self.queue.limits.cache_bytes
+    }
+
+    /// Reads a request's prompt, and chooses its first token.
+    fn begin(&mut self, request: Request) {
+        let (network, prompt, tokens) = (request.network, request.prompt.clone(), request.tokens);
+        let sequence = match Sequence::begin(request, self.tokenizer) {
+            Ok(sequence) => sequence,
+            Err((events, error)) => {
+                let _ = events.send(Event::Failed(error.to_string()));
+                return Meter::count(&self.queue.meter.failed);
+            }
+        };
+        let read = guarded(|| {
+            let lane = match self.lanes.entry(network) {
+                std::collections::btree_map::Entry::Occupied(lane) => lane.into_mut(),
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    let batch = DecodeBatch::of(self.model, &self.menu.networks()[network].genome)?;
+                    place.insert(Lane { batch, sequences: Vec::new() })
+                }
+            };
+            Ok(Vec::<f32>::try_from(&lane.batch.join(&prompt, tokens)?)?)
+        });
+        Meter::add(&self.queue.meter.prompt_tokens, prompt.len());
+        match read {
+            Ok(logits) => {
+                let lane = self.lanes.get_mut(&network).expect("it was just used");
+                lane.sequences.push(sequence);
+                let row = lane.sequences.len() - 1;
+                self.take(network, row, &logits);
+            }
+            Err(error) => {
+                sequence.fail(&error.to_string());
+                Meter::count(&self.queue.meter.failed);
+                self.settle(network);
+            }
+        }
+    }
+
+    /// A token more for all requests of a network.
+    fn step(&mut self, network: usize) {
+        let Some(lane) = self.lanes.get_mut(&network) else { return };
+        for row in (0..lane.sequences.len()).rev() {
+            if lane.sequences[row].is_unwanted() {
+                Meter::count(&self.queue.meter.cancelled);
+                Meter::add(&self.queue.meter.written_tokens, lane.sequences[row].count());
+                lane.sequences.swap_remove(row);
+                lane.batch.leave(row);
+            }
+        }
+        if lane.sequences.is_empty() {
+            return self.settle(network);
+        }
+        let last: Vec<u32> = lane.sequences.iter().map(Sequence::last).collect();
+        let pushed = guarded(|| {
+            let logits: Tensor = lane.batch.push(&last)?; // (b, v)
+            Ok(Vec::<f32>::try_from(logits.view([-1]))?)
+        });
+        Meter::count(&self.queue.meter.steps);
+        match pushed {
+            Ok(logits) => {
+                let vocab = logits.len() / last.len();
+                for row in (0..last.len()).rev() {
+                    self.take(network, row, &logits[row * vocab..(row + 1) * vocab]);
+                }
+            }
+            Err(error) => {
+                // Nobody knows what the batch holds now.
+                let lost = self.lanes.remove(&network).map_or(Vec::new(), |lane| lane.sequences);
+                Meter::add(&self.queue.meter.failed, lost.len());
+                lost.iter().for_each(|sequence| sequence.fail(&error.to_string()));
+            }
+        }
+    }
+
+    /// Gives a request its next logits; ends it where it is over.
+    fn take(&mut self, network: usize, row: usize, logits: &[f32]) {
+        let Some(lane) = self.lanes.get_mut(&network) else { return };
+        let meter = &self.queue.meter;
+        let taken = lane.sequences[row].take(logits, self.ends);
+        let over: &AtomicU64 = match &taken {
+            Ok(None) => return,
+            Ok(Some(Ending::Stop | Ending::Length)) => &meter.finished,
+            Ok(Some(Ending::Timeout)) => &meter.late,
+            Err(error) => {
+                lane.sequences[row].fail(&error.to_string());
+                &meter.failed
+            }
+        };
+        Meter::count(over);
+        Meter::add(&meter.written_tokens, lane.sequences[row].count());
+        lane.sequences.swap_remove(row);
+        lane.batch.leave(row);
+        self.settle(network);
+    }
+
+    /// Lets go of a network that nobody asks for now.
+    fn settle(&mut self, network: usize) {
+        if self.lanes.get(&network).is_some_and(|lane| lane.sequences.is_empty()) {
+            self.lanes.remove(&network);
+        }
+    }
+}
+
+/// What libtorch does; a panic of its is an error, since others' requests wait behind it.
+fn guarded<T>(of: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(of)).unwrap_or_else(|panic| {
+        let words =
+            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::Worker { what: "of the server".into(), reason: words.unwrap_or("it panicked").to_string() })
+    })
+}

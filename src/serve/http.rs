@@ -1,0 +1,428 @@
+//! The addresses of a server: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, `/health` and `/metrics`.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request as HttpRequest, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::sse::{Event as Line, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream::{self, Stream, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::engine::{Engine, Refusal};
+use super::openai::{Asked, Choice, Heading, Input, Kind, Prompt, budget, usage};
+use super::request::{Ending, Event, Request, Written};
+use crate::checkpoint::Tokenizer;
+use crate::error::{Error, Result};
+use crate::space::Constraint;
+use crate::tune::template::Template;
+
+/// What comes before the name of a budget in a header: `x-params: 100M`.
+const HEADER: &str = "x-";
+/// Prompts of a request at most.
+const PROMPTS: usize = 128;
+
+/// Everything that an answer takes.
+pub struct Service {
+    /// What writes.
+    pub engine: Engine,
+    /// Of the model.
+    pub tokenizer: Arc<Tokenizer>,
+    /// What makes a text of a conversation, or why there is nothing.
+    pub template: std::result::Result<Template, String>,
+    /// Tokens of a prompt and what is written behind it, together.
+    pub context: usize,
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// What clients must know.
+    pub key: Option<String>,
+    /// Bytes of a request's body at most.
+    pub body_bytes: usize,
+}
+
+/// Answers whoever comes, until `stop`; what is under way is written to its end.
+///
+/// # Errors
+/// What the listener fails with.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let of_engine = service.clone();
+    let stopped = async move {
+        stop.await;
+        of_engine.engine.close();
+    };
+    axum::serve(listener, router(service)).with_graceful_shutdown(stopped).await
+}
+
+fn router(service: Arc<Service>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/completions", post(completions))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .layer(from_fn_with_state(service.clone(), only_with_key));
+    Router::new()
+        .merge(guarded)
+        .route("/health", get(|| async { axum::Json(json!({ "status": "ok" })) }))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { Problem::unknown("no such address; see /v1/models").into_response() })
+        .method_not_allowed_fallback(|| async {
+            Problem {
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                message: "another method is expected here".into(),
+                retry: false,
+            }
+        })
+        .layer(DefaultBodyLimit::max(service.body_bytes))
+        .with_state(service)
+}
+
+/// An answer that is none, as the API has them.
+struct Problem {
+    status: StatusCode,
+    message: String,
+    /// Whether the same may do a little later.
+    retry: bool,
+}
+
+impl Problem {
+    fn of(status: StatusCode, message: impl ToString) -> Problem {
+        Problem { status, message: message.to_string(), retry: false }
+    }
+
+    fn unknown(message: impl ToString) -> Problem {
+        Problem::of(StatusCode::NOT_FOUND, message)
+    }
+
+    fn as_json(&self) -> Value {
+        let kind = match self.status {
+            status if status == StatusCode::UNAUTHORIZED => "authentication_error",
+            status if status == StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
+        json!({ "error": { "message": self.message, "type": kind, "param": null, "code": null } })
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
+        Problem::of(StatusCode::BAD_REQUEST, error)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        match refusal {
+            Refusal::Full => Problem {
+                retry: true,
+                ..Problem::of(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "as many requests wait as may wait here; try again a little later",
+                )
+            },
+            Refusal::Closing => Problem::of(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.as_json())).into_response();
+        if self.retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Lets in who knows the key, where there is one.
+async fn only_with_key(State(service): State<Arc<Service>>, request: HttpRequest, next: Next) -> Response {
+    if let Some(key) = &service.key {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        // Hashes are compared in constant time.
+        if blake3::hash(given.as_bytes()) != blake3::hash(key.as_bytes()) {
+            let message = "another key is expected: `Authorization: Bearer KEY`, with what the server got as --api-key";
+            return Problem::of(StatusCode::UNAUTHORIZED, message).into_response();
+        }
+    }
+    next.run(request).await
+}
+
+async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, service.engine.meter().for_prometheus())
+}
+
+async fn models(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    axum::Json(json!({ "object": "list", "data": service.models() }))
+}
+
+async fn model(State(service): State<Arc<Service>>, Path(id): Path<String>) -> std::result::Result<Response, Problem> {
+    let place = service.engine.menu().find(&id, &[]).map_err(Problem::unknown)?;
+    Ok(axum::Json(&service.models()[place]).into_response())
+}
+
+async fn completions(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: std::result::Result<Bytes, BytesRejection>,
+) -> std::result::Result<Response, Problem> {
+    service.answer(Kind::Completion, headers, body).await
+}
+
+async fn chat(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: std::result::Result<Bytes, BytesRejection>,
+) -> std::result::Result<Response, Problem> {
+    service.answer(Kind::Chat, headers, body).await
+}
+
+impl Service {
+    /// All networks as the API lists models, with what is known of them.
+    fn models(&self) -> Vec<Value> {
+        let menu = self.engine.menu();
+        let front = menu.front();
+        let points = front.iter().flat_map(|front| [&front.parent].into_iter().chain(&front.points)).map(Some);
+        let of = |(served, point): (&super::Served, Option<&crate::run::FrontPoint>)| {
+            let mut fields = json!({
+                "id": served.id, "object": "model", "created": 0, "owned_by": "criadero", "genome": served.genome,
+            });
+            if let (Some(point), Some(fields)) = (point, fields.as_object_mut()) {
+                let values = point.values.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
+                let scores = point.held_out.iter().map(|score| (score.name.clone(), score.value.into())).collect();
+                fields.insert("values".into(), Value::Object(values));
+                fields.insert("held_out".into(), Value::Object(scores));
+            }
+            fields
+        };
+        menu.networks().iter().zip(points.chain(std::iter::repeat(None))).map(of).collect()
+    }
+
+    /// Takes a request in, and answers it whole or piece by piece.
+    async fn answer(
+        self: Arc<Service>,
+        kind: Kind,
+        headers: HeaderMap,
+        body: std::result::Result<Bytes, BytesRejection>,
+    ) -> std::result::Result<Response, Problem> {
+        let body = body.map_err(|rejection| Problem::of(rejection.status(), rejection.body_text()))?;
+        let mut asked = Asked::read(kind, &body)?;
+        asked.budget.extend(budget_of(&headers)?);
+        let network = self.network(&asked).await?;
+        let service = self.clone();
+        let (asked, prompts) = tokio::task::spawn_blocking(move || {
+            let prompts = service.prompts(&asked.input);
+            (asked, prompts)
+        })
+        .await
+        .map_err(|error| Problem::of(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        let prompts = prompts?;
+        let read: usize = prompts.iter().map(Vec::len).sum();
+        let (requests, heard) = self.requests(network, &asked, prompts)?;
+        self.engine.write(requests)?;
+        let heading = Heading {
+            kind,
+            id: new_id(kind),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            model: self.engine.menu().networks()[network].id.clone(),
+        };
+        if asked.stream {
+            let lines = pieces(self, heading, heard, asked.stream_usage.then_some(read));
+            return Ok(Sse::new(lines).keep_alive(KeepAlive::default()).into_response());
+        }
+        let mut choices = Vec::with_capacity(heard.len());
+        for events in heard {
+            choices.push(whole(events).await?);
+        }
+        if choices.iter().any(|choice| choice.ending == Some(Ending::Timeout)) {
+            let message = format!("it was not written within {} s", self.timeout.as_secs());
+            return Err(Problem::of(StatusCode::GATEWAY_TIMEOUT, message));
+        }
+        Ok(axum::Json(heading.whole(&choices, read, &self.tokenizer)).into_response())
+    }
+
+    /// The network that is asked for; where a budget is about speeds that nobody measured, they are measured first.
+    async fn network(&self, asked: &Asked) -> std::result::Result<usize, Problem> {
+        let menu = self.engine.menu();
+        if menu.lacks(&asked.budget) {
+            let measured = self.engine.measure()?.await;
+            let failed =
+                |reason| Problem::of(StatusCode::BAD_REQUEST, format!("speeds could not be measured: {reason}"));
+            measured.map_err(|_| failed("the server is ending".to_string()))?.map_err(failed)?;
+        }
+        menu.find(&asked.model, &asked.budget).map_err(Problem::unknown)
+    }
+
+    /// The tokens of what is gone on from.
+    fn prompts(&self, input: &Input) -> Result<Vec<Vec<u32>>> {
+        let encoded = |text: &String| self.tokenizer.encode(text);
+        let prompts = match input {
+            Input::Prompt(Prompt::Text(text)) => vec![encoded(text)?],
+            Input::Prompt(Prompt::Texts(texts)) => texts.iter().map(encoded).collect::<Result<_>>()?,
+            Input::Prompt(Prompt::Tokens(tokens)) => vec![tokens.clone()],
+            Input::Prompt(Prompt::ManyTokens(prompts)) => prompts.clone(),
+            Input::Messages(messages) => {
+                let wrong =
+                    |reason: &String| Error::invalid("messages", reason, "what the model's chat template takes");
+                let template = self.template.as_ref().map_err(wrong)?;
+                let text = template.render(messages, &Value::Null, true).map_err(|reason| wrong(&reason))?;
+                vec![encoded(&text)?]
+            }
+        };
+        if prompts.is_empty() || prompts.len() > PROMPTS {
+            return Err(Error::invalid("prompt", format!("{} of them", prompts.len()), "1 to 128 prompts"));
+        }
+        Ok(prompts)
+    }
+
+    /// The requests of all prompts and choices, and where their events come.
+    fn requests(
+        &self,
+        network: usize,
+        asked: &Asked,
+        prompts: Vec<Vec<u32>>,
+    ) -> Result<(Vec<Request>, Vec<UnboundedReceiver<Event>>)> {
+        let seed = asked.seed.unwrap_or_else(rand::random);
+        let deadline = Instant::now() + self.timeout;
+        let (mut requests, mut heard) = (Vec::new(), Vec::new());
+        for prompt in prompts {
+            let left = self.context.saturating_sub(prompt.len());
+            let tokens = asked.tokens.unwrap_or(left);
+            if prompt.is_empty() || tokens > left || tokens == 0 {
+                let found = format!("a prompt of {} tokens and {} behind it", prompt.len(), tokens.max(1));
+                let expected = format!("1 to {} tokens together", self.context);
+                return Err(Error::invalid("prompt and max_tokens", found, expected));
+            }
+            for _ in 0..asked.choices {
+                let (events, hear) = unbounded_channel();
+                heard.push(hear);
+                requests.push(Request {
+                    network,
+                    prompt: prompt.clone(),
+                    tokens,
+                    sampling: asked.sampling,
+                    seed: seed.wrapping_add(requests.len() as u64),
+                    stops: asked.stops.clone(),
+                    ignore_eos: asked.ignore_eos,
+                    likely: asked.likely,
+                    deadline,
+                    events,
+                });
+            }
+        }
+        Ok((requests, heard))
+    }
+}
+
+/// The limits that headers name.
+fn budget_of(headers: &HeaderMap) -> Result<Vec<Constraint>> {
+    let mut limits = Vec::new();
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix(HEADER) else { continue };
+        let text = value.to_str().unwrap_or_default();
+        limits.extend(budget(&name.replace('-', "_"), text)?);
+    }
+    Ok(limits)
+}
+
+/// Another one each time: the time of the start and a number.
+fn new_id(kind: Kind) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+    format!("{prefix}-{:08x}{:08x}", rand::random::<u32>(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits for a choice's end.
+async fn whole(mut events: UnboundedReceiver<Event>) -> std::result::Result<Choice, Problem> {
+    let mut choice = Choice::default();
+    loop {
+        match events.recv().await {
+            Some(Event::Written(Written { text, tokens })) => {
+                choice.written.text += &text;
+                choice.written.tokens.extend(tokens);
+            }
+            Some(Event::End { why, tokens }) => {
+                (choice.ending, choice.tokens) = (Some(why), tokens);
+                return Ok(choice);
+            }
+            Some(Event::Failed(reason)) => return Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR, reason)),
+            None => return Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR, "the server has lost it")),
+        }
+    }
+}
+
+/// Everything that is said of some choices as it comes, each line a JSON object, and `[DONE]`. With the prompts' tokens, usage at the end.
+fn pieces(
+    service: Arc<Service>,
+    heading: Heading,
+    heard: Vec<UnboundedReceiver<Event>>,
+    prompt: Option<usize>,
+) -> impl Stream<Item = std::result::Result<Line, Infallible>> {
+    let line = |value: Value| Ok(Line::default().data(value.to_string()));
+    let openings: Vec<_> = match heading.kind {
+        Kind::Chat => (0..heard.len()).map(|index| line(heading.opening(index))).collect(),
+        Kind::Completion => Vec::new(),
+    };
+    let of_choice = |(index, events): (usize, UnboundedReceiver<Event>)| {
+        Box::pin(stream::unfold(Some(events), move |events| async move {
+            let mut events = events?;
+            match events.recv().await {
+                Some(event @ Event::Written(_)) => Some(((index, event), Some(events))),
+                Some(last) => Some(((index, last), None)),
+                None => Some(((index, Event::Failed("the server has lost it".into())), None)),
+            }
+        }))
+    };
+    let events = stream::select_all(heard.into_iter().enumerate().map(of_choice));
+    let mut characters = std::collections::HashMap::<usize, usize>::new();
+    let mut written = 0;
+    let closing = heading.clone();
+    let said = Arc::new(AtomicU64::new(0));
+    let total = said.clone();
+    let lines = events.map(move |(index, event)| {
+        let value = match event {
+            Event::Written(piece) => {
+                let before = characters.entry(index).or_default();
+                let value = heading.piece(index, &piece, *before, None, &service.tokenizer);
+                *before += piece.text.chars().count();
+                value
+            }
+            Event::End { why: Ending::Timeout, .. } => {
+                let message = format!("it was not written within {} s", service.timeout.as_secs());
+                Problem::of(StatusCode::GATEWAY_TIMEOUT, message).as_json()
+            }
+            Event::End { why, tokens } => {
+                written += tokens;
+                said.store(written as u64, Ordering::Relaxed);
+                heading.piece(index, &Written::default(), 0, Some(why), &service.tokenizer)
+            }
+            Event::Failed(reason) => Problem::of(StatusCode::INTERNAL_SERVER_ERROR, reason).as_json(),
+        };
+        line(value)
+    });
+    let end = stream::once(async move {
+        let total = usize::try_from(total.load(Ordering::Relaxed)).unwrap_or(0);
+        let usage = prompt.map(|prompt| line(closing.closing(usage(prompt, total))));
+        stream::iter(usage.into_iter().chain([Ok(Line::default().data("[DONE]"))]))
+    })
+    .flatten();
+    stream::iter(openings).chain(lines).chain(end)
+}

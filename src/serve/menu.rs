@@ -1,0 +1,210 @@
+//! The networks that can be asked for, and how they are called.
+
+use std::sync::{PoisonError, RwLock};
+
+use crate::error::{Error, Result};
+use crate::model::Llama;
+use crate::run::{Front, FrontPoint, Pick};
+use crate::space::{Constraint, Genome};
+use crate::throughput::{Phase, time_networks};
+
+/// Tokens of a prompt, and written behind it, that the speeds of [`Menu::measure`] are of, as those of a run's table.
+const PROMPT: usize = 256;
+const WRITTEN: f64 = 128.0;
+/// Timings of each network.
+const ROUNDS: usize = 3;
+/// Names of speeds.
+const SPEEDS: [&str; 3] = ["prefill_tps", "decode_tps", "latency_ms"];
+/// What a budget may be about, each with the sign of its limit.
+pub(super) const BUDGETS: [(&str, &str); 4] =
+    [("latency_ms", "<="), ("decode_tps", ">="), ("weight_bytes", "<="), ("params", "<=")];
+
+/// A network that can be asked for.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// What it is called.
+    pub id: String,
+    /// The network.
+    pub genome: Genome,
+}
+
+/// The networks of a run's front behind the whole model, or a model alone.
+pub struct Menu {
+    name: String,
+    networks: Vec<Served>,
+    /// The front, whose points are the networks from the second on.
+    front: Option<RwLock<Front>>,
+}
+
+impl Menu {
+    /// A model alone, under its name.
+    pub fn of_model(name: &str, genome: Genome) -> Menu {
+        Menu { name: name.to_string(), networks: vec![Served { id: name.to_string(), genome }], front: None }
+    }
+
+    /// The networks of a run's front, `NAME#ID` each, and the model that they are cut from, `NAME#parent`.
+    ///
+    /// # Errors
+    /// `Invalid` for a front without networks.
+    pub fn of_run(name: &str, front: Front) -> Result<Menu> {
+        if front.points.is_empty() {
+            return Err(Error::invalid(format!("front of {name}"), "no networks", "one at least"));
+        }
+        let served =
+            |id: String, point: &FrontPoint| Served { id: format!("{name}#{id}"), genome: point.genome.clone() };
+        let parent = served("parent".to_string(), &front.parent);
+        let points = front.points.iter().map(|point| served(point.id.to_string(), point));
+        let networks = [parent].into_iter().chain(points).collect();
+        Ok(Menu { name: name.to_string(), networks, front: Some(RwLock::new(front)) })
+    }
+
+    /// What the whole is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All of them.
+    pub fn networks(&self) -> &[Served] {
+        &self.networks
+    }
+
+    /// The front, as it is known by now.
+    pub fn front(&self) -> Option<Front> {
+        self.front.as_ref().map(|front| front.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// The place of the network that a request means by a name, an empty one included, and a budget. The name alone is the best network
+    /// within the budget, or without one the knee, or, where the front has none, the best by its first objective.
+    ///
+    /// # Errors
+    /// `Invalid` for names that there are not, budgets that no network meets, and a budget beside a network's own name.
+    pub fn find(&self, name: &str, budget: &[Constraint]) -> Result<usize> {
+        let own = name.strip_prefix(self.name.as_str()).unwrap_or(name);
+        let pick = own.strip_prefix('#').unwrap_or(own);
+        let Some(front) = &self.front else {
+            return match (pick.is_empty(), budget.first()) {
+                (true, None) => Ok(0),
+                (true, Some(limit)) => Err(Error::invalid("budget", limit, "none: a model alone is served, not a run")),
+                (false, _) => Err(self.unknown(name)),
+            };
+        };
+        let front = front.read().unwrap_or_else(PoisonError::into_inner);
+        let of_point = |point: &FrontPoint| {
+            let place = front.points.iter().position(|other| other.id == point.id).expect("it is the front's");
+            Ok(place + 1)
+        };
+        match (pick, budget) {
+            ("", []) => match front.knee() {
+                Some(knee) => Ok(knee + 1),
+                None => of_point(Pick::within(&front, &[])?),
+            },
+            ("", budget) => of_point(Pick::within(&front, budget)?),
+            (_, [limit, ..]) => {
+                let expected = format!("`{}` alone beside a budget, which chooses the network", self.name);
+                Err(Error::invalid("model", format!("`{name}` with {limit}"), expected))
+            }
+            ("parent", []) => Ok(0),
+            (pick, []) => of_point(pick.parse::<Pick>().map_err(|_| self.unknown(name))?.choose(&front)?),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let ids: Vec<String> = self.networks.iter().map(|served| format!("`{}`", served.id)).collect();
+        let more = if self.front.is_some() {
+            format!(", `{0}`, `{0}#knee`, `{0}#params<=100M`", self.name)
+        } else {
+            String::new()
+        };
+        Error::invalid("model", format!("`{name}`"), format!("{}{more}", ids.join(", ")))
+    }
+
+    /// Whether a budget asks for speeds that are not known.
+    pub fn lacks(&self, budget: &[Constraint]) -> bool {
+        let is_speed = |limit: &&Constraint| SPEEDS.contains(&limit.objective.as_str());
+        self.front.as_ref().is_some_and(|front| {
+            let front = front.read().unwrap_or_else(PoisonError::into_inner);
+            let known = |name: &str| front.points.iter().all(|point| point.value(name).is_some());
+            budget.iter().filter(is_speed).any(|limit| !known(&limit.objective))
+        })
+    }
+
+    /// Times all networks here: of a prompt of 256 tokens, and of tokens behind as many, or of half of the model's positions.
+    ///
+    /// # Errors
+    /// What libtorch fails with.
+    pub fn measure(&self, model: &Llama) -> Result<()> {
+        let Some(front) = &self.front else { return Ok(()) };
+        let genomes: Vec<Genome> = self.networks[1..].iter().map(|served| served.genome.clone()).collect();
+        let tokens = PROMPT.min(model.config().positions() / 2);
+        let time = |phase| time_networks(model, &genomes, phase, ROUNDS, &mut || ());
+        let prompts = time(Phase::Prefill { tokens })?;
+        let steps = time(Phase::Decode { context: tokens, sequences: 1 })?;
+        let mut front = front.write().unwrap_or_else(PoisonError::into_inner);
+        for ((point, prompt), step) in front.points.iter_mut().zip(prompts).zip(steps) {
+            let speeds = [1e3 * tokens as f64 / prompt, 1e3 / step, prompt + WRITTEN * step];
+            for (name, speed) in SPEEDS.iter().zip(speeds) {
+                point.values.set(name, speed);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::front_of_tests as front;
+
+    fn menu() -> Menu {
+        Menu::of_run("mine", front()).unwrap()
+    }
+
+    fn id(menu: &Menu, name: &str, budget: &[&str]) -> Result<String> {
+        let budget: Vec<Constraint> = budget.iter().map(|limit| limit.parse().unwrap()).collect();
+        menu.find(name, &budget).map(|place| menu.networks()[place].id.clone())
+    }
+
+    #[test]
+    fn networks_are_called_by_id_pick_and_budget() {
+        let menu = menu();
+        for (name, budget, expected) in [
+            ("mine#7", vec![], "mine#7"),
+            ("#7", vec![], "mine#7"),
+            ("7", vec![], "mine#7"),
+            ("mine", vec![], "mine#2"),
+            ("", vec![], "mine#2"),
+            ("mine#knee", vec![], "mine#2"),
+            ("mine#parent", vec![], "mine#parent"),
+            ("mine#params<=100", vec![], "mine#4"),
+            ("mine", vec!["params<=900"], "mine#7"),
+            ("mine", vec!["params<=900", "decode_tps>=20"], "mine#2"),
+            ("", vec!["weight_bytes<=300"], "mine#4"),
+        ] {
+            assert_eq!(id(&menu, name, &budget).unwrap(), expected, "{name} {budget:?}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_not_is_said_with_what_there_is() {
+        let error = |name: &str, budget: &[&str]| id(&menu(), name, budget).unwrap_err().to_string();
+        assert!(
+            error("gpt-4", &[]).contains("`mine#4`, `mine#2`, `mine#7`, `mine`, `mine#knee`"),
+            "{}",
+            error("gpt-4", &[])
+        );
+        assert!(error("mine#3", &[]).contains("an id of the front"), "{}", error("mine#3", &[]));
+        assert!(error("mine", &["params<=50"]).contains("runs from 100 to 900"));
+        assert!(error("mine#7", &["params<=100"]).contains("`mine` alone beside a budget"));
+        let alone = Menu::of_model("tiny", "4x128*4".parse().unwrap());
+        assert_eq!((alone.find("tiny", &[]).unwrap(), alone.find("", &[]).unwrap()), (0, 0));
+        assert!(alone.find("tiny#1", &[]).is_err());
+        assert!(alone.find("tiny", &["params<=1".parse().unwrap()]).unwrap_err().to_string().contains("not a run"));
+    }
+
+    #[test]
+    fn speeds_that_nobody_measured_are_lacking() {
+        let limit = |text: &str| vec![text.parse::<Constraint>().unwrap()];
+        assert!(menu().lacks(&limit("latency_ms<=3")) && !menu().lacks(&limit("decode_tps>=3")));
+        assert!(!menu().lacks(&limit("params<=3")));
+    }
+}

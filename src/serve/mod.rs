@@ -1,0 +1,19 @@
+//! Networks of one model behind an address: what OpenAI's API asks for, written by any network of a front.
+//!
+//! All networks are views of one model in memory, so another network is another genome. A [`Request`] waits in the [`Engine`]'s queue until there
+//! is room for it; then its prompt is read, and it is written together with the other requests of its network, a token of each a
+//! step. Requests come and go between steps. One thread computes; HTTP, tokens and templates are the others' work.
+
+mod engine;
+mod http;
+mod menu;
+mod meter;
+mod openai;
+mod request;
+mod sequence;
+
+pub use engine::{Engine, Limits, Refusal};
+pub use http::{Service, serve};
+pub use menu::{Menu, Served};
+pub use meter::Meter;
+pub use request::{Ending, Event, Likely, Request, Written};
