@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use criadero::output::{self, Output};
 use criadero::report::hypervolume::Run;
 use criadero::report::quantized::pictures;
-use criadero::report::{Album, Picture, html, table::Table};
+use criadero::report::{Album, Answering, Picture, html, table::Table};
 use criadero::run::{Evaluations, Front, QuantizedFront, RunSettings};
 use serde_json::json;
 
@@ -65,9 +65,7 @@ impl Plot {
         for page in &album.pages {
             written.extend(write_picture(&out.join("plots"), &page.stem, &page.picture)?);
         }
-        let text = fs::read_to_string(first.join("run.json")).ok();
-        let command = settings[0].as_ref().and_then(RunSettings::command_line);
-        let page = html::page(&front, &album, &first.display().to_string(), command.as_deref(), text.as_deref());
+        let page = page_of(first, &front, &album, None)?;
         let html = out.join("report.html");
         let read = self.runs.iter().map(|run| run.join("run.json"));
         let output = Output::of("plot").reading_all(read).forced(self.force);
@@ -87,6 +85,20 @@ impl Plot {
         }
         Ok(())
     }
+}
+
+/// The page of one run, before a server where there is one.
+pub fn report_of(run: &Path, front: &Front, answering: Option<&Answering>) -> anyhow::Result<String> {
+    let evaluations = Evaluations::read_csv(&run.join("evaluations.csv"))?;
+    let album = Album::new(front, Run { name: &name(run), evaluations: &evaluations }, &[])?;
+    page_of(run, front, &album, answering)
+}
+
+fn page_of(run: &Path, front: &Front, album: &Album, answering: Option<&Answering>) -> anyhow::Result<String> {
+    let settings = fs::read_to_string(run.join("run.json")).ok();
+    let command = RunSettings::read(run)?.and_then(|settings| settings.command_line());
+    let texts = [command.as_deref(), settings.as_deref()];
+    Ok(html::page(front, album, &run.display().to_string(), texts, answering))
 }
 
 /// Writes a picture in both of its forms; returns the files.

@@ -9,14 +9,17 @@ use std::time::Duration;
 use anyhow::anyhow;
 use criadero::checkpoint::Checkpoint;
 use criadero::count::{Items, Threads, Tokens, Workers};
+use criadero::report::Answering;
+use criadero::report::html::page_of_model;
 use criadero::run::{Front, cores};
 use criadero::serve::{Engine, Limits, Menu, Meter, Service, serve};
 use criadero::space::Genome;
 use criadero::tune::template::Template;
 
 use super::interrupt::stop_on_ctrl_c;
-use super::model::{self, DeviceArgs, load_for, set_threads, tokenizer_of};
+use super::model::{self, DeviceArgs, load_for, tokenizer_of};
 use super::picked::MovedArgs;
+use super::plot::report_of;
 
 /// Bytes of a request's body at most.
 const BODY_BYTES: usize = 4 << 20;
@@ -27,7 +30,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 ///
 /// `/v1/completions` and `/v1/chat/completions`, streamed or whole; `/v1/models` lists the networks. `model` is `RUN#ID`, `RUN#knee`,
 /// `RUN#parent`, or a budget such as `RUN#params<=100M`; or a request says `latency_ms`, `decode_tps`, `weight_bytes` or `params` beside it,
-/// as a field or as a header (`x-params: 100M`). All networks are views of one model in memory.
+/// as a field or as a header (`x-params: 100M`). All networks are views of one model in memory. A CPU with instructions for bfloat16 writes in
+/// that, unless --arithmetic says otherwise. A browser gets a page to choose and to ask with.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  criadero serve results/mine\n  \
                         criadero serve small.gguf --addr 0.0.0.0:8080 --api-key SECRET")]
@@ -77,26 +81,33 @@ impl Serve {
         let (checkpoint, menu) = self.menu()?;
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
         let genomes: Vec<Genome> = menu.networks().iter().map(|served| served.genome.clone()).collect();
-        let model = load_for(&checkpoint, &self.device, &genomes)?;
-        genomes.iter().try_for_each(|genome| model.check(genome))?;
-        set_threads(self.threads.unwrap_or_else(cores));
+        let threads = self.threads.unwrap_or_else(cores);
+        detail!("libtorch threads: {threads}");
         let ends: Vec<u32> = checkpoint.stop_tokens()?.into_iter().chain(tokenizer.eos()).collect();
         let template = checkpoint.chat_template().and_then(|own| Template::new(own.as_ref(), &tokenizer));
         if let Err(error) = &template {
             eprintln!("note: no chats: {error}");
         }
-        let limits = Limits { batch: self.batch, queue: self.queue, cache_bytes: self.cache << 20 };
+        let limits = Limits { batch: self.batch, queue: self.queue, cache_bytes: self.cache << 20, threads };
         let context = self.context.unwrap_or(CONTEXT).min(checkpoint.config().positions());
+        let page = self.page(&checkpoint, &menu)?;
+        let device = self.device.fast();
+        let load = move || {
+            let model = load_for(&checkpoint, &device, &genomes)?;
+            genomes.iter().try_for_each(|genome| model.check(genome))?;
+            Ok::<_, anyhow::Error>(model)
+        };
         let menu = Arc::new(menu);
         let meter = Arc::new(Meter::default());
         let service = Arc::new(Service {
-            engine: Engine::begin(model, menu.clone(), tokenizer.clone(), ends, limits, meter),
+            engine: Engine::begin(load, menu.clone(), tokenizer.clone(), ends, limits, meter)?,
             tokenizer,
             template: template.map_err(|error| error.to_string()),
             context,
             timeout: Duration::from_secs(self.timeout),
             key: self.api_key.clone().filter(|key| !key.is_empty()),
             body_bytes: BODY_BYTES,
+            page,
         });
         let stop = stop_on_ctrl_c("ending when all that was asked for is written; Ctrl-C again ends at once");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -105,11 +116,24 @@ impl Serve {
         served
     }
 
+    /// What a browser gets: the run's report with a box to ask in, or that box alone.
+    fn page(&self, checkpoint: &Checkpoint, menu: &Menu) -> anyhow::Result<String> {
+        let answering = Answering { name: menu.name(), key: self.api_key.as_ref().is_some_and(|key| !key.is_empty()) };
+        match menu.front() {
+            Some(front) => report_of(Path::new(&self.network), &front, Some(&answering)),
+            None => {
+                let config = checkpoint.config();
+                Ok(page_of_model(&config.shape, &config.genome, &answering))
+            }
+        }
+    }
+
     async fn listen(&self, service: Arc<Service>, menu: &Menu, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         let failed = |error| anyhow!("{}: {error}; give another --addr", self.addr);
         let listener = tokio::net::TcpListener::bind(self.addr).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         eprintln!("{} networks of {} at http://{address}/v1; Ctrl-C ends it", menu.networks().len(), menu.name());
+        eprintln!("a page for browsers: http://{address}/");
         if !address.ip().is_loopback() && service.key.is_none() {
             eprintln!("note: whoever reaches {address} may use it; --api-key asks for a key");
         }

@@ -24,7 +24,8 @@ pub struct DecodeBatch {
 
 /// Keys and values of all rows, each from its first place on.
 struct Rows {
-    /// Keys and values of each layer, (rows, k, places, e) each; there may be more rows and places than are taken.
+    /// Keys and values of each layer, (rows, places, k, e) each, so that a token's are beside each other; there may be more rows and places
+    /// than are taken.
     layers: BTreeMap<usize, [Tensor; 2]>,
     /// Rows and places that there are.
     room: [i64; 2],
@@ -38,10 +39,10 @@ struct Rows {
 
 /// Where a step's tokens go.
 struct Step {
-    /// 0 to b − 1, int64, (b)
-    row: Tensor,
-    /// int64, (b)
+    /// In each row, int64, (b)
     place: Tensor,
+    /// Among all places of all rows, int64, (b)
+    flat: Tensor,
     /// Tokens of the longest sequence with its new one.
     longest: i64,
     /// Whether all are as long.
@@ -106,7 +107,7 @@ impl DecodeBatch {
             self.rows.make_room(row + 1, most, cache.kept())?;
             for (layer, kept) in cache.kept() {
                 for (room, new) in self.rows.layers[&layer].iter().zip(kept) {
-                    room.narrow(0, row, 1).narrow(2, 0, prompt.len() as i64).copy_(&new);
+                    room.narrow(0, row, 1).narrow(1, 0, prompt.len() as i64).copy_(&new.transpose(1, 2));
                 }
             }
             self.rows.lens.push(prompt.len() as i64);
@@ -164,9 +165,9 @@ impl Rows {
         for (layer, kept) in like {
             let larger = |place: usize| -> Result<Tensor> {
                 let [_, k, _, e] = <[i64; 4]>::try_from(kept[place].size()).expect("keys have four dimensions");
-                let new = Tensor::f_zeros([room[0], k, room[1], e], (kept[place].kind(), kept[place].device()))?;
+                let new = Tensor::f_zeros([room[0], room[1], k, e], (kept[place].kind(), kept[place].device()))?;
                 if let Some(old) = self.layers.get(&layer) {
-                    let taken = |of: &Tensor| of.narrow(0, 0, b).narrow(2, 0, longest);
+                    let taken = |of: &Tensor| of.narrow(0, 0, b).narrow(1, 0, longest);
                     taken(&new).copy_(&taken(&old[place]));
                 }
                 Ok(new)
@@ -183,7 +184,7 @@ impl Rows {
         let len = self.lens[last];
         if row < last {
             for room in self.layers.values().flatten() {
-                let of = |row: usize| room.narrow(0, row as i64, 1).narrow(2, 0, len);
+                let of = |row: usize| room.narrow(0, row as i64, 1).narrow(1, 0, len);
                 of(row).copy_(&of(last));
             }
         }
@@ -197,11 +198,11 @@ impl Rows {
 
     fn step(&self, device: Device) -> &Step {
         self.step.get_or_init(|| {
-            let b = self.lens.len() as i64;
             let longest = self.lens.iter().copied().max().unwrap_or(0);
+            let flat: Vec<i64> = self.lens.iter().zip(0..).map(|(len, row)| row * self.room[1] + len).collect();
             Step {
-                row: Tensor::arange(b, (Kind::Int64, device)),
                 place: Tensor::from_slice(&self.lens).to_device(device),
+                flat: Tensor::from_slice(&flat).to_device(device),
                 longest: longest + 1,
                 even: self.lens.iter().all(|&len| len == longest),
             }
@@ -223,12 +224,11 @@ impl Context for Rows {
     fn attend(&mut self, layer: usize, [query, key, value]: [&Tensor; 3], window: Option<usize>) -> Tensor {
         let device = query.device();
         let [b, k, g, e] = <[i64; 4]>::try_from(query.size()).expect("queries have four dimensions");
-        let Step { row, place, longest, even } = self.step(device);
+        let Step { place, flat, longest, even } = self.step(device);
         let [keys, values] = &self.layers[&layer];
         let keep = |room: &Tensor, new: &Tensor| {
-            let mut rows = room.narrow(0, 0, b);
-            let _ = rows.index_put_(&[Some(row), None, Some(place)], new, false); // (b, k, e)
-            rows.narrow(2, 0, *longest) // (b, k, s, e)
+            let _ = room.view([-1, k, e]).index_copy_(0, flat, new); // (b, k, e)
+            room.narrow(0, 0, b).narrow(1, 0, *longest).transpose(1, 2) // (b, k, s, e)
         };
         let (keys, values) = (keep(keys, key), keep(values, value));
         let window = window.map(|window| window as i64).filter(|window| window < longest);

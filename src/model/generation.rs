@@ -184,15 +184,17 @@ impl Sampler {
     /// # Errors
     /// `Invalid` when no logit is a number.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let Sampling { temperature, top_k, top_p } = self.sampling;
+        if temperature == 0.0 {
+            let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if let Some(token) = logits.iter().position(|&logit| logit == most && most > f32::NEG_INFINITY) {
+                return Ok(token as u32);
+            }
+        }
         let mut order: Vec<u32> = (0..logits.len() as u32).filter(|&token| !logits[token as usize].is_nan()).collect();
         let logit = |token: u32| f64::from(logits[token as usize]);
-        let Sampling { temperature, top_k, top_p } = self.sampling;
         if order.is_empty() || order.iter().all(|&token| logit(token) == f64::NEG_INFINITY) {
             return Err(Error::invalid("logits", format!("none of {} is a number", logits.len()), "at least one"));
-        }
-        if temperature == 0.0 {
-            let best = order.into_iter().reduce(|best, token| if logit(token) > logit(best) { token } else { best });
-            return Ok(best.expect("not empty"));
         }
         if let Some(token) = order.iter().find(|&&token| logit(token) == f64::INFINITY) {
             return Err(Error::invalid("logits", format!("infinity for token {token}"), "finite numbers to draw from"));

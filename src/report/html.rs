@@ -1,29 +1,32 @@
-//! `report.html`: one page that holds all of a run, without scripts and without anything to load.
+//! `report.html`: one page that holds all of a run, without anything to load; and the same page before a server.
 
 use std::fmt::{Result, Write as _};
 
 use super::album::{Album, Page};
+use super::explore::{self, Answering};
 use super::front::Against;
 use super::table::Table;
 use super::units;
 use crate::run::Front;
+use crate::space::{Genome, ModelShape};
 
 const STYLE: &str = "\
-:root{--ink:#222;--muted:#666;--line:#e2e2e2;--accent:#0072b2}\
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:1040px;color:var(--ink);background:#fff;\
+:root{color-scheme:light dark;--ink:#222;--muted:#666;--line:#e2e2e2;--accent:#0072b2;--second:#d55e00;--page:#fff;--soft:#f6f7f8}\
+@media (prefers-color-scheme:dark){:root{--ink:#e8e8e8;--muted:#a3a8ad;--line:#3b4046;--accent:#56b4e9;--second:#e69f00;--page:#15171a;--soft:#1e2125}}\
+body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:1040px;color:var(--ink);background:var(--page);\
 font:16px/1.55 'Noto Sans',system-ui,sans-serif}\
 h1{font-size:1.8rem;line-height:1.2;margin:0 0 .25rem}h2{font-size:1.25rem;margin:2.6rem 0 .6rem}\
 p,li{max-width:46rem}.lead{color:var(--muted);margin:0 0 1.5rem}\
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.75rem;margin:0;padding:0}\
 .facts div{border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem}\
 .facts dt{color:var(--muted);font-size:.85rem}.facts dd{margin:0;font-size:1.35rem}\
-figure{margin:1.5rem 0 2.5rem}figure svg{width:100%;height:auto;border:1px solid var(--line);border-radius:8px}\
+figure{margin:1.5rem 0 2.5rem}figure svg{width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:8px}\
 figcaption{color:var(--muted);font-size:.93rem;max-width:46rem;margin-top:.4rem}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\
 th,td{padding:.35rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}\
 th{color:var(--muted);font-weight:600;white-space:normal;vertical-align:bottom}\
-th:last-child,td:last-child{text-align:left}tr.dominated td{color:#8a8a8a}tr.knee td,tr.parent td{font-weight:600}\
-pre{background:#f6f7f8;border-radius:8px;padding:.9rem 1rem;overflow-x:auto;font-size:.88rem;line-height:1.45}\
+th:last-child,td:last-child{text-align:left}tr.dominated td{color:var(--muted)}tr.knee td,tr.parent td{font-weight:600}\
+pre{background:var(--soft);border-radius:8px;padding:.9rem 1rem;overflow-x:auto;font-size:.88rem;line-height:1.45}\
 code{font-family:ui-monospace,'DejaVu Sans Mono',monospace}summary{cursor:pointer;color:var(--accent)}\
 dl.notes dt{font-weight:600;margin-top:.7rem}dl.notes dd{margin:0;max-width:46rem}\
 @media print{figure{break-inside:avoid}}";
@@ -65,10 +68,35 @@ const NOTES: [(&str, &str); 7] = [
 ];
 
 /// The page. `run` is the run's directory as the user would type it, `command` what made it, `settings` the text of its `run.json`.
-pub fn page(front: &Front, album: &Album, run: &str, command: Option<&str>, settings: Option<&str>) -> String {
+/// With a server behind it, its networks write, too.
+pub fn page(
+    front: &Front,
+    album: &Album,
+    run: &str,
+    [command, settings]: [Option<&str>; 2],
+    answering: Option<&Answering>,
+) -> String {
     let mut html = String::new();
-    Report { front, album, run, command, settings }.write(&mut html).expect("writing to a string cannot fail");
+    let report = Report { front, album, run, command, settings, answering };
+    report.write(&mut html).expect("writing to a string cannot fail");
     html
+}
+
+/// The page of a model alone, before a server.
+pub fn page_of_model(shape: &ModelShape, genome: &Genome, answering: &Answering) -> String {
+    let name = escaped(answering.name);
+    let section = explore::of_model(shape, genome, answering);
+    format!("{}<h1>{name}</h1>\n{section}</body>\n</html>\n", beginning(&name))
+}
+
+/// A page up to its body.
+fn beginning(title: &str) -> String {
+    let more = explore::STYLE.replace('\n', "");
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}{more}</style>\n</head>\n<body>\n"
+    )
 }
 
 /// What the page is written from, section by section.
@@ -78,6 +106,7 @@ struct Report<'a> {
     run: &'a str,
     command: Option<&'a str>,
     settings: Option<&'a str>,
+    answering: Option<&'a Answering<'a>>,
 }
 
 impl Report<'_> {
@@ -86,6 +115,7 @@ impl Report<'_> {
         let (first, others) = figures.split_at(figures.len().min(1));
         self.head(html)?;
         self.facts(html)?;
+        html.push_str(&explore::of_front(self.front, self.run, self.answering));
         html.extend(first.iter().map(String::as_str));
         self.table(html)?;
         notes(html)?;
@@ -100,12 +130,10 @@ impl Report<'_> {
     fn head(&self, html: &mut String) -> Result {
         let (model, run) = (escaped(&self.front.model), escaped(self.run));
         let objectives: Vec<&str> = self.front.objectives.iter().map(|column| column.name.as_str()).collect();
+        html.push_str(&beginning(&format!("{model}: Pareto front")));
         writeln!(
             html,
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>{model}: Pareto front</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-             <h1>{model}: small networks bred from a large one</h1>\n\
+            "<h1>{model}: small networks bred from a large one</h1>\n\
              <p class=\"lead\">Optimised: {}. Run <code>{run}</code>.</p>",
             escaped(&objectives.join(", "))
         )
@@ -227,11 +255,11 @@ mod tests {
     fn holds_every_picture_and_row_and_loads_nothing() {
         let (front, evaluations) = fixture::run(4, 5);
         let album = Album::new(&front, Run { name: "run", evaluations: &evaluations }, &[]).unwrap();
-        let html = page(&front, &album, "results/run", Some("criadero search '<x>'"), Some("{\"seed\": 7}"));
+        let html = page(&front, &album, "results/run", [Some("criadero search '<x>'"), Some("{\"seed\": 7}")], None);
         assert_eq!(html.matches("<svg").count(), album.pages.len());
         assert_eq!(html.matches("<tr").count(), 1 + front.points.len() + 1);
         assert!(html.contains("{&quot;seed&quot;: 7}"));
-        for loads in ["<script", "<link", "<img", "src=", "@import", "url("] {
+        for loads in ["<link", "<img", "src=", "@import", "url("] {
             assert!(!html.contains(loads), "{loads}");
         }
         for tag in ["figure", "table", "details", "dl", "body"] {
@@ -245,7 +273,7 @@ mod tests {
         let (mut front, evaluations) = fixture::run(4, 3);
         front.model = "<script>alert('x')</script>".into();
         let album = Album::new(&front, Run { name: "<b>", evaluations: &evaluations }, &[]).unwrap();
-        let html = page(&front, &album, "\"><i>", None, None);
+        let html = page(&front, &album, "\"><i>", [None, None], Some(&Answering { name: "</script><i>", key: true }));
         assert!(!html.contains("<script>") && !html.contains("<b>") && !html.contains("<i>"));
     }
 }

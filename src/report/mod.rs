@@ -4,6 +4,7 @@
 mod album;
 mod canvas;
 pub mod curve;
+mod explore;
 #[cfg(test)]
 mod fixture;
 mod front;
@@ -23,5 +24,6 @@ pub mod table;
 mod units;
 
 pub use album::{Album, Page, front_stems};
+pub use explore::Answering;
 pub use picture::Picture;
 pub use standing::standing;

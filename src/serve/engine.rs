@@ -1,7 +1,7 @@
 //! The one thread that computes: it reads prompts, and writes all requests of a network together.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -27,6 +27,8 @@ pub struct Limits {
     pub queue: usize,
     /// Bytes of keys and values.
     pub cache_bytes: u64,
+    /// libtorch threads.
+    pub threads: usize,
 }
 
 /// Why requests are not taken in.
@@ -129,19 +131,33 @@ impl Queue {
 }
 
 impl Engine {
-    /// Begins with a model whose networks are on the menu, and the tokens that end a text.
-    pub fn begin(
-        model: Llama,
+    /// Begins with a model whose networks are on the menu, and the tokens that end a text. The model is loaded by the thread that computes:
+    /// of threads that libtorch has computed in, each keeps a pool of its own, and pools wait for each other's cores.
+    ///
+    /// # Errors
+    /// What `load` fails with.
+    pub fn begin<E: Send + 'static>(
+        load: impl FnOnce() -> std::result::Result<Llama, E> + Send + 'static,
         menu: Arc<Menu>,
         tokenizer: Arc<Tokenizer>,
         ends: Vec<u32>,
         limits: Limits,
         meter: Arc<Meter>,
-    ) -> Engine {
+    ) -> std::result::Result<Engine, E> {
         let waiting = Mutex::new(Waiting::default());
         let queue = Arc::new(Queue { waiting, changed: Condvar::new(), limits, meter });
         let (jobs, of_menu) = (queue.clone(), menu.clone());
+        let (loaded, heard) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
+            let _over = Over(&jobs);
+            // Each thread has a number of its own, and begins with one.
+            tch::set_num_threads(limits.threads as i32);
+            let model = match load() {
+                Ok(model) => model,
+                Err(error) => return drop(loaded.send(Err(error))),
+            };
+            // Who began it waits for that.
+            let _ = loaded.send(Ok(()));
             let mut desk = Desk {
                 model: &model,
                 menu: &of_menu,
@@ -152,7 +168,10 @@ impl Engine {
             };
             desk.work();
         });
-        Engine { queue, menu, thread: Mutex::new(Some(thread)) }
+        match heard.recv() {
+            Ok(loaded) => loaded.map(|()| Engine { queue, menu, thread: Mutex::new(Some(thread)) }),
+            Err(_) => resume_unwind(thread.join().expect_err("it says whether the model is loaded, or panics")),
+        }
     }
 
     /// Takes requests in, all or none of them.
@@ -202,6 +221,17 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Once the thread ends, whyever, nobody waits for it.
+struct Over<'a>(&'a Queue);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.closing = true;
+        waiting.jobs.clear();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The addresses of a server: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, `/health` and `/metrics`.
+//! The addresses of a server: a page at `/`, `/v1/completions`, `/v1/chat/completions`, `/v1/models`, `/health` and `/metrics`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -50,6 +50,8 @@ pub struct Service {
     pub key: Option<String>,
     /// Bytes of a request's body at most.
     pub body_bytes: usize,
+    /// What a browser gets.
+    pub page: String,
 }
 
 /// Answers whoever comes, until `stop`; what is under way is written to its end.
@@ -66,10 +68,11 @@ pub async fn serve(
         stop.await;
         of_engine.engine.close();
     };
-    axum::serve(listener, router(service)).with_graceful_shutdown(stopped).await
+    let is_local = listener.local_addr()?.ip().is_loopback();
+    axum::serve(listener, router(service, is_local)).with_graceful_shutdown(stopped).await
 }
 
-fn router(service: Arc<Service>) -> Router {
+fn router(service: Arc<Service>, is_local: bool) -> Router {
     let guarded = Router::new()
         .route("/v1/completions", post(completions))
         .route("/v1/chat/completions", post(chat))
@@ -78,6 +81,7 @@ fn router(service: Arc<Service>) -> Router {
         .layer(from_fn_with_state(service.clone(), only_with_key));
     Router::new()
         .merge(guarded)
+        .route("/", get(page))
         .route("/health", get(|| async { axum::Json(json!({ "status": "ok" })) }))
         .route("/metrics", get(metrics))
         .fallback(|| async { Problem::unknown("no such address; see /v1/models").into_response() })
@@ -89,6 +93,7 @@ fn router(service: Arc<Service>) -> Router {
             }
         })
         .layer(DefaultBodyLimit::max(service.body_bytes))
+        .layer(from_fn_with_state(is_local, only_of_here))
         .with_state(service)
 }
 
@@ -151,6 +156,34 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Keeps other sites' pages out: what a browser sends for them says so, and a name of theirs that leads to loopback is not one of ours.
+async fn only_of_here(State(is_local): State<bool>, request: HttpRequest, next: Next) -> Response {
+    if is_foreign(is_local, request.headers()) {
+        let message = "pages of other sites are not answered, nor, on loopback, other names than localhost";
+        return Problem::of(StatusCode::FORBIDDEN, message).into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether a request is for another site, or by a name that is none of loopback's where that is what is listened on.
+fn is_foreign(is_local: bool, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = text(header::HOST);
+    let of_host = |origin: &str| host == Some(origin.split_once("://").map_or(origin, |(_, own)| own));
+    text(header::ORIGIN).is_some_and(|origin| !of_host(origin))
+        || (is_local && host.is_some_and(|host| !is_loopback(host)))
+}
+
+/// Whether a host, with or without a port, is this machine by a name that nobody else can give.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// Lets in who knows the key, where there is one.
 async fn only_with_key(State(service): State<Arc<Service>>, request: HttpRequest, next: Next) -> Response {
     if let Some(key) = &service.key {
@@ -163,6 +196,15 @@ async fn only_with_key(State(service): State<Arc<Service>>, request: HttpRequest
         }
     }
     next.run(request).await
+}
+
+/// What a browser may do with the page: run its own script, and ask this server.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn page(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
+    (headers, service.page.clone())
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
@@ -425,4 +467,19 @@ fn pieces(
     })
     .flatten();
     stream::iter(openings).chain(lines).chain(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_few_names() {
+        for host in ["localhost", "localhost:8080", "127.0.0.1:80", "127.0.0.2", "[::1]:8080", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["evil.example:8080", "localhost.evil.example", "10.0.0.1:80", "", "?", "127.0.0.1.evil.example"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
 }

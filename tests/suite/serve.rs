@@ -48,7 +48,7 @@ impl Served {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
         stream.write_all((head + body).as_bytes()).unwrap();
         stream
@@ -143,7 +143,7 @@ fn run(dir: &Path) -> String {
 fn networks_of_a_front_write_what_they_write_alone() {
     let dir = tempfile::tempdir().unwrap();
     let run = run(dir.path());
-    let served = Served::start(&[&run, "--threads", "1"]);
+    let served = Served::start(&[&run, "--threads", "1", "--arithmetic", "f32"]);
     let (_, _, models) = served.ask("GET", "/v1/models", "", "");
     let models: Value = serde_json::from_str(&models).unwrap();
     let ids: Vec<&str> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
@@ -194,6 +194,10 @@ fn networks_of_a_front_write_what_they_write_alone() {
     };
     assert_eq!(drawn(3), drawn(3));
     assert!((4..9).any(|seed| drawn(seed) != drawn(3)));
+    // A page for browsers, with the front and a box to ask in.
+    let (status, head, page) = served.ask("GET", "/", "", "");
+    assert!(status == 200 && head.to_lowercase().contains("content-security-policy: default-src 'none'"), "{head}");
+    assert!(page.contains("\"model\":\"mine#parent\"") && page.contains("\"served\":true"), "{}", &page[..2000]);
     // Budgets, as fields and as headers; speeds are measured when they are first asked for.
     let smallest = (1..ids.len()).min_by(|&a, &b| params(a).total_cmp(&params(b))).unwrap();
     let few = json!({ "model": "mine", "prompt": "x", "params": params(smallest), "max_tokens": 1 });
@@ -282,6 +286,11 @@ fn what_does_not_do_is_answered_with_what_does() {
     }
     assert_eq!(served.ask("GET", "/v1/completions", key, "").0, 405);
     assert_eq!(served.ask("GET", "/nowhere", "", "").0, 404);
+    // Pages of other sites, which a browser names, and names that others can give to loopback.
+    let foreign = format!("{key}Origin: http://evil.example\r\n");
+    assert_eq!(served.ask("GET", "/v1/models", &foreign, "").0, 403);
+    let own = format!("{key}Origin: http://localhost\r\n");
+    assert_eq!(served.ask("GET", "/v1/models", &own, "").0, 200);
     let head = served.ask("GET", "/v1/models", key, "").1.to_lowercase();
     assert!(!head.contains("access-control"), "no other site's pages may ask: {head}");
     let taken = fail(criadero(&["serve", TINY, "--addr", &served.address]));
