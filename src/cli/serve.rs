@@ -90,6 +90,7 @@ impl Serve {
         }
         let limits = Limits { batch: self.batch, queue: self.queue, cache_bytes: self.cache << 20, threads };
         let context = self.context.unwrap_or(CONTEXT).min(checkpoint.config().positions());
+        let vocab = checkpoint.config().shape.vocab;
         let page = self.page(&checkpoint, &menu)?;
         let device = self.device.fast();
         let load = move || {
@@ -103,6 +104,7 @@ impl Serve {
             engine: Engine::begin(load, menu.clone(), tokenizer.clone(), ends, limits, meter)?,
             tokenizer,
             template: template.map_err(|error| error.to_string()),
+            vocab,
             context,
             timeout: Duration::from_secs(self.timeout),
             key: self.api_key.clone().filter(|key| !key.is_empty()),

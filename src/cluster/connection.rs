@@ -14,7 +14,8 @@ use futures_util::TryStreamExt;
 use tokio::runtime::{Builder, Runtime};
 
 use super::announcement::{Announcement, RunId};
-use super::names::{Names, SEARCHER};
+use super::names::{Names, SEARCHER, lanes_of};
+use super::numeric_class::ClassId;
 use super::server::Server;
 use crate::error::{Error, Result};
 
@@ -140,13 +141,17 @@ impl Connection {
         }
     }
 
-    /// Tasks of a run that nobody has taken, and those that somebody has.
-    pub(super) fn queue(&self, run: &RunId) -> Result<(u64, usize)> {
+    /// Tasks of a run, or of a class of its workers, that nobody has taken, and those that somebody has.
+    pub(super) fn queue(&self, run: &RunId, class: Option<&ClassId>) -> Result<(u64, usize)> {
+        let is_asked = |name: &str| match class {
+            Some(class) => name.starts_with(&lanes_of(class)),
+            None => name != SEARCHER,
+        };
         let info = self.wait(async {
             let stream = self.jetstream.get_stream_no_info(self.names.stream(run)).await;
             let stream = stream.map_err(|error| error.to_string())?;
             let lanes: Vec<_> = stream.consumers().try_collect().await.map_err(|error| error.to_string())?;
-            Ok(lanes.into_iter().filter(|lane| lane.name != SEARCHER).collect::<Vec<_>>())
+            Ok(lanes.into_iter().filter(|lane| is_asked(&lane.name)).collect::<Vec<_>>())
         });
         let lanes = info.map_err(|reason: String| self.failed("queue", reason))?;
         let count = |sum: (u64, usize), lane: &Info| (sum.0 + lane.num_pending, sum.1 + lane.num_ack_pending);

@@ -55,8 +55,8 @@ struct Mixed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Kind {
     class: NumericClass,
-    /// Mean difference of its log-likelihoods from the first kind's, as a share of them; `None` where it could not score.
-    difference: Option<f64>,
+    /// Mean difference of its log-likelihoods from the first kind's, as a share of them.
+    difference: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ struct Probe {
 
 impl Kind {
     fn is_admitted(&self) -> bool {
-        self.difference.is_some_and(|difference| difference <= TOLERANCE)
+        self.difference <= TOLERANCE
     }
 }
 
@@ -150,17 +150,16 @@ impl Hardware {
         known.unwrap_or((chunk, genome))
     }
 
-    /// Compares a class by what it made of the [`probe`](Hardware::probe), and writes that down; what is to be said of it.
+    /// Compares a class by its scores of the [`probe`](Hardware::probe), and writes that down; what is to be said of it.
     ///
     /// # Errors
     /// `Io` of the file.
     pub fn judge(&mut self, class: NumericClass, chunk: ChunkId, genome: Genome, outcome: Outcome) -> Result<String> {
         let set = self.sets.get(chunk.set).map_or(String::new(), |set| set.name.clone());
         let Kinds::Mixed(_, mixed) = &mut self.kinds else { return Ok(String::new()) };
-        let (difference, said) = match (&outcome, &mixed.probe) {
-            (Outcome::Failed(why), _) => (None, format!("{class}: does not work for this run: {why}")),
-            (_, None) => (Some(0.0), format!("{class}: the first kind of machine, which others are compared with")),
-            (_, Some(probe)) => {
+        let (difference, said) = match &mixed.probe {
+            None => (0.0, format!("{class}: the first kind of machine, which others are compared with")),
+            Some(probe) => {
                 let difference = difference(&probe.outcome, &outcome);
                 let percent = |share: f64| format!("{:.2} %", 100.0 * share);
                 let beyond = if difference <= TOLERANCE { "" } else { ": it is left out" };
@@ -169,12 +168,10 @@ impl Hardware {
                     percent(difference),
                     percent(TOLERANCE)
                 );
-                (Some(difference), said)
+                (difference, said)
             }
         };
-        if difference.is_some() && mixed.probe.is_none() {
-            mixed.probe = Some(Probe { set, chunk: chunk.chunk, genome, outcome });
-        }
+        mixed.probe.get_or_insert(Probe { set, chunk: chunk.chunk, genome, outcome });
         mixed.kinds.push(Kind { class, difference });
         self.write()?;
         Ok(said)
@@ -302,9 +299,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut hardware = self::hardware(dir.path()).unwrap();
         let genome = settings().space.largest();
-        let failed = Outcome::Failed("three workers died".into());
-        let said = hardware.judge(class("dies"), CHUNK, genome.clone(), failed).unwrap();
-        assert!(said.contains("three workers died"), "{said}");
         hardware.judge(class("first"), CHUNK, genome.clone(), outcome(-3.0)).unwrap();
         let said = hardware.judge(class("wrong"), CHUNK, genome, outcome(-6.0)).unwrap();
         assert!(said.contains("by 75.00 %") && said.contains("left out"), "{said}");

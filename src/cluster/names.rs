@@ -23,7 +23,12 @@ pub(super) const LANES: usize = 16;
 
 /// The consumer that workers of a class take a lane's tasks from.
 pub(super) fn workers(class: &ClassId, lane: usize) -> String {
-    format!("workers-{class}-{lane}")
+    format!("{}{lane}", lanes_of(class))
+}
+
+/// What the consumers of all lanes of a class begin with.
+pub(super) fn lanes_of(class: &ClassId) -> String {
+    format!("workers-{class}-")
 }
 
 /// Parts of a chunk that have lanes of their own.

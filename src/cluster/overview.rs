@@ -60,7 +60,7 @@ impl Watch {
     pub fn look(&self) -> Result<Overview> {
         let announced = self.connection.announced()?;
         let standing = |Announcement { run, settings, .. }: Announcement| {
-            let queue = self.connection.queue(&run).ok();
+            let queue = self.connection.queue(&run, None).ok();
             let (waiting, taken) = (queue.map(|queue| queue.0), queue.map(|queue| queue.1));
             Standing { run, model: settings.model, objectives: settings.objectives, waiting, taken }
         };

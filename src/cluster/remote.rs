@@ -1,7 +1,7 @@
 //! An evaluator whose workers are elsewhere.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long workers have to get ready before chunks are given to those that are.
 const GETS_READY: Duration = Duration::from_secs(120);
+/// How long a class of workers may take to score the network that it is compared by.
+const COMPARED_WITHIN: Duration = Duration::from_secs(300);
 /// A task that takes so many times what others took is offered once more.
 const SLOW: f64 = 4.0;
 /// Seconds that a task may have taken; more is no time.
@@ -49,8 +51,10 @@ pub struct Remote {
     incoming: Option<Incoming>,
     /// Whether what was there before has been taken.
     begun: bool,
-    /// Seconds a token and network, lately.
-    pace: VecDeque<f64>,
+    /// Seconds a token and network, lately, of each class.
+    pace: HashMap<ClassId, VecDeque<f64>>,
+    /// Classes that could not score the network that they were to be compared by.
+    left_out: HashSet<ClassId>,
     slots: usize,
     /// Networks of each chunk that a worker gets, about.
     networks: usize,
@@ -148,7 +152,8 @@ impl Remote {
             listener,
             incoming: None,
             begun: false,
-            pace: VecDeque::new(),
+            pace: HashMap::new(),
+            left_out: HashSet::new(),
             slots: 0,
             networks: 0,
             said: HashSet::new(),
@@ -228,9 +233,10 @@ impl Remote {
     fn keep(&mut self, scores: Scores, wanted: &mut Wanted, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()> {
         let tokens: usize = scores.partials.iter().map(|partial| self.tokens(partial.chunk)).sum();
         if tokens > 0 && (0.0..LONGEST).contains(&scores.seconds) {
-            self.pace.push_back(scores.seconds / tokens as f64);
-            if self.pace.len() > RECENT {
-                self.pace.pop_front();
+            let pace = self.pace.entry(scores.class.clone()).or_default();
+            pace.push_back(scores.seconds / tokens as f64);
+            if pace.len() > RECENT {
+                pace.pop_front();
             }
         }
         for partial in scores.partials {
@@ -250,8 +256,8 @@ impl Remote {
     }
 
     /// How long a task may take before it is offered once more.
-    fn patience(&self, work: &Work) -> Duration {
-        let mut pace: Vec<f64> = self.pace.iter().copied().collect();
+    fn patience(&self, Offer { work, class, .. }: &Offer) -> Duration {
+        let mut pace: Vec<f64> = self.pace.get(class).into_iter().flatten().copied().collect();
         pace.sort_by(f64::total_cmp);
         let usual = pace.get(pace.len() / 2).copied().unwrap_or(0.0);
         let expected = usual * (work.genomes.len() * self.tokens(work.chunk)) as f64;
@@ -293,6 +299,10 @@ impl Remote {
         self.miss_classes(offered);
         if self.searcher.is_replaced() == Some(true) {
             return Err(replaced(self.searcher.connection.server()));
+        }
+        if offered.is_empty() && self.searcher.queue(None).is_err() {
+            // The server has lost its files: whoever comes is to hear of the run.
+            let _ = self.searcher.prepare(false);
         }
         self.offer_again(wanted, offered)
     }
@@ -348,8 +358,9 @@ impl Remote {
                 if !crews.is_empty() {
                     break crews;
                 }
+                self.say_once("none of the machines that are there may score for this run; it waits for others".into());
             }
-            self.wait(wanted, sink)?;
+            self.wait(wanted, sink, &Wanted::default(), &mut Vec::new())?;
         };
         // Of a class that has not computed yet nothing is known but how many there are.
         let usual = crews.values().filter_map(|crew| Some(crew.tokens_per_second? / crew.slots.max(1) as f64));
@@ -361,8 +372,14 @@ impl Remote {
         self.hardware.bind(&chunks, &speeds)
     }
 
-    /// Waits a moment while nothing is offered.
-    fn wait(&mut self, wanted: &mut Wanted, sink: &mut dyn FnMut(Partial) -> Result<()>) -> Result<()> {
+    /// Waits a moment for what is offered before the work itself is.
+    fn wait(
+        &mut self,
+        wanted: &mut Wanted,
+        sink: &mut dyn FnMut(Partial) -> Result<()>,
+        asked: &Wanted,
+        offered: &mut Vec<Offered>,
+    ) -> Result<()> {
         if self.is_stopped() {
             let _ = self.searcher.withdraw();
             return Err(Error::Interrupted);
@@ -370,7 +387,7 @@ impl Remote {
         if !self.receive(wanted, sink)? {
             std::thread::sleep(MOMENT);
         }
-        self.look(wanted, &mut Vec::new())
+        self.look(asked, offered)
     }
 
     /// Lets new classes score a network, and compares them.
@@ -381,7 +398,8 @@ impl Remote {
         wanted: &mut Wanted,
         sink: &mut dyn FnMut(Partial) -> Result<()>,
     ) -> Result<()> {
-        let mut new: Vec<ClassId> = crews.keys().filter(|class| self.hardware.is_new(class)).cloned().collect();
+        let is_new = |class: &&ClassId| self.hardware.is_new(class) && !self.left_out.contains(*class);
+        let mut new: Vec<ClassId> = crews.keys().filter(is_new).cloned().collect();
         // The first one is what others are compared with: the searcher's own machine where it is there, else most of them.
         let own = NumericClass::of(&self.searcher.announcement.settings).id();
         new.sort_by_key(|class| (*class != own, crews.get(class).map(|crew| Reverse(crew.slots))));
@@ -389,7 +407,7 @@ impl Remote {
         let (chunk, genome) = self.hardware.probe(first.chunk, self.searcher.announcement.settings.space.largest());
         self.probe = Some(Probing { chunk, genome: genome.clone(), outcomes: HashMap::new() });
         while self.searcher.admit(&new).is_err() {
-            self.wait(wanted, sink)?;
+            self.wait(wanted, sink, &Wanted::default(), &mut Vec::new())?;
         }
         let probe = |class: &ClassId| Offer {
             work: Work { chunk, genomes: vec![genome.clone()] },
@@ -397,21 +415,41 @@ impl Remote {
             lane: lane_of(chunk, 0.0),
         };
         self.networks = 1;
-        self.offer(new.iter().map(probe).collect())?;
-        loop {
+        let (since, asked) = (Instant::now(), Wanted::of(&[Work { chunk, genomes: vec![genome.clone()] }]));
+        let mut offered = self.offer(new.iter().map(probe).collect())?;
+        while since.elapsed() < COMPARED_WITHIN {
             let there = self.crews().0;
-            let answered =
-                |class: &ClassId| self.probe.as_ref().is_some_and(|probe| probe.outcomes.contains_key(class));
-            if new.iter().all(|class| answered(class) || !there.contains_key(class)) {
+            let outcomes = self.probe.as_ref().map(|probe| &probe.outcomes);
+            offered.retain(|offered| {
+                let class = &offered.task.class;
+                !outcomes.is_some_and(|outcomes| outcomes.contains_key(class)) && there.contains_key(class)
+            });
+            if offered.is_empty() {
                 break;
             }
-            self.wait(wanted, sink)?;
+            self.wait(wanted, sink, &asked, &mut offered)?;
         }
+        // Of those who have gone nothing is to be in the way of others.
+        let _ = self.searcher.withdraw();
         let Some(Probing { mut outcomes, .. }) = self.probe.take() else { return Ok(()) };
+        let there = self.crews().0;
         for class in new {
-            if let (Some(outcome), Some(crew)) = (outcomes.remove(&class), crews.get(&class)) {
-                let said = self.hardware.judge(crew.class.clone(), chunk, genome.clone(), outcome)?;
-                self.note(said);
+            let Some(crew) = crews.get(&class) else { continue };
+            match outcomes.remove(&class) {
+                Some(Outcome::Failed(why)) => {
+                    self.note(format!("{}: left out: {why}", crew.class));
+                    self.left_out.insert(class);
+                }
+                Some(outcome) => {
+                    let said = self.hardware.judge(crew.class.clone(), chunk, genome.clone(), outcome)?;
+                    self.note(said);
+                }
+                None if there.contains_key(&class) => {
+                    self.note(format!("{}: left out: no answer within {} s", crew.class, COMPARED_WITHIN.as_secs()));
+                    self.left_out.insert(class);
+                }
+                // It has gone.
+                None => {}
             }
         }
         Ok(())
@@ -430,27 +468,31 @@ impl Remote {
     /// Offers once more what takes too long while nobody has anything else to do, or what is not at the server any more.
     fn offer_again(&mut self, wanted: &Wanted, offered: &mut Vec<Offered>) -> Result<()> {
         offered.retain(|offered| !wanted.of_work(&offered.task.work).genomes.is_empty());
-        let late = |offered: &Offered| offered.since.elapsed() > self.patience(&offered.task.work);
+        let late = |offered: &Offered| offered.since.elapsed() > self.patience(&offered.task);
         let left = |Offered { task: Offer { work, class, lane }, .. }: &Offered| Offer {
             work: wanted.of_work(work),
             class: class.clone(),
             lane: *lane,
         };
-        if !offered.iter().any(late) {
-            return Ok(());
-        }
-        let Ok((waiting, taken)) = self.searcher.queue() else {
-            // The server has lost its files, or another one has taken its place.
-            if self.searcher.prepare(false).is_ok() {
-                *offered = self.offer(offered.iter().map(left).collect())?;
+        let mut late: Vec<usize> = (0..offered.len()).filter(|&place| late(&offered[place])).collect();
+        let classes: BTreeSet<ClassId> = late.iter().map(|&place| offered[place].task.class.clone()).collect();
+        let crews = self.crews().0;
+        for class in classes {
+            let Ok((waiting, taken)) = self.searcher.queue(Some(&class)) else {
+                // The server has lost its files, or another one has taken its place.
+                if self.searcher.prepare(false).is_ok() {
+                    *offered = self.offer(offered.iter().map(left).collect())?;
+                }
+                return Ok(());
+            };
+            let (busy, slots) = crews.get(&class).map_or((0, 0), |crew| (crew.busy, crew.slots));
+            if waiting > 0 || (taken > 0 && busy >= slots) {
+                late.retain(|&place| offered[place].task.class != class);
             }
-            return Ok(());
-        };
-        let busy = self.searcher.workers(|roster| roster.there().map(|status| status.busy.len()).sum::<usize>());
-        if waiting > 0 || (taken > 0 && busy >= self.slots) {
+        }
+        if late.is_empty() {
             return Ok(());
         }
-        let late: Vec<usize> = (0..offered.len()).filter(|&place| late(&offered[place])).collect();
         let left: Vec<Offer> = late.iter().map(|&place| left(&offered[place])).collect();
         self.again += left.len();
         (self.listener)(Heard::Detail(format!("{} tasks that take long are offered once more", left.len())));

@@ -233,9 +233,9 @@ impl Searcher {
         let _ = self.connection.wait(message.ack());
     }
 
-    /// Tasks that nobody has taken, and those that somebody has.
-    pub(super) fn queue(&self) -> Result<(u64, usize)> {
-        self.connection.queue(&self.announcement.run)
+    /// Tasks of a class of workers, or all, that nobody has taken, and those that somebody has.
+    pub(super) fn queue(&self, class: Option<&ClassId>) -> Result<(u64, usize)> {
+        self.connection.queue(&self.announcement.run, class)
     }
 
     /// Looks at the workers.

@@ -94,8 +94,9 @@ impl Status {
 pub struct Crew {
     /// The class.
     pub class: NumericClass,
-    /// Tasks that they do at a time.
+    /// Tasks that they do at a time, and those that they do now.
     pub slots: usize,
+    pub(super) busy: usize,
     /// Tokens times networks a second, of all slots; `None` where none of them has computed yet.
     pub tokens_per_second: Option<f64>,
 }
@@ -155,7 +156,8 @@ impl Roster {
                 ..Status::default()
             };
             let tokens_per_second = of_slot.tokens_per_second().map(|rate| rate * slots as f64);
-            Some((id, Crew { class, slots, tokens_per_second }))
+            let busy = members.iter().map(|status| status.busy.len()).sum();
+            Some((id, Crew { class, slots, busy, tokens_per_second }))
         };
         (by_class.into_iter().filter_map(crew).collect(), silent)
     }
@@ -215,7 +217,7 @@ mod tests {
         }
         roster.hear(Status { name: "d".into(), classes: BTreeMap::new(), ..status("d", 1, "x", 0) });
         let (crews, silent) = roster.crews(&run);
-        let x = Crew { class: class("x"), slots: 3, tokens_per_second: Some(60.0) };
+        let x = Crew { class: class("x"), slots: 3, busy: 0, tokens_per_second: Some(60.0) };
         assert_eq!((&crews[&class("x").id()], crews.len(), silent), (&x, 2, 1));
         assert_eq!(roster.crews(&RunId::new()).1, 4);
     }

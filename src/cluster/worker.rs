@@ -16,7 +16,7 @@ use super::announcement::{Announcement, PROTOCOL, RunId};
 use super::connection::Connection;
 use super::message::{Scores, Task, one_by_one, written};
 use super::names::{LANES, is_word, lanes_for, workers};
-use super::numeric_class::ClassId;
+use super::numeric_class::{ClassId, NumericClass};
 use super::status::{Busy, EVERY, Status};
 use super::workshop::{Bench, Workshop};
 use crate::error::{Error, Result};
@@ -85,7 +85,8 @@ struct Slot<'a> {
 struct Prepared {
     bench: Bench,
     /// Of its scores.
-    class: ClassId,
+    class: NumericClass,
+    id: ClassId,
     /// Of each lane, once it was looked into.
     consumers: Vec<Option<PullConsumer>>,
     /// Where in the order of lanes the last task was, and how often it had been said by then that there are some.
@@ -317,7 +318,7 @@ impl Slot<'_> {
         let Some((bytes, held, deaths)) = self.take(run) else { return Ok(false) };
         let prepared = self.benches.get_mut(&run.run).expect("it was prepared");
         let sets = prepared.bench.sets().clone();
-        let task = match Task::read(&bytes, &sets, &run.settings.space, &prepared.class) {
+        let task = match Task::read(&bytes, &sets, &run.settings.space, &prepared.id) {
             Ok(task) => task,
             Err(error) => {
                 (self.say)(Happening::Note(format!("a message of run {} that is left alone: {error}", run.run)));
@@ -340,7 +341,12 @@ impl Slot<'_> {
         if lock(&shared.status).refused.contains_key(&name) {
             return false;
         }
-        if self.benches.contains_key(&run.run) {
+        if let Some(prepared) = self.benches.get(&run.run) {
+            // A run that was over for a moment: whoever goes on with it is to hear of which class we are.
+            let known = lock(&shared.status).classes.insert(name, prepared.class.clone());
+            if known.is_none() {
+                shared.news.send_modify(|news| *news += 1);
+            }
             return true;
         }
         let mut workshop = lock(&self.worker.workshop);
@@ -358,7 +364,8 @@ impl Slot<'_> {
                 let ready =
                     format!("slot {}: ready for run {name} in {:.2} s", self.number, start.elapsed().as_secs_f64());
                 (self.say)(Happening::Detail(ready));
-                let of_run = Prepared { bench, class: class.id(), consumers: vec![None; LANES], last: (0, 0) };
+                let (id, of_run) = (class.id(), class.clone());
+                let of_run = Prepared { bench, class: of_run, id, consumers: vec![None; LANES], last: (0, 0) };
                 self.benches.insert(run.run.clone(), of_run);
                 let note = format!("works for run {name}, {}", run.settings.model);
                 drop(workshop);
@@ -400,7 +407,7 @@ impl Slot<'_> {
                     Some(consumer) => consumer,
                     unknown => {
                         let consumer = jetstream
-                            .get_consumer_from_stream(workers(&prepared.class, lane), names.stream(&run.run))
+                            .get_consumer_from_stream(workers(&prepared.id, lane), names.stream(&run.run))
                             .await;
                         unknown.insert(consumer.map_err(|error| error.to_string())?)
                     }
@@ -501,7 +508,7 @@ impl Slot<'_> {
     /// Scores networks; those of `done` are sent.
     fn evaluate(&mut self, run: &Announcement, task: &Task, done: &mut HashSet<Genome>) -> Result<()> {
         let prepared = self.benches.remove(&run.run).expect("it was prepared");
-        let Prepared { mut bench, class, consumers, last: place } = prepared;
+        let Prepared { mut bench, class, id, consumers, last: place } = prepared;
         bench.expect(task.networks);
         let sets = bench.sets().clone();
         let set = &sets[task.work.chunk.set];
@@ -530,7 +537,7 @@ impl Slot<'_> {
             Ok(())
         });
         let last = if partials.is_empty() { Ok(()) } else { send(self, &mut partials, &mut sent) };
-        self.benches.insert(run.run.clone(), Prepared { bench, class, consumers, last: place });
+        self.benches.insert(run.run.clone(), Prepared { bench, class, id, consumers, last: place });
         evaluated.and(last)
     }
 

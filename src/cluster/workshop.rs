@@ -97,6 +97,11 @@ impl Workshop for LocalWorkshop {
             // Others of this machine may work beside: what loads takes no more threads than what computes.
             tch::set_num_threads((self.slots(run) * run.settings.frozen.threads).min(cores()) as i32);
             let prepared = self.local.prepare_for(&run.settings, &model, &self.stop)?;
+            let machines = prepared.machines();
+            if machines.len() > 1 {
+                let found = machines.into_iter().collect::<Vec<_>>().join(" and ");
+                return Err(Error::invalid("devices", found, "cards of one kind: start a worker for each kind"));
+            }
             check(run, &prepared.settings(&run.settings))?;
             self.ready.insert(run.run.clone(), (prepared, 0));
         }

@@ -134,8 +134,11 @@ impl DecodeBatch {
     }
 
     /// Ends a sequence. The last row takes its place.
-    pub fn leave(&mut self, row: usize) {
-        self.rows.remove(row);
+    ///
+    /// # Errors
+    /// libtorch's; nobody knows then what is in the batch.
+    pub fn leave(&mut self, row: usize) -> Result<()> {
+        self.rows.remove(row)
     }
 }
 
@@ -162,6 +165,8 @@ impl Rows {
             return Ok(());
         }
         let (b, longest) = (self.lens.len() as i64, self.lens.iter().copied().max().unwrap_or(0));
+        // All or none: there may not be so much memory.
+        let mut layers = BTreeMap::new();
         for (layer, kept) in like {
             let larger = |place: usize| -> Result<Tensor> {
                 let [_, k, _, e] = <[i64; 4]>::try_from(kept[place].size()).expect("keys have four dimensions");
@@ -172,20 +177,19 @@ impl Rows {
                 }
                 Ok(new)
             };
-            let larger = [larger(0)?, larger(1)?];
-            self.layers.insert(layer, larger);
+            layers.insert(layer, [larger(0)?, larger(1)?]);
         }
-        self.room = room;
+        (self.layers, self.room) = (layers, room);
         Ok(())
     }
 
-    fn remove(&mut self, row: usize) {
+    fn remove(&mut self, row: usize) -> Result<()> {
         let last = self.lens.len() - 1;
         let len = self.lens[last];
         if row < last {
             for room in self.layers.values().flatten() {
                 let of = |row: usize| room.narrow(0, row as i64, 1).narrow(1, 0, len);
-                of(row).copy_(&of(last));
+                of(row).f_copy_(&of(last))?;
             }
         }
         self.lens.swap_remove(row);
@@ -194,6 +198,7 @@ impl Rows {
             // Nobody keeps the room of the largest that ever were.
             (self.layers, self.room) = (BTreeMap::new(), [0, 0]);
         }
+        Ok(())
     }
 
     fn step(&self, device: Device) -> &Step {

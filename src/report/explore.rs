@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::front::Against;
-use crate::run::{Front, FrontPoint, HeldOut, placeless};
+use crate::run::{Front, FrontPoint, HeldOut, command_line, placeless};
 use crate::space::{Cost, Gene, Genome, ModelShape};
 
 /// The look of it.
@@ -60,7 +60,7 @@ pub(super) fn of_front(front: &Front, run: &str, answering: Option<&Answering>) 
         json!({ "name": score.name, "label": format!("{} (held-out)", placeless(&score.name)), "score": true, "unit": "" })
     });
     let data = json!({
-        "run": run,
+        "run": command_line(&[run.to_string()]),
         "heads": front.shape.heads,
         "mlp": front.shape.mlp,
         "sizes": sizes.into_iter().map(axis).collect::<Vec<Value>>(),

@@ -1,5 +1,6 @@
 //! How a model on this machine scores the networks of an experiment: everything that is settled before the first one is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -134,6 +135,11 @@ impl Prepared {
         let workers = Workers { count: 1, threads: self.frozen.threads };
         let cache = self.cache_bytes / on_device;
         LocalEvaluator::start(&self.models[device..=device], self.exam.clone(), workers, cache, self.stop.clone())
+    }
+
+    /// The machines that its models are on, each once.
+    pub fn machines(&self) -> BTreeSet<String> {
+        self.models.iter().map(|model| machine_of(model.device())).collect()
     }
 
     /// The settings of a run with what came out here in place of what they say of model, items and numbers.

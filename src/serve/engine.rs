@@ -17,6 +17,7 @@ use super::sequence::Sequence;
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::{DecodeBatch, Llama};
+use crate::space::Constraint;
 
 /// How much is done at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,8 +44,12 @@ pub enum Refusal {
 /// What the thread is asked for.
 enum Job {
     Write(Request),
-    /// Speeds of all networks.
-    Measure(oneshot::Sender<std::result::Result<(), String>>),
+    /// Speeds of all networks, where those that a name and a budget ask for are not known by then.
+    Measure {
+        name: String,
+        budget: Vec<Constraint>,
+        done: oneshot::Sender<std::result::Result<(), String>>,
+    },
 }
 
 /// What waits.
@@ -73,8 +78,13 @@ impl Job {
     fn is_wanted(&self) -> bool {
         match self {
             Job::Write(request) => !request.events.is_closed(),
-            Job::Measure(done) => !done.is_closed(),
+            Job::Measure { done, .. } => !done.is_closed(),
         }
+    }
+
+    /// Whether its time is up.
+    fn is_late(&self) -> bool {
+        matches!(self, Job::Write(request) if Instant::now() > request.deadline)
     }
 }
 
@@ -109,13 +119,18 @@ impl Queue {
     fn next(&self, idle: bool, fits: impl Fn(&Request) -> bool) -> std::result::Result<Option<Job>, ()> {
         let mut waiting = self.lock();
         loop {
-            while waiting.jobs.front().is_some_and(|job| !job.is_wanted()) {
-                waiting.jobs.pop_front();
-                Meter::count(&self.meter.cancelled);
+            while waiting.jobs.front().is_some_and(|job| !job.is_wanted() || job.is_late()) {
+                match waiting.jobs.pop_front() {
+                    Some(Job::Write(request)) if !request.events.is_closed() => {
+                        let _ = request.events.send(Event::End { why: Ending::Timeout, tokens: 0 });
+                        Meter::count(&self.meter.late);
+                    }
+                    _ => Meter::count(&self.meter.cancelled),
+                }
             }
             let fits = waiting.jobs.front().is_some_and(|job| match job {
                 Job::Write(request) => fits(request),
-                Job::Measure(_) => true,
+                Job::Measure { .. } => true,
             });
             let job = if fits { waiting.jobs.pop_front() } else { None };
             Meter::set(&self.meter.waiting, waiting.jobs.len() as u64);
@@ -182,14 +197,29 @@ impl Engine {
         self.queue.put(requests.into_iter().map(Job::Write).collect())
     }
 
-    /// Times all networks of the menu, behind what waits already.
+    /// Times all networks of the menu, behind what waits already, unless what this name and budget ask for is known by then.
     ///
     /// # Errors
     /// Why not.
-    pub fn measure(&self) -> std::result::Result<oneshot::Receiver<std::result::Result<(), String>>, Refusal> {
+    pub fn measure(
+        &self,
+        name: &str,
+        budget: &[Constraint],
+    ) -> std::result::Result<oneshot::Receiver<std::result::Result<(), String>>, Refusal> {
         let (done, heard) = oneshot::channel();
-        self.queue.put(vec![Job::Measure(done)])?;
+        self.queue.put(vec![Job::Measure { name: name.to_string(), budget: budget.to_vec(), done }])?;
         Ok(heard)
+    }
+
+    /// Whether somebody computes.
+    pub fn is_there(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Requests that may wait.
+    pub fn most_waiting(&self) -> usize {
+        self.queue.limits.queue
     }
 
     /// The networks.
@@ -264,9 +294,12 @@ impl<'a> Desk<'a> {
             let start = Instant::now();
             match next {
                 Ok(Some(Job::Write(request))) => self.begin(request),
-                Ok(Some(Job::Measure(done))) => {
+                Ok(Some(Job::Measure { name, budget, done })) => {
+                    let lacks = self.menu.lacks(&name, &budget);
+                    let measured = if lacks { guarded(|| self.menu.measure(self.model)) } else { Ok(()) };
                     // Nobody may wait any more.
-                    let _ = done.send(guarded(|| self.menu.measure(self.model)).map_err(|error| error.to_string()));
+                    let _ = done.send(measured.map_err(|error| error.to_string()));
+                    Meter::count(&self.queue.meter.finished);
                 }
                 Ok(None) => {}
                 Err(()) => return,
@@ -308,7 +341,12 @@ impl<'a> Desk<'a> {
                     place.insert(Lane { batch, sequences: Vec::new() })
                 }
             };
-            Ok(Vec::<f32>::try_from(&lane.batch.join(&prompt, tokens)?)?)
+            let logits = lane.batch.join(&prompt, tokens)?;
+            let logits = Vec::<f32>::try_from(&logits);
+            if logits.is_err() {
+                lane.batch.leave(lane.batch.len() - 1)?;
+            }
+            Ok(logits?)
         });
         Meter::add(&self.queue.meter.prompt_tokens, prompt.len());
         match read {
@@ -330,13 +368,13 @@ impl<'a> Desk<'a> {
     fn step(&mut self, network: usize) {
         let Some(lane) = self.lanes.get_mut(&network) else { return };
         for row in (0..lane.sequences.len()).rev() {
-            if lane.sequences[row].is_unwanted() {
+            let unwanted = |lane: &Lane| lane.sequences.get(row).is_some_and(Sequence::is_unwanted);
+            if self.lanes.get(&network).is_some_and(unwanted) {
                 Meter::count(&self.queue.meter.cancelled);
-                Meter::add(&self.queue.meter.written_tokens, lane.sequences[row].count());
-                lane.sequences.swap_remove(row);
-                lane.batch.leave(row);
+                self.leave(network, row);
             }
         }
+        let Some(lane) = self.lanes.get_mut(&network) else { return };
         if lane.sequences.is_empty() {
             return self.settle(network);
         }
@@ -354,12 +392,25 @@ impl<'a> Desk<'a> {
                 }
             }
             Err(error) => {
-                // Nobody knows what the batch holds now.
-                let lost = self.lanes.remove(&network).map_or(Vec::new(), |lane| lane.sequences);
-                Meter::add(&self.queue.meter.failed, lost.len());
-                lost.iter().for_each(|sequence| sequence.fail(&error.to_string()));
+                self.fail(network, &error);
             }
         }
+    }
+
+    /// Takes a request out of its batch; the last one takes its place.
+    fn leave(&mut self, network: usize, row: usize) {
+        let Some(lane) = self.lanes.get_mut(&network) else { return };
+        Meter::add(&self.queue.meter.written_tokens, lane.sequences.swap_remove(row).count());
+        if let Err(error) = guarded(|| lane.batch.leave(row)) {
+            self.fail(network, &error);
+        }
+    }
+
+    /// Gives up all requests of a network: nobody knows what the batch holds now.
+    fn fail(&mut self, network: usize, error: &Error) {
+        let lost = self.lanes.remove(&network).map_or(Vec::new(), |lane| lane.sequences);
+        Meter::add(&self.queue.meter.failed, lost.len());
+        lost.iter().for_each(|sequence| sequence.fail(&error.to_string()));
     }
 
     /// Gives a request its next logits; ends it where it is over.
@@ -377,9 +428,7 @@ impl<'a> Desk<'a> {
             }
         };
         Meter::count(over);
-        Meter::add(&meter.written_tokens, lane.sequences[row].count());
-        lane.sequences.swap_remove(row);
-        lane.batch.leave(row);
+        self.leave(network, row);
         self.settle(network);
     }
 

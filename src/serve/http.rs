@@ -16,6 +16,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -42,6 +43,8 @@ pub struct Service {
     pub tokenizer: Arc<Tokenizer>,
     /// What makes a text of a conversation, or why there is nothing.
     pub template: std::result::Result<Template, String>,
+    /// Tokens of the model's vocabulary.
+    pub vocab: usize,
     /// Tokens of a prompt and what is written behind it, together.
     pub context: usize,
     /// How long a request may take.
@@ -69,6 +72,8 @@ pub async fn serve(
         of_engine.engine.close();
     };
     let is_local = listener.local_addr()?.ip().is_loopback();
+    // Pieces of a stream are small, and nobody is to wait for the next one.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, router(service, is_local)).with_graceful_shutdown(stopped).await
 }
 
@@ -82,7 +87,7 @@ fn router(service: Arc<Service>, is_local: bool) -> Router {
     Router::new()
         .merge(guarded)
         .route("/", get(page))
-        .route("/health", get(|| async { axum::Json(json!({ "status": "ok" })) }))
+        .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(|| async { Problem::unknown("no such address; see /v1/models").into_response() })
         .method_not_allowed_fallback(|| async {
@@ -207,6 +212,13 @@ async fn page(State(service): State<Arc<Service>>) -> impl IntoResponse {
     (headers, service.page.clone())
 }
 
+async fn health(State(service): State<Arc<Service>>) -> std::result::Result<Response, Problem> {
+    match service.engine.is_there() {
+        true => Ok(axum::Json(json!({ "status": "ok" })).into_response()),
+        false => Err(Problem::of(StatusCode::SERVICE_UNAVAILABLE, "nobody computes any more")),
+    }
+}
+
 async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, service.engine.meter().for_prometheus())
@@ -304,8 +316,8 @@ impl Service {
     /// The network that is asked for; where a budget is about speeds that nobody measured, they are measured first.
     async fn network(&self, asked: &Asked) -> std::result::Result<usize, Problem> {
         let menu = self.engine.menu();
-        if menu.lacks(&asked.budget) {
-            let measured = self.engine.measure()?.await;
+        if menu.lacks(&asked.model, &asked.budget) {
+            let measured = self.engine.measure(&asked.model, &asked.budget)?.await;
             let failed =
                 |reason| Problem::of(StatusCode::BAD_REQUEST, format!("speeds could not be measured: {reason}"));
             measured.map_err(|_| failed("the server is ending".to_string()))?.map_err(failed)?;
@@ -342,6 +354,11 @@ impl Service {
         asked: &Asked,
         prompts: Vec<Vec<u32>>,
     ) -> Result<(Vec<Request>, Vec<UnboundedReceiver<Event>>)> {
+        let (count, most) = (prompts.len() * asked.choices, self.engine.most_waiting());
+        if count > most {
+            let expected = format!("{most} at most, as many as may wait here (`criadero serve --queue`)");
+            return Err(Error::invalid("prompts times n", count, expected));
+        }
         let seed = asked.seed.unwrap_or_else(rand::random);
         let deadline = Instant::now() + self.timeout;
         let (mut requests, mut heard) = (Vec::new(), Vec::new());
@@ -353,6 +370,14 @@ impl Service {
                 let expected = format!("1 to {} tokens together", self.context);
                 return Err(Error::invalid("prompt and max_tokens", found, expected));
             }
+            if let Some(token) = prompt.iter().find(|&&token| token as usize >= self.vocab) {
+                return Err(Error::invalid(
+                    "token of the prompt",
+                    token,
+                    format!("less than the vocabulary's {}", self.vocab),
+                ));
+            }
+            let prompt: Arc<[u32]> = prompt.into();
             for _ in 0..asked.choices {
                 let (events, hear) = unbounded_channel();
                 heard.push(hear);

@@ -79,8 +79,7 @@ impl Menu {
     /// # Errors
     /// `Invalid` for names that there are not, budgets that no network meets, and a budget beside a network's own name.
     pub fn find(&self, name: &str, budget: &[Constraint]) -> Result<usize> {
-        let own = name.strip_prefix(self.name.as_str()).unwrap_or(name);
-        let pick = own.strip_prefix('#').unwrap_or(own);
+        let pick = self.pick_of(name);
         let Some(front) = &self.front else {
             return match (pick.is_empty(), budget.first()) {
                 (true, None) => Ok(0),
@@ -118,13 +117,26 @@ impl Menu {
         Error::invalid("model", format!("`{name}`"), format!("{}{more}", ids.join(", ")))
     }
 
-    /// Whether a budget asks for speeds that are not known.
-    pub fn lacks(&self, budget: &[Constraint]) -> bool {
+    /// What a name says behind that of the whole; what is not ours is left as it is.
+    fn pick_of<'a>(&self, name: &'a str) -> &'a str {
+        match name.strip_prefix(self.name.as_str()) {
+            Some("") => "",
+            Some(rest) => rest.strip_prefix('#').unwrap_or(name),
+            None => name.strip_prefix('#').unwrap_or(name),
+        }
+    }
+
+    /// Whether a name and a budget ask for speeds that are not known.
+    pub fn lacks(&self, name: &str, budget: &[Constraint]) -> bool {
         let is_speed = |limit: &&Constraint| SPEEDS.contains(&limit.objective.as_str());
+        let own = match self.pick_of(name).parse() {
+            Ok(Pick::Within(limit)) => Some(limit),
+            _ => None,
+        };
         self.front.as_ref().is_some_and(|front| {
             let front = front.read().unwrap_or_else(PoisonError::into_inner);
             let known = |name: &str| front.points.iter().all(|point| point.value(name).is_some());
-            budget.iter().filter(is_speed).any(|limit| !known(&limit.objective))
+            budget.iter().chain(&own).filter(is_speed).any(|limit| !known(&limit.objective))
         })
     }
 
@@ -143,7 +155,9 @@ impl Menu {
         for ((point, prompt), step) in front.points.iter_mut().zip(prompts).zip(steps) {
             let speeds = [1e3 * tokens as f64 / prompt, 1e3 / step, prompt + WRITTEN * step];
             for (name, speed) in SPEEDS.iter().zip(speeds) {
-                point.values.set(name, speed);
+                if point.value(name).is_none() {
+                    point.values.set(name, speed);
+                }
             }
         }
         Ok(())
@@ -192,6 +206,7 @@ mod tests {
             "{}",
             error("gpt-4", &[])
         );
+        assert!(error("mine7", &[]).contains("`mine#7`"), "no part of a name is left away");
         assert!(error("mine#3", &[]).contains("an id of the front"), "{}", error("mine#3", &[]));
         assert!(error("mine", &["params<=50"]).contains("runs from 100 to 900"));
         assert!(error("mine#7", &["params<=100"]).contains("`mine` alone beside a budget"));
@@ -204,7 +219,8 @@ mod tests {
     #[test]
     fn speeds_that_nobody_measured_are_lacking() {
         let limit = |text: &str| vec![text.parse::<Constraint>().unwrap()];
-        assert!(menu().lacks(&limit("latency_ms<=3")) && !menu().lacks(&limit("decode_tps>=3")));
-        assert!(!menu().lacks(&limit("params<=3")));
+        assert!(menu().lacks("", &limit("latency_ms<=3")) && !menu().lacks("", &limit("decode_tps>=3")));
+        assert!(!menu().lacks("mine", &limit("params<=3")));
+        assert!(menu().lacks("mine#latency_ms<=3", &[]) && !menu().lacks("mine#7", &[]));
     }
 }

@@ -113,7 +113,7 @@ struct Body {
     temperature: Option<f64>,
     top_p: Option<f64>,
     top_k: Option<usize>,
-    seed: Option<u64>,
+    seed: Option<i64>,
     stop: Option<OneOrMany>,
     ignore_eos: Option<bool>,
     logprobs: Option<YesOrCount>,
@@ -207,7 +207,7 @@ impl Asked {
             tokens,
             choices,
             sampling,
-            seed: body.seed,
+            seed: body.seed.map(i64::cast_unsigned),
             stops,
             ignore_eos: body.ignore_eos.unwrap_or(false),
             likely,
@@ -367,11 +367,13 @@ impl Heading {
         if tokens.is_empty() {
             return Value::Null;
         }
-        let text = |likely: &Likely| tokenizer.decode(&[likely.token]).unwrap_or_default();
+        let text = |likely: &Likely| text_of(likely.token, tokenizer);
         if self.kind == Kind::Chat {
             let entry = |likely: &Likely| {
                 let text = text(likely);
-                json!({ "token": text, "logprob": likely.log_probability, "bytes": text.as_bytes() })
+                // Parts of a character have bytes of their own, which the tokenizer does not say.
+                let bytes = (!text.contains(char::REPLACEMENT_CHARACTER)).then(|| text.as_bytes().to_vec());
+                json!({ "token": text, "logprob": likely.log_probability, "bytes": bytes })
             };
             let content = tokens.iter().map(|(own, top)| {
                 let mut fields = entry(own);
@@ -398,6 +400,12 @@ impl Heading {
             "text_offset": offsets,
         })
     }
+}
+
+/// A token's text as it is behind others: some decoders leave away the space that a text begins with.
+fn text_of(token: u32, tokenizer: &Tokenizer) -> String {
+    let [once, twice] = [&[token][..], &[token, token]].map(|tokens| tokenizer.decode(tokens).unwrap_or_default());
+    twice.strip_prefix(once.as_str()).map_or(once.clone(), str::to_string)
 }
 
 #[cfg(test)]

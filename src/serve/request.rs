@@ -1,5 +1,6 @@
 //! A text to be written, and what comes of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,7 +12,7 @@ pub struct Request {
     /// Place of the network in the [`Menu`](super::Menu).
     pub network: usize,
     /// The prompt's tokens.
-    pub prompt: Vec<u32>,
+    pub prompt: Arc<[u32]>,
     /// Tokens to write at most.
     pub tokens: usize,
     /// How tokens are chosen.

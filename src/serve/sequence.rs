@@ -12,6 +12,7 @@ use crate::model::generation::Sampler;
 /// A request under way.
 pub(super) struct Sequence<'a> {
     request: Request,
+    tokenizer: &'a Tokenizer,
     sampler: Sampler,
     decode: Box<dyn FnMut(u32) -> Result<String> + 'a>,
     /// Tokens so far, and the last of them.
@@ -39,7 +40,7 @@ impl<'a> Sequence<'a> {
         };
         match begun() {
             Ok((sampler, decode)) => {
-                Ok(Sequence { request, sampler, decode, count: 0, last: 0, held: Written::default() })
+                Ok(Sequence { request, tokenizer, sampler, decode, count: 0, last: 0, held: Written::default() })
             }
             Err(error) => Err((request.events, error)),
         }
@@ -73,7 +74,8 @@ impl<'a> Sequence<'a> {
             return Ok(Some(self.end(Ending::Stop)));
         }
         (self.last, self.count) = (token, self.count + 1);
-        self.held.text += &(self.decode)(token)?;
+        let text = self.text_of(token)?;
+        self.held.text += &text;
         if let Some(most) = self.request.likely {
             self.held.tokens.push(likely(logits, token, most));
         }
@@ -91,6 +93,16 @@ impl<'a> Sequence<'a> {
             self.say(Event::Written(said));
         }
         Ok(None)
+    }
+
+    /// What a token adds.
+    fn text_of(&mut self, token: u32) -> Result<String> {
+        if let Ok(text) = (self.decode)(token) {
+            return Ok(text);
+        }
+        // Bytes that are no character, behind some that were said already, cannot be taken back: it begins anew behind them.
+        self.decode = Box::new(self.tokenizer.stream());
+        Ok(format!("{}{}", char::REPLACEMENT_CHARACTER, (self.decode)(token)?))
     }
 
     /// Says that it failed.

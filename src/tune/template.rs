@@ -55,8 +55,25 @@ pub struct Template {
 enum Rendering {
     /// Here: our own words.
     Here(Environment<'static>),
-    /// What strangers wrote.
-    Apart(Mutex<Sandbox<Conversations>>),
+    /// What strangers wrote: in a sandbox, or in the next one where a conversation ended it.
+    Apart { setup: Setup, sandbox: Mutex<Option<Sandbox<Conversations>>> },
+}
+
+/// What a sandbox takes to render a template.
+struct Setup {
+    own: ChatTemplate,
+    texts: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// Begins a sandbox that has compiled the template.
+    fn open(&self) -> Result<Sandbox<Conversations>> {
+        let Setup { own, texts } = self;
+        let mut apart = Sandbox::open(Subject::new(&own.path, own.file), &(own.source.clone(), texts.clone()))?;
+        let wrong = |reason| Error::format(&own.path, own.file, reason);
+        apart.next().unwrap_or_else(|| Ok(Err("it was not compiled".to_string())))?.map_err(wrong)?;
+        Ok(apart)
+    }
 }
 
 impl Template {
@@ -76,10 +93,9 @@ impl Template {
             }
         }
         texts.extend(own.special_tokens.iter().map(|(name, text)| (name.to_string(), text.clone())));
-        let mut apart = Sandbox::open(Subject::new(&own.path, own.file), &(own.source.clone(), texts))?;
-        let wrong = |reason| Error::format(&own.path, own.file, reason);
-        apart.next().unwrap_or_else(|| Ok(Err("it was not compiled".to_string())))?.map_err(wrong)?;
-        Ok(Template { name: own.file, rendered: Rendering::Apart(Mutex::new(apart)) })
+        let setup = Setup { own: own.clone(), texts };
+        let sandbox = Mutex::new(Some(setup.open()?));
+        Ok(Template { name: own.file, rendered: Rendering::Apart { setup, sandbox } })
     }
 
     /// For messages: the file it is from, or `ChatML`.
@@ -92,9 +108,15 @@ impl Template {
         let conversation = Conversation { messages: messages.to_vec(), tools: tools.clone(), prompt };
         match &self.rendered {
             Rendering::Here(env) => conversation.render(env),
-            Rendering::Apart(apart) => {
-                let mut apart = apart.lock().unwrap_or_else(PoisonError::into_inner);
-                apart.ask(&conversation).map_err(|error| error.to_string())?
+            Rendering::Apart { setup, sandbox } => {
+                let mut sandbox = sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut apart = match sandbox.take() {
+                    Some(apart) => apart,
+                    None => setup.open().map_err(|error| error.to_string())?,
+                };
+                let rendered = apart.ask(&conversation).map_err(|error| error.to_string())?;
+                *sandbox = Some(apart);
+                rendered
             }
         }
     }

@@ -99,14 +99,14 @@ fn sequences_of_a_batch_come_and_go_and_are_what_they_are_alone() {
             }
         }
         if let Some(row) = leaves {
-            batch.leave(row);
+            batch.leave(row).unwrap();
             alone.swap_remove(row);
         }
         assert_eq!(batch.len(), alone.len());
     }
     assert!(batch.push(&[1]).unwrap_err().to_string().contains("one a sequence"));
     while !batch.is_empty() {
-        batch.leave(0);
+        batch.leave(0).unwrap();
     }
     assert_eq!(batch.bytes(), 0);
     let _ = batch.join(&[1], 1).unwrap();
