@@ -382,3 +382,30 @@ fn what_takes_too_long_is_given_up() {
     assert!(text.contains("within 1 s") && text.contains("[DONE]"), "{text}");
     assert!(served.metric("requests_late_total") > 0);
 }
+
+#[test]
+fn a_conversation_that_ends_its_sandbox_ends_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("tiny");
+    fs::create_dir(&model).unwrap();
+    for file in fs::read_dir(TINY).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    // Doubled until there is no more memory.
+    let grow =
+        "{% set ns = namespace(x='x') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}";
+    let template = format!(
+        "{{% if messages[0].content == 'grow' %}}{grow}{{% else %}}User: {{{{ messages[0].content }}}}{{% endif %}}"
+    );
+    fs::write(model.join("chat_template.jinja"), template).unwrap();
+    let served = Served::start(&[model.to_str().unwrap(), "--threads", "1"]);
+    let say = |words: &str| {
+        let messages = json!([{ "role": "user", "content": words }]);
+        served.post("/v1/chat/completions", json!({ "messages": messages, "max_tokens": 2 }))
+    };
+    assert_eq!(say("Hello").0, 200);
+    let (status, answer) = say("grow");
+    assert!(status == 400 && answer["error"]["message"].as_str().unwrap().contains("memory"), "{answer}");
+    assert_eq!(say("Hello").0, 200);
+}
