@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets nats-server cluster-demo demo wheel test fuzz parity bench bench-search bench-cluster bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets nats-server cluster-demo demo wheel test fuzz parity bench bench-search bench-cluster bench-serve check-page bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -93,6 +93,16 @@ bench-tune: libtorch assets ## fine-tuning: memory against the plan, speed besid
 	if $(PYTHON) -c 'import torch, transformers'; then $(PYTHON) scripts/bench/tune_peer.py --model "$$(scripts/supernet.sh)" \
 		--modes full full-bf16 --batch 1 --length 1024 --ours "full={model} $(TUNED)" --ours "full-bf16={model} $(TUNED) --arithmetic bf16"; fi
 	$(PYTHON) scripts/bench/tune_smollm2.py --model "$$(scripts/supernet.sh)" $(FLAGS)
+
+bench-serve: libtorch assets ## tokens a second of `criadero serve`, and thousands of rude clients: results/bench-serve (10 minutes); FLAGS="--llama-server PATH"
+	cargo build --locked --release --bin criadero
+	mkdir -p target/serve
+	test -f target/serve/parent.gguf || target/release/criadero export smollm2-135m --format gguf --out target/serve/parent.gguf
+	$(PYTHON) scripts/bench/serve.py --model target/serve/parent.gguf $(FLAGS)
+
+check-page: libtorch ## the page of a run in a real Chromium (needs playwright and Chromium); RUN=DIR, pictures in target/page
+	cargo build --locked --release --bin criadero
+	$(PYTHON) scripts/check_page.py target/release/criadero $(RUN) target/page
 
 bench-pruners: WORK ?= target/pruners
 bench-pruners: libtorch assets ## eight pruners at equal size (needs torch, transformers; hours): results/bench-pruners; FLAGS="--ours NAME=SUPERNET"

@@ -181,7 +181,7 @@ def main():
     parser.add_argument("--requests", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rough", type=int, default=10_000)
-    parser.add_argument("--arithmetic", action="append", default=None)
+    parser.add_argument("--arithmetic", action="append", help="by default what `serve` takes by itself")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/bench-serve"))
     args = parser.parse_args()
@@ -189,15 +189,16 @@ def main():
 
     def criadero(arithmetic, *more):
         port = free_port()
-        words = [args.criadero, "serve", args.model, "--addr", f"127.0.0.1:{port}", "--threads", args.threads, "--arithmetic", arithmetic]
-        return Server(f"criadero {arithmetic}", [*words, *more], port)
+        words = [args.criadero, "serve", args.model, "--addr", f"127.0.0.1:{port}", "--threads", args.threads]
+        words += ["--arithmetic", arithmetic] if arithmetic else []
+        return Server(f"criadero {arithmetic}" if arithmetic else "criadero", [*words, *more], port)
 
     def llama():
         port = free_port()
         words = [args.llama_server, "-m", args.model, "--port", port, "-t", args.threads, "-np", 16, "-c", 16 * 512, "--no-webui"]
         return Server("llama.cpp", words, port)
 
-    starts = [lambda of=of: criadero(of) for of in args.arithmetic or ["f32"]] + ([llama] if args.llama_server else [])
+    starts = [lambda of=of: criadero(of) for of in args.arithmetic or [None]] + ([llama] if args.llama_server else [])
     rows = []
     for number in range(args.rounds):
         for start in starts:
@@ -217,7 +218,7 @@ def main():
             rate, p50, p99 = (statistics.median(row[what] for row in of) for what in ("tokens_per_second", "median_seconds", "p99_seconds"))
             lines.append(f"{name:14} {clients:3} at a time: {rate:7.1f} tokens a second, a request {p50:.2f} s, 99 of 100 within {p99:.2f} s")
     if args.rough:
-        server = criadero((args.arithmetic or ["f32"])[0], "--batch", "8", "--queue", "8")
+        server = criadero((args.arithmetic or [None])[0], "--batch", "8", "--queue", "8")
         try:
             row = rough(server, args.rough, 32)
         finally:
