@@ -40,6 +40,8 @@ pub mod last_words;
 pub mod markdown;
 pub mod output;
 #[cfg(feature = "torch")]
+pub mod prometheus;
+#[cfg(feature = "torch")]
 pub mod sandbox;
 #[cfg(feature = "torch")]
 pub mod serve;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::Checkpoint;
 use super::hf::OneOrMany;
+use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 const GENERATION_CONFIG_FILE: &str = "generation_config.json";
@@ -17,6 +18,14 @@ struct GenerationConfig {
 }
 
 impl Checkpoint {
+    /// All tokens that end a text: those of [`Checkpoint::stop_tokens`], and the tokenizer's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        Ok(self.stop_tokens()?.into_iter().chain(tokenizer.eos()).collect())
+    }
+
     /// Tokens that end a generated text. Two files may say it: `generation_config.json` goes before `config.json`, as in
     /// transformers' `generate`; a GGUF has a key for each kind of end.
     ///

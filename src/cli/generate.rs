@@ -72,11 +72,7 @@ impl Generate {
         let prompt = tokenizer.encode(&self.text(&checkpoint, &tokenizer)?)?;
         let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
         set_threads(self.threads.unwrap_or_else(cores));
-        let ends: Vec<u32> = if self.ignore_eos {
-            Vec::new()
-        } else {
-            checkpoint.stop_tokens()?.into_iter().chain(tokenizer.eos()).collect()
-        };
+        let ends: Vec<u32> = if self.ignore_eos { Vec::new() } else { checkpoint.ends(&tokenizer)? };
         let start = Instant::now();
         let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;
         let logits = Vec::<f32>::try_from(generation.logits())?;

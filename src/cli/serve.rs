@@ -83,7 +83,7 @@ impl Serve {
         let genomes: Vec<Genome> = menu.networks().iter().map(|served| served.genome.clone()).collect();
         let threads = self.threads.unwrap_or_else(cores);
         detail!("libtorch threads: {threads}");
-        let ends: Vec<u32> = checkpoint.stop_tokens()?.into_iter().chain(tokenizer.eos()).collect();
+        let ends = checkpoint.ends(&tokenizer)?;
         let template = checkpoint.chat_template().and_then(|own| Template::new(own.as_ref(), &tokenizer));
         if let Err(error) = &template {
             eprintln!("note: no chats: {error}");
@@ -91,7 +91,8 @@ impl Serve {
         let limits = Limits { batch: self.batch, queue: self.queue, cache_bytes: self.cache << 20, threads };
         let context = self.context.unwrap_or(CONTEXT).min(checkpoint.config().positions());
         let vocab = checkpoint.config().shape.vocab;
-        let page = self.page(&checkpoint, &menu)?;
+        let key = self.api_key.clone().filter(|key| !key.is_empty());
+        let page = self.page(&checkpoint, &menu, key.is_some())?;
         let device = self.device.fast();
         let load = move || {
             let model = load_for(&checkpoint, &device, &genomes)?;
@@ -107,7 +108,7 @@ impl Serve {
             vocab,
             context,
             timeout: Duration::from_secs(self.timeout),
-            key: self.api_key.clone().filter(|key| !key.is_empty()),
+            key,
             body_bytes: BODY_BYTES,
             page,
         });
@@ -119,8 +120,8 @@ impl Serve {
     }
 
     /// What a browser gets: the run's report with a box to ask in, or that box alone.
-    fn page(&self, checkpoint: &Checkpoint, menu: &Menu) -> anyhow::Result<String> {
-        let answering = Answering { name: menu.name(), key: self.api_key.as_ref().is_some_and(|key| !key.is_empty()) };
+    fn page(&self, checkpoint: &Checkpoint, menu: &Menu, key: bool) -> anyhow::Result<String> {
+        let answering = Answering { name: menu.name(), key };
         match menu.front() {
             Some(front) => report_of(Path::new(&self.network), &front, Some(&answering)),
             None => {

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use criadero::cluster::{Connection, NumericClass, Overview, Standing, Status, Watch};
+use criadero::prometheus::CONTENT_TYPE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::nats::NatsArgs;
@@ -84,7 +85,7 @@ fn serve(watch: Watch, address: SocketAddr) -> anyhow::Result<()> {
             Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
-        (answer.0, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], answer.1)
+        (answer.0, [(header::CONTENT_TYPE, CONTENT_TYPE)], answer.1)
     });
     let elsewhere = || async { (StatusCode::NOT_FOUND, "see /metrics\n") };
     let router = Router::new().route("/metrics", metrics).fallback(elsewhere);

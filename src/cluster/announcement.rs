@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::numeric_class::NumericClass;
 use super::shared_model::SharedModel;
+use super::word::is_hexadecimal;
 use crate::differences::differences;
 use crate::error::{Error, Result};
 use crate::output::{self, Seal};
@@ -40,7 +41,7 @@ impl RunId {
     /// # Errors
     /// `Invalid` for other words.
     pub fn parse(text: &str) -> Result<RunId> {
-        match text.len() == LETTERS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        match is_hexadecimal(text, LETTERS) {
             true => Ok(RunId(text.to_string())),
             false => Err(Error::invalid("name of a run on a server", format!("{text:?}"), "16 hexadecimal digits")),
         }

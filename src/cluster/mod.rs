@@ -32,6 +32,7 @@ mod server;
 mod shared_model;
 mod status;
 mod stock;
+mod word;
 mod worker;
 mod workshop;
 

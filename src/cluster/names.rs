@@ -2,6 +2,7 @@
 
 use super::announcement::RunId;
 use super::numeric_class::ClassId;
+use super::word::is_word;
 use crate::error::{Error, Result};
 use crate::eval::ChunkId;
 
@@ -9,12 +10,6 @@ use crate::eval::ChunkId;
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
-}
-
-/// Whether a text of at most so many letters can be one word of a subject and part of a stream's name.
-pub(super) fn is_word(text: &str, most: usize) -> bool {
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    !text.is_empty() && text.len() <= most && text.chars().all(fits)
 }
 
 /// The lanes of a class of workers in a run. Each has a consumer of its own, and is preferred by some workers: there they find again what they have kept hidden

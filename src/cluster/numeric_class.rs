@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::word::is_hexadecimal;
 use crate::arithmetic::Arithmetic;
 use crate::differences::differences;
 use crate::run::RunSettings;
@@ -38,7 +39,7 @@ pub struct ClassId(String);
 impl<'de> Deserialize<'de> for ClassId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ClassId, D::Error> {
         let text = String::deserialize(deserializer)?;
-        match text.len() == LETTERS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        match is_hexadecimal(&text, LETTERS) {
             true => Ok(ClassId(text)),
             false => {
                 Err(serde::de::Error::custom(format!("{text:?} is no class: expected {LETTERS} hexadecimal digits")))

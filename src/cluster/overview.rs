@@ -1,6 +1,5 @@
 //! What goes on at a server: runs, their queues, and who works.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::announcement::{Announcement, RunId};
 use super::connection::Connection;
 use super::status::{EVERY, Listening, Status};
 use crate::error::Result;
+use crate::prometheus::metric;
 
 /// A run that wants workers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -74,12 +74,9 @@ impl Overview {
     /// The same as Prometheus reads it.
     pub fn for_prometheus(&self) -> String {
         let mut text = String::new();
-        let mut gauge = |name: &str, kind: &str, help: &str, rows: Vec<(String, f64)>| {
-            let _ = writeln!(text, "# HELP criadero_{name} {help}\n# TYPE criadero_{name} {kind}");
-            rows.iter().for_each(|(labels, value)| _ = writeln!(text, "criadero_{name}{{{labels}}} {value}"));
-        };
+        let mut gauge = |name: &str, kind: &str, help: &str, rows: Vec<_>| metric(&mut text, name, [kind, help], rows);
         let of_runs = |value: &dyn Fn(&Standing) -> Option<f64>| {
-            let row = |one: &Standing| Some((format!("run=\"{}\"", one.run), value(one)?));
+            let row = |one: &Standing| Some((format!("{{run=\"{}\"}}", one.run), value(one)?));
             self.runs.iter().filter_map(row).collect()
         };
         gauge(
@@ -90,7 +87,7 @@ impl Overview {
         );
         gauge("tasks_taken", "gauge", "Tasks that a worker has taken.", of_runs(&|run| run.taken.map(|n| n as f64)));
         let of_workers = |value: &dyn Fn(&Status) -> f64| {
-            let row = |one: &Status| (format!("worker=\"{}\"", escaped(&one.name)), value(one));
+            let row = |one: &Status| (format!("{{worker=\"{}\"}}", escaped(&one.name)), value(one));
             self.workers.iter().map(row).collect()
         };
         gauge("worker_slots", "gauge", "Tasks that a worker does at a time.", of_workers(&|one| one.slots as f64));

@@ -43,7 +43,7 @@ impl Writer {
     /// # Errors
     /// `Format` where the checkpoint's generation settings cannot be read.
     pub fn new(checkpoint: &Checkpoint, tokenizer: Arc<Tokenizer>) -> Result<Writer> {
-        let ends = checkpoint.stop_tokens()?.into_iter().chain(tokenizer.eos()).collect();
+        let ends = checkpoint.ends(&tokenizer)?;
         Ok(Writer { tokenizer, ends })
     }
 

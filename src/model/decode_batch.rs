@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
-use super::generation::check_prompt;
+use super::generation::{check_prompt, ids_of};
 use super::network::Network;
 use super::weights::Llama;
 use crate::error::{Error, Result};
@@ -98,8 +98,7 @@ impl DecodeBatch {
         check_prompt(model, prompt, more)?;
         let most = (prompt.len() + more) as i64;
         let mut cache = self.network.cache(1, prompt.len())?;
-        let ids: Vec<i64> = prompt.iter().map(|&token| i64::from(token)).collect();
-        let ids = Tensor::from_slice(&ids).to_device(model.device()).unsqueeze(0); // (1, n)
+        let ids = ids_of(prompt, model.device()).unsqueeze(0); // (1, n)
         tch::no_grad(|| {
             let hidden = self.network.extend(&ids, &mut cache)?; // (n, d)
             let logits = self.network.logits(&hidden.narrow(0, hidden.size()[0] - 1, 1)).squeeze_dim(0); // (v)
@@ -124,9 +123,8 @@ impl DecodeBatch {
         if tokens.len() != self.len() {
             return Err(Error::invalid("tokens of a step", tokens.len(), format!("one a sequence, {}", self.len())));
         }
-        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         let forward = self.network.parts();
-        let ids = Tensor::from_slice(&ids).to_device(forward.model().device()).unsqueeze(1); // (b, 1)
+        let ids = ids_of(tokens, forward.model().device()).unsqueeze(1); // (b, 1)
         tch::no_grad(|| {
             let hidden = forward.extend(self.network.genome(), &ids, &mut self.rows)?; // (b, d)
             Ok(self.network.logits(&hidden))

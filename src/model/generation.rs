@@ -2,7 +2,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::kv_cache::KvCache;
 use super::network::Network;
@@ -51,8 +51,7 @@ impl Generation {
     }
 
     fn read(&mut self, tokens: &[u32]) -> Result<()> {
-        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-        let ids = Tensor::from_slice(&ids).to_device(self.network.parts().model().device()).unsqueeze(0); // (1, n)
+        let ids = ids_of(tokens, self.network.parts().model().device()).unsqueeze(0); // (1, n)
         self.logits = tch::no_grad(|| -> Result<Tensor> {
             let hidden = self.network.extend(&ids, &mut self.cache)?; // (n, d)
             Ok(self.network.logits(&hidden.narrow(0, hidden.size()[0] - 1, 1)).squeeze_dim(0)) // (v)
@@ -78,22 +77,19 @@ pub fn write_greedily(
     let Some(longest) = prompts.iter().map(|prompt| prompt.len()).max() else { return Ok(()) };
     let common = common_tokens(prompts);
     let device = model.device();
-    let ids = |tokens: &[i64]| Tensor::from_slice(tokens).to_device(device);
     tch::no_grad(|| {
         let mut cache = network.cache(1, common)?;
         if common > 0 {
-            let tokens: Vec<i64> = prompts[0][..common].iter().map(|&token| i64::from(token)).collect();
-            let _ = network.extend(&ids(&tokens).unsqueeze(0), &mut cache)?;
+            let _ = network.extend(&ids_of(&prompts[0][..common], device).unsqueeze(0), &mut cache)?;
         }
         let empty: Vec<i64> = prompts.iter().map(|prompt| (longest - prompt.len()) as i64).collect();
         let mut cache = network.spread(&cache, &empty, longest + more)?;
         let (b, n) = (prompts.len() as i64, (longest - common) as i64);
         let own = prompts.iter().zip(&empty).flat_map(|(prompt, &empty)| {
-            let tokens = prompt[common..].iter().map(|&token| i64::from(token));
-            std::iter::repeat_n(0, empty as usize).chain(tokens)
+            std::iter::repeat_n(0, empty as usize).chain(prompt[common..].iter().copied())
         });
-        let own: Vec<i64> = own.collect();
-        let hidden = network.extend(&ids(&own).view([b, n]), &mut cache)?; // (b·n, d)
+        let own: Vec<u32> = own.collect();
+        let hidden = network.extend(&ids_of(&own, device).view([b, n]), &mut cache)?; // (b·n, d)
         let mut last = hidden.view([b, n, -1]).select(1, n - 1); // (b, d)
         let mut going = vec![true; prompts.len()];
         for step in 1..=more {
@@ -113,6 +109,12 @@ pub fn write_greedily(
         }
         Ok(())
     })
+}
+
+/// Tokens as a model takes them: int64, (n).
+pub(super) fn ids_of(tokens: &[u32], device: Device) -> Tensor {
+    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+    Tensor::from_slice(&ids).to_device(device)
 }
 
 /// Tokens that all prompts begin with, such as worked examples; each has one of its own behind them.

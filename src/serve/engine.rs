@@ -366,13 +366,12 @@ impl<'a> Desk<'a> {
 
     /// A token more for all requests of a network.
     fn step(&mut self, network: usize) {
-        let Some(lane) = self.lanes.get_mut(&network) else { return };
-        for row in (0..lane.sequences.len()).rev() {
-            let unwanted = |lane: &Lane| lane.sequences.get(row).is_some_and(Sequence::is_unwanted);
-            if self.lanes.get(&network).is_some_and(unwanted) {
-                Meter::count(&self.queue.meter.cancelled);
-                self.leave(network, row);
-            }
+        let sequences = self.lanes.get(&network).map_or(&[][..], |lane| &lane.sequences);
+        // From the last on, since the last takes the place of one that leaves.
+        let unwanted: Vec<usize> = (0..sequences.len()).rev().filter(|&row| sequences[row].is_unwanted()).collect();
+        for row in unwanted {
+            Meter::count(&self.queue.meter.cancelled);
+            self.leave(network, row);
         }
         let Some(lane) = self.lanes.get_mut(&network) else { return };
         if lane.sequences.is_empty() {
@@ -391,9 +390,7 @@ impl<'a> Desk<'a> {
                     self.take(network, row, &logits[row * vocab..(row + 1) * vocab]);
                 }
             }
-            Err(error) => {
-                self.fail(network, &error);
-            }
+            Err(error) => self.fail(network, &error),
         }
     }
 

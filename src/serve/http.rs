@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -27,6 +27,7 @@ use super::openai::{Asked, Choice, Heading, Input, Kind, Prompt, budget, usage};
 use super::request::{Ending, Event, Request, Written};
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
+use crate::prometheus;
 use crate::space::Constraint;
 use crate::tune::template::Template;
 
@@ -220,8 +221,7 @@ async fn health(State(service): State<Arc<Service>>) -> std::result::Result<Resp
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, service.engine.meter().for_prometheus())
+    ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], service.engine.meter().for_prometheus())
 }
 
 async fn models(State(service): State<Arc<Service>>) -> impl IntoResponse {
@@ -307,10 +307,14 @@ impl Service {
             choices.push(whole(events).await?);
         }
         if choices.iter().any(|choice| choice.ending == Some(Ending::Timeout)) {
-            let message = format!("it was not written within {} s", self.timeout.as_secs());
-            return Err(Problem::of(StatusCode::GATEWAY_TIMEOUT, message));
+            return Err(self.too_late());
         }
         Ok(axum::Json(heading.whole(&choices, read, &self.tokenizer)).into_response())
+    }
+
+    /// What is said of a request whose time was up.
+    fn too_late(&self) -> Problem {
+        Problem::of(StatusCode::GATEWAY_TIMEOUT, format!("it was not written within {} s", self.timeout.as_secs()))
     }
 
     /// The network that is asked for; where a budget is about speeds that nobody measured, they are measured first.
@@ -460,10 +464,9 @@ fn pieces(
     };
     let events = stream::select_all(heard.into_iter().enumerate().map(of_choice));
     let mut characters = std::collections::HashMap::<usize, usize>::new();
-    let mut written = 0;
     let closing = heading.clone();
-    let said = Arc::new(AtomicU64::new(0));
-    let total = said.clone();
+    let written = Arc::new(AtomicUsize::new(0));
+    let total = written.clone();
     let lines = events.map(move |(index, event)| {
         let value = match event {
             Event::Written(piece) => {
@@ -472,13 +475,9 @@ fn pieces(
                 *before += piece.text.chars().count();
                 value
             }
-            Event::End { why: Ending::Timeout, .. } => {
-                let message = format!("it was not written within {} s", service.timeout.as_secs());
-                Problem::of(StatusCode::GATEWAY_TIMEOUT, message).as_json()
-            }
+            Event::End { why: Ending::Timeout, .. } => service.too_late().as_json(),
             Event::End { why, tokens } => {
-                written += tokens;
-                said.store(written as u64, Ordering::Relaxed);
+                written.fetch_add(tokens, Ordering::Relaxed);
                 heading.piece(index, &Written::default(), 0, Some(why), &service.tokenizer)
             }
             Event::Failed(reason) => Problem::of(StatusCode::INTERNAL_SERVER_ERROR, reason).as_json(),
@@ -486,8 +485,7 @@ fn pieces(
         line(value)
     });
     let end = stream::once(async move {
-        let total = usize::try_from(total.load(Ordering::Relaxed)).unwrap_or(0);
-        let usage = prompt.map(|prompt| line(closing.closing(usage(prompt, total))));
+        let usage = prompt.map(|prompt| line(closing.closing(usage(prompt, total.load(Ordering::Relaxed)))));
         stream::iter(usage.into_iter().chain([Ok(Line::default().data("[DONE]"))]))
     })
     .flatten();

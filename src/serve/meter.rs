@@ -1,7 +1,8 @@
 //! What a server has done, for Prometheus.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::prometheus::metric;
 
 /// Counts since the start, and what is under way.
 #[derive(Debug, Default)]
@@ -68,14 +69,11 @@ impl Meter {
             ("cache_bytes", "gauge", "Bytes of keys and values.", &self.cache_bytes),
         ];
         let mut text = String::new();
-        let mut say = |name: &str, kind: &str, help: &str, value: String| {
-            let _ =
-                writeln!(text, "# HELP criadero_{name} {help}\n# TYPE criadero_{name} {kind}\ncriadero_{name} {value}");
-        };
         for (name, kind, help, value) in rows {
-            say(name, kind, help, value.load(Ordering::Relaxed).to_string());
+            metric(&mut text, name, [kind, help], [(String::new(), value.load(Ordering::Relaxed))]);
         }
-        say("busy_seconds_total", "counter", "Seconds in which something was computed.", seconds.to_string());
+        let busy = ["counter", "Seconds in which something was computed."];
+        metric(&mut text, "busy_seconds_total", busy, [(String::new(), seconds)]);
         text
     }
 }

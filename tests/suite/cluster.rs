@@ -285,20 +285,20 @@ fn a_lost_network_is_waited_for() {
     worker.join().unwrap().unwrap();
 }
 
-/// Benches that fail on one network, as a worker does that its memory ends with.
-struct Poisoned {
-    good: Box<dyn Workshop>,
-    poison: String,
-    failures: Arc<AtomicUsize>,
+/// What becomes of the scores of a bench on their way.
+type Alteration = Arc<
+    dyn Fn(&mut Bench, Vec<Work>, &mut dyn FnMut(Partial) -> criadero::Result<()>) -> criadero::Result<()>
+        + Send
+        + Sync,
+>;
+
+/// Made-up scores, altered.
+struct Altered<B> {
+    good: B,
+    alteration: Alteration,
 }
 
-struct PoisonedBench {
-    good: Bench,
-    poison: String,
-    failures: Arc<AtomicUsize>,
-}
-
-impl Workshop for Poisoned {
+impl Workshop for Altered<Box<dyn Workshop>> {
     fn device(&self) -> String {
         self.good.device()
     }
@@ -309,11 +309,11 @@ impl Workshop for Poisoned {
 
     fn bench(&mut self, run: &Announcement) -> criadero::Result<(Bench, NumericClass)> {
         let (good, class) = self.good.bench(run)?;
-        Ok((Box::new(PoisonedBench { good, poison: self.poison.clone(), failures: self.failures.clone() }), class))
+        Ok((Box::new(Altered { good, alteration: self.alteration.clone() }), class))
     }
 }
 
-impl Evaluator for PoisonedBench {
+impl Evaluator for Altered<Bench> {
     fn sets(&self) -> &Arc<Vec<EvalSet>> {
         self.good.sets()
     }
@@ -323,12 +323,31 @@ impl Evaluator for PoisonedBench {
         work: Vec<Work>,
         sink: &mut dyn FnMut(Partial) -> criadero::Result<()>,
     ) -> criadero::Result<()> {
-        if work.iter().flat_map(|work| &work.genomes).any(|genome| genome.to_string() == self.poison) {
-            self.failures.fetch_add(1, Ordering::Relaxed);
+        (self.alteration)(&mut self.good, work, sink)
+    }
+}
+
+/// Fails on one network, as a worker does that its memory ends with, and counts that.
+fn poisoned(poison: String, failures: Arc<AtomicUsize>) -> Alteration {
+    Arc::new(move |good, work, sink| {
+        if work.iter().flat_map(|work| &work.genomes).any(|genome| genome.to_string() == poison) {
+            failures.fetch_add(1, Ordering::Relaxed);
             return Err(criadero::Error::Torch("a card that is no more".into()));
         }
-        self.good.evaluate(work, sink)
-    }
+        good.evaluate(work, sink)
+    })
+}
+
+/// A machine whose log-likelihoods are the others' times a factor.
+fn times(factor: f64) -> Alteration {
+    Arc::new(move |good, work, sink| {
+        good.evaluate(work, &mut |mut partial| {
+            if let Outcome::Scored(items) = &mut partial.outcome {
+                items.iter_mut().flat_map(|item| &mut item.log_likelihoods).for_each(|value| *value *= factor);
+            }
+            sink(partial)
+        })
+    })
 }
 
 #[test]
@@ -345,7 +364,7 @@ fn a_network_that_kills_its_workers_fails_and_the_search_goes_on() {
         move || {
             while !over.load(Ordering::Relaxed) {
                 let good = mock(&stop, Duration::ZERO);
-                let workshop = Poisoned { good, poison: poison.clone(), failures: failures.clone() };
+                let workshop = Altered { good, alteration: poisoned(poison.clone(), failures.clone()) };
                 let _ = in_thread(&url, "keeper", Box::new(workshop), &stop).join().unwrap();
             }
         }
@@ -568,52 +587,6 @@ fn a_worker_of_two_runs_serves_both() {
     assert_eq!(shown["workers"][0]["slots"], 1, "{shown}");
 }
 
-/// A machine of another kind, whose log-likelihoods are the others' times a factor.
-struct OtherKind {
-    good: MockWorkshop,
-    factor: f64,
-}
-
-struct OtherBench {
-    good: Bench,
-    factor: f64,
-}
-
-impl Workshop for OtherKind {
-    fn device(&self) -> String {
-        self.good.device()
-    }
-
-    fn slots(&self, run: &Announcement) -> usize {
-        self.good.slots(run)
-    }
-
-    fn bench(&mut self, run: &Announcement) -> criadero::Result<(Bench, NumericClass)> {
-        let (good, class) = self.good.bench(run)?;
-        Ok((Box::new(OtherBench { good, factor: self.factor }), class))
-    }
-}
-
-impl Evaluator for OtherBench {
-    fn sets(&self) -> &Arc<Vec<EvalSet>> {
-        self.good.sets()
-    }
-
-    fn evaluate(
-        &mut self,
-        work: Vec<Work>,
-        sink: &mut dyn FnMut(Partial) -> criadero::Result<()>,
-    ) -> criadero::Result<()> {
-        let factor = self.factor;
-        self.good.evaluate(work, &mut |mut partial| {
-            if let Outcome::Scored(items) = &mut partial.outcome {
-                items.iter_mut().flat_map(|item| &mut item.log_likelihoods).for_each(|value| *value *= factor);
-            }
-            sink(partial)
-        })
-    }
-}
-
 /// A worker in a thread on a machine of some kind, the searcher's own one where it has no name, that scores with a factor.
 fn of_kind(
     url: &str,
@@ -622,9 +595,10 @@ fn of_kind(
     stop: &Arc<AtomicBool>,
 ) -> std::thread::JoinHandle<criadero::Result<()>> {
     let delay = Duration::from_millis(2);
-    let good = MockWorkshop { slots: 1, delay, stop: stop.clone(), machine: Some(machine.to_string()) };
+    let good: Box<dyn Workshop> =
+        Box::new(MockWorkshop { slots: 1, delay, stop: stop.clone(), machine: Some(machine.to_string()) });
     let name = format!("worker-{machine}");
-    in_thread(url, &name, Box::new(OtherKind { good, factor }), stop)
+    in_thread(url, &name, Box::new(Altered { good, alteration: times(factor) }), stop)
 }
 
 /// By which factor the scores of each chunk differ from those of made-up ones; every network of a chunk by the same.
