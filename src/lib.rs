@@ -74,6 +74,8 @@ pub mod search;
 pub mod run;
 
 #[cfg(feature = "torch")]
+pub mod cascade;
+#[cfg(feature = "torch")]
 pub mod cluster;
 #[cfg(feature = "torch")]
 pub mod report;

@@ -122,6 +122,22 @@ impl Tokenizer {
         }
     }
 
+    /// A text's tokens inside another one: behind a line end, with which few vocabularies merge anything, so that it begins neither
+    /// with BOS nor with SentencePiece's mark of a space.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_inside(&self, text: &str) -> Result<Vec<u32>> {
+        let line_end = self.encode("\n")?;
+        let tokens = self.encode(&["\n", text].concat())?;
+        if let Some(inside) = tokens.strip_prefix(line_end.as_slice()) {
+            return Ok(inside.to_vec());
+        }
+        let tokens = self.encode(text)?;
+        let bos = self.bos().filter(|bos| self.adds_bos() && tokens.first() == Some(bos));
+        Ok(tokens[usize::from(bos.is_some())..].to_vec())
+    }
+
     /// The tokens' text, special tokens included.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         trial::caught("tokens to decode", || self.inner.decode(ids, false))?

@@ -26,9 +26,11 @@ use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::phase::Phase;
 use super::progress::Bar;
+use cascaded::Cascaded;
 use chat::Chat;
 use results::{Scored, Told};
 
+mod cascaded;
 mod chat;
 mod results;
 
@@ -65,6 +67,9 @@ pub struct Eval {
     /// Networks to score together: a file with one genome a line, or a finished run. One JSON object for each
     #[arg(long, value_name = "FILE|RUN", conflicts_with = "genome")]
     genomes: Option<PathBuf>,
+    /// Networks that answer in turn: a file that `criadero cascade` wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["genome", "genomes", "out"])]
+    cascade: Option<PathBuf>,
     /// Score the networks of `--genomes` one after the other, each with seconds of its own
     #[arg(long, requires = "genomes")]
     alone: bool,
@@ -108,6 +113,8 @@ impl Eval {
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let checkpoint = model::open(&self.model)?;
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
+        let cascade = self.cascade.as_deref().map(|path| cascaded::read(path, &checkpoint)).transpose()?;
+        let genomes = cascade.as_ref().map_or(genomes, |cascade| Some(cascade.genomes()));
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();
@@ -116,7 +123,7 @@ impl Eval {
             bail!("no genome to score in {}", self.genomes.as_deref().unwrap_or(Path::new("")).display());
         }
         let files = self.tasks.iter().filter_map(|task| file_of(task));
-        let read = files.chain([checkpoint.path()]).chain(self.genomes.as_deref());
+        let read = files.chain([checkpoint.path()]).chain(self.genomes.as_deref()).chain(self.cascade.as_deref());
         let output = Output::of("eval").reading_all(read).forced(self.force);
         let mut per_item = self.per_item.as_ref().map(|path| output.file(path, &is_per_item)).transpose()?;
         let results = self.out.as_ref().map(|path| output.file(path, &results::is_one)).transpose()?;
@@ -144,6 +151,12 @@ impl Eval {
         }
         drop(packing_phase);
         let threads = self.threads.unwrap_or_else(cores);
+        if let Some(cascade) = cascade {
+            tch::set_num_threads(threads as i32);
+            let scored = (&asked[..], &sets[..]);
+            self.in_turn(&Cascaded::of(cascade, model)?, scored, per_item.as_mut())?;
+            return Ok(per_item.map_or(Ok(()), StagedFile::publish)?);
+        }
         // A chunk on each core is faster than all cores on each chunk.
         let chunks = sets.iter().map(|set| set.chunks.len());
         // Of one task at a time.
@@ -198,6 +211,52 @@ impl Eval {
             file.publish()?;
         }
         Ok(per_item.map_or(Ok(()), StagedFile::publish)?)
+    }
+
+    /// Prints what a cascade scores on each task, and writes its items' scores.
+    fn in_turn(
+        &self,
+        cascade: &Cascaded,
+        (asked, sets): (&[Asked], &[EvalSet]),
+        mut per_item: Option<&mut StagedFile>,
+    ) -> anyhow::Result<()> {
+        let bar = Bar::new("scoring", "question");
+        let total: usize = sets.iter().map(|set| set.chunks.len()).sum();
+        let counted = sets.iter().map(|set| set.items.len()).sum();
+        let mut done = 0;
+        for (Asked { task, left_out }, set) in asked.iter().zip(sets) {
+            let told = cascade.answer(set, &mut || {
+                done += 1;
+                bar.at(Headway::of_share(done as f64 / total as f64, counted));
+            })?;
+            if done == total {
+                bar.finish();
+            }
+            let mut summary = summary(task.name(), set, &told.scores, told.seconds);
+            summary["macs"] = told.summary["macs"].clone();
+            summary["answered"] = told.summary["answered"].clone();
+            if let Some(left_out) = left_out {
+                summary["left_out"] = json!(left_out);
+            }
+            bar.above(|| match self.json {
+                true => println!("{summary}"),
+                false => {
+                    print_summary(set, &summary);
+                    cascade.print(&summary);
+                }
+            });
+            if let Some(file) = &mut per_item {
+                let of_task = (self.tasks.len() > 1).then(|| task.name());
+                for (mut row, stage) in rows(set, &told.scores, of_task, None).zip(&told.stages) {
+                    row["stage"] = json!(stage);
+                    file.write(format!("{row}\n").as_bytes())?;
+                }
+                if let Some(left_out) = left_out {
+                    file.write(format!("{}\n", json!({ "left_out": left_out })).as_bytes())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The tasks, each once.

@@ -30,6 +30,7 @@ macro_rules! detail {
 
 mod arguments;
 mod calibration;
+mod cascade;
 mod completions;
 mod distill;
 mod eval;
@@ -94,6 +95,7 @@ enum Command {
     Search(Box<search::Search>),
     Worker(worker::Worker),
     Workers(workers::Workers),
+    Cascade(cascade::Cascade),
     Show(show::Show),
     Plot(plot::Plot),
     Quantize(quantize::Quantize),
@@ -151,6 +153,7 @@ impl Command {
             Command::Search(search) => search.run(),
             Command::Worker(worker) => worker.run(),
             Command::Workers(workers) => workers.run(),
+            Command::Cascade(cascade) => cascade.run(),
             Command::Show(show) => show.run(),
             Command::Plot(plot) => plot.run(),
         }

@@ -1,12 +1,13 @@
 //! `criadero serve`: the networks of a front behind OpenAI's API.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use criadero::cascade::Cascade;
 use criadero::checkpoint::Checkpoint;
 use criadero::count::{Items, Threads, Tokens, Workers};
 use criadero::report::Answering;
@@ -41,6 +42,9 @@ pub struct Serve {
     network: String,
     #[command(flatten)]
     moved: MovedArgs,
+    /// Networks that answer questions in turn, `RUN#cascade`: a file that `criadero cascade` wrote
+    #[arg(long, value_name = "FILE")]
+    cascade: Option<PathBuf>,
     /// Where it listens; another address than loopback lets others in
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
@@ -80,7 +84,16 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let (checkpoint, menu) = self.menu()?;
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
-        let genomes: Vec<Genome> = menu.networks().iter().map(|served| served.genome.clone()).collect();
+        let mut genomes: Vec<Genome> = menu.networks().iter().map(|served| served.genome.clone()).collect();
+        let menu = match &self.cascade {
+            None => menu,
+            Some(path) => {
+                let cascade = Cascade::read(path)?;
+                cascade.check(path, &checkpoint)?;
+                genomes.extend(cascade.genomes());
+                menu.with_cascade(cascade)
+            }
+        };
         let threads = self.threads.unwrap_or_else(cores);
         detail!("libtorch threads: {threads}");
         let ends = checkpoint.ends(&tokenizer)?;

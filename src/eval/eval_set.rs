@@ -60,6 +60,49 @@ pub struct Chunk {
     pub prompts: Vec<Vec<u32>>,
 }
 
+impl Chunk {
+    /// The nodes that an item's scores depend on, by its place in the chunk: those of its requests.
+    pub fn nodes_of(&self, item: usize) -> Vec<bool> {
+        let mut needed = vec![false; self.tree.len()];
+        for &pair in self.requests[item].iter().flatten() {
+            let mut node = Some(self.targets.rows[self.targets.pairs[pair as usize].0 as usize] as usize);
+            while let Some(next) = node.filter(|&next| !needed[next]) {
+                needed[next] = true;
+                node = self.tree.parent(next);
+            }
+        }
+        needed
+    }
+
+    /// Some of the items, by their places in the chunk, ascending, and the nodes of the chunk that they need, in order. What networks
+    /// write is left away.
+    pub fn part(&self, items: &[usize]) -> (Chunk, Vec<i64>) {
+        let mut keep = vec![false; self.tree.len()];
+        for &item in items {
+            keep.iter_mut().zip(self.nodes_of(item)).for_each(|(keep, needed)| *keep |= needed);
+        }
+        let nodes: Vec<i64> = (0..self.tree.len()).filter(|&node| keep[node]).map(|node| node as i64).collect();
+        let mut pairs: Vec<u32> =
+            items.iter().flat_map(|&item| self.requests[item].iter().flatten()).copied().collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let old = |pair: &u32| self.targets.pairs[*pair as usize];
+        let mut rows: Vec<u32> = pairs.iter().map(|pair| old(pair).0).collect();
+        rows.dedup();
+        let find = |of: &[u32], what: u32| of.binary_search(&what).expect("it was collected") as u32;
+        let row = |&row: &u32| nodes.binary_search(&self.targets.rows[row as usize]).expect("its node is kept") as i64;
+        let targets = Targets {
+            rows: rows.iter().map(row).collect(),
+            pairs: pairs.iter().map(|pair| (find(&rows, old(pair).0), old(pair).1)).collect(),
+            greedy: self.targets.greedy,
+        };
+        let request = |request: &Vec<u32>| request.iter().map(|&pair| find(&pairs, pair)).collect();
+        let requests = items.iter().map(|&item| self.requests[item].iter().map(request).collect()).collect();
+        let tree = self.tree.part(&keep);
+        (Chunk { tree, targets, items: 0..items.len(), requests, prompts: Vec::new() }, nodes)
+    }
+}
+
 /// A task's or text's items, packed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalSet {

@@ -12,6 +12,8 @@ mod scores;
 #[cfg(feature = "torch")]
 pub(crate) mod division;
 #[cfg(feature = "torch")]
+mod escalation;
+#[cfg(feature = "torch")]
 mod local;
 #[cfg(feature = "torch")]
 mod packing;
@@ -38,8 +40,9 @@ pub use scores::{NetworkScores, score};
 
 #[cfg(feature = "torch")]
 pub use {
+    escalation::{Answered, Escalation, shared_halves},
     local::{LocalEvaluator, Workers},
-    packing::{pack_items, pack_task},
+    packing::{pack_choices, pack_items, pack_task},
     prefix_cache::{PrefixCache, half_layers},
     walk::{KeptStates, Place, walk},
     worker::{Fault, Faults},

@@ -100,6 +100,25 @@ pub fn pack_items(
     Ok(set)
 }
 
+/// A chunk of one item: continuations, as tokens, of a context, whose last token predicts the first of each.
+///
+/// # Errors
+/// `Invalid` for a context or a continuation without tokens.
+pub fn pack_choices(context: &[u32], continuations: &[Vec<u32>]) -> Result<Chunk> {
+    if context.is_empty() || continuations.iter().any(Vec::is_empty) {
+        return Err(Error::invalid("choices", "a prompt or a choice without a token", "one token of each at least"));
+    }
+    let request = |scored: &Vec<u32>| {
+        let sequence = [context, &scored[..scored.len() - 1]].concat();
+        Encoded { sequence, scored: scored.clone(), alone: false, apart: false }
+    };
+    let requests: Vec<Encoded> = continuations.iter().map(request).collect();
+    let mut open = OpenChunk::default();
+    let nodes = open.insert(&requests);
+    open.items.push(nodes);
+    Ok(open.finish(0..1, false))
+}
+
 /// A set whose items are written, with their prompts: a context's last `room` tokens, as lm-evaluation-harness 0.4.13 encodes it
 /// (`HFLM.tok_batch_encode`).
 fn with_prompts(
@@ -232,7 +251,7 @@ fn encode_pair(context: &str, continuation: &str, tokenizer: &Tokenizer, max_len
         let mut scored = joined.get(before.len()..).unwrap_or_default().to_vec();
         apart = scored.is_empty();
         if apart {
-            scored = encode_inside(&[&context[stem.len()..], continuation].concat(), tokenizer)?;
+            scored = tokenizer.encode_inside(&[&context[stem.len()..], continuation].concat())?;
         }
         (before, scored)
     };
@@ -250,19 +269,6 @@ fn encode_pair(context: &str, continuation: &str, tokenizer: &Tokenizer, max_len
         sequence.drain(..sequence.len() - max_length);
     }
     Ok(Encoded { sequence, scored, alone, apart })
-}
-
-/// A text's tokens inside another one: behind a line end, with which few vocabularies merge anything, so that it begins neither
-/// with BOS nor with SentencePiece's mark of a space.
-fn encode_inside(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let line_end = tokenizer.encode("\n")?;
-    let tokens = tokenizer.encode(&["\n", text].concat())?;
-    if let Some(inside) = tokens.strip_prefix(line_end.as_slice()) {
-        return Ok(inside.to_vec());
-    }
-    let tokens = tokenizer.encode(text)?;
-    let bos = tokenizer.bos().filter(|bos| tokenizer.adds_bos() && tokens.first() == Some(bos));
-    Ok(tokens[usize::from(bos.is_some())..].to_vec())
 }
 
 /// A text as disjoint windows, as `get_rolling_token_windows` and `make_disjoint_window` of

@@ -9,7 +9,7 @@ use super::evaluator::{ItemScore, Outcome};
 use super::trie::{HalfLayers, Kept};
 use super::{ChunkId, trie};
 use crate::error::Result;
-use crate::model::{Forward, Llama, Reference, Stream, TreeBatch};
+use crate::model::{Forward, Head, Llama, Reference, Stream, TreeBatch};
 use crate::space::{Bits, Ends, Genome, HalfGene};
 
 /// Where a walk finds hidden states of earlier populations, and leaves its own.
@@ -88,27 +88,31 @@ impl HalfLayers for OnChunk<'_> {
 
 impl OnChunk<'_> {
     fn score(&self, hidden: &Tensor) -> Outcome {
-        let predictions = self.forward.head().predict(hidden, &self.chunk.targets, self.parent);
-        if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
-            let (row, token) = self.chunk.targets.pairs[place];
-            return Outcome::Failed(format!(
-                "log-probability of token {token} in row {row} is {}",
-                predictions.log_probs[place]
-            ));
-        }
-        let log_likelihood =
-            |pairs: &Vec<u32>| pairs.iter().map(|&pair| f64::from(predictions.log_probs[pair as usize])).sum();
-        let divergence = |requests: &Vec<Vec<u32>>| -> f64 {
-            let row = |&pair: &u32| self.chunk.targets.pairs[pair as usize].0 as usize;
-            requests.iter().flatten().map(|pair| f64::from(predictions.divergences[row(pair)])).sum()
-        };
-        let score = |requests: &Vec<Vec<u32>>| ItemScore {
-            divergence: self.parent.map(|_| divergence(requests)),
-            log_likelihoods: requests.iter().map(log_likelihood).collect(),
-            answer: None,
-            greedy: self.chunk.targets.greedy
-                && requests.iter().flatten().all(|&pair| predictions.greedy[pair as usize]),
-        };
-        Outcome::Scored(self.chunk.requests.iter().map(score).collect())
+        scored(self.forward.head(), hidden, self.chunk, self.parent)
     }
+}
+
+/// What the last layer's output, (t, d), says of a chunk's items; with `parent` also how far it is from that.
+pub(super) fn scored(head: &Head, hidden: &Tensor, chunk: &Chunk, parent: Option<&Reference>) -> Outcome {
+    let predictions = head.predict(hidden, &chunk.targets, parent);
+    if let Some(place) = predictions.log_probs.iter().position(|log_prob| !log_prob.is_finite()) {
+        let (row, token) = chunk.targets.pairs[place];
+        return Outcome::Failed(format!(
+            "log-probability of token {token} in row {row} is {}",
+            predictions.log_probs[place]
+        ));
+    }
+    let log_likelihood =
+        |pairs: &Vec<u32>| pairs.iter().map(|&pair| f64::from(predictions.log_probs[pair as usize])).sum();
+    let divergence = |requests: &Vec<Vec<u32>>| -> f64 {
+        let row = |&pair: &u32| chunk.targets.pairs[pair as usize].0 as usize;
+        requests.iter().flatten().map(|pair| f64::from(predictions.divergences[row(pair)])).sum()
+    };
+    let score = |requests: &Vec<Vec<u32>>| ItemScore {
+        divergence: parent.map(|_| divergence(requests)),
+        log_likelihoods: requests.iter().map(log_likelihood).collect(),
+        answer: None,
+        greedy: chunk.targets.greedy && requests.iter().flatten().all(|&pair| predictions.greedy[pair as usize]),
+    };
+    Outcome::Scored(chunk.requests.iter().map(score).collect())
 }

@@ -156,6 +156,25 @@ impl TokenTree {
         &self.ends
     }
 
+    /// The forest of the nodes that `keep` says, with which their parents are kept, in the same order.
+    pub fn part(&self, keep: &[bool]) -> TokenTree {
+        let kept = || (0..self.len()).filter(|&node| keep[node]);
+        // How many nodes before each one are kept: its own place, if it is.
+        let mut before = Vec::with_capacity(self.len() + 1);
+        before.push(0);
+        before.extend(keep.iter().scan(0, |count, &keep| {
+            *count += u32::from(keep);
+            Some(*count)
+        }));
+        let parent = |node: usize| self.parent(node).map_or(ROOT, |parent| before[parent]);
+        TokenTree {
+            tokens: kept().map(|node| self.tokens[node]).collect(),
+            parents: kept().map(parent).collect(),
+            depths: kept().map(|node| self.depths[node]).collect(),
+            ends: kept().map(|node| before[self.ends[node] as usize]).collect(),
+        }
+    }
+
     /// The longest sequence, in tokens.
     pub fn longest(&self) -> usize {
         self.depths.iter().max().map_or(0, |&depth| depth as usize + 1)
@@ -185,5 +204,17 @@ pub(super) mod tests {
         assert_eq!(tree.depths, [0, 1, 2, 3, 3, 4, 1, 0, 1]);
         assert_eq!(tree.ends, [7, 6, 6, 4, 6, 6, 7, 9, 9]);
         assert_eq!(tree.longest(), 5);
+    }
+
+    #[test]
+    fn a_part_is_the_forest_of_its_nodes_alone() {
+        let (tree, paths) = forest();
+        let mut keep = vec![false; tree.len()];
+        paths[2].iter().chain(&paths[3]).for_each(|&node| keep[node as usize] = true);
+        let mut builder = TreeBuilder::default();
+        builder.insert(&[1, 2, 3, 5, 6]);
+        builder.insert_alone(&[1, 2]);
+        assert_eq!(tree.part(&keep), builder.finish().0);
+        assert_eq!(tree.part(&vec![true; tree.len()]), tree);
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::eval::{ChunkId, EvalSet, Outcome, Partial};
+use crate::eval::{ChunkId, EvalSet, ItemScore, Outcome, Partial};
 use crate::output::Log;
 use crate::space::Genome;
 
@@ -26,20 +26,23 @@ struct Line {
     outcome: Outcome,
 }
 
-/// The open journal of a run and everything it holds.
-pub struct Journal {
-    log: Log,
-    scores: HashMap<(ChunkId, Genome), Outcome>,
-}
+/// Everything that a journal holds.
+#[derive(Default)]
+pub struct Known(HashMap<(ChunkId, Genome), Outcome>);
 
-impl Journal {
-    /// Opens or creates the journal. A torn last line, as a crash leaves it, is cut off.
+impl Known {
+    /// What lies in a journal that another process may be writing to. A torn last line is left away.
     ///
     /// # Errors
-    /// When a line before the last is damaged, names an eval set or chunk that the run does not have, has not one score for each of
-    /// the chunk's items, or contradicts another.
-    pub fn open(path: &Path, sets: &[EvalSet]) -> Result<Journal> {
-        let (mut log, bytes) = Log::open(path)?;
+    /// As [`Journal::open`], and `Missing` where there is none.
+    #[cfg(feature = "torch")]
+    pub fn read(path: &Path, sets: &[EvalSet]) -> Result<Known> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        Known::parse(path, &bytes, sets).map(|(known, _)| known)
+    }
+
+    /// What the lines say, and how many bytes are whole lines.
+    fn parse(path: &Path, bytes: &[u8], sets: &[EvalSet]) -> Result<(Known, usize)> {
         let mut scores = HashMap::new();
         let mut whole = 0;
         for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -67,8 +70,45 @@ impl Journal {
             }
             scores.insert((place, genome), outcome);
         }
+        Ok((Known(scores), whole))
+    }
+
+    /// A network's outcome on a chunk, where it is known.
+    pub fn outcome(&self, chunk: ChunkId, genome: &Genome) -> Option<&Outcome> {
+        self.0.get(&(chunk, genome.clone()))
+    }
+
+    /// The items' scores of a network on the first `chunks` of the eval set at a place, or why it has none.
+    pub fn items(&self, genome: &Genome, place: usize, set: &EvalSet, chunks: usize) -> Result<Vec<ItemScore>, String> {
+        let mut scores = Vec::with_capacity(set.items.len());
+        for chunk in 0..chunks {
+            match self.outcome(ChunkId { set: place, chunk }, genome) {
+                Some(Outcome::Scored(items)) => scores.extend_from_slice(items),
+                Some(Outcome::Failed(reason)) => return Err(reason.clone()),
+                None => return Err(format!("chunk {chunk} of {} was not scored", set.name)),
+            }
+        }
+        Ok(scores)
+    }
+}
+
+/// The open journal of a run and everything it holds.
+pub struct Journal {
+    log: Log,
+    known: Known,
+}
+
+impl Journal {
+    /// Opens or creates the journal. A torn last line, as a crash leaves it, is cut off.
+    ///
+    /// # Errors
+    /// When a line before the last is damaged, names an eval set or chunk that the run does not have, has not one score for each of
+    /// the chunk's items, or contradicts another.
+    pub fn open(path: &Path, sets: &[EvalSet]) -> Result<Journal> {
+        let (mut log, bytes) = Log::open(path)?;
+        let (known, whole) = Known::parse(path, &bytes, sets)?;
         log.cut(whole as u64)?;
-        Ok(Journal { log, scores })
+        Ok(Journal { log, known })
     }
 
     /// Appends a partial score; once this returns, a killed process keeps it.
@@ -79,7 +119,7 @@ impl Journal {
         let json = serde_json::to_string(&line).expect("a journal line is plain data");
         let text = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
         self.log.append(text.as_bytes())?;
-        self.scores.insert((chunk, line.genome), line.outcome);
+        self.known.0.insert((chunk, line.genome), line.outcome);
         Ok(())
     }
 
@@ -88,14 +128,14 @@ impl Journal {
         self.log.sync()
     }
 
-    /// A network's outcome on a chunk, where it is known.
-    pub fn outcome(&self, chunk: ChunkId, genome: &Genome) -> Option<&Outcome> {
-        self.scores.get(&(chunk, genome.clone()))
+    /// Everything it holds.
+    pub fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Whether nothing was scored yet.
     pub fn is_empty(&self) -> bool {
-        self.scores.is_empty()
+        self.known.0.is_empty()
     }
 }
 
@@ -142,7 +182,7 @@ mod tests {
         Journal::open(&path, &sets()).unwrap().append(&sets(), partial(0, awkward)).unwrap();
         let journal = Journal::open(&path, &sets()).unwrap();
         let Partial { chunk, genome, outcome } = partial(0, awkward);
-        assert_eq!(journal.outcome(chunk, &genome), Some(&outcome));
+        assert_eq!(journal.known().outcome(chunk, &genome), Some(&outcome));
     }
 
     #[test]
@@ -157,7 +197,7 @@ mod tests {
         for torn in first..whole.len() {
             std::fs::write(&path, &whole[..torn]).unwrap();
             let mut journal = Journal::open(&path, &sets()).unwrap();
-            assert_eq!(journal.scores.len(), 1, "torn at byte {torn}");
+            assert_eq!(journal.known().0.len(), 1, "torn at byte {torn}");
             journal.append(&sets(), partial(1, -2.0)).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole, "torn at byte {torn}");
         }

@@ -67,6 +67,8 @@ mod parent;
 #[cfg(feature = "torch")]
 mod prepare;
 #[cfg(feature = "torch")]
+mod recorded;
+#[cfg(feature = "torch")]
 mod requantize;
 #[cfg(feature = "torch")]
 mod throughput_table;
@@ -98,6 +100,7 @@ pub use {
         CHUNK_TOKENS, Local, MAX_LENGTH, Prepared, check_metrics, cores, never_ranked, quantized_twice, space_of,
         unexported,
     },
+    recorded::Recorded,
     requantize::{Place, Requantization},
     throughput_table::{Tables, measure_with_progress},
 };

@@ -198,18 +198,26 @@ impl Local {
     /// As [`Local::prepare`].
     pub fn prepare_for(&self, settings: &RunSettings, model: &Path, stop: &Arc<AtomicBool>) -> Result<Prepared> {
         let experiment = Experiment { model: model.display().to_string(), ..Experiment::of(settings) };
-        let [search, held_out] = settings.selected().map(Some);
-        let local = Local {
-            limit: search,
-            held_out,
-            chunk_tokens: None,
-            workers: None,
-            threads: None,
-            tables: Tables::default(),
-            ..self.clone()
-        };
+        let local = self.as_for(settings);
         let stored = Some(settings.clone());
         Preparation { local: &local, experiment: &experiment, stored, stop, on_progress: &mut |_| () }.prepared()
+    }
+
+    /// The eval sets of a run, packed as it packed them, with a model's tokenizer and none of its weights.
+    pub(super) fn sets_of(&self, settings: &RunSettings, checkpoint: &Checkpoint) -> Result<Vec<EvalSet>> {
+        let (local, experiment, stored) = (self.as_for(settings), Experiment::of(settings), Some(settings.clone()));
+        let (stop, on_progress) = (&Arc::default(), &mut |_| ());
+        let mut preparation = Preparation { local: &local, experiment: &experiment, stored, stop, on_progress };
+        let tasks = preparation.tasks(&checkpoint.tokenizer()?, settings.frozen.packing)?;
+        let beside_float32 = settings.frozen.arithmetic != Arithmetic::F32;
+        Ok(tasks.iter().flat_map(|task| task.sets(beside_float32)).collect())
+    }
+
+    /// What was said when a run began, as far as its settings tell.
+    fn as_for(&self, settings: &RunSettings) -> Local {
+        let [limit, held_out] = settings.selected().map(Some);
+        let tables = Tables::default();
+        Local { limit, held_out, chunk_tokens: None, workers: None, threads: None, tables, ..self.clone() }
     }
 }
 

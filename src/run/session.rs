@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::settings::RunTask;
 use crate::arithmetic::Arithmetic;
 use crate::error::{Error, Result};
-use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Outcome, Work};
+use crate::eval::{ChunkId, EvalSet, Evaluator, ItemScore, Work};
 use crate::space::Genome;
 use crate::task::Split;
 
@@ -50,13 +50,7 @@ impl<'a> Session<'a> {
         on_progress: &'a mut dyn FnMut(Progress),
     ) -> Result<Session<'a>> {
         let sets = evaluator.sets().clone();
-        let place = |name: String, digest: &str| match sets.iter().position(|set| set.name == name) {
-            Some(place) if sets[place].digest == digest => Ok(place),
-            other => {
-                let found = other.map_or("no such eval set".to_string(), |place| sets[place].digest.clone());
-                Err(Error::invalid(format!("eval set `{name}`"), found, format!("digest {digest}")))
-            }
-        };
+        let place = |name: String, digest: &str| place_of(&sets, &name, digest);
         let places = |task: &RunTask| {
             let [search, held_out] = RunTask::set_names(&task.name);
             Ok([place(search, task.digest(Split::Search))?, place(held_out, task.digest(Split::HeldOut))?])
@@ -140,8 +134,11 @@ impl<'a> Session<'a> {
         for part in parts {
             for chunk in 0..part.chunks {
                 let chunk = ChunkId { set: part.set, chunk };
-                let unknown: Vec<Genome> =
-                    genomes.iter().filter(|genome| self.journal.outcome(chunk, genome).is_none()).cloned().collect();
+                let unknown: Vec<Genome> = genomes
+                    .iter()
+                    .filter(|genome| self.journal.known().outcome(chunk, genome).is_none())
+                    .cloned()
+                    .collect();
                 missing += unknown.len();
                 missing_work += unknown.len() as f64 * self.work_of(part.set);
                 if !unknown.is_empty() {
@@ -170,15 +167,17 @@ impl<'a> Session<'a> {
 
     /// The items' scores of a network, or why it has none.
     pub(super) fn items(&self, genome: &Genome, part: Part) -> Result<Vec<ItemScore>, String> {
-        let set = self.set(part.set);
-        let mut scores = Vec::with_capacity(set.items.len());
-        for chunk in 0..part.chunks {
-            match self.journal.outcome(ChunkId { set: part.set, chunk }, genome) {
-                Some(Outcome::Scored(items)) => scores.extend_from_slice(items),
-                Some(Outcome::Failed(reason)) => return Err(reason.clone()),
-                None => return Err(format!("chunk {chunk} of {} was not scored", set.name)),
-            }
+        self.journal.known().items(genome, part.set, self.set(part.set), part.chunks)
+    }
+}
+
+/// The place of the eval set of this name, which must have this digest.
+pub(super) fn place_of(sets: &[EvalSet], name: &str, digest: &str) -> Result<usize> {
+    match sets.iter().position(|set| set.name == name) {
+        Some(place) if sets[place].digest == digest => Ok(place),
+        other => {
+            let found = other.map_or("no such eval set".to_string(), |place| sets[place].digest.clone());
+            Err(Error::invalid(format!("eval set `{name}`"), found, format!("digest {digest}")))
         }
-        Ok(scores)
     }
 }

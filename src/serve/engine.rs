@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::menu::Menu;
 use super::meter::Meter;
+use super::question::Question;
 use super::request::{Ending, Event, Request};
 use super::sequence::Sequence;
 use crate::checkpoint::Tokenizer;
@@ -44,6 +45,7 @@ pub enum Refusal {
 /// What the thread is asked for.
 enum Job {
     Write(Request),
+    Choose(Question),
     /// Speeds of all networks, where those that a name and a budget ask for are not known by then.
     Measure {
         name: String,
@@ -78,13 +80,18 @@ impl Job {
     fn is_wanted(&self) -> bool {
         match self {
             Job::Write(request) => !request.events.is_closed(),
+            Job::Choose(question) => !question.done.is_closed(),
             Job::Measure { done, .. } => !done.is_closed(),
         }
     }
 
     /// Whether its time is up.
     fn is_late(&self) -> bool {
-        matches!(self, Job::Write(request) if Instant::now() > request.deadline)
+        match self {
+            Job::Write(request) => Instant::now() > request.deadline,
+            Job::Choose(question) => Instant::now() > question.deadline,
+            Job::Measure { .. } => false,
+        }
     }
 }
 
@@ -125,12 +132,14 @@ impl Queue {
                         let _ = request.events.send(Event::End { why: Ending::Timeout, tokens: 0 });
                         Meter::count(&self.meter.late);
                     }
+                    // Nobody answers: who waits finds that its time is up.
+                    Some(Job::Choose(question)) if !question.done.is_closed() => Meter::count(&self.meter.late),
                     _ => Meter::count(&self.meter.cancelled),
                 }
             }
             let fits = waiting.jobs.front().is_some_and(|job| match job {
                 Job::Write(request) => fits(request),
-                Job::Measure { .. } => true,
+                Job::Choose(_) | Job::Measure { .. } => true,
             });
             let job = if fits { waiting.jobs.pop_front() } else { None };
             Meter::set(&self.meter.waiting, waiting.jobs.len() as u64);
@@ -195,6 +204,14 @@ impl Engine {
     /// Why not.
     pub fn write(&self, requests: Vec<Request>) -> std::result::Result<(), Refusal> {
         self.queue.put(requests.into_iter().map(Job::Write).collect())
+    }
+
+    /// Takes questions in, all or none of them.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn choose(&self, questions: Vec<Question>) -> std::result::Result<(), Refusal> {
+        self.queue.put(questions.into_iter().map(Job::Choose).collect())
     }
 
     /// Times all networks of the menu, behind what waits already, unless what this name and budget ask for is known by then.
@@ -294,6 +311,7 @@ impl<'a> Desk<'a> {
             let start = Instant::now();
             match next {
                 Ok(Some(Job::Write(request))) => self.begin(request),
+                Ok(Some(Job::Choose(question))) => self.choose(question),
                 Ok(Some(Job::Measure { name, budget, done })) => {
                     let lacks = self.menu.lacks(&name, &budget);
                     let measured = if lacks { guarded(|| self.menu.measure(self.model)) } else { Ok(()) };
@@ -362,6 +380,16 @@ impl<'a> Desk<'a> {
                 self.settle(network);
             }
         }
+    }
+
+    /// Answers a question.
+    fn choose(&self, question: Question) {
+        let meter = &self.queue.meter;
+        Meter::add(&meter.prompt_tokens, question.prompt.len());
+        let picked = guarded(|| question.answer(self.model, self.menu));
+        Meter::count(if picked.is_ok() { &meter.finished } else { &meter.failed });
+        // Nobody may wait any more.
+        let _ = question.done.send(picked.map_err(|error| error.to_string()));
     }
 
     /// A token more for all requests of a network.

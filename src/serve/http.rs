@@ -21,9 +21,11 @@ use futures_util::stream::{self, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::engine::{Engine, Refusal};
 use super::openai::{Asked, Choice, Heading, Input, Kind, Prompt, budget, usage};
+use super::question::{Picked, Question};
 use super::request::{Ending, Event, Request, Written};
 use crate::checkpoint::Tokenizer;
 use crate::error::{Error, Result};
@@ -290,14 +292,16 @@ impl Service {
         .map_err(|error| Problem::of(StatusCode::INTERNAL_SERVER_ERROR, error))?;
         let prompts = prompts?;
         let read: usize = prompts.iter().map(Vec::len).sum();
+        if !asked.guided.is_empty() {
+            return self.choose(kind, network, &asked, prompts).await;
+        }
+        if self.engine.menu().cascade(network).is_some() {
+            let expected = "`guided_choice` beside it: a cascade goes by how sure a network is of one of the choices";
+            return Err(Error::invalid("model", format!("`{}`", asked.model), expected).into());
+        }
         let (requests, heard) = self.requests(network, &asked, prompts)?;
         self.engine.write(requests)?;
-        let heading = Heading {
-            kind,
-            id: new_id(kind),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            model: self.engine.menu().networks()[network].id.clone(),
-        };
+        let heading = heading(kind, self.engine.menu().networks()[network].id.clone());
         if asked.stream {
             let lines = pieces(self, heading, heard, asked.stream_usage.then_some(read));
             return Ok(Sse::new(lines).keep_alive(KeepAlive::default()).into_response());
@@ -310,6 +314,59 @@ impl Service {
             return Err(self.too_late());
         }
         Ok(axum::Json(heading.whole(&choices, read, &self.tokenizer)).into_response())
+    }
+
+    /// Chooses one of some texts behind each prompt.
+    async fn choose(
+        &self,
+        kind: Kind,
+        network: usize,
+        asked: &Asked,
+        prompts: Vec<Vec<u32>>,
+    ) -> std::result::Result<Response, Problem> {
+        let choices = asked.guided.iter().map(|text| self.tokenizer.encode_inside(text)).collect::<Result<Vec<_>>>()?;
+        let chars: Vec<usize> = asked.guided.iter().map(|text| text.chars().count()).collect();
+        let deadline = Instant::now() + self.timeout;
+        let read = prompts.iter().map(Vec::len).sum();
+        let (mut questions, mut heard) = (Vec::new(), Vec::new());
+        for prompt in prompts {
+            let (done, hear) = oneshot::channel();
+            let (choices, chars) = (choices.clone(), chars.clone());
+            let question = Question { network, prompt: prompt.into(), choices, chars, deadline, done };
+            self.check_prompt(&question.prompt, question.longest())?;
+            questions.push(question);
+            heard.push(hear);
+        }
+        self.engine.choose(questions)?;
+        let (mut texts, mut written, mut model) = (Vec::new(), 0, String::new());
+        for hear in heard {
+            let failed = |reason| Problem::of(StatusCode::INTERNAL_SERVER_ERROR, reason);
+            let Picked { choice, share, network } = match hear.await {
+                Ok(picked) => picked.map_err(failed)?,
+                Err(_) if Instant::now() > deadline => return Err(self.too_late()),
+                Err(_) => return Err(failed("the server has lost it".to_string())),
+            };
+            texts.push((asked.guided[choice].as_str(), share));
+            written += choices[choice].len();
+            model = network;
+        }
+        Ok(axum::Json(heading(kind, model).chosen(&texts, read, written)).into_response())
+    }
+
+    /// Refuses a prompt that has no room with so many tokens behind it, or tokens that there are not.
+    fn check_prompt(&self, prompt: &[u32], tokens: usize) -> Result<()> {
+        if prompt.is_empty() || tokens == 0 || prompt.len() + tokens > self.context {
+            let found = format!("a prompt of {} tokens and {} behind it", prompt.len(), tokens.max(1));
+            let expected = format!("1 to {} tokens together", self.context);
+            return Err(Error::invalid("prompt and max_tokens", found, expected));
+        }
+        match prompt.iter().find(|&&token| token as usize >= self.vocab) {
+            None => Ok(()),
+            Some(token) => {
+                let expected = format!("less than the vocabulary's {}", self.vocab);
+                Err(Error::invalid("token of the prompt", token, expected))
+            }
+        }
     }
 
     /// What is said of a request whose time was up.
@@ -369,18 +426,7 @@ impl Service {
         for prompt in prompts {
             let left = self.context.saturating_sub(prompt.len());
             let tokens = asked.tokens.unwrap_or(left);
-            if prompt.is_empty() || tokens > left || tokens == 0 {
-                let found = format!("a prompt of {} tokens and {} behind it", prompt.len(), tokens.max(1));
-                let expected = format!("1 to {} tokens together", self.context);
-                return Err(Error::invalid("prompt and max_tokens", found, expected));
-            }
-            if let Some(token) = prompt.iter().find(|&&token| token as usize >= self.vocab) {
-                return Err(Error::invalid(
-                    "token of the prompt",
-                    token,
-                    format!("less than the vocabulary's {}", self.vocab),
-                ));
-            }
+            self.check_prompt(&prompt, tokens)?;
             let prompt: Arc<[u32]> = prompt.into();
             for _ in 0..asked.choices {
                 let (events, hear) = unbounded_channel();
@@ -412,6 +458,12 @@ fn budget_of(headers: &HeaderMap) -> Result<Vec<Constraint>> {
         limits.extend(budget(&name.replace('-', "_"), text)?);
     }
     Ok(limits)
+}
+
+/// What the answer of a network begins with.
+fn heading(kind: Kind, model: String) -> Heading {
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Heading { kind, id: new_id(kind), created, model }
 }
 
 /// Another one each time: the time of the start and a number.

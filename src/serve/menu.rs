@@ -2,6 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
+use crate::cascade::Cascade;
 use crate::error::{Error, Result};
 use crate::model::Llama;
 use crate::run::{Front, FrontPoint, Pick};
@@ -13,6 +14,8 @@ const PROMPT: usize = 256;
 const WRITTEN: f64 = 128.0;
 /// Timings of each network.
 const ROUNDS: usize = 3;
+/// What a cascade is called behind the name of the whole.
+const CASCADE: &str = "cascade";
 /// Names of speeds.
 const SPEEDS: [&str; 3] = ["prefill_tps", "decode_tps", "latency_ms"];
 /// What a budget may be about, each with the sign of its limit.
@@ -34,12 +37,19 @@ pub struct Menu {
     networks: Vec<Served>,
     /// The front, whose points are the networks from the second on.
     front: Option<RwLock<Front>>,
+    /// Networks that answer questions in turn, under the last name of the list.
+    cascade: Option<Cascade>,
 }
 
 impl Menu {
     /// A model alone, under its name.
     pub fn of_model(name: &str, genome: Genome) -> Menu {
-        Menu { name: name.to_string(), networks: vec![Served { id: name.to_string(), genome }], front: None }
+        Menu {
+            name: name.to_string(),
+            networks: vec![Served { id: name.to_string(), genome }],
+            front: None,
+            cascade: None,
+        }
     }
 
     /// The networks of a run's front, `NAME#ID` each, and the model that they are cut from, `NAME#parent`.
@@ -55,7 +65,25 @@ impl Menu {
         let parent = served("parent".to_string(), &front.parent);
         let points = front.points.iter().map(|point| served(point.id.to_string(), point));
         let networks = [parent].into_iter().chain(points).collect();
-        Ok(Menu { name: name.to_string(), networks, front: Some(RwLock::new(front)) })
+        Ok(Menu { name: name.to_string(), networks, front: Some(RwLock::new(front)), cascade: None })
+    }
+
+    /// The same with a cascade of these networks, `NAME#cascade`.
+    pub fn with_cascade(mut self, cascade: Cascade) -> Menu {
+        let genome =
+            cascade.stages.last().map_or_else(|| self.networks[0].genome.clone(), |stage| stage.genome.clone());
+        self.networks.push(Served { id: self.id_of(CASCADE), genome });
+        Menu { cascade: Some(cascade), ..self }
+    }
+
+    /// What a network is called by its id.
+    pub(super) fn id_of(&self, id: impl std::fmt::Display) -> String {
+        format!("{}#{id}", self.name)
+    }
+
+    /// The cascade, where it is what stands in this place.
+    pub fn cascade(&self, place: usize) -> Option<&Cascade> {
+        self.cascade.as_ref().filter(|_| place + 1 == self.networks.len())
     }
 
     /// What the whole is called.
@@ -80,6 +108,9 @@ impl Menu {
     /// `Invalid` for names that there are not, budgets that no network meets, and a budget beside a network's own name.
     pub fn find(&self, name: &str, budget: &[Constraint]) -> Result<usize> {
         let pick = self.pick_of(name);
+        if (pick, budget) == (CASCADE, &[]) && self.cascade.is_some() {
+            return Ok(self.networks.len() - 1);
+        }
         let Some(front) = &self.front else {
             return match (pick.is_empty(), budget.first()) {
                 (true, None) => Ok(0),
@@ -146,7 +177,8 @@ impl Menu {
     /// What libtorch fails with.
     pub fn measure(&self, model: &Llama) -> Result<()> {
         let Some(front) = &self.front else { return Ok(()) };
-        let genomes: Vec<Genome> = self.networks[1..].iter().map(|served| served.genome.clone()).collect();
+        let points = front.read().unwrap_or_else(PoisonError::into_inner).points.len();
+        let genomes: Vec<Genome> = self.networks[1..=points].iter().map(|served| served.genome.clone()).collect();
         let tokens = PROMPT.min(model.config().positions() / 2);
         let time = |phase| time_networks(model, &genomes, phase, ROUNDS, &mut || ());
         let prompts = time(Phase::Prefill { tokens })?;

@@ -2,13 +2,15 @@
 //!
 //! All networks are views of one model in memory, so another network is another genome. A [`Request`] waits in the [`Engine`]'s queue until there
 //! is room for it; then its prompt is read, and it is written together with the other requests of its network, a token of each a
-//! step. Requests come and go between steps. One thread computes; HTTP, tokens and templates are the others' work.
+//! step. Requests come and go between steps. A [`Question`] has its choices with it; one of them is
+//! taken, by one network or by a cascade of them, between two steps. One thread computes; HTTP, tokens and templates are the others' work.
 
 mod engine;
 mod http;
 mod menu;
 mod meter;
 mod openai;
+mod question;
 mod request;
 mod sequence;
 
@@ -16,4 +18,5 @@ pub use engine::{Engine, Limits, Refusal};
 pub use http::{Service, serve};
 pub use menu::{Menu, Served};
 pub use meter::Meter;
+pub use question::{Picked, Question};
 pub use request::{Ending, Event, Likely, Request, Written};

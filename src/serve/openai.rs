@@ -1,7 +1,7 @@
 //! OpenAI's completions and chat completions as they are asked for and answered, as far as they are served.
 //!
 //! Fields and their meaning as in OpenAI's API reference ("Completions", "Chat completions"), and as its Python client sends and reads them.
-//! Behind them `top_k` and `ignore_eos`, which other servers know, and budgets by the names of sizes and speeds.
+//! Behind them `top_k`, `ignore_eos` and `guided_choice`, which other servers know, and budgets by the names of sizes and speeds.
 #![cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
@@ -21,6 +21,8 @@ use crate::space::Constraint;
 const CHOICES: usize = 128;
 const STOPS: usize = 16;
 const LIKELY: usize = 20;
+/// Texts that an answer is chosen of.
+const GUIDED: std::ops::RangeInclusive<usize> = 2..=128;
 /// Tokens where a completion does not say how many; a chat goes on to its end.
 const TOKENS: usize = 16;
 
@@ -79,6 +81,8 @@ pub(super) struct Asked {
     pub(super) likely: Option<usize>,
     pub(super) stream: bool,
     pub(super) stream_usage: bool,
+    /// Texts of which one is the answer; none where it is written freely.
+    pub(super) guided: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +120,7 @@ struct Body {
     seed: Option<i64>,
     stop: Option<OneOrMany>,
     ignore_eos: Option<bool>,
+    guided_choice: Option<Vec<String>>,
     logprobs: Option<YesOrCount>,
     top_logprobs: Option<usize>,
     stream: Option<bool>,
@@ -189,6 +194,18 @@ impl Asked {
         if likely.is_some_and(|count| count > LIKELY) {
             return wrong("logprobs", likely.unwrap_or(0).to_string(), "20 tokens at most");
         }
+        let stream = body.stream.unwrap_or(false);
+        let guided = body.guided_choice.unwrap_or_default();
+        if !guided.is_empty() {
+            if !GUIDED.contains(&guided.len()) || guided.iter().any(String::is_empty) {
+                let found = format!("{} texts, or an empty one", guided.len());
+                return wrong("guided_choice", found, "2 to 128 texts, none of them empty");
+            }
+            if stream || choices > 1 || likely.is_some() {
+                let found = "`stream`, `n` or `logprobs` beside it".to_string();
+                return wrong("guided_choice", found, "none of them: one text is chosen, and comes at once");
+            }
+        }
         let tokens = body.max_completion_tokens.or(body.max_tokens);
         let tokens = if kind == Kind::Completion { tokens.or(Some(TOKENS)) } else { tokens };
         if tokens == Some(0) {
@@ -211,8 +228,9 @@ impl Asked {
             stops,
             ignore_eos: body.ignore_eos.unwrap_or(false),
             likely,
-            stream: body.stream.unwrap_or(false),
+            stream,
             stream_usage: body.stream_options.is_some_and(|options| options.include_usage),
+            guided,
         })
     }
 }
@@ -318,6 +336,23 @@ impl Heading {
         let mut fields = self.of_kind("text_completion", "chat.completion");
         fields.insert("choices".into(), choices.iter().enumerate().map(choice).collect());
         fields.insert("usage".into(), usage(prompt, choices.iter().map(|choice| choice.tokens).sum()));
+        Value::Object(fields)
+    }
+
+    /// The answer to prompts of which each has chosen a text; with the tokens of prompts, and of what was chosen.
+    pub(super) fn chosen(&self, texts: &[(&str, f64)], prompt: usize, written: usize) -> Value {
+        let choice = |(index, (text, share)): (usize, &(&str, f64))| match self.kind {
+            Kind::Completion => {
+                json!({ "index": index, "text": text, "logprobs": null, "finish_reason": "stop", "share": share })
+            }
+            Kind::Chat => {
+                let message = json!({ "role": "assistant", "content": text, "refusal": null });
+                json!({ "index": index, "message": message, "logprobs": null, "finish_reason": "stop", "share": share })
+            }
+        };
+        let mut fields = self.of_kind("text_completion", "chat.completion");
+        fields.insert("choices".into(), texts.iter().enumerate().map(choice).collect());
+        fields.insert("usage".into(), usage(prompt, written));
         Value::Object(fields)
     }
 
@@ -482,12 +517,16 @@ mod tests {
             ("max_tokens", json!(0)),
             ("temperature", json!(-1)),
             ("top_p", json!(0)),
+            ("guided_choice", json!(["a"])),
+            ("guided_choice", json!(["a", ""])),
         ] {
             let said = error(json!({ "prompt": "x", field: value }));
             let named = [field, "top-p"].iter().any(|name| said.contains(name));
             assert!(named, "{field}: {said}");
         }
         assert!(completion(json!({ "prompt": "x", "echo": false, "presence_penalty": 0.0, "best_of": 1 })).is_ok());
+        let both = json!({ "prompt": "x", "guided_choice": ["a", "b"], "stream": true });
+        assert!(error(both).contains("comes at once"));
         assert!(error(json!({})).contains("prompt"));
         assert!(error(json!([1])).contains("a JSON object"));
         assert!(Asked::read(Kind::Chat, b"{").unwrap_err().to_string().contains("JSON"));

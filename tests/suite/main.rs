@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod arrows;
+mod cascade;
 mod checkpoint;
 mod checkpoint_hostile;
 mod checkpoint_memory;

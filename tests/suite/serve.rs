@@ -14,7 +14,7 @@ use crate::command::{criadero, fail, succeed};
 use crate::goldens::TINY;
 
 /// A server on a port of its own.
-struct Served {
+pub struct Served {
     child: Child,
     address: String,
     /// What it says is read to the end, since it may not wait for that.
@@ -22,7 +22,7 @@ struct Served {
 }
 
 impl Served {
-    fn start(words: &[&str]) -> Served {
+    pub fn start(words: &[&str]) -> Served {
         let mut command = criadero(&[&["serve"], words, &["--addr", "127.0.0.1:0"]].concat());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
@@ -65,12 +65,12 @@ impl Served {
         (status, head.to_string(), body)
     }
 
-    fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let (status, _, answer) = self.ask("POST", path, "Content-Type: application/json\r\n", &body.to_string());
         (status, serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}")))
     }
 
-    fn complete(&self, body: Value) -> Value {
+    pub fn complete(&self, body: Value) -> Value {
         let (status, answer) = self.post("/v1/completions", body);
         assert_eq!(status, 200, "{answer}");
         answer
