@@ -1,7 +1,7 @@
 # Two commands are enough for a newcomer: `make demo` and `make test`. Everything they need they prepare themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch assets nats-server cluster-demo demo wheel test fuzz parity bench bench-search bench-cluster bench-serve check-page bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
+.PHONY: help libtorch assets nats-server cluster-demo demo wheel test fuzz parity bench bench-search bench-cluster bench-serve bench-routers check-page bench-ablation bench-tune bench-pruners bench-quantize bench-7b gpu-check gpu-check-bundle gpu-check-7b clean
 
 PYTHON ?= python3
 CRIADERO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/criadero
@@ -99,6 +99,11 @@ bench-serve: libtorch assets ## tokens a second of `criadero serve`, and thousan
 	mkdir -p target/serve
 	test -f target/serve/parent.gguf || target/release/criadero export smollm2-135m --format gguf --out target/serve/parent.gguf
 	$(PYTHON) scripts/bench/serve.py --model target/serve/parent.gguf $(FLAGS)
+
+bench-routers: libtorch assets ## routers trained on SmolLM2 against networks without one (half an hour), numbers in results/bench-routers
+	cargo build --locked --release --bin criadero
+	test -d target/routers/router || target/release/criadero route "$$(scripts/supernet.sh)" --space smollm2-135m --steps 350 --batch 1 --out target/routers/router
+	$(PYTHON) scripts/bench/routers.py --supernet "$$(scripts/supernet.sh)" --router target/routers/router --assets $(CRIADERO_CACHE)/assets --out results/bench-routers
 
 check-page: libtorch ## the page of a run in a real Chromium (needs playwright and Chromium); RUN=DIR, pictures in target/page
 	cargo build --locked --release --bin criadero

@@ -1,11 +1,12 @@
 //! The evaluator's speed on SmolLM2-135M, against the matrix products that it cannot do without.
 //!
-//!     cargo bench --bench evaluator [-- fraction | tokens | population | growth]
+//!     cargo bench --bench evaluator [-- fraction | tokens | population | growth | switch]
 //!
 //! `fraction`: scoring one network against its matrix products alone, the output matrix's rows included, with weights of
 //! the same sizes, in float32 and in bfloat16; alternated, the best of five each. `tokens`: packed tokens a second of 200
 //! questions in both, a chunk on each core, alternated. `population`: seconds a network in populations of 1 to 200, random
-//! ones and such as a search converges to. `growth`: seconds by items, layers and networks. Tables go to
+//! ones and such as a search converges to. `growth`: seconds by items, layers and networks. `switch`: microseconds from one network of
+//! the model to another, and what that allocates. Tables go to
 //! `results/bench-evaluator/`. Nothing here is criterion's: a ratio needs its two sides alternated.
 
 use std::collections::BTreeMap;
@@ -309,6 +310,42 @@ fn growth(bench: &Bench, report: &mut String) -> Result<()> {
     save("growth.csv", &table)
 }
 
+/// What it takes to have another network of a model ready: its genome is checked, its tensors are handles.
+fn switch(bench: &Bench, report: &mut String) -> Result<()> {
+    const NETWORKS: usize = 1000;
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let genomes: Vec<Genome> = (0..NETWORKS).map(|_| bench.space.sample(&mut rng)).collect();
+    let mut table = String::from("arithmetic,median_us,p99_us,resident_kb_before,resident_kb_after\n");
+    for arithmetic in Arithmetic::ALL {
+        let model = bench.model(arithmetic);
+        let before = resident_kb()?;
+        let mut micros = Vec::with_capacity(NETWORKS);
+        for genome in &genomes {
+            let start = Instant::now();
+            let network = model.network(genome)?;
+            micros.push(start.elapsed().as_secs_f64() * 1e6);
+            drop(network);
+        }
+        let after = resident_kb()?;
+        micros.sort_by(f64::total_cmp);
+        let (median, slow) = (micros[NETWORKS / 2], micros[NETWORKS * 99 / 100]);
+        writeln!(table, "{arithmetic},{median:.1},{slow:.1},{before},{after}")?;
+        writeln!(
+            report,
+            "{arithmetic}: {median:.1} us to another network, {slow:.1} of 99 in 100; {} kB more in memory",
+            after - before
+        )?;
+    }
+    save("switch.csv", &table)
+}
+
+/// Kilobytes of this process in memory.
+fn resident_kb() -> Result<i64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
 fn save(name: &str, table: &str) -> Result<()> {
     let dir = Path::new("results/bench-evaluator");
     std::fs::create_dir_all(dir)?;
@@ -328,6 +365,7 @@ fn main() -> Result<()> {
         ("tokens", tokens),
         ("population", population),
         ("growth", growth),
+        ("switch", switch),
     ] {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             let start = report.len();

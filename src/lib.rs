@@ -79,5 +79,7 @@ pub mod cascade;
 pub mod cluster;
 #[cfg(feature = "torch")]
 pub mod report;
+#[cfg(feature = "torch")]
+pub mod route;
 
 pub use error::{Error, Result};

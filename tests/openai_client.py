@@ -31,6 +31,8 @@ def ask(client, model):
     pieces = client.completions.create(model=model, prompt="The llama", max_tokens=5, temperature=0, stream=True)
     text = "".join(piece.choices[0].text for piece in pieces)
     assert text == client.completions.create(model=model, prompt="The llama", max_tokens=5, temperature=0).choices[0].text
+    picked = client.completions.create(model=model, prompt="The llama", extra_body={"guided_choice": [" of the farm", " fox"]}).choices[0]
+    assert picked.text in [" of the farm", " fox"] and 0.5 <= picked.share <= 1 and picked.finish_reason == "stop"
     for fields, error in [({"model": "other"}, openai.NotFoundError), ({"presence_penalty": 1.0}, openai.BadRequestError)]:
         try:
             client.completions.create(**{"model": model, "prompt": "x", **fields})

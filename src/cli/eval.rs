@@ -26,6 +26,7 @@ use super::arguments::{file_of, read_genomes};
 use super::model::{self, DataArgs, DevicesArgs, blocks_of, tokenizer_of};
 use super::phase::Phase;
 use super::progress::Bar;
+use super::router::RouterArgs;
 use cascaded::Cascaded;
 use chat::Chat;
 use results::{Scored, Told};
@@ -70,6 +71,8 @@ pub struct Eval {
     /// Networks that answer in turn: a file that `criadero cascade` wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["genome", "genomes", "out"])]
     cascade: Option<PathBuf>,
+    #[command(flatten)]
+    router: RouterArgs,
     /// Score the networks of `--genomes` one after the other, each with seconds of its own
     #[arg(long, requires = "genomes")]
     alone: bool,
@@ -115,6 +118,11 @@ impl Eval {
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
         let cascade = self.cascade.as_deref().map(|path| cascaded::read(path, &checkpoint)).transpose()?;
         let genomes = cascade.as_ref().map_or(genomes, |cascade| Some(cascade.genomes()));
+        let routed = self.router.read(&checkpoint)?;
+        if routed.is_some() && (genomes.is_some() || self.genome.is_some()) {
+            bail!("--router chooses the network; --genome, --genomes and --cascade name others");
+        }
+        let genomes = routed.as_ref().map_or(genomes, |routed| Some(vec![routed.genome.clone()]));
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];
         let mut genomes = genomes.unwrap_or_else(whole);
         let mut known = HashSet::new();
@@ -124,11 +132,15 @@ impl Eval {
         }
         let files = self.tasks.iter().filter_map(|task| file_of(task));
         let read = files.chain([checkpoint.path()]).chain(self.genomes.as_deref()).chain(self.cascade.as_deref());
+        let read = read.chain(self.router.path().map(PathBuf::as_path));
         let output = Output::of("eval").reading_all(read).forced(self.force);
         let mut per_item = self.per_item.as_ref().map(|path| output.file(path, &is_per_item)).transpose()?;
         let results = self.out.as_ref().map(|path| output.file(path, &results::is_one)).transpose()?;
         let blocks = blocks_of(checkpoint.config(), &genomes);
-        let models = self.devices.load(&checkpoint, blocks)?;
+        let mut models = self.devices.load(&checkpoint, blocks)?;
+        if let Some(routed) = &routed {
+            models.iter_mut().for_each(|model| routed.apply(model));
+        }
         let model = &models[0];
         genomes.iter().try_for_each(|genome| model.check(genome))?;
         let positions = model.config().positions();
@@ -195,6 +207,9 @@ impl Eval {
             summaries.extend(bar.above(|| self.report(asked, set, scored, per_item.as_mut()))?);
         }
         evaluator.notes().iter().for_each(|note| eprintln!("note: {note}"));
+        if let Some(routed) = &routed {
+            println!("{}", routed.told(&checkpoint));
+        }
         if let Some(mut file) = results {
             let told = asked.iter().zip(sets.iter()).zip(&summaries);
             let tasks = told.map(|((Asked { task, .. }, set), summary)| Told {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::bail;
 use criadero::checkpoint::{Checkpoint, Tokenizer};
 use criadero::count::{Threads, Tokens};
 use criadero::model::generation::{Generation, Sampler, Sampling};
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::model::{DeviceArgs, load_for, set_threads, tokenizer_of};
 use super::picked::{MovedArgs, model_or_pick};
+use super::router::RouterArgs;
 use super::said::raw;
 
 /// Write text behind a prompt, and say how fast
@@ -30,6 +32,8 @@ pub struct Generate {
     /// Network as genome text; the whole model, or the run's network, by default
     #[arg(long, value_name = "GENOME", allow_hyphen_values = true)]
     genome: Option<Genome>,
+    #[command(flatten)]
+    router: RouterArgs,
     /// The prompt is what a user says, written as the model's chat template has it
     #[arg(long)]
     chat: bool,
@@ -67,10 +71,18 @@ impl Generate {
         let Generate { temperature, top_k, top_p, .. } = self;
         let sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
         let (checkpoint, network) = model_or_pick(&self.network, &self.moved)?;
-        let genome = self.genome.clone().unwrap_or(network);
+        let routed = self.router.read(&checkpoint)?;
+        if routed.is_some() && self.genome.is_some() {
+            bail!("--router chooses the network, and --genome names another");
+        }
+        let genome =
+            routed.as_ref().map(|routed| routed.genome.clone()).or_else(|| self.genome.clone()).unwrap_or(network);
         let tokenizer = tokenizer_of(&checkpoint)?;
         let prompt = tokenizer.encode(&self.text(&checkpoint, &tokenizer)?)?;
-        let model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
+        let mut model = load_for(&checkpoint, &self.device, std::slice::from_ref(&genome))?;
+        if let Some(routed) = &routed {
+            routed.apply(&mut model);
+        }
         set_threads(self.threads.unwrap_or_else(cores));
         let ends: Vec<u32> = if self.ignore_eos { Vec::new() } else { checkpoint.ends(&tokenizer)? };
         let start = Instant::now();
@@ -93,6 +105,7 @@ impl Generate {
                 "prompt_tokens_per_second": rate(prompt.len(), read),
                 "tokens_per_second": rate(steps, wrote),
                 "cache_bytes": generation.cache_bytes(),
+                "routed": routed.map(|routed| routed.told(&checkpoint)),
             });
             println!("{result}");
             return Ok(());

@@ -54,6 +54,8 @@ mod plot;
 mod progress;
 mod quantize;
 mod rank;
+mod route;
+mod router;
 pub mod said;
 mod search;
 mod seconds;
@@ -90,6 +92,7 @@ enum Command {
     Plan(plan::Plan),
     Rank(rank::Rank),
     Tune(tune::Tune),
+    Route(route::Route),
     Eval(eval::Eval),
     Measure(measure::Measure),
     Search(Box<search::Search>),
@@ -145,6 +148,7 @@ impl Command {
             Command::Plan(plan) => plan.run(),
             Command::Rank(rank) => rank.run(),
             Command::Tune(tune) => tune.run(),
+            Command::Route(route) => route.run(),
             Command::Quantize(quantize) => quantize.run(),
             Command::Distill(distill) => distill.run(),
             Command::Merge(merge) => merge.run(),

@@ -88,13 +88,13 @@ impl Plot {
 }
 
 /// The page of one run, before a server where there is one.
-pub fn report_of(run: &Path, front: &Front, answering: Option<&Answering>) -> anyhow::Result<String> {
+pub fn report_of(run: &Path, front: &Front, answering: Option<&Answering>) -> criadero::Result<String> {
     let evaluations = Evaluations::read_csv(&run.join("evaluations.csv"))?;
     let album = Album::new(front, Run { name: &name(run), evaluations: &evaluations }, &[])?;
     page_of(run, front, &album, answering)
 }
 
-fn page_of(run: &Path, front: &Front, album: &Album, answering: Option<&Answering>) -> anyhow::Result<String> {
+fn page_of(run: &Path, front: &Front, album: &Album, answering: Option<&Answering>) -> criadero::Result<String> {
     let settings = fs::read_to_string(run.join("run.json")).ok();
     let command = RunSettings::read(run)?.and_then(|settings| settings.command_line());
     let texts = [command.as_deref(), settings.as_deref()];

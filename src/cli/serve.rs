@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use criadero::cascade::Cascade;
-use criadero::checkpoint::Checkpoint;
+use criadero::checkpoint::{Checkpoint, LlamaConfig};
 use criadero::count::{Items, Threads, Tokens, Workers};
 use criadero::report::Answering;
 use criadero::report::html::page_of_model;
 use criadero::run::{Front, cores};
-use criadero::serve::{Engine, Limits, Menu, Meter, Service, serve};
+use criadero::serve::{Engine, Limits, Loaded, Menu, Meter, Page, Service, serve};
 use criadero::space::Genome;
 use criadero::tune::template::Template;
 
@@ -21,6 +21,7 @@ use super::interrupt::stop_on_ctrl_c;
 use super::model::{self, DeviceArgs, load_for, tokenizer_of};
 use super::picked::MovedArgs;
 use super::plot::report_of;
+use super::router::RouterArgs;
 
 /// Bytes of a request's body at most.
 const BODY_BYTES: usize = 4 << 20;
@@ -45,6 +46,8 @@ pub struct Serve {
     /// Networks that answer questions in turn, `RUN#cascade`: a file that `criadero cascade` wrote
     #[arg(long, value_name = "FILE")]
     cascade: Option<PathBuf>,
+    #[command(flatten)]
+    router: RouterArgs,
     /// Where it listens; another address than loopback lets others in
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
@@ -84,6 +87,11 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let (checkpoint, menu) = self.menu()?;
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
+        let routed = self.router.read(&checkpoint)?;
+        let menu = match &routed {
+            Some(routed) => menu.with_router(routed.genome.clone()),
+            None => menu,
+        };
         let mut genomes: Vec<Genome> = menu.networks().iter().map(|served| served.genome.clone()).collect();
         let menu = match &self.cascade {
             None => menu,
@@ -105,12 +113,17 @@ impl Serve {
         let context = self.context.unwrap_or(CONTEXT).min(checkpoint.config().positions());
         let vocab = checkpoint.config().shape.vocab;
         let key = self.api_key.clone().filter(|key| !key.is_empty());
-        let page = self.page(&checkpoint, &menu, key.is_some())?;
+        let page = self.page(&checkpoint, &menu, key.is_some());
         let device = self.device.fast();
         let load = move || {
             let model = load_for(&checkpoint, &device, &genomes)?;
             genomes.iter().try_for_each(|genome| model.check(genome))?;
-            Ok::<_, anyhow::Error>(model)
+            let routed = routed.map(|routed| {
+                let mut model = model.share();
+                routed.apply(&mut model);
+                model
+            });
+            Ok::<_, anyhow::Error>(Loaded { model, routed })
         };
         let menu = Arc::new(menu);
         let meter = Arc::new(Meter::default());
@@ -133,15 +146,17 @@ impl Serve {
     }
 
     /// What a browser gets: the run's report with a box to ask in, or that box alone.
-    fn page(&self, checkpoint: &Checkpoint, menu: &Menu, key: bool) -> anyhow::Result<String> {
-        let answering = Answering { name: menu.name(), key };
-        match menu.front() {
-            Some(front) => report_of(Path::new(&self.network), &front, Some(&answering)),
-            None => {
-                let config = checkpoint.config();
-                Ok(page_of_model(&config.shape, &config.genome, &answering))
+    fn page(&self, checkpoint: &Checkpoint, menu: &Menu, key: bool) -> Page {
+        let (name, run) = (menu.name().to_string(), PathBuf::from(&self.network));
+        let LlamaConfig { shape, genome, .. } = checkpoint.config().clone();
+        let front = menu.front();
+        Page::new(move || {
+            let answering = Answering { name: &name, key };
+            match &front {
+                Some(front) => report_of(&run, front, Some(&answering)),
+                None => Ok(page_of_model(&shape, &genome, &answering)),
             }
-        }
+        })
     }
 
     async fn listen(&self, service: Arc<Service>, menu: &Menu, stop: Arc<AtomicBool>) -> anyhow::Result<()> {

@@ -176,11 +176,18 @@ impl Forward {
         stream.take_normed(level).unwrap_or_else(|| self.rms_norm(stream.hidden(), weight))
     }
 
-    /// The second half of a layer with its first channels, residual included. No channels: the input itself.
+    /// The second half of a layer with its first channels, residual included; with a router each token at its own width. No channels: the
+    /// input itself.
     pub(crate) fn feed(&self, layer: usize, half: HalfGene, before: &Stream) -> Stream {
+        let routed = self.model.router.as_ref().and_then(|router| router.feed(self, layer, half, before));
+        routed.unwrap_or_else(|| self.feed_all(layer, half, before))
+    }
+
+    /// The same with all tokens at one width.
+    pub(super) fn feed_all(&self, layer: usize, half: HalfGene, before: &Stream) -> Stream {
         let hidden = before.hidden();
         if let Some(rows) = self.model.row_tile.filter(|&rows| rows < hidden.size()[0] && half.width > 0) {
-            let tile = |tile: Tensor| self.feed(layer, half, &Stream::new(tile)).into_hidden();
+            let tile = |tile: Tensor| self.feed_all(layer, half, &Stream::new(tile)).into_hidden();
             let tiles: Vec<Tensor> = hidden.split(rows, 0).into_iter().map(tile).collect();
             return Stream::new(Tensor::cat(&tiles, 0));
         }
@@ -318,6 +325,13 @@ pub(crate) fn check(model: &Llama, genome: &Genome) -> Result<()> {
     model.corrected.check(&model.config, genome)?;
     if genome.is_quantized() && model.adapters().is_some() {
         return Err(Error::invalid("genome", "quantized matrices with adapters beside them", "merged adapters"));
+    }
+    if genome.is_quantized() && model.router.is_some() {
+        return Err(Error::invalid(
+            "genome",
+            "quantized matrices with a router",
+            "16 bits: a router needs every width",
+        ));
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The elastic LLaMA: weights, forward, ranking, networks as views.
 
 mod targets;
+#[cfg(feature = "torch")]
+mod token_router;
 mod token_tree;
 
 #[cfg(feature = "torch")]
@@ -54,6 +56,7 @@ pub use {
     kv_cache::KvCache,
     network::Network,
     stream::Stream,
+    token_router::{LayerRouter, TokenRouter, token_scores},
     tree_batch::TreeBatch,
     weights::Llama,
 };

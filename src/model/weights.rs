@@ -12,6 +12,7 @@ use super::head::Head;
 use super::layer::Layer;
 use super::low_rank::LowRanks;
 use super::quantized::{Quantized, QuantizedMatrices, Source};
+use super::token_router::TokenRouter;
 use super::token_tree::TokenTree;
 use super::tree_batch::{RopeTable, TreeBatch};
 use crate::checkpoint::{Adapters, Checkpoint, LlamaConfig, LowRank, Narrowed, TensorName, synthetic};
@@ -36,6 +37,8 @@ pub struct Llama {
     /// loaded, runs unquantized networks alone.
     exact: Option<Arc<Checkpoint>>,
     pub(super) row_tile: Option<i64>,
+    /// What chooses the widths of MLPs token by token, where something does.
+    pub(super) router: Option<TokenRouter>,
     pub(super) kernels: Kernels,
     /// The same model in float32, where it is kept beside.
     float32: Option<Box<Llama>>,
@@ -80,7 +83,7 @@ impl Llama {
         let rope = RopeTable::new(&config, device)?;
         let (low_rank, corrected, quantized) =
             (LowRanks::default(), Corrected::default(), QuantizedMatrices::default());
-        let (exact, row_tile, float32) = (None, None, None);
+        let (exact, row_tile, router, float32) = (None, None, None, None);
         Ok(Llama {
             config,
             device,
@@ -94,6 +97,7 @@ impl Llama {
             quantized,
             exact,
             row_tile,
+            router,
             kernels,
             float32,
         })
@@ -115,6 +119,7 @@ impl Llama {
             quantized: self.quantized.clone(),
             exact: self.exact.clone(),
             row_tile: self.row_tile,
+            router: self.router.as_ref().map(TokenRouter::share),
             kernels: self.kernels.clone(),
             float32: self.float32.as_ref().map(|model| Box::new(model.share())),
         }
@@ -163,6 +168,14 @@ impl Llama {
         if let Some(float32) = &mut self.float32 {
             float32.set_row_tile(rows);
         }
+    }
+
+    /// From now on MLPs of the widths that a router chooses from run at each token's own.
+    pub fn set_router(&mut self, router: TokenRouter) {
+        if let Some(float32) = &mut self.float32 {
+            float32.set_router(router.share());
+        }
+        self.router = Some(router);
     }
 
     /// How many rows go through an MLP at a time, where that is limited.

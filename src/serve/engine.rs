@@ -68,6 +68,14 @@ struct Queue {
     meter: Arc<Meter>,
 }
 
+/// A model, and where some of its tokens are routed the same with their router.
+pub struct Loaded {
+    /// The model.
+    pub model: Llama,
+    /// Handles of it, with a router.
+    pub routed: Option<Llama>,
+}
+
 /// A model that writes what it is asked for, in a thread of its own.
 pub struct Engine {
     queue: Arc<Queue>,
@@ -161,7 +169,7 @@ impl Engine {
     /// # Errors
     /// What `load` fails with.
     pub fn begin<E: Send + 'static>(
-        load: impl FnOnce() -> std::result::Result<Llama, E> + Send + 'static,
+        load: impl FnOnce() -> std::result::Result<Loaded, E> + Send + 'static,
         menu: Arc<Menu>,
         tokenizer: Arc<Tokenizer>,
         ends: Vec<u32>,
@@ -176,14 +184,14 @@ impl Engine {
             let _over = Over(&jobs);
             // Each thread has a number of its own, and begins with one.
             tch::set_num_threads(limits.threads as i32);
-            let model = match load() {
+            let loaded_model = match load() {
                 Ok(model) => model,
                 Err(error) => return drop(loaded.send(Err(error))),
             };
             // Who began it waits for that.
             let _ = loaded.send(Ok(()));
             let mut desk = Desk {
-                model: &model,
+                loaded: &loaded_model,
                 menu: &of_menu,
                 tokenizer: &tokenizer,
                 ends: &ends,
@@ -284,7 +292,7 @@ impl Drop for Over<'_> {
 
 /// What the thread works with.
 struct Desk<'a> {
-    model: &'a Llama,
+    loaded: &'a Loaded,
     menu: &'a Menu,
     tokenizer: &'a Tokenizer,
     ends: &'a [u32],
@@ -300,6 +308,12 @@ struct Lane<'a> {
 }
 
 impl<'a> Desk<'a> {
+    /// The model that a network of the menu runs on.
+    fn model_of(&self, network: usize) -> &'a Llama {
+        let routed = self.loaded.routed.as_ref().filter(|_| self.menu.is_routed(network));
+        routed.unwrap_or(&self.loaded.model)
+    }
+
     fn work(&mut self) {
         loop {
             let active: usize = self.lanes.values().map(|lane| lane.sequences.len()).sum();
@@ -314,7 +328,7 @@ impl<'a> Desk<'a> {
                 Ok(Some(Job::Choose(question))) => self.choose(question),
                 Ok(Some(Job::Measure { name, budget, done })) => {
                     let lacks = self.menu.lacks(&name, &budget);
-                    let measured = if lacks { guarded(|| self.menu.measure(self.model)) } else { Ok(()) };
+                    let measured = if lacks { guarded(|| self.menu.measure(&self.loaded.model)) } else { Ok(()) };
                     // Nobody may wait any more.
                     let _ = done.send(measured.map_err(|error| error.to_string()));
                     Meter::count(&self.queue.meter.finished);
@@ -335,7 +349,8 @@ impl<'a> Desk<'a> {
         let bytes = |(network, Lane { batch, .. }): (&usize, &Lane)| {
             if *network == request.network { batch.bytes_with(tokens) } else { batch.bytes() }
         };
-        let first = || DecodeBatch::first_bytes(self.model, &self.menu.networks()[request.network].genome, tokens);
+        let first =
+            || DecodeBatch::first_bytes(&self.loaded.model, &self.menu.networks()[request.network].genome, tokens);
         let new = if self.lanes.contains_key(&request.network) { 0 } else { first() };
         let all = self.lanes.iter().map(bytes).sum::<u64>() + new;
         active < self.queue.limits.batch && all <= self.queue.limits.cache_bytes
@@ -351,11 +366,12 @@ impl<'a> Desk<'a> {
                 return Meter::count(&self.queue.meter.failed);
             }
         };
+        let model = self.model_of(network);
         let read = guarded(|| {
             let lane = match self.lanes.entry(network) {
                 std::collections::btree_map::Entry::Occupied(lane) => lane.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
-                    let batch = DecodeBatch::of(self.model, &self.menu.networks()[network].genome)?;
+                    let batch = DecodeBatch::of(model, &self.menu.networks()[network].genome)?;
                     place.insert(Lane { batch, sequences: Vec::new() })
                 }
             };
@@ -386,7 +402,7 @@ impl<'a> Desk<'a> {
     fn choose(&self, question: Question) {
         let meter = &self.queue.meter;
         Meter::add(&meter.prompt_tokens, question.prompt.len());
-        let picked = guarded(|| question.answer(self.model, self.menu));
+        let picked = guarded(|| question.answer(self.model_of(question.network), self.menu));
         Meter::count(if picked.is_ok() { &meter.finished } else { &meter.failed });
         // Nobody may wait any more.
         let _ = question.done.send(picked.map_err(|error| error.to_string()));

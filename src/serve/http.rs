@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -57,7 +57,28 @@ pub struct Service {
     /// Bytes of a request's body at most.
     pub body_bytes: usize,
     /// What a browser gets.
-    pub page: String,
+    pub page: Page,
+}
+
+/// A page that is made when it is first asked for.
+pub struct Page {
+    make: Box<dyn Fn() -> Result<String> + Send + Sync>,
+    made: OnceLock<String>,
+}
+
+impl Page {
+    /// A page that is made so.
+    pub fn new(make: impl Fn() -> Result<String> + Send + Sync + 'static) -> Page {
+        Page { make: Box::new(make), made: OnceLock::new() }
+    }
+
+    fn text(&self) -> Result<&str> {
+        if let Some(made) = self.made.get() {
+            return Ok(made);
+        }
+        let made = (self.make)()?;
+        Ok(self.made.get_or_init(|| made))
+    }
 }
 
 /// Answers whoever comes, until `stop`; what is under way is written to its end.
@@ -210,9 +231,12 @@ async fn only_with_key(State(service): State<Arc<Service>>, request: HttpRequest
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-async fn page(State(service): State<Arc<Service>>) -> impl IntoResponse {
+async fn page(State(service): State<Arc<Service>>) -> std::result::Result<Response, Problem> {
     let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    (headers, service.page.clone())
+    let failed = |error: String| Problem::of(StatusCode::INTERNAL_SERVER_ERROR, error);
+    let made = tokio::task::spawn_blocking(move || service.page.text().map(str::to_string)).await;
+    let text = made.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+    Ok((headers, text).into_response())
 }
 
 async fn health(State(service): State<Arc<Service>>) -> std::result::Result<Response, Problem> {

@@ -16,6 +16,8 @@ const WRITTEN: f64 = 128.0;
 const ROUNDS: usize = 3;
 /// What a cascade is called behind the name of the whole.
 const CASCADE: &str = "cascade";
+/// What a network whose tokens are routed is called there.
+const ROUTER: &str = "router";
 /// Names of speeds.
 const SPEEDS: [&str; 3] = ["prefill_tps", "decode_tps", "latency_ms"];
 /// What a budget may be about, each with the sign of its limit.
@@ -37,8 +39,10 @@ pub struct Menu {
     networks: Vec<Served>,
     /// The front, whose points are the networks from the second on.
     front: Option<RwLock<Front>>,
-    /// Networks that answer questions in turn, under the last name of the list.
-    cascade: Option<Cascade>,
+    /// Networks that answer questions in turn, and their place among the names.
+    cascade: Option<(usize, Cascade)>,
+    /// The place of the network whose tokens are routed.
+    router: Option<usize>,
 }
 
 impl Menu {
@@ -49,6 +53,7 @@ impl Menu {
             networks: vec![Served { id: name.to_string(), genome }],
             front: None,
             cascade: None,
+            router: None,
         }
     }
 
@@ -65,15 +70,32 @@ impl Menu {
         let parent = served("parent".to_string(), &front.parent);
         let points = front.points.iter().map(|point| served(point.id.to_string(), point));
         let networks = [parent].into_iter().chain(points).collect();
-        Ok(Menu { name: name.to_string(), networks, front: Some(RwLock::new(front)), cascade: None })
+        Ok(Menu { name: name.to_string(), networks, front: Some(RwLock::new(front)), cascade: None, router: None })
     }
 
     /// The same with a cascade of these networks, `NAME#cascade`.
     pub fn with_cascade(mut self, cascade: Cascade) -> Menu {
         let genome =
             cascade.stages.last().map_or_else(|| self.networks[0].genome.clone(), |stage| stage.genome.clone());
-        self.networks.push(Served { id: self.id_of(CASCADE), genome });
-        Menu { cascade: Some(cascade), ..self }
+        let place = self.add(CASCADE, genome);
+        Menu { cascade: Some((place, cascade)), ..self }
+    }
+
+    /// The same with a network whose tokens a router gives their widths, `NAME#router`.
+    pub fn with_router(mut self, genome: Genome) -> Menu {
+        let place = self.add(ROUTER, genome);
+        Menu { router: Some(place), ..self }
+    }
+
+    /// Adds a network; gives its place.
+    fn add(&mut self, id: &str, genome: Genome) -> usize {
+        self.networks.push(Served { id: self.id_of(id), genome });
+        self.networks.len() - 1
+    }
+
+    /// Whether a router gives the tokens of the network in this place their widths.
+    pub fn is_routed(&self, place: usize) -> bool {
+        self.router == Some(place)
     }
 
     /// What a network is called by its id.
@@ -83,7 +105,7 @@ impl Menu {
 
     /// The cascade, where it is what stands in this place.
     pub fn cascade(&self, place: usize) -> Option<&Cascade> {
-        self.cascade.as_ref().filter(|_| place + 1 == self.networks.len())
+        self.cascade.as_ref().filter(|(own, _)| *own == place).map(|(_, cascade)| cascade)
     }
 
     /// What the whole is called.
@@ -108,8 +130,13 @@ impl Menu {
     /// `Invalid` for names that there are not, budgets that no network meets, and a budget beside a network's own name.
     pub fn find(&self, name: &str, budget: &[Constraint]) -> Result<usize> {
         let pick = self.pick_of(name);
-        if (pick, budget) == (CASCADE, &[]) && self.cascade.is_some() {
-            return Ok(self.networks.len() - 1);
+        let special = match pick {
+            CASCADE => self.cascade.as_ref().map(|(place, _)| *place),
+            ROUTER => self.router,
+            _ => None,
+        };
+        if let (Some(place), []) = (special, budget) {
+            return Ok(place);
         }
         let Some(front) = &self.front else {
             return match (pick.is_empty(), budget.first()) {

@@ -14,8 +14,8 @@ mod question;
 mod request;
 mod sequence;
 
-pub use engine::{Engine, Limits, Refusal};
-pub use http::{Service, serve};
+pub use engine::{Engine, Limits, Loaded, Refusal};
+pub use http::{Page, Service, serve};
 pub use menu::{Menu, Served};
 pub use meter::Meter;
 pub use question::{Picked, Question};

@@ -44,6 +44,7 @@ mod pymoo_golden;
 mod quantize;
 mod rank;
 mod reconstruction;
+mod route;
 mod said;
 mod search;
 mod serve;
