@@ -51,30 +51,39 @@ impl Choosing {
     }
 }
 
+/// Refuses a set of other items than questions with one true choice: a cascade goes by what it chooses.
+///
+/// # Errors
+/// `Invalid` with what its items are.
+pub fn check_chooses(set: &EvalSet) -> Result<()> {
+    if matches!(set.scoring, Scoring::Choices | Scoring::Contexts | Scoring::Mc1) {
+        return Ok(());
+    }
+    let found = format!("a task of {}", set.scoring.about());
+    Err(Error::invalid(
+        format!("cascade on {}", set.name),
+        found,
+        "questions to choose an answer of: a cascade goes by its choice",
+    ))
+}
+
 impl Answers {
     /// The answers of networks to an eval set of questions with one true choice.
     ///
     /// # Errors
     /// `Invalid` for a set of another kind.
     pub fn of(set: &EvalSet, networks: &[Vec<ItemScore>], choosing: Choosing) -> Result<Answers> {
-        if !matches!(set.scoring, Scoring::Choices | Scoring::Contexts | Scoring::Mc1) {
-            let found = format!("a task of {}", set.scoring.about());
-            return Err(Error::invalid(format!("cascade on {}", set.name), found, "questions to choose an answer of"));
-        }
+        check_chooses(set)?;
         let of_network = |scores: &Vec<ItemScore>| {
             let one = |(item, score): (&crate::eval::PackedItem, &ItemScore)| {
                 choosing.scores(&score.log_likelihoods, &item.choice_chars)
             };
             set.items.iter().zip(scores).map(one).collect()
         };
-        let tokens = set.chunks.iter().flat_map(|chunk| {
-            let needed = |item: usize| chunk.nodes_of(item).iter().filter(|needed| **needed).count() as f64;
-            (0..chunk.requests.len()).map(needed)
-        });
         Ok(Answers {
             scores: networks.iter().map(of_network).collect(),
             gold: set.items.iter().map(|item| item.gold.clone()).collect(),
-            tokens: tokens.collect(),
+            tokens: set.item_tokens(),
         })
     }
 

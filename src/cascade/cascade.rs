@@ -120,11 +120,17 @@ impl Cascade {
         problems
     }
 
-    /// Refuses a model that its networks were not cut from.
+    /// Reads a file, for the networks of this model.
     ///
     /// # Errors
-    /// `Mismatch` with both digests, or with genomes that are none of the model's.
-    pub fn check(&self, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    /// As [`Cascade::read`], and `Mismatch` for that of another model, with both digests, or with genomes that are none of its.
+    pub fn read_for(path: &Path, checkpoint: &Checkpoint) -> Result<Cascade> {
+        let cascade = Cascade::read(path)?;
+        cascade.check(path, checkpoint)?;
+        Ok(cascade)
+    }
+
+    fn check(&self, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
         let digest = checkpoint.digest()?;
         if digest != self.model_digest {
             let what = format!("it is a cascade of another model than {}", checkpoint.path().display());

@@ -33,6 +33,9 @@ pub struct Judgement {
     pub oracle: Judged,
 }
 
+/// Costs that differ by less, of each other, are the same.
+const SAME: f64 = 1e-9;
+
 /// The networks of a front that are drawn by chance: their places, and how often the second is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Mixture([usize; 2], f64);
@@ -109,7 +112,7 @@ fn best_mixture(accuracies: &[f64], costs: &[f64], cost: f64, alone: bool) -> Mi
     let count = costs.len();
     let cheapest = (0..count).min_by(|&a, &b| costs[a].total_cmp(&costs[b])).unwrap_or(0);
     let mut best = (f64::NEG_INFINITY, Mixture([cheapest; 2], 0.0));
-    for low in (0..count).filter(|&low| costs[low] <= cost * (1.0 + 1e-9)) {
+    for low in (0..count).filter(|&low| costs[low] <= cost * (1.0 + SAME)) {
         let mut offer = |high: usize, often: f64| {
             let accuracy = accuracies[low] + often * (accuracies[high] - accuracies[low]);
             if accuracy > best.0 || (accuracy == best.0 && costs[low] < costs[best.1.0[0]]) {
@@ -118,8 +121,9 @@ fn best_mixture(accuracies: &[f64], costs: &[f64], cost: f64, alone: bool) -> Mi
         };
         offer(low, 0.0);
         if !alone {
-            let dearer = (0..count).filter(|&high| costs[high] > cost);
-            dearer.for_each(|high| offer(high, (cost - costs[low]) / (costs[high] - costs[low])));
+            let dearer =
+                (0..count).filter(|&high| costs[high] > cost * (1.0 + SAME) && costs[high] > costs[low] * (1.0 + SAME));
+            dearer.for_each(|high| offer(high, ((cost - costs[low]) / (costs[high] - costs[low])).clamp(0.0, 1.0)));
         }
     }
     best.1

@@ -14,7 +14,7 @@ mod fitting;
 mod judgement;
 mod of_run;
 
-pub use answers::{Answers, Choosing};
+pub use answers::{Answers, Choosing, check_chooses};
 pub use bootstrap::{Bootstrap, DRAWS, Interval};
 pub use cascade::{Cascade, Stage};
 pub use confidence::Confidence;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use criadero::cascade::Cascade;
 use criadero::count::{Items, Threads, Tokens};
 use criadero::eval::{
     EvalSet, Evaluator, Exam, ItemScore, LocalEvaluator, Metric, NetworkScores, PackingOptions, Workers, Writer,
@@ -73,6 +74,9 @@ pub struct Eval {
     cascade: Option<PathBuf>,
     #[command(flatten)]
     router: RouterArgs,
+    /// The router's widths, but dealt to other tokens by chance: what choosing is worth
+    #[arg(long, requires = "router", conflicts_with = "fixed")]
+    by_chance: bool,
     /// Score the networks of `--genomes` one after the other, each with seconds of its own
     #[arg(long, requires = "genomes")]
     alone: bool,
@@ -116,11 +120,16 @@ impl Eval {
         let genomes = self.genomes.as_deref().map(read_genomes).transpose()?;
         let checkpoint = model::open(&self.model)?;
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
-        let cascade = self.cascade.as_deref().map(|path| cascaded::read(path, &checkpoint)).transpose()?;
+        let cascade = self.cascade.as_deref().map(|path| Cascade::read_for(path, &checkpoint)).transpose()?;
         let genomes = cascade.as_ref().map_or(genomes, |cascade| Some(cascade.genomes()));
-        let routed = self.router.read(&checkpoint)?;
+        let routed = self.router.read(&checkpoint, self.by_chance)?;
         if routed.is_some() && (genomes.is_some() || self.genome.is_some()) {
             bail!("--router chooses the network; --genome, --genomes and --cascade name others");
+        }
+        if self.out.is_some() && routed.as_ref().is_some_and(|routed| !routed.is_static()) {
+            bail!(
+                "--out describes one network, and an adaptive router's tokens run through several; use --json, or --static"
+            );
         }
         let genomes = routed.as_ref().map_or(genomes, |routed| Some(vec![routed.genome.clone()]));
         let whole = || vec![self.genome.clone().unwrap_or_else(|| checkpoint.config().genome.clone())];

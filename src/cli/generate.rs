@@ -71,7 +71,7 @@ impl Generate {
         let Generate { temperature, top_k, top_p, .. } = self;
         let sampler = Sampler::new(Sampling { temperature, top_k, top_p }, self.seed)?;
         let (checkpoint, network) = model_or_pick(&self.network, &self.moved)?;
-        let routed = self.router.read(&checkpoint)?;
+        let routed = self.router.read(&checkpoint, false)?;
         if routed.is_some() && self.genome.is_some() {
             bail!("--router chooses the network, and --genome names another");
         }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use criadero::count::{Items, Threads, Tokens};
 use criadero::output::Output;
-use criadero::route::{Progress, RouteSettings, Widths, train};
+use criadero::route::{Progress, RouteSettings, Router, Widths, train};
 use criadero::run::{Headway, cores};
-use criadero::throughput::ThroughputTable;
+use criadero::throughput::{ThroughputTable, key_here};
 use criadero::tune::{Corpus, CorpusSettings, Reading, Records};
 use serde_json::json;
 
@@ -80,11 +80,18 @@ impl Route {
         let supernet = model::open(&self.supernet)?;
         let (space, _) = open_space(&self.space, &supernet)?;
         let table = self.table.as_deref().map(ThroughputTable::read).transpose()?;
+        let device = self.device.fast();
+        let threads = self.threads.unwrap_or_else(cores);
+        set_threads(threads);
+        let loaded = load(&supernet, &device)?;
+        if let (Some(table), Some(path)) = (&table, &self.table) {
+            table.check_networks(path, &key_here(&loaded, supernet.digest()?, &space, threads))?;
+        }
         let widths = Widths::of(&space, table.as_ref())?;
         let data = if self.data.is_empty() { vec![text_or_default(None)] } else { self.data.clone() };
         let read = data.iter().map(PathBuf::as_path).chain(file_of(&self.space)).chain(self.table.as_deref());
         let output = Output::of("route").reading(supernet.path()).reading_all(read).forced(self.force);
-        let directory = output.directory(&self.out, |path: &Path| path.ends_with("router.safetensors"))?;
+        let directory = output.directory(&self.out, |path: &Path| path.ends_with(Router::FILE))?;
         let corpus = {
             let _reading = Phase::begin("reading the training text");
             let (tokenizer, chat_template) = (tokenizer_of(&supernet)?, supernet.chat_template()?);
@@ -96,9 +103,6 @@ impl Route {
             }
             Corpus::new(documents, CorpusSettings { length, held_out: 0.05 })?
         };
-        let device = self.device.fast();
-        set_threads(self.threads.unwrap_or_else(cores));
-        let loaded = load(&supernet, &device)?;
         let settings =
             RouteSettings { steps: self.steps, batch: self.batch, learning_rate: self.learning_rate, seed: self.seed };
         let stop = stop_on_ctrl_c("stopping after this step; nothing is written");

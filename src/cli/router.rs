@@ -20,9 +20,6 @@ pub struct RouterArgs {
     /// One network for all tokens: the static router's
     #[arg(long = "static", requires = "router")]
     fixed: bool,
-    /// The router's widths, but dealt to other tokens by chance: what choosing is worth
-    #[arg(long, requires = "router", conflicts_with = "fixed")]
-    by_chance: bool,
 }
 
 /// A router at a budget.
@@ -36,7 +33,8 @@ pub struct Routed {
 
 impl RouterArgs {
     /// The router, if there is one.
-    pub fn read(&self, supernet: &Checkpoint) -> anyhow::Result<Option<Routed>> {
+    /// With `by_chance` its widths are dealt to other tokens.
+    pub fn read(&self, supernet: &Checkpoint, by_chance: bool) -> anyhow::Result<Option<Routed>> {
         let (Some(dir), Some(budget)) = (&self.router, &self.budget) else { return Ok(None) };
         let router = Router::read(dir, supernet)?;
         let share = router.share_of(budget)?;
@@ -44,7 +42,7 @@ impl RouterArgs {
             let genome = router.network(share);
             return Ok(Some(Routed { genome, router, share, tokens: None }));
         }
-        let fit = router.adaptive(share, self.by_chance, tch::Device::Cpu);
+        let fit = router.adaptive(share, by_chance, tch::Device::Cpu);
         Ok(Some(Routed { genome: fit.genome, tokens: Some(fit.router), router, share }))
     }
 
@@ -55,10 +53,15 @@ impl RouterArgs {
 }
 
 impl Routed {
+    /// Whether all tokens run through one network.
+    pub fn is_static(&self) -> bool {
+        self.tokens.is_none()
+    }
+
     /// Lets a model's tokens be routed.
     pub fn apply(&self, model: &mut Llama) {
         if let Some(tokens) = &self.tokens {
-            model.set_router(tokens.share());
+            model.set_router(tokens.on(model.device()));
         }
     }
 

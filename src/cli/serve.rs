@@ -87,7 +87,7 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let (checkpoint, menu) = self.menu()?;
         let tokenizer = Arc::new(tokenizer_of(&checkpoint)?);
-        let routed = self.router.read(&checkpoint)?;
+        let routed = self.router.read(&checkpoint, false)?;
         let menu = match &routed {
             Some(routed) => menu.with_router(routed.genome.clone()),
             None => menu,
@@ -96,8 +96,7 @@ impl Serve {
         let menu = match &self.cascade {
             None => menu,
             Some(path) => {
-                let cascade = Cascade::read(path)?;
-                cascade.check(path, &checkpoint)?;
+                let cascade = Cascade::read_for(path, &checkpoint)?;
                 genomes.extend(cascade.genomes());
                 menu.with_cascade(cascade)
             }

@@ -58,7 +58,8 @@ impl Escalation {
     /// the item's place in the chunk and its score. One answer an item. What the first network says is bit for bit what it says alone.
     ///
     /// # Errors
-    /// A chunk longer than the model's positions, and scores that are no numbers.
+    /// A chunk longer than the model's positions, and scores that are no numbers: unlike an evaluator's they are not computed again in
+    /// float32.
     pub fn answer(
         &self,
         chunk: &Chunk,

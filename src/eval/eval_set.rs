@@ -180,6 +180,15 @@ impl EvalSet {
         self.items.iter().map(share).sum::<f64>() / self.items.len() as f64
     }
 
+    /// Of each item the tokens that a network reads for it, common ones of several items for each of them.
+    pub fn item_tokens(&self) -> Vec<f64> {
+        let of_chunk = |chunk: &Chunk| {
+            let needed = |item: usize| chunk.nodes_of(item).iter().filter(|needed| **needed).count() as f64;
+            (0..chunk.requests.len()).map(needed).collect::<Vec<f64>>()
+        };
+        self.chunks.iter().flat_map(of_chunk).collect()
+    }
+
     /// Tokens that are written at most.
     pub fn written_tokens(&self) -> usize {
         let rule = self.exact_match.as_ref().filter(|_| self.writes);

@@ -179,7 +179,11 @@ impl Forward {
     /// The second half of a layer with its first channels, residual included; with a router each token at its own width. No channels: the
     /// input itself.
     pub(crate) fn feed(&self, layer: usize, half: HalfGene, before: &Stream) -> Stream {
-        let routed = self.model.router.as_ref().and_then(|router| router.feed(self, layer, half, before));
+        let at = |width: u32, part: &Stream| {
+            let bits = if width == 0 { Bits::F16 } else { half.bits };
+            self.feed_all(layer, HalfGene { width, bits }, part)
+        };
+        let routed = self.model.router.as_ref().and_then(|router| router.feed(layer, half.width, before, &at));
         routed.unwrap_or_else(|| self.feed_all(layer, half, before))
     }
 

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tch::{Kind, Tensor};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
 
-use super::forward::Forward;
 use super::stream::Stream;
-use crate::space::{Bits, HalfGene};
 
 /// Added to the mean square of hidden states before its root is taken.
 const EPSILON: f64 = 1e-6;
@@ -32,7 +33,7 @@ pub struct TokenRouter {
     layers: Vec<Option<LayerRouter>>,
     /// Whether each token gets the choice of another one, drawn by chance.
     by_chance: bool,
-    /// Tokens that got each width, of all handles together.
+    /// Tokens that got each width, of all handles together; what is computed twice is counted twice.
     tokens: Arc<Vec<Vec<AtomicU64>>>,
 }
 
@@ -63,11 +64,20 @@ impl TokenRouter {
 
     /// Handles of the same tensors and counts.
     pub fn share(&self) -> TokenRouter {
+        self.with(&Tensor::shallow_clone)
+    }
+
+    /// The same on a device, with the same counts.
+    pub fn on(&self, device: Device) -> TokenRouter {
+        self.with(&|tensor| tensor.to_device(device))
+    }
+
+    fn with(&self, of: &dyn Fn(&Tensor) -> Tensor) -> TokenRouter {
         let handles = |layer: &LayerRouter| LayerRouter {
             widths: layer.widths.clone(),
-            down: layer.down.shallow_clone(),
-            up: layer.up.shallow_clone(),
-            bias: layer.bias.shallow_clone(),
+            down: of(&layer.down),
+            up: of(&layer.up),
+            bias: of(&layer.bias),
         };
         let layers = self.layers.iter().map(|layer| layer.as_ref().map(handles)).collect();
         TokenRouter { layers, by_chance: self.by_chance, tokens: self.tokens.clone() }
@@ -82,29 +92,30 @@ impl TokenRouter {
         self.layers.iter().zip(self.tokens.iter()).map(of).collect()
     }
 
-    /// Forgets which tokens got which widths.
-    pub fn count_again(&self) {
-        self.tokens.iter().flatten().for_each(|count| count.store(0, Ordering::Relaxed));
-    }
-
     /// How many weights it has.
     pub fn weights(&self) -> u64 {
         let of = |layer: &LayerRouter| layer.down.numel() + layer.up.numel() + layer.bias.numel();
         self.layers.iter().flatten().map(of).sum::<usize>() as u64
     }
 
-    /// An MLP half layer at each token's own width, where this is what the router chooses for: tokens of one width are computed together.
-    pub(super) fn feed(&self, forward: &Forward, layer: usize, half: HalfGene, before: &Stream) -> Option<Stream> {
+    /// An MLP half layer of this width at each token's own, where the router chooses for it: tokens of one width are computed together, by
+    /// `at`.
+    pub(super) fn feed(
+        &self,
+        layer: usize,
+        width: u32,
+        before: &Stream,
+        at: &dyn Fn(u32, &Stream) -> Stream,
+    ) -> Option<Stream> {
         let router = self.layers.get(layer)?.as_ref()?;
-        if router.widths.last() != Some(&half.width) {
+        if router.widths.last() != Some(&width) {
             return None;
         }
         let hidden = before.hidden();
-        let mut choice = router.choose(hidden);
+        let mut choices = Vec::<i64>::try_from(&router.choose(hidden)).expect("one number a token");
         if self.by_chance {
-            choice = choice.index_select(0, &Tensor::randperm(choice.size()[0], (Kind::Int64, choice.device())));
+            choices.shuffle(&mut ChaCha8Rng::seed_from_u64(layer as u64));
         }
-        let choices = Vec::<i64>::try_from(&choice).expect("one number a token");
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); router.widths.len()];
         for (row, &place) in choices.iter().enumerate() {
             rows[place as usize].push(row as i64);
@@ -112,14 +123,13 @@ impl TokenRouter {
         let mut after = Tensor::empty_like(hidden);
         for ((&width, rows), count) in router.widths.iter().zip(&rows).zip(&self.tokens[layer]) {
             count.fetch_add(rows.len() as u64, Ordering::Relaxed);
-            let of = HalfGene { width, bits: if width == 0 { Bits::F16 } else { half.bits } };
             if rows.len() == choices.len() {
-                return Some(forward.feed_all(layer, of, before));
+                return Some(at(width, before));
             }
             if !rows.is_empty() {
                 let rows = Tensor::from_slice(rows).to_device(hidden.device());
                 let part = Stream::new(hidden.index_select(0, &rows)); // (t, d)
-                let fed = forward.feed_all(layer, of, &part).into_hidden();
+                let fed = at(width, &part).into_hidden();
                 let _ = after.index_copy_(0, &rows, &fed);
             }
         }

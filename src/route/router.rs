@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::budgeted::{Budgeted, normal};
-use super::widths::Widths;
+use super::widths::{SAME, Widths};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::tensor_file::{self, TensorFile};
 use crate::error::{Error, Result};
@@ -18,10 +18,11 @@ use crate::space::{Bound, Constraint, Genome};
 
 /// The version of the file.
 const FORMAT: u32 = 1;
-/// The file's name in its directory.
-const FILE: &str = "router.safetensors";
+const FILE: &str = Router::FILE;
 /// Budgets that routers are trained on, from the cheapest network's to the largest's, evenly spread.
 const BUDGETS: usize = 6;
+/// Prices between two budgets, the first one's with them.
+const BETWEEN: usize = 4;
 /// Rank of what a token's hidden state goes through.
 const RANK: usize = 32;
 /// The word with everything but tensors.
@@ -37,7 +38,7 @@ struct Card {
     widths: Widths,
     /// The budgets, ascending.
     shares: Vec<f64>,
-    /// Of each budget the price of the whole model's cost at which tokens filled it and kept to it on held-out text.
+    /// Of each priced share the price of the whole model's cost at which tokens filled it and kept to it on held-out text.
     prices: Vec<f64>,
 }
 
@@ -63,6 +64,9 @@ pub struct Fit {
 }
 
 impl Router {
+    /// The file's name in its directory.
+    pub const FILE: &str = "router.safetensors";
+
     /// Routers that know nothing yet.
     pub(super) fn new(model_digest: String, hidden: usize, widths: Widths, seed: u64) -> Router {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -76,7 +80,7 @@ impl Router {
         let up = mlps()
             .map(|widths| Tensor::zeros([widths.len() as i64, RANK as i64], (Kind::Float, Device::Cpu)))
             .collect();
-        let prices = vec![0.0; BUDGETS];
+        let prices = vec![0.0; (BUDGETS - 1) * BETWEEN + 1];
         let card = Card { format: FORMAT, model_digest, hidden, widths, shares, prices };
         Router { card, adaptive: of_budget.copy(), of_budget, down, up }
     }
@@ -91,8 +95,15 @@ impl Router {
         &self.card.shares
     }
 
-    pub(super) fn set_price(&mut self, budget: usize, price: f64) {
-        self.card.prices[budget] = price;
+    /// The shares that have prices: the budgets, and some between each two.
+    pub(super) fn priced(&self) -> Vec<f64> {
+        let shares = &self.card.shares;
+        let (least, all) = (shares[0], self.card.prices.len() - 1);
+        (0..=all).map(|place| least + (shares[shares.len() - 1] - least) * place as f64 / all as f64).collect()
+    }
+
+    pub(super) fn set_price(&mut self, place: usize, price: f64) {
+        self.card.prices[place] = price;
     }
 
     /// How a share lies between the budgets: their weights, (b).
@@ -155,11 +166,11 @@ impl Router {
         Vec::<f32>::try_from(scores).expect("one-dimensional floats")
     }
 
-    /// What the adaptive router makes of a share, at the price that held it on held-out text.
+    /// What the adaptive router makes of the nearest priced share that is no larger, at the price that kept to it on held-out text.
     pub fn adaptive(&self, share: f64, by_chance: bool, device: Device) -> Fit {
-        let price =
-            self.mixture(share).iter().zip(&self.card.prices).map(|(weight, price)| f64::from(*weight) * price).sum();
-        self.adaptive_at(share, price, by_chance, device)
+        let priced = self.priced();
+        let below = priced.partition_point(|priced| *priced <= share * (1.0 + SAME)).saturating_sub(1);
+        self.adaptive_at(priced[below], self.card.prices[below], by_chance, device)
     }
 
     /// The same at a price of the whole model's cost.
@@ -229,11 +240,6 @@ impl Router {
         tensor_file::write(&dir.join(FILE), &self.tensors(), &BTreeMap::from([(CARD.to_string(), card)]))
     }
 
-    /// Whether a directory is one of these.
-    pub fn is_one(dir: &Path) -> bool {
-        dir.join(FILE).is_file()
-    }
-
     /// Reads a directory, for the networks of a supernet.
     ///
     /// # Errors
@@ -261,9 +267,10 @@ impl Router {
                 problems: vec![format!("digest {model_digest}, expected {digest}")],
             });
         }
-        let budgets = shares.len() >= 2 && shares.is_sorted() && shares.len() == prices.len();
-        let numbers = shares.iter().chain(prices).all(|number| number.is_finite())
-            && shares[..].first().is_some_and(|share| *share > 0.0);
+        let rises = shares.windows(2).all(|pair| pair[0] < pair[1]);
+        let budgets = shares.len() == BUDGETS && rises && prices.len() == (BUDGETS - 1) * BETWEEN + 1;
+        let numbers =
+            shares.iter().chain(prices).all(|number| number.is_finite()) && shares.iter().all(|share| *share > 0.0);
         let layers = supernet.config().shape.layers;
         if let Some(problem) = widths.problem() {
             return Err(wrong(problem));
@@ -272,9 +279,6 @@ impl Router {
             return Err(wrong("budgets, prices or sizes that do not fit the supernet".into()));
         }
         let mut router = Router::new(model_digest.clone(), *hidden, widths.clone(), 0);
-        if router.card.shares.len() != shares.len() {
-            return Err(wrong(format!("{} budgets, expected {BUDGETS}", shares.len())));
-        }
         for (name, mut own) in router.tensors() {
             let stored = file.read(&name)?.ok_or_else(|| wrong(format!("no tensor {name}")))?;
             if stored.size() != own.size() {

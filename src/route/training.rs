@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor, no_grad};
 
 use super::budgeted::{Budgeted, gumbel};
-use super::router::Router;
-use super::widths::{Widths, lowest_price};
+use super::router::{Fit, Router};
+use super::widths::{SAME, Widths, lowest_price};
 use crate::error::{Error, Result};
 use crate::model::{Forward, Llama, Stream, token_scores};
 use crate::space::{Bits, HalfGene};
@@ -167,33 +167,39 @@ impl Course<'_> {
         Ok((loss.sum * each, cost.double_value(&[])))
     }
 
-    /// Of each budget the lowest price at which tokens of held-out text keep to it.
+    /// The lowest prices at which tokens of held-out text keep to shares.
     fn find_prices(&self, router: &mut Router) -> Result<()> {
         let sequences = self.corpus.held_out.iter().take(PRICED);
         let batches: Vec<Batch> = sequences.map(|one| Batch::new(self.model, &[one])).collect::<Result<_>>()?;
-        for budget in 0..router.shares().len() {
-            let share = router.shares()[budget];
+        for (place, share) in router.priced().into_iter().enumerate() {
             let mut failed = None;
-            let mut cost_at = |price: f64| {
-                let fit = router.adaptive_at(share, price, false, self.model.device());
-                let counts = fit.router.share();
-                let mut model = self.model.share();
-                model.set_router(fit.router);
-                for batch in &batches {
-                    match model.network(&fit.genome) {
-                        Ok(network) => drop(no_grad(|| network.hidden(&batch.forest))),
-                        Err(error) => failed = Some(error),
-                    }
-                }
-                router.cost(&fit.genome, &counts)
-            };
-            let price = lowest_price(PRICE_STEPS, &mut |price| cost_at(price) <= share);
-            if let Some(error) = failed {
-                return Err(error);
+            let price = lowest_price(PRICE_STEPS, &mut |price| {
+                let cost = self.cost_at(router, share, price, &batches);
+                failed = failed.take().or(cost.as_ref().err().map(ToString::to_string));
+                cost.is_ok_and(|cost| cost <= share * (1.0 + SAME))
+            });
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
             }
-            router.set_price(budget, price);
+            if let Some(reason) = failed {
+                return Err(Error::invalid("price of the router", reason, "networks that run"));
+            }
+            router.set_price(place, price);
         }
         Ok(())
+    }
+
+    /// What tokens cost at a price; nothing is computed once it is to stop.
+    fn cost_at(&self, router: &Router, share: f64, price: f64, batches: &[Batch]) -> Result<f64> {
+        let Fit { genome, router: tokens } = router.adaptive_at(share, price, false, self.model.device());
+        let counts = tokens.share();
+        let mut model = self.model.share();
+        model.set_router(tokens);
+        let network = model.network(&genome)?;
+        for batch in batches.iter().take_while(|_| !self.stop.load(Ordering::Relaxed)) {
+            drop(no_grad(|| network.hidden(&batch.forest)));
+        }
+        Ok(router.cost(&genome, &counts))
     }
 }
 

@@ -34,7 +34,7 @@ impl Known {
     /// What lies in a journal that another process may be writing to. A torn last line is left away.
     ///
     /// # Errors
-    /// As [`Journal::open`], and `Missing` where there is none.
+    /// As [`Journal::open`], and `Io` where there is none.
     #[cfg(feature = "torch")]
     pub fn read(path: &Path, sets: &[EvalSet]) -> Result<Known> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;

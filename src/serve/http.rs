@@ -308,16 +308,18 @@ impl Service {
         asked.budget.extend(budget_of(&headers)?);
         let network = self.network(&asked).await?;
         let service = self.clone();
-        let (asked, prompts) = tokio::task::spawn_blocking(move || {
+        let (asked, prompts, choices) = tokio::task::spawn_blocking(move || {
             let prompts = service.prompts(&asked.input);
-            (asked, prompts)
+            let choices = asked.guided.as_ref().map(|texts| service.choices(texts)).transpose();
+            (asked, prompts, choices)
         })
         .await
         .map_err(|error| Problem::of(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-        let prompts = prompts?;
+        let (prompts, choices) = (prompts?, choices?);
+        self.check_count(prompts.len() * asked.choices)?;
         let read: usize = prompts.iter().map(Vec::len).sum();
-        if !asked.guided.is_empty() {
-            return self.choose(kind, network, &asked, prompts).await;
+        if let Some(choices) = choices {
+            return self.choose(kind, network, &asked, choices, prompts).await;
         }
         if self.engine.menu().cascade(network).is_some() {
             let expected = "`guided_choice` beside it: a cascade goes by how sure a network is of one of the choices";
@@ -340,16 +342,29 @@ impl Service {
         Ok(axum::Json(heading.whole(&choices, read, &self.tokenizer)).into_response())
     }
 
+    /// The tokens of texts that stand behind a prompt.
+    fn choices(&self, texts: &[String]) -> Result<Vec<Vec<u32>>> {
+        let choices = texts.iter().map(|text| self.tokenizer.encode_inside(text)).collect::<Result<Vec<_>>>()?;
+        match choices.iter().position(Vec::is_empty) {
+            None => Ok(choices),
+            Some(place) => {
+                Err(Error::invalid("guided_choice", format!("no token in {:?}", texts[place]), "texts with tokens"))
+            }
+        }
+    }
+
     /// Chooses one of some texts behind each prompt.
     async fn choose(
         &self,
         kind: Kind,
         network: usize,
         asked: &Asked,
+        choices: Vec<Vec<u32>>,
         prompts: Vec<Vec<u32>>,
     ) -> std::result::Result<Response, Problem> {
-        let choices = asked.guided.iter().map(|text| self.tokenizer.encode_inside(text)).collect::<Result<Vec<_>>>()?;
-        let chars: Vec<usize> = asked.guided.iter().map(|text| text.chars().count()).collect();
+        let texts = asked.guided.as_deref().unwrap_or_default();
+        let chars: Arc<[usize]> = texts.iter().map(|text| text.trim_start().chars().count()).collect();
+        let choices: Arc<[Vec<u32>]> = choices.into();
         let deadline = Instant::now() + self.timeout;
         let read = prompts.iter().map(Vec::len).sum();
         let (mut questions, mut heard) = (Vec::new(), Vec::new());
@@ -357,12 +372,13 @@ impl Service {
             let (done, hear) = oneshot::channel();
             let (choices, chars) = (choices.clone(), chars.clone());
             let question = Question { network, prompt: prompt.into(), choices, chars, deadline, done };
-            self.check_prompt(&question.prompt, question.longest())?;
+            // All choices are computed at once.
+            self.check_prompt(&question.prompt, question.tokens() - question.prompt.len())?;
             questions.push(question);
             heard.push(hear);
         }
         self.engine.choose(questions)?;
-        let (mut texts, mut written, mut model) = (Vec::new(), 0, String::new());
+        let (mut chosen, mut written) = (Vec::new(), 0);
         for hear in heard {
             let failed = |reason| Problem::of(StatusCode::INTERNAL_SERVER_ERROR, reason);
             let Picked { choice, share, network } = match hear.await {
@@ -370,11 +386,21 @@ impl Service {
                 Err(_) if Instant::now() > deadline => return Err(self.too_late()),
                 Err(_) => return Err(failed("the server has lost it".to_string())),
             };
-            texts.push((asked.guided[choice].as_str(), share));
             written += choices[choice].len();
-            model = network;
+            chosen.push((texts[choice].as_str(), share, network));
         }
-        Ok(axum::Json(heading(kind, model).chosen(&texts, read, written)).into_response())
+        // Of several prompts each says who answered it.
+        let one = chosen.first().map(|(.., network)| network.clone());
+        let same = one.filter(|one| chosen.iter().all(|(.., network)| network == one));
+        let model = same.unwrap_or_else(|| self.engine.menu().networks()[network].id.clone());
+        Ok(axum::Json(heading(kind, model).chosen(&chosen, read, written)).into_response())
+    }
+
+    /// Refuses more texts than may ever wait.
+    fn check_count(&self, count: usize) -> Result<()> {
+        let most = self.engine.most_waiting();
+        let expected = format!("{most} at most, as many as may wait here (`criadero serve --queue`)");
+        if count > most { Err(Error::invalid("prompts times n", count, expected)) } else { Ok(()) }
     }
 
     /// Refuses a prompt that has no room with so many tokens behind it, or tokens that there are not.
@@ -439,11 +465,6 @@ impl Service {
         asked: &Asked,
         prompts: Vec<Vec<u32>>,
     ) -> Result<(Vec<Request>, Vec<UnboundedReceiver<Event>>)> {
-        let (count, most) = (prompts.len() * asked.choices, self.engine.most_waiting());
-        if count > most {
-            let expected = format!("{most} at most, as many as may wait here (`criadero serve --queue`)");
-            return Err(Error::invalid("prompts times n", count, expected));
-        }
         let seed = asked.seed.unwrap_or_else(rand::random);
         let deadline = Instant::now() + self.timeout;
         let (mut requests, mut heard) = (Vec::new(), Vec::new());

@@ -89,7 +89,7 @@ impl Menu {
 
     /// Adds a network; gives its place.
     fn add(&mut self, id: &str, genome: Genome) -> usize {
-        self.networks.push(Served { id: self.id_of(id), genome });
+        self.networks.push(Served { id: format!("{}#{id}", self.name), genome });
         self.networks.len() - 1
     }
 
@@ -98,9 +98,14 @@ impl Menu {
         self.router == Some(place)
     }
 
-    /// What a network is called by its id.
-    pub(super) fn id_of(&self, id: impl std::fmt::Display) -> String {
-        format!("{}#{id}", self.name)
+    /// What a network is called here; `otherwise` where it has no name of its own.
+    pub(super) fn id_of(&self, genome: &Genome, otherwise: &str) -> String {
+        let special = [self.router, self.cascade.as_ref().map(|(place, _)| *place)];
+        let own = self.networks.iter().enumerate().filter(|(place, _)| !special.contains(&Some(*place)));
+        // The parent may be on the front, too.
+        own.filter(|(_, served)| served.genome == *genome)
+            .last()
+            .map_or(otherwise.to_string(), |(_, served)| served.id.clone())
     }
 
     /// The cascade, where it is what stands in this place.

@@ -81,8 +81,8 @@ pub(super) struct Asked {
     pub(super) likely: Option<usize>,
     pub(super) stream: bool,
     pub(super) stream_usage: bool,
-    /// Texts of which one is the answer; none where it is written freely.
-    pub(super) guided: Vec<String>,
+    /// Texts of which one is the answer, where it is not written freely.
+    pub(super) guided: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -195,8 +195,8 @@ impl Asked {
             return wrong("logprobs", likely.unwrap_or(0).to_string(), "20 tokens at most");
         }
         let stream = body.stream.unwrap_or(false);
-        let guided = body.guided_choice.unwrap_or_default();
-        if !guided.is_empty() {
+        let guided = body.guided_choice;
+        if let Some(guided) = &guided {
             if !GUIDED.contains(&guided.len()) || guided.iter().any(String::is_empty) {
                 let found = format!("{} texts, or an empty one", guided.len());
                 return wrong("guided_choice", found, "2 to 128 texts, none of them empty");
@@ -339,16 +339,24 @@ impl Heading {
         Value::Object(fields)
     }
 
-    /// The answer to prompts of which each has chosen a text; with the tokens of prompts, and of what was chosen.
-    pub(super) fn chosen(&self, texts: &[(&str, f64)], prompt: usize, written: usize) -> Value {
-        let choice = |(index, (text, share)): (usize, &(&str, f64))| match self.kind {
-            Kind::Completion => {
-                json!({ "index": index, "text": text, "logprobs": null, "finish_reason": "stop", "share": share })
+    /// The answer to prompts of which each has chosen a text, with the share and the network of each; with the tokens of prompts, and of what
+    /// was chosen.
+    pub(super) fn chosen(&self, texts: &[(&str, f64, String)], prompt: usize, written: usize) -> Value {
+        let choice = |(index, (text, share, network)): (usize, &(&str, f64, String))| {
+            let mut fields = match self.kind {
+                Kind::Completion => json!({ "text": text }),
+                Kind::Chat => json!({ "message": { "role": "assistant", "content": text, "refusal": null } }),
+            };
+            for (name, value) in [
+                ("index", json!(index)),
+                ("logprobs", Value::Null),
+                ("finish_reason", json!("stop")),
+                ("share", json!(share)),
+                ("model", json!(network)),
+            ] {
+                fields[name] = value;
             }
-            Kind::Chat => {
-                let message = json!({ "role": "assistant", "content": text, "refusal": null });
-                json!({ "index": index, "message": message, "logprobs": null, "finish_reason": "stop", "share": share })
-            }
+            fields
         };
         let mut fields = self.of_kind("text_completion", "chat.completion");
         fields.insert("choices".into(), texts.iter().enumerate().map(choice).collect());
@@ -517,6 +525,7 @@ mod tests {
             ("max_tokens", json!(0)),
             ("temperature", json!(-1)),
             ("top_p", json!(0)),
+            ("guided_choice", json!([])),
             ("guided_choice", json!(["a"])),
             ("guided_choice", json!(["a", ""])),
         ] {

@@ -18,9 +18,9 @@ pub struct Question {
     /// The prompt's tokens.
     pub prompt: Arc<[u32]>,
     /// The tokens of each choice.
-    pub choices: Vec<Vec<u32>>,
-    /// The Unicode characters of each choice.
-    pub chars: Vec<usize>,
+    pub choices: Arc<[Vec<u32>]>,
+    /// The Unicode characters of each choice, without the blank that joins it to the prompt.
+    pub chars: Arc<[usize]>,
     /// When it is given up.
     pub deadline: Instant,
     /// Where the answer goes, or why there is none.
@@ -39,9 +39,9 @@ pub struct Picked {
 }
 
 impl Question {
-    /// Tokens of the longest choice.
-    pub fn longest(&self) -> usize {
-        self.choices.iter().map(Vec::len).max().unwrap_or(0)
+    /// Tokens of prompt and choices together: what is computed at once.
+    pub fn tokens(&self) -> usize {
+        self.prompt.len() + self.choices.iter().map(Vec::len).sum::<usize>()
     }
 
     /// The likeliest choice, as networks of the menu have it.
@@ -51,7 +51,8 @@ impl Question {
         let (answers, choosing, asked) = match menu.cascade(self.network) {
             Some(cascade) => {
                 let networks = Escalation::of(model, &cascade.genomes())?;
-                let asked = cascade.stages.iter().map(|stage| (menu.id_of(stage.id), stage.confidence)).collect();
+                let stages = cascade.stages.iter();
+                let asked = stages.map(|stage| (menu.id_of(&stage.genome, &served.id), stage.confidence)).collect();
                 (cascade.answer(&networks, &chunk, &|_| &self.chars)?, cascade.choosing, asked)
             }
             None => {

@@ -162,6 +162,15 @@ impl ThroughputTable {
         }
     }
 
+    /// Refuses the table where it is of other networks than those of this key, whatever timed them.
+    ///
+    /// # Errors
+    /// As [`ThroughputTable::check`].
+    pub fn check_networks(&self, path: &Path, key: &TableKey) -> Result<()> {
+        let TableKey { model_digest, space_digest, .. } = key.clone();
+        self.check(path, &TableKey { model_digest, space_digest, ..self.key.clone() })
+    }
+
     /// What no measurement can have given: the first such field, what was found and what was expected.
     pub fn problem(&self) -> Option<String> {
         let LatencyOptions { random_networks, check_networks, rounds, .. } = self.options;

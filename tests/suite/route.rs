@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use criadero::model::{LayerRouter, TokenRouter, TokenTree};
 use criadero::route::{RouteSettings, Router, Widths, train};
 use criadero::space::{Genome, SearchSpace};
+use criadero::tune::batch::Batch;
 use criadero::tune::{Corpus, CorpusSettings, Reading, Records};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -105,6 +106,20 @@ fn routers_learn_to_keep_to_budgets_and_to_lose_little() {
         assert!(macs(&network) <= share * macs(&space.largest()) * (1.0 + 1e-9), "{share}: {network}");
         assert!(fit.genome.genes().iter().all(|gene| gene.mlp == 128), "the widest of each layer: {}", fit.genome);
     }
+    // Tokens of the text that was held out keep to any budget, those between the trained ones, too.
+    for share in [0.55, 0.72, 0.9, 0.97] {
+        let fit = router.adaptive(share, false, tch::Device::Cpu);
+        let (counts, mut routed) = (fit.router.share(), tiny_model());
+        routed.set_router(fit.router);
+        let network = routed.network(&fit.genome).unwrap();
+        for sequence in corpus.held_out.iter().take(4) {
+            drop(tch::no_grad(|| network.hidden(&Batch::new(&routed, &[sequence]).unwrap().forest)));
+        }
+        let cost = router.cost(&fit.genome, &counts);
+        assert!(cost <= share + 1e-6, "{share}: {cost}");
+    }
+    let whole = router.adaptive(1.0, false, tch::Device::Cpu);
+    assert_eq!(whole.genome, space.largest());
     assert_eq!(router.network(1.0), space.largest(), "with room for all nothing is left away");
     router.write(dir.path()).unwrap();
     let read = Router::read(dir.path(), &checkpoint).unwrap();

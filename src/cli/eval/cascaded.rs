@@ -1,14 +1,10 @@
 //! `eval --cascade`: networks that answer in turn.
 
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::bail;
-use criadero::cascade::Cascade;
-use criadero::checkpoint::Checkpoint;
+use criadero::cascade::{Cascade, check_chooses};
 use criadero::eval::{Answered, Escalation, EvalSet, ItemScore};
 use criadero::model::Llama;
-use criadero::task::Scoring;
 use serde_json::{Value, json};
 
 /// A cascade on a model.
@@ -30,13 +26,6 @@ pub struct Told {
     pub seconds: f64,
 }
 
-/// The cascade of a file, for this model.
-pub fn read(path: &Path, checkpoint: &Checkpoint) -> anyhow::Result<Cascade> {
-    let cascade = Cascade::read(path)?;
-    cascade.check(path, checkpoint)?;
-    Ok(cascade)
-}
-
 impl Cascaded {
     /// Prepares the networks.
     pub fn of(cascade: Cascade, model: &Llama) -> criadero::Result<Cascaded> {
@@ -47,24 +36,16 @@ impl Cascaded {
 
     /// Answers all items of a set; `on_chunk` is called after each chunk.
     pub fn answer(&self, set: &EvalSet, on_chunk: &mut dyn FnMut()) -> anyhow::Result<Told> {
-        if !matches!(set.scoring, Scoring::Choices | Scoring::Contexts | Scoring::Mc1) {
-            bail!(
-                "{}: found a task of {}, expected questions to choose an answer of: a cascade goes by its choice",
-                set.name,
-                set.scoring.about()
-            );
-        }
+        check_chooses(set)?;
         let start = Instant::now();
-        let (mut answers, mut tokens): (Vec<Answered>, Vec<f64>) = Default::default();
+        let mut answers: Vec<Answered> = Vec::new();
         for chunk in &set.chunks {
             let items = &set.items[chunk.items.clone()];
             answers.extend(self.cascade.answer(&self.networks, chunk, &|item| &items[item].choice_chars)?);
-            tokens.extend(
-                (0..items.len()).map(|item| chunk.nodes_of(item).iter().filter(|needed| **needed).count() as f64),
-            );
             on_chunk();
         }
         let seconds = start.elapsed().as_secs_f64();
+        let tokens = set.item_tokens();
         let all: f64 = tokens.iter().sum();
         let macs =
             answers.iter().zip(&tokens).map(|(answer, tokens)| self.macs[answer.stage] * tokens / all).sum::<f64>();
