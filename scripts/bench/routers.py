@@ -66,17 +66,17 @@ class Bench:
         return {"pick": ["--genome", picked], "static": [*router, "--static"], "adaptive": router, "chance": [*router, "--by-chance"]}[arm]
 
     def score(self, task, flags):
-        """Values of the items, the first line's summary, and what the router said of itself."""
+        """Values of the items, the summary, and what the router said of itself."""
         rows = self.scratch / "rows.jsonl"
         rows.unlink(missing_ok=True)
         text = task == self.novels
         more = ["--max-length", 1024] if text else ["--limit", self.options.limit]
         said = self.criadero("eval", self.options.supernet, "--task", task, *more, "--json", "--per-item", rows, "--arithmetic", "bf16", *flags)
-        lines = [json.loads(line) for line in said.splitlines()]
+        summary = json.loads(said)
         items = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
         items = sorted((item for item in items if "index" in item), key=lambda item: item["index"])
         values = [sum(item["log_likelihoods"]) if text else item["correct"] for item in items]
-        return values, lines[0], lines[1] if len(lines) > 1 else {}
+        return values, summary, summary.get("routed", {})
 
 
 def paired(ours, theirs, weights=None):

@@ -85,12 +85,13 @@ impl OfRun {
         let most = budget.most();
         let [all, others] = [search, held_out].map(|answers| (0..answers.len()).collect::<Vec<_>>());
         let none = || {
-            let least = costs.of.iter().copied().fold(f64::INFINITY, f64::min);
-            let expected = format!(
-                "what a network meets: the cheapest of the front has {} {:.4e}",
-                budget.name(),
-                budget.said(least)
-            );
+            let mut order: Vec<usize> = (0..genomes.len()).collect();
+            order.sort_by(|&a, &b| costs.of[a].total_cmp(&costs.of[b]));
+            let has = |&place: &usize| {
+                format!("{} with {} {:.4e}", self.ids[place], budget.name(), budget.said(costs.of[place]))
+            };
+            let nearest: Vec<String> = order.iter().take(2).map(has).collect();
+            let expected = format!("one that a network of the front meets; the nearest are {}", nearest.join(" and "));
             Error::invalid("budget", budget, expected)
         };
         let chain = fit(search, &costs, most, &all).ok_or_else(none)?;

@@ -18,8 +18,7 @@ use super::picked::MovedArgs;
 /// all scores are there, and judged on the held-out ones: nothing is computed but sums. `eval --cascade` and `serve --cascade` run it.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  criadero cascade results/mine --objective accuracy:arc_easy --budget 'macs<=100M' --out cascade.json\n  \
-                        criadero eval SUPERNET --task arc_easy --split held-out --cascade cascade.json"
+    after_help = "Examples:\n  criadero cascade results/mine --objective accuracy:arc_easy --budget 'macs<=100M' --out cascade.json"
 )]
 pub struct Cascade {
     /// Directory of a finished run

@@ -213,12 +213,10 @@ impl Eval {
                 bar.finish();
             }
             let scored = genomes.iter().zip(&networks);
-            summaries.extend(bar.above(|| self.report(asked, set, scored, per_item.as_mut()))?);
+            let told = routed.as_ref().map(|routed| routed.told(&checkpoint));
+            summaries.extend(bar.above(|| self.report(asked, set, scored, (per_item.as_mut(), told)))?);
         }
         evaluator.notes().iter().for_each(|note| eprintln!("note: {note}"));
-        if let Some(routed) = &routed {
-            println!("{}", routed.told(&checkpoint));
-        }
         if let Some(mut file) = results {
             let told = asked.iter().zip(sets.iter()).zip(&summaries);
             let tasks = told.map(|((Asked { task, .. }, set), summary)| Told {
@@ -312,7 +310,7 @@ impl Eval {
         Asked { task, left_out }: &Asked,
         set: &EvalSet,
         networks: impl Iterator<Item = (&'a Genome, &'a (NetworkScores, f64))>,
-        mut per_item: Option<&mut StagedFile>,
+        (mut per_item, routed): (Option<&mut StagedFile>, Option<Value>),
     ) -> anyhow::Result<Vec<Value>> {
         let mut summaries = Vec::new();
         for (genome, (scores, seconds)) in networks {
@@ -333,10 +331,16 @@ impl Eval {
             if let Some(left_out) = left_out {
                 summary["left_out"] = json!(left_out);
             }
+            if let Some(routed) = &routed {
+                summary["routed"] = routed.clone();
+            }
             if self.json || named.is_some() {
                 println!("{summary}")
             } else {
-                print_summary(set, &summary)
+                print_summary(set, &summary);
+                if let Some(routed) = &routed {
+                    println!("  {:<16} {routed}", "routed");
+                }
             }
             summaries.push(summary);
         }

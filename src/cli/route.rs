@@ -26,8 +26,7 @@ const TOLD: usize = 50;
 /// token's hidden state; both learn from what the whole model predicts and from what widths cost. `--router` of eval, generate and serve runs
 /// them.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  criadero route SUPERNET --space SPACE.yaml --table table.json --out router\n  \
-                        criadero eval SUPERNET --task arc_easy --router router --budget 'share<=0.8'")]
+#[command(after_help = "Examples:\n  criadero route SUPERNET --space SPACE.yaml --table table.json --out router")]
 pub struct Route {
     /// Supernet: a directory that `criadero rank` wrote
     supernet: PathBuf,

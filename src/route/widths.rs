@@ -151,6 +151,7 @@ pub(super) fn lowest_price(halvings: usize, fits: &mut dyn FnMut(f64) -> bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::throughput::{BlockTimes, LatencyOptions, Phase, PhaseTable, TableKey};
 
     fn widths() -> Widths {
         Widths {
@@ -178,5 +179,35 @@ mod tests {
         }
         assert!(Widths { costs: vec![vec![0.0]], ..widths.clone() }.problem().is_some());
         assert!(Widths { constant: f64::NAN, ..widths }.problem().is_some());
+    }
+
+    #[test]
+    fn a_table_says_what_widths_cost() {
+        let space = SearchSpace::shipped("tiny").unwrap();
+        let times = |widths: &[u32], each: f64| widths.iter().map(|&width| (width, each * f64::from(width))).collect();
+        let times =
+            BlockTimes { constant_ms: 10.0, heads_ms: times(&[2, 4], 0.5), mlp_ms: times(&[32, 64, 96, 128], 0.03125) };
+        let phase = PhaseTable { phase: Phase::Prefill { tokens: 100 }, times, checks: vec![] };
+        let key = TableKey {
+            device: "cpu float".into(),
+            hardware: "a processor".into(),
+            threads: 2,
+            model_digest: "abc".into(),
+            space_digest: "def".into(),
+            graphs: false,
+            kernels: false,
+            versions: Default::default(),
+        };
+        let table = ThroughputTable { format: 1, key, options: LatencyOptions::default(), phases: vec![phase] };
+        let widths = Widths::of(&space, Some(&table)).unwrap();
+        // Four layers of 2 and 4 ms, and 10: 34 for a hundred tokens.
+        assert!(widths.timed && (widths.whole - 0.34).abs() < 1e-9 && (widths.constant - 10.0 / 34.0).abs() < 1e-9);
+        let cost = |half: usize, width: u32| {
+            widths.costs[half][widths.halves[half].iter().position(|&one| one == width).unwrap()]
+        };
+        assert!((cost(0, 4) - 2.0 / 34.0).abs() < 1e-9 && (cost(0, 2) - 1.0 / 34.0).abs() < 1e-9);
+        assert!((cost(3, 128) - 4.0 / 34.0).abs() < 1e-9 && (cost(3, 64) - 2.0 / 34.0).abs() < 1e-9);
+        let prompts = ThroughputTable { phases: vec![], ..table };
+        assert!(Widths::of(&space, Some(&prompts)).unwrap_err().to_string().contains("a prefill phase"));
     }
 }

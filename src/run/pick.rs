@@ -78,11 +78,24 @@ impl Pick {
                 format!("{} runs from {least} to {most}", limit.objective)
             };
             let runs: Vec<String> = limits.iter().zip(&values).map(runs).collect();
-            let expected = format!("a limit that a point meets; {}", runs.join(", "));
+            let beyond =
+                |place: usize| limits.iter().zip(&values).map(|(limit, of)| limit.violation(of[place])).sum::<f64>();
+            let mut places: Vec<usize> = (0..front.points.len()).collect();
+            places.sort_by(|&a, &b| beyond(a).total_cmp(&beyond(b)));
+            let has = |place: usize| {
+                let values = limits.iter().zip(&values).map(|(limit, of)| format!("{} {}", limit.objective, of[place]));
+                format!("{} with {}", front.points[place].id, values.collect::<Vec<_>>().join(" and "))
+            };
+            let nearest: Vec<String> = places.into_iter().take(NEAREST).map(has).collect();
+            let expected =
+                format!("a limit that a point meets; {}; the nearest are {}", runs.join(", "), nearest.join(" and "));
             Error::invalid("pick", format!("`{}`", said.join(" and ")), expected)
         })
     }
 }
+
+/// Networks that are named where none fits.
+const NEAREST: usize = 2;
 
 /// What to pick instead of a knee that is not there.
 fn without_knee(front: &Front) -> String {
@@ -164,7 +177,10 @@ pub(crate) mod tests {
     fn says_what_there_is_when_nothing_fits() {
         let error = |text: &str| chosen(text).unwrap_err().to_string();
         assert!(error("3").contains("4, 2, 7"), "{}", error("3"));
-        assert!(error("params<=50").contains("runs from 100 to 900"));
+        assert!(
+            error("params<=50")
+                .contains("runs from 100 to 900; the nearest are 4 with params 100 and 2 with params 200")
+        );
         let expected = "unknown column of the front `speed`; known: choice_nll:t, params, weight_bytes, decode_tps";
         assert_eq!(error("speed<=50"), expected);
         assert!(error("best").contains("`knee`"));

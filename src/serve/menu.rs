@@ -101,11 +101,9 @@ impl Menu {
     /// What a network is called here; `otherwise` where it has no name of its own.
     pub(super) fn id_of(&self, genome: &Genome, otherwise: &str) -> String {
         let special = [self.router, self.cascade.as_ref().map(|(place, _)| *place)];
-        let own = self.networks.iter().enumerate().filter(|(place, _)| !special.contains(&Some(*place)));
+        let mut own = self.networks.iter().enumerate().rev().filter(|(place, _)| !special.contains(&Some(*place)));
         // The parent may be on the front, too.
-        own.filter(|(_, served)| served.genome == *genome)
-            .last()
-            .map_or(otherwise.to_string(), |(_, served)| served.id.clone())
+        own.find(|(_, served)| served.genome == *genome).map_or(otherwise.to_string(), |(_, served)| served.id.clone())
     }
 
     /// The cascade, where it is what stands in this place.

@@ -343,20 +343,13 @@ impl Heading {
     /// was chosen.
     pub(super) fn chosen(&self, texts: &[(&str, f64, String)], prompt: usize, written: usize) -> Value {
         let choice = |(index, (text, share, network)): (usize, &(&str, f64, String))| {
-            let mut fields = match self.kind {
-                Kind::Completion => json!({ "text": text }),
-                Kind::Chat => json!({ "message": { "role": "assistant", "content": text, "refusal": null } }),
+            let (part, content) = match self.kind {
+                Kind::Completion => ("text", json!(text)),
+                Kind::Chat => ("message", json!({ "role": "assistant", "content": text, "refusal": null })),
             };
-            for (name, value) in [
-                ("index", json!(index)),
-                ("logprobs", Value::Null),
-                ("finish_reason", json!("stop")),
-                ("share", json!(share)),
-                ("model", json!(network)),
-            ] {
-                fields[name] = value;
-            }
-            fields
+            json!({
+                part: content, "index": index, "logprobs": null, "finish_reason": "stop", "share": share, "model": network,
+            })
         };
         let mut fields = self.of_kind("text_completion", "chat.completion");
         fields.insert("choices".into(), texts.iter().enumerate().map(choice).collect());

@@ -152,7 +152,7 @@ fn cascades_that_do_not_fit_are_refused() {
     };
     let objective = format!("accuracy:{task}");
     let error = ask(&objective, &format!("macs<={}", least * 0.9), path);
-    assert!(error.contains("the cheapest of the front has macs"), "{error}");
+    assert!(error.contains("the nearest are") && error.contains("with macs"), "{error}");
     assert!(ask(&objective, "params<=3", path).contains("prefill_tps>=N"));
     assert!(ask(&objective, "prefill_tps>=3", path).contains("--throughput"));
     assert!(ask(&format!("choice_nll:{task}"), "macs<=1G", path).contains("`accuracy:TASK`"));

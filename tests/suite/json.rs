@@ -32,8 +32,20 @@ fn every_subcommand_that_has_it_prints_one_object() {
     let dir = tempfile::tempdir().unwrap();
     let [task, text] = files(dir.path());
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let names = ["random", "supernet", "table.json", "run", "exported", "recovered", "tuned", "merged", "small"];
-    let [random, supernet, table, run, exported, recovered, tuned, merged, small] = names.map(at);
+    let names = [
+        "random",
+        "supernet",
+        "table.json",
+        "run",
+        "exported",
+        "recovered",
+        "tuned",
+        "merged",
+        "small",
+        "cascade.json",
+        "router",
+    ];
+    let [random, supernet, table, run, exported, recovered, tuned, merged, small, cascade, router] = names.map(at);
     let mut tried = BTreeSet::new();
     let mut json = |line: &str, more: &[&str]| -> Value {
         let words: Vec<&str> = line.split(' ').chain(more.iter().copied()).collect();
@@ -63,6 +75,12 @@ fn every_subcommand_that_has_it_prints_one_object() {
     let goals = ["tiny", "--model", &supernet, "--objective", &objective, "--objective", "params"];
     let found = json("search", &[&goals[..], &sizes, &[&run]].concat());
     assert_eq!((&found["run"], &found["mock"]), (&Value::from(run.as_str()), &Value::Bool(false)));
+    let accuracy = format!("accuracy:{task}");
+    let of_cascade = json("cascade", &[&run, "--objective", &accuracy, "--budget", "macs<=1G", "--out", &cascade]);
+    assert!(of_cascade["stages"].is_array(), "{of_cascade}");
+    let steps = ["--data", &text, "--steps", "2", "--length", "48", "--threads", "1", "--out", &router];
+    let of_route = json("route", &[&[&supernet, "--space", "tiny"][..], &steps].concat());
+    assert_eq!(of_route["out"], router);
     let shown = json("show", &[&run]);
     assert_eq!((&shown["front"], &shown["finished"]), (&found["front"], &Value::Bool(true)));
     let drawn = json("plot", &[&run]);

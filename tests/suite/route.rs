@@ -139,8 +139,8 @@ fn eval_and_generate_run_a_router_and_refuse_anothers() {
     let eval = |more: &[&str]| {
         let words = ["eval", TINY, "--task", &task, "--json", "--router", &router, "--budget", "share<=0.7"];
         let said = succeed(criadero(&[&words[..], more].concat()));
-        let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        (lines[0]["choice_nll"].as_f64().unwrap(), lines[1].clone())
+        let told: Value = serde_json::from_str(&said).unwrap();
+        (told["choice_nll"].as_f64().unwrap(), told["routed"].clone())
     };
     let (nll, told) = eval(&[]);
     assert!(nll.is_finite() && told["router"] == "adaptive" && told["router_params"].as_u64() > Some(0), "{told}");
