@@ -34,12 +34,13 @@ s#smollm2-135m#MODEL#
 s#(> SPACE.yaml).*#\1; sed -i "s/ 80,//; s/ 112,//" SPACE.yaml#
 s#"params<=[^"]*"#"params<=150k"#
 s#"weight_bytes<=[^"]*"#"weight_bytes<=200kB"#
-s#--budget [^ ]+#--budget 200k#
+s#--budget [0-9][^ ]*#--budget 200k#
 s#--genome "[^"]*"#--genome "4x128*3:2x64"#
 s#--population [0-9]+##
 s#--evals [0-9]+#--evals 12 --population 6#
 s#--steps [0-9]+#--steps 2 --length 64 --held-out-sequences 1#
 s#--(limit|held-out) [0-9]+#--\1 16#g
+s#^(criadero route .*) --held-out-sequences 1#\1#
 s#--pick knee#--pick "params<=150k"#
 s#\#knee#\#params<=150k#
 s#--prompt#--max-tokens 16 --prompt#
