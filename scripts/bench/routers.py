@@ -1,7 +1,7 @@
 """Routers of a supernet against networks without one, at equal measured throughput.
 
     python3 scripts/bench/routers.py --supernet SUPERNET --router ROUTER --novels FILE --out results/bench-routers \\
-        [--shares 0.9 0.8 0.7 0.6] [--tasks arc_easy piqa] [--limit 300] [--rounds 2]
+        [--shares 0.9 0.8 0.7 0.6] [--tasks arc_easy piqa] [--limit 200] [--rounds 1]
 
 Of each share of the largest network's MACs: what the ranking picks (`export --pick`), the static router's network, the adaptive router, and
 the adaptive one's widths dealt to tokens by chance. All are scored on the same questions and the same text, LAMBADA's novels, in turn;
@@ -95,13 +95,13 @@ def main():
     parser.add_argument("--supernet", required=True)
     parser.add_argument("--router", required=True)
     parser.add_argument("--assets", required=True, type=pathlib.Path, help="what `criadero fetch demo` and `make assets` unpack")
-    parser.add_argument("--characters", type=int, default=120_000, help="of the novels")
+    parser.add_argument("--characters", type=int, default=100_000, help="of the novels")
     parser.add_argument("--space", default="smollm2-135m")
     parser.add_argument("--criadero", default="target/release/criadero")
     parser.add_argument("--shares", nargs="+", type=float, default=[0.9, 0.8, 0.7, 0.6])
     parser.add_argument("--tasks", nargs="*", default=["arc_easy", "piqa"])
-    parser.add_argument("--limit", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", required=True, type=pathlib.Path)
     options = parser.parse_args()
     bench = Bench(options)
