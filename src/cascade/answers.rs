@@ -2,7 +2,7 @@
 
 use super::confidence::Confidence;
 use crate::error::{Error, Result};
-use crate::eval::{EvalSet, ItemScore};
+use crate::eval::{EvalSet, ItemScore, hit, per_character};
 use crate::task::Scoring;
 
 /// The choices' scores of some networks on the same questions.
@@ -44,9 +44,7 @@ impl Choosing {
     pub fn scores(self, log_likelihoods: &[f64], chars: &[usize]) -> Vec<f64> {
         match self {
             Choosing::Accuracy => log_likelihoods.to_vec(),
-            Choosing::AccNorm => {
-                log_likelihoods.iter().zip(chars).map(|(ll, &chars)| ll / chars.max(1) as f64).collect()
-            }
+            Choosing::AccNorm => per_character(log_likelihoods, chars),
         }
     }
 }
@@ -103,9 +101,13 @@ impl Answers {
         Confidence::fitted(questions.iter().map(of))
     }
 
-    /// Of a network's answer to a question whether it is right, 1 or 0, and its share.
+    /// Whether a network's answer to a question is right, 1 or 0.
+    pub fn right(&self, network: usize, question: usize) -> f64 {
+        hit(&self.scores[network][question], &self.gold[question])
+    }
+
+    /// The same, and the answer's share.
     pub fn answer(&self, network: usize, question: usize, confidence: Confidence) -> (f64, f64) {
-        let (choice, share) = confidence.of(&self.scores[network][question]);
-        (f64::from(u8::from(self.gold[question].contains(&choice))), share)
+        (self.right(network, question), confidence.of(&self.scores[network][question]).1)
     }
 }

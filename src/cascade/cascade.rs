@@ -16,7 +16,7 @@ use crate::output::Seal;
 use crate::space::{Genome, ModelShape, check_genome};
 
 /// The version of the file.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// Networks of a cascade.
 const MOST_STAGES: usize = 3;
 
@@ -91,11 +91,6 @@ impl Cascade {
             let fields = serde_json::from_slice::<serde_json::Value>(&bytes).unwrap_or_default();
             fields.get("stages").is_some() && fields.get("choosing").is_some()
         })
-    }
-
-    /// A cascade of this version.
-    pub(super) fn version() -> u32 {
-        FORMAT
     }
 
     fn problems(&self) -> Vec<String> {

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::eval::{likeliest, log_gold_share};
+
 /// Bounds of a temperature: beyond them shares are equal, or nothing but 0 and 1.
 const TEMPERATURES: [f64; 2] = [0.01, 1000.0];
 /// Halvings of the interval that the inverse temperature lies in.
@@ -34,7 +36,7 @@ impl Confidence {
     /// assert!((share - 1.0 / (1.0 + (-1.0_f64).exp())).abs() < 1e-12);
     /// ```
     pub fn of(self, scores: &[f64]) -> (usize, f64) {
-        let best = (1..scores.len()).fold(0, |best, place| if scores[place] > scores[best] { place } else { best });
+        let best = likeliest(scores);
         let unit = self.temperature * unit(scores, self.relative);
         let total: f64 = scores.iter().map(|score| ((score - scores[best]) / unit).exp()).sum();
         (best, 1.0 / total)
@@ -44,10 +46,8 @@ impl Confidence {
     fn loss<'a>(self, questions: impl Iterator<Item = (&'a [f64], &'a [usize])>) -> f64 {
         let loss = |(scores, gold): (&[f64], &[usize])| {
             let unit = self.temperature * unit(scores, self.relative);
-            let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum =
-                |of: &mut dyn Iterator<Item = f64>| of.map(|score| ((score - most) / unit).exp()).sum::<f64>().ln();
-            sum(&mut scores.iter().copied()) - sum(&mut gold.iter().map(|&choice| scores[choice]))
+            let scaled: Vec<f64> = scores.iter().map(|score| score / unit).collect();
+            -log_gold_share(&scaled, gold)
         };
         questions.map(loss).sum()
     }
@@ -78,8 +78,7 @@ impl Confidence {
 
 /// What a question's scores are divided by before the temperature.
 fn unit(scores: &[f64], relative: bool) -> f64 {
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if relative { largest.abs().max(f64::MIN_POSITIVE) } else { 1.0 }
+    if relative { scores[likeliest(scores)].abs().max(f64::MIN_POSITIVE) } else { 1.0 }
 }
 
 /// d/dβ of −ln share of the true choices, at the inverse temperature β: the mean score of all choices minus that of the true ones.

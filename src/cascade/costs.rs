@@ -7,6 +7,9 @@ use crate::eval::shared_halves;
 use crate::space::{Bound, Constraint, Cost, Gene, Genome, ModelShape};
 use crate::throughput::ThroughputTable;
 
+/// Costs that differ by less, of each other, are the same.
+pub(super) const SAME: f64 = 1e-9;
+
 /// What a cascade may cost on the mean: multiply-accumulates a token, or the time that a token takes when prompts are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {

@@ -2,12 +2,10 @@
 
 use super::answers::Answers;
 use super::confidence::Confidence;
-use super::costs::Costs;
+use super::costs::{Costs, SAME};
 
 /// Thresholds of a network that are tried: quantiles of its shares.
 const LEVELS: usize = 16;
-/// Of networks of one cost to another, costs that differ by less are the same.
-const SAME: f64 = 1e-9;
 
 /// Networks in the order in which they are asked, the cheapest first.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,19 +61,17 @@ pub fn fit(answers: &Answers, costs: &Costs, most: f64, questions: &[usize]) -> 
     let columns: Vec<Column> =
         (0..answers.scores.len()).map(|network| Column::of(answers, network, questions)).collect();
     let tokens: Vec<f64> = questions.iter().map(|&question| answers.tokens[question]).collect();
-    let mut order: Vec<usize> =
-        (0..columns.len()).filter(|&network| costs.of[network] <= most * (1.0 + SAME)).collect();
-    let mut all: Vec<usize> = (0..columns.len()).collect();
-    for networks in [&mut order, &mut all] {
-        networks.sort_by(|&a, &b| costs.of[a].total_cmp(&costs.of[b]));
-    }
-    let mut search = Search { costs, most, columns: &columns, tokens: &tokens, best: None };
-    for &first in &order {
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by(|&a, &b| costs.of[a].total_cmp(&costs.of[b]));
+    let total = tokens.iter().sum();
+    let mut search = Search { costs, most, columns: &columns, tokens: &tokens, total, best: None };
+    for (place, &first) in
+        order.iter().enumerate().take_while(|(_, network)| costs.of[**network] <= most * (1.0 + SAME))
+    {
         search.one(first);
-        let later = all.iter().position(|&network| network == first)? + 1;
-        for (place, &second) in all.iter().enumerate().skip(later) {
+        for (place, &second) in order.iter().enumerate().skip(place + 1) {
             search.two(first, second);
-            all[place + 1..].iter().for_each(|&third| search.three(first, second, third));
+            order[place + 1..].iter().for_each(|&third| search.three(first, second, third));
         }
     }
     let Best { networks, levels, .. } = search.best?;
@@ -92,6 +88,8 @@ struct Search<'a> {
     most: f64,
     columns: &'a [Column],
     tokens: &'a [f64],
+    /// Of all questions.
+    total: f64,
     best: Option<Best>,
 }
 
@@ -122,19 +120,17 @@ impl Search<'_> {
             *right += b.right[question] - a.right[question];
             *read += tokens;
         }
-        let total: f64 = self.tokens.iter().sum();
         let added = self.costs.added(&[first, second]);
         let (mut right, mut read) = (a.right.iter().sum::<f64>(), 0.0);
         for (level, [more, tokens]) in gained.iter().take(a.thresholds.len()).enumerate() {
             right += more;
             read += tokens;
-            self.offer(right, self.costs.of[first] + added * read / total, &[first, second], &[level]);
+            self.offer(right, self.costs.of[first] + added * read / self.total, &[first, second], &[level]);
         }
     }
 
     fn three(&mut self, first: usize, second: usize, third: usize) {
         let [a, b, c] = [first, second, third].map(|network| &self.columns[network]);
-        let total: f64 = self.tokens.iter().sum();
         let [to_second, to_third] = [self.costs.added(&[first, second]), self.costs.added(&[first, second, third])];
         // Of both levels: gained by the second network, gained by the third, tokens.
         let mut cells = [[[0.0; 3]; LEVELS]; LEVELS];
@@ -154,7 +150,7 @@ impl Search<'_> {
                 handed[0] += third;
                 handed[1] += tokens;
             }
-            let so_far = self.costs.of[first] + to_second * read / total;
+            let so_far = self.costs.of[first] + to_second * read / self.total;
             if so_far > self.most * (1.0 + SAME) {
                 break;
             }
@@ -162,7 +158,7 @@ impl Search<'_> {
             for (next, [more, tokens]) in handed.iter().take(b.thresholds.len()).enumerate() {
                 right += more;
                 read += tokens;
-                self.offer(right, so_far + to_third * read / total, &[first, second, third], &[level, next]);
+                self.offer(right, so_far + to_third * read / self.total, &[first, second, third], &[level, next]);
             }
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
-use super::costs::Costs;
+use super::costs::{Costs, SAME};
 use super::fitting::Chain;
 
 /// A way to answer, on the mean over questions.
@@ -33,9 +33,6 @@ pub struct Judgement {
     pub oracle: Judged,
 }
 
-/// Costs that differ by less, of each other, are the same.
-const SAME: f64 = 1e-9;
-
 /// The networks of a front that are drawn by chance: their places, and how often the second is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Mixture([usize; 2], f64);
@@ -60,7 +57,7 @@ impl Chain {
     ) -> Judgement {
         let tokens: f64 = questions.iter().map(|&question| on.tokens[question]).sum();
         let count = questions.len() as f64;
-        let right = |network: usize, question: usize| on.answer(network, question, self.confidences[0]).0;
+        let right = |network: usize, question: usize| on.right(network, question);
         let accuracy_of = |network| questions.iter().map(|&question| right(network, question)).sum::<f64>() / count;
         // Cost of asking the chain's networks up to one of them.
         let up_to = costs.up_to(&self.networks);
@@ -83,7 +80,7 @@ impl Chain {
         // As they were chosen: by right answers to the questions of the fit.
         let known: Vec<f64> = (0..costs.of.len())
             .map(|network| {
-                let hits = chosen_on.iter().map(|&question| by.answer(network, question, self.confidences[0]).0);
+                let hits = chosen_on.iter().map(|&question| by.right(network, question));
                 hits.sum::<f64>() / chosen_on.len() as f64
             })
             .collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::answers::{Answers, Choosing};
 use super::bootstrap::{Bootstrap, DRAWS};
-use super::cascade::{Cascade, Stage};
+use super::cascade::{Cascade, FORMAT, Stage};
 use super::costs::{Budget, Costs};
 use super::fitting::{Chain, fit};
 use crate::checkpoint::Checkpoint;
@@ -96,7 +96,7 @@ impl OfRun {
         };
         let chain = fit(search, &costs, most, &all).ok_or_else(none)?;
         Ok(Cascade {
-            format: Cascade::version(),
+            format: FORMAT,
             model_digest: settings.model_digest.clone(),
             run: self.run.clone(),
             task: self.task.clone(),

@@ -37,7 +37,7 @@ pub(super) fn exact_match(_: Scoring, _: &PackedItem, score: &ItemScore) -> Cont
 
 /// [`accuracy`] with log-likelihoods divided by the choice's Unicode characters.
 pub(super) fn acc_norm(_: Scoring, item: &PackedItem, score: &ItemScore) -> Contribution {
-    Contribution::of_mean(hit(&normalised(score, item), &item.gold))
+    Contribution::of_mean(hit(&per_character(&score.log_likelihoods, &item.choice_chars), &item.gold))
 }
 
 /// −log of the true choices' share in the softmax over the choices' log-likelihoods, nats; for `last_word` of the word itself.
@@ -50,7 +50,8 @@ pub(super) fn choice_nll(scoring: Scoring, item: &PackedItem, score: &ItemScore)
 
 /// The same with log-likelihoods divided by the choice's Unicode characters.
 pub(super) fn choice_nll_norm(_: Scoring, item: &PackedItem, score: &ItemScore) -> Contribution {
-    Contribution::of_mean(-log_gold_share(&normalised(score, item), &item.gold))
+    let values = per_character(&score.log_likelihoods, &item.choice_chars);
+    Contribution::of_mean(-log_gold_share(&values, &item.gold))
 }
 
 /// −log2 of the true choice's probability after its context, per UTF-8 byte: the mean over the true ones. The other choices do not
@@ -93,19 +94,18 @@ fn total(score: &ItemScore) -> f64 {
 }
 
 /// Log-likelihoods per Unicode character. An empty choice cannot occur: it has no token to score.
-fn normalised(score: &ItemScore, item: &PackedItem) -> Vec<f64> {
-    score.log_likelihoods.iter().zip(&item.choice_chars).map(|(ll, &chars)| ll / chars.max(1) as f64).collect()
+pub(crate) fn per_character(log_likelihoods: &[f64], chars: &[usize]) -> Vec<f64> {
+    log_likelihoods.iter().zip(chars).map(|(ll, &chars)| ll / chars.max(1) as f64).collect()
+}
+
+/// The place of the first of the largest.
+pub(crate) fn likeliest(values: &[f64]) -> usize {
+    (1..values.len()).fold(0, |best, place| if values[place] > values[best] { place } else { best })
 }
 
 /// 1 when the first of the largest is a true choice.
-fn hit(values: &[f64], gold: &[usize]) -> f64 {
-    let mut best = 0;
-    for (place, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = place;
-        }
-    }
-    f64::from(u8::from(gold.contains(&best)))
+pub(crate) fn hit(values: &[f64], gold: &[usize]) -> f64 {
+    f64::from(u8::from(gold.contains(&likeliest(values))))
 }
 
 fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
@@ -114,6 +114,6 @@ fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 /// log of the true choices' share of the probability.
-fn log_gold_share(values: &[f64], gold: &[usize]) -> f64 {
+pub(crate) fn log_gold_share(values: &[f64], gold: &[usize]) -> f64 {
     log_sum_exp(gold.iter().map(|&choice| values[choice])) - log_sum_exp(values.iter().copied())
 }

@@ -22,6 +22,8 @@ struct Stage {
     genome: Genome,
     forward: Forward,
     halves: Vec<HalfGene>,
+    /// Of each network the half layers that this one begins with, too.
+    shared: Vec<usize>,
 }
 
 /// An item's score, and the last network that was asked.
@@ -49,7 +51,8 @@ impl Escalation {
     pub fn of(model: &Llama, genomes: &[Genome]) -> Result<Escalation> {
         let stage = |genome: &Genome| {
             let forward = Forward::of(model, std::slice::from_ref(genome))?;
-            Ok(Stage { genome: genome.clone(), forward, halves: half_layers(genome) })
+            let shared = genomes.iter().map(|other| shared_halves(genome, other)).collect();
+            Ok(Stage { genome: genome.clone(), forward, halves: half_layers(genome), shared })
         };
         Ok(Escalation { stages: genomes.iter().map(stage).collect::<Result<_>>()? })
     }
@@ -108,11 +111,10 @@ impl Escalation {
 
     /// The last layer's output of a network, from the latest known states on; leaves those that later networks go on from.
     fn run(&self, place: usize, batch: &TreeBatch, known: &mut [Option<(usize, Stream)>]) -> Stream {
-        let Stage { genome, forward, halves } = &self.stages[place];
+        let Stage { forward, halves, shared, .. } = &self.stages[place];
         let (first, mut stream) = known[place].take().unwrap_or_else(|| (0, Stream::new(forward.embed(batch))));
         let later = |known: &mut [Option<(usize, Stream)>], level: usize, stream: &Stream| {
-            for (other, known) in self.stages.iter().zip(known).skip(place + 1) {
-                let shared = shared_halves(genome, &other.genome);
+            for (&shared, known) in shared.iter().zip(known).skip(place + 1) {
                 if shared == level && known.as_ref().is_none_or(|(there, _)| *there < level) {
                     *known = Some((level, stream.clone()));
                 }

@@ -61,9 +61,8 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// The nodes that an item's scores depend on, by its place in the chunk: those of its requests.
-    pub fn nodes_of(&self, item: usize) -> Vec<bool> {
-        let mut needed = vec![false; self.tree.len()];
+    /// Marks the nodes that an item's scores depend on, by its place in the chunk: those of its requests.
+    fn mark(&self, item: usize, needed: &mut [bool]) {
         for &pair in self.requests[item].iter().flatten() {
             let mut node = Some(self.targets.rows[self.targets.pairs[pair as usize].0 as usize] as usize);
             while let Some(next) = node.filter(|&next| !needed[next]) {
@@ -71,16 +70,13 @@ impl Chunk {
                 node = self.tree.parent(next);
             }
         }
-        needed
     }
 
     /// Some of the items, by their places in the chunk, ascending, and the nodes of the chunk that they need, in order. What networks
     /// write is left away.
     pub fn part(&self, items: &[usize]) -> (Chunk, Vec<i64>) {
         let mut keep = vec![false; self.tree.len()];
-        for &item in items {
-            keep.iter_mut().zip(self.nodes_of(item)).for_each(|(keep, needed)| *keep |= needed);
-        }
+        items.iter().for_each(|&item| self.mark(item, &mut keep));
         let nodes: Vec<i64> = (0..self.tree.len()).filter(|&node| keep[node]).map(|node| node as i64).collect();
         let mut pairs: Vec<u32> =
             items.iter().flat_map(|&item| self.requests[item].iter().flatten()).copied().collect();
@@ -183,7 +179,11 @@ impl EvalSet {
     /// Of each item the tokens that a network reads for it, common ones of several items for each of them.
     pub fn item_tokens(&self) -> Vec<f64> {
         let of_chunk = |chunk: &Chunk| {
-            let needed = |item: usize| chunk.nodes_of(item).iter().filter(|needed| **needed).count() as f64;
+            let needed = |item: usize| {
+                let mut needed = vec![false; chunk.tree.len()];
+                chunk.mark(item, &mut needed);
+                needed.into_iter().filter(|needed| *needed).count() as f64
+            };
             (0..chunk.requests.len()).map(needed).collect::<Vec<f64>>()
         };
         self.chunks.iter().flat_map(of_chunk).collect()

@@ -39,6 +39,8 @@ pub use objective::{Measured, Objective};
 pub use scores::{NetworkScores, score};
 
 #[cfg(feature = "torch")]
+pub(crate) use contribution::{hit, likeliest, log_gold_share, per_character};
+#[cfg(feature = "torch")]
 pub use {
     escalation::{Answered, Escalation, shared_halves},
     local::{LocalEvaluator, Workers},

@@ -15,10 +15,10 @@ use super::widths::{SAME, Widths, lowest_price};
 use crate::error::{Error, Result};
 use crate::model::{Forward, Llama, Stream, token_scores};
 use crate::space::{Bits, HalfGene};
+use crate::tune::Corpus;
 use crate::tune::adamw::{AdamW, Parameter};
 use crate::tune::batch::Batch;
 use crate::tune::head_loss::{HeadLoss, Lesson};
-use crate::tune::{Corpus, Sequence};
 
 /// What a step over the budget costs: nats for the whole model's cost.
 const PENALTY: f64 = 30.0;
@@ -94,7 +94,7 @@ struct Course<'a> {
 impl Course<'_> {
     /// The steps of one of the routers.
     fn steps(&self, router: &Router, adaptive: bool, on_progress: &mut dyn FnMut(Progress)) -> Result<()> {
-        let RouteSettings { steps, learning_rate, seed, .. } = self.settings;
+        let RouteSettings { steps, batch: size, learning_rate, seed } = self.settings;
         let budgeted = if adaptive { &router.adaptive } else { &router.of_budget };
         let mut named: Vec<(String, Tensor)> =
             budgeted.named().iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect();
@@ -106,13 +106,13 @@ impl Course<'_> {
             named.into_iter().map(|(name, tensor)| Parameter::new(name, tensor)).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1 + u64::from(adaptive));
-        let mut place = 0;
         for step in 0..steps {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
             let start = Instant::now();
-            let batch = self.batch(&mut place)?;
+            let sequences = self.corpus.sequences(seed, step * size..(step + 1) * size);
+            let batch = Batch::new(self.model, &sequences)?;
             let budget = rng.random_range(0..router.shares().len());
             let share = router.shares()[budget];
             let temperature = TEMPERATURES[0] * (TEMPERATURES[1] / TEMPERATURES[0]).powf(step as f64 / steps as f64);
@@ -136,19 +136,6 @@ impl Course<'_> {
             });
         }
         Ok(())
-    }
-
-    /// The next sequences.
-    fn batch(&self, place: &mut usize) -> Result<Batch> {
-        let (train, RouteSettings { batch, seed, .. }) = (&self.corpus.train, self.settings);
-        let sequences: Vec<&Sequence> = (0..batch)
-            .map(|_| {
-                let (epoch, at) = (*place / train.len(), *place % train.len());
-                *place += 1;
-                &train[self.corpus.order(seed, epoch as u64)[at]]
-            })
-            .collect();
-        Batch::new(self.model, &sequences)
     }
 
     /// Gradients of a step: its divergence, nats a token, and its cost.

@@ -151,7 +151,7 @@ pub(super) fn lowest_price(halvings: usize, fits: &mut dyn FnMut(f64) -> bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::throughput::{BlockTimes, LatencyOptions, Phase, PhaseTable, TableKey};
+    use crate::throughput::{BlockTimes, LatencyOptions, Phase, PhaseTable, key_of_tests as key};
 
     fn widths() -> Widths {
         Widths {
@@ -188,17 +188,7 @@ mod tests {
         let times =
             BlockTimes { constant_ms: 10.0, heads_ms: times(&[2, 4], 0.5), mlp_ms: times(&[32, 64, 96, 128], 0.03125) };
         let phase = PhaseTable { phase: Phase::Prefill { tokens: 100 }, times, checks: vec![] };
-        let key = TableKey {
-            device: "cpu float".into(),
-            hardware: "a processor".into(),
-            threads: 2,
-            model_digest: "abc".into(),
-            space_digest: "def".into(),
-            graphs: false,
-            kernels: false,
-            versions: Default::default(),
-        };
-        let table = ThroughputTable { format: 1, key, options: LatencyOptions::default(), phases: vec![phase] };
+        let table = ThroughputTable { format: 1, key: key(), options: LatencyOptions::default(), phases: vec![phase] };
         let widths = Widths::of(&space, Some(&table)).unwrap();
         // Four layers of 2 and 4 ms, and 10: 34 for a hundred tokens.
         assert!(widths.timed && (widths.whole - 0.34).abs() < 1e-9 && (widths.constant - 10.0 / 34.0).abs() < 1e-9);

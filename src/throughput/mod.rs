@@ -11,6 +11,8 @@ mod timing;
 
 pub use block_times::BlockTimes;
 pub use phase::Phase;
+#[cfg(test)]
+pub(crate) use table::tests::key as key_of_tests;
 pub use table::{LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTable};
 
 #[cfg(feature = "torch")]

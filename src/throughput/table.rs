@@ -227,10 +227,10 @@ impl ThroughputTable {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn key() -> TableKey {
+    pub(crate) fn key() -> TableKey {
         TableKey {
             device: "cpu float".into(),
             hardware: "a processor".into(),

@@ -1,5 +1,7 @@
 //! The training data of a run: documents on two sides, packed into sequences.
 
+use std::ops::Range;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -86,6 +88,22 @@ impl Corpus {
         let mut order: Vec<usize> = (0..self.train.len()).collect();
         order.shuffle(&mut rng);
         order
+    }
+
+    /// The training sequences at some places of the epochs' orders, one epoch after the other.
+    pub fn sequences(&self, seed: u64, places: Range<usize>) -> Vec<&Sequence> {
+        let count = self.train.len();
+        let mut known: Option<(usize, Vec<usize>)> = None;
+        let mut chosen = Vec::with_capacity(places.len());
+        for place in places {
+            let epoch = place / count;
+            if known.as_ref().is_none_or(|(known, _)| *known != epoch) {
+                known = Some((epoch, self.order(seed, epoch as u64)));
+            }
+            let (_, order) = known.as_ref().expect("just made");
+            chosen.push(&self.train[order[place % count]]);
+        }
+        chosen
     }
 
     /// Which part of the training sequences' room holds tokens, above 0 and at most 1.

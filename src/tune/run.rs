@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::Corpus;
 use super::adamw::{AdamW, Parameter};
 use super::backward::learn;
 use super::batch::Batch;
@@ -17,7 +18,6 @@ use super::head_loss::{HeadLoss, Lesson};
 use super::metrics::{self, Metrics, Row};
 use super::settings::{Trainable, TuneSettings};
 use super::state::{self, Expected, Found, Place};
-use super::{Corpus, Sequence};
 use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
 use crate::freed_memory::keep_freed_memory;
@@ -272,19 +272,8 @@ impl<'a> TuneRun<'a> {
     /// The batches of a step: the epochs' orders one after the other, cut into steps.
     fn batches(&self, step: usize) -> Result<Vec<Batch>> {
         let batching = self.settings.batching;
-        let count = self.corpus.train.len();
         let per_step = batching.sequences * batching.accumulate;
-        let places: Vec<usize> = (step * per_step..(step + 1) * per_step).collect();
-        let mut order: Option<(usize, Vec<usize>)> = None;
-        let mut chosen: Vec<&Sequence> = Vec::with_capacity(per_step);
-        for place in places {
-            let epoch = place / count;
-            if order.as_ref().is_none_or(|(known, _)| *known != epoch) {
-                order = Some((epoch, self.corpus.order(self.settings.seed, epoch as u64)));
-            }
-            let (_, order) = order.as_ref().expect("just made");
-            chosen.push(&self.corpus.train[order[place % count]]);
-        }
+        let chosen = self.corpus.sequences(self.settings.seed, step * per_step..(step + 1) * per_step);
         chosen.chunks(batching.sequences).map(|sequences| Batch::new(&self.model, sequences)).collect()
     }
 
