@@ -66,6 +66,7 @@ mod space;
 mod synthesize;
 mod tasks;
 mod train;
+mod training_text;
 mod tune;
 mod verbosity;
 mod worker;

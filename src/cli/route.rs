@@ -7,15 +7,15 @@ use criadero::output::Output;
 use criadero::route::{Progress, RouteSettings, Router, Widths, train};
 use criadero::run::{Headway, cores};
 use criadero::throughput::{ThroughputTable, key_here};
-use criadero::tune::{Corpus, CorpusSettings, Reading, Records};
+use criadero::tune::CorpusSettings;
 use serde_json::json;
 
 use super::arguments::file_of;
 use super::calibration::text_or_default;
 use super::interrupt::stop_on_ctrl_c;
-use super::model::{self, DeviceArgs, load, open_space, set_threads, tokenizer_of};
-use super::phase::Phase;
+use super::model::{self, DeviceArgs, load, open_space, set_threads};
 use super::progress::Bar;
+use super::training_text::training_text;
 
 /// Steps between two lines of what was learned.
 const TOLD: usize = 50;
@@ -91,17 +91,8 @@ impl Route {
         let read = data.iter().map(PathBuf::as_path).chain(file_of(&self.space)).chain(self.table.as_deref());
         let output = Output::of("route").reading(supernet.path()).reading_all(read).forced(self.force);
         let directory = output.directory(&self.out, |path: &Path| path.ends_with(Router::FILE))?;
-        let corpus = {
-            let _reading = Phase::begin("reading the training text");
-            let (tokenizer, chat_template) = (tokenizer_of(&supernet)?, supernet.chat_template()?);
-            let length = self.length.min(supernet.config().positions());
-            let reading = Reading { tokenizer: &tokenizer, chat_template: chat_template.as_ref(), length };
-            let mut documents = Vec::new();
-            for path in &data {
-                documents.extend(Records::read(path, &reading)?.documents);
-            }
-            Corpus::new(documents, CorpusSettings { length, held_out: 0.05 })?
-        };
+        let length = self.length.min(supernet.config().positions());
+        let (corpus, _) = training_text(&supernet, &data, CorpusSettings { length, held_out: 0.05 })?;
         let settings =
             RouteSettings { steps: self.steps, batch: self.batch, learning_rate: self.learning_rate, seed: self.seed };
         let stop = stop_on_ctrl_c("stopping after this step; nothing is written");

@@ -24,14 +24,15 @@ use criadero::tune::metrics::Metrics;
 use criadero::tune::run::{Progress, TuneRun};
 use criadero::tune::schedule::Schedule;
 use criadero::tune::settings::{Batching, Trainable, TuneSettings};
-use criadero::tune::{Corpus, CorpusSettings, Document, Reading, Records, tuned};
+use criadero::tune::{Corpus, CorpusSettings, tuned};
 use criadero::versions::versions;
 use serde_json::json;
 
 use super::interrupt::stop_on_ctrl_c;
-use super::model::{DeviceArgs, set_threads, tokenizer_of};
+use super::model::{DeviceArgs, set_threads};
 use super::phase::Phase;
 use super::progress::Bar;
+use super::training_text::training_text;
 
 /// Wall times of a fine-tuning's steps, apart from what is the same in every run.
 const TIMINGS: &str = "timings.csv";
@@ -199,7 +200,8 @@ impl TrainArgs {
         let Lessons { base, name, model, teacher, curriculum } = lessons;
         let threads = self.threads.unwrap_or_else(criadero::run::cores);
         set_threads(threads);
-        let (corpus, left_out) = self.corpus(base)?;
+        let settings = CorpusSettings { length: self.length, held_out: self.held_out };
+        let (corpus, left_out) = training_text(base, &self.data, settings)?;
         let settings = TuneSettings {
             model: name,
             model_digest: base.digest()?,
@@ -282,36 +284,6 @@ impl TrainArgs {
             device: String::new(),
             threads: 0,
         }
-    }
-
-    /// The training files as sequences, with a line about each file, and the records that are not in them.
-    fn corpus(&self, base: &Checkpoint) -> anyhow::Result<(Corpus, LeftOut)> {
-        let _reading = Phase::begin("reading the training text");
-        let (tokenizer, chat_template) = (tokenizer_of(base)?, base.chat_template()?);
-        let reading = Reading { tokenizer: &tokenizer, chat_template: chat_template.as_ref(), length: self.length };
-        let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
-        for path in &self.data {
-            let records = Records::read(path, &reading)?;
-            let tokens: usize = records.documents.iter().map(Document::len).sum();
-            eprintln!("{}: {}, {} documents, {tokens} tokens", path.display(), records.kind, records.documents.len());
-            if !records.left_out.is_empty() {
-                eprintln!("note: {}: {}", path.display(), records.left_out);
-                left_out = left_out.beside(&records.left_out);
-            }
-            if records.assumed_chatml {
-                eprintln!("note: the tokenizer has no chat template; conversations are written as ChatML");
-            }
-            documents.extend(records.documents);
-        }
-        let corpus = Corpus::new(documents, CorpusSettings { length: self.length, held_out: self.held_out })?;
-        eprintln!(
-            "{} sequences of {} tokens to train on, {:.0} % full; {} held out",
-            corpus.train.len(),
-            self.length,
-            100.0 * corpus.fill(),
-            corpus.held_out.len()
-        );
-        Ok((corpus, left_out))
     }
 
     /// Refuses what does not fit, and says what would.
