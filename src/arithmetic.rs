@@ -16,25 +16,29 @@ pub enum Arithmetic {
     F32,
     /// bfloat16: half the memory, and several times the speed on a CPU that has instructions for it.
     Bf16,
+    /// bfloat16, and products of layers in int8: of unquantized matrices, rounded in blocks. Faster again, and less exact. For what is
+    /// scored and written, not for what learns.
+    Int8,
 }
 
 impl Arithmetic {
     /// All of them.
-    pub const ALL: [Arithmetic; 2] = [Arithmetic::F32, Arithmetic::Bf16];
+    pub const ALL: [Arithmetic; 3] = [Arithmetic::F32, Arithmetic::Bf16, Arithmetic::Int8];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
             Arithmetic::F32 => "f32",
             Arithmetic::Bf16 => "bf16",
+            Arithmetic::Int8 => "int8",
         }
     }
 
-    /// Bytes of a number.
+    /// Bytes of a number, outside of what is int8.
     pub fn bytes(self) -> u64 {
         match self {
             Arithmetic::F32 => 4,
-            Arithmetic::Bf16 => 2,
+            Arithmetic::Bf16 | Arithmetic::Int8 => 2,
         }
     }
 
@@ -48,6 +52,10 @@ impl Arithmetic {
             Arithmetic::Bf16 => std::arch::is_aarch64_feature_detected!("bf16"),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             Arithmetic::Bf16 => false,
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Int8 => Arithmetic::Bf16.is_native() && is_x86_feature_detected!("avx512vnni"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Arithmetic::Int8 => false,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod check;
 pub mod compiler;
 mod cpu;
 pub mod int8;
+pub mod int8_product;
 pub mod log_probs;
 pub mod rms_norm;
 pub mod rotary;

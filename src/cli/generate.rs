@@ -11,7 +11,7 @@ use criadero::space::Genome;
 use criadero::tune::template::Template;
 use serde_json::json;
 
-use super::model::{DeviceArgs, load_for, set_threads, tokenizer_of};
+use super::model::{DeviceArgs, load_for, set_threads, tokenizer_of, with_int8};
 use super::picked::{MovedArgs, model_or_pick};
 use super::router::RouterArgs;
 use super::said::raw;
@@ -20,6 +20,7 @@ use super::said::raw;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  criadero generate small.gguf --prompt \"Once upon a time\"\n  \
                   criadero generate \"results/mine#knee\" --chat --prompt \"Who wrote Hamlet?\" --max-tokens 64")]
+#[command(mut_arg("arithmetic", with_int8))]
 pub struct Generate {
     /// Checkpoint, or RUN#ID: a network of a finished run by its id, `knee` or a limit
     #[arg(value_name = "MODEL|RUN#ID")]

@@ -10,7 +10,7 @@ use criadero::throughput::{LatencyOptions, Phase, PhaseTable, ThroughputTable, k
 use serde_json::{Value, json};
 
 use super::arguments::file_of;
-use super::model::{self, DeviceArgs, load, open_space};
+use super::model::{self, DeviceArgs, load, open_space, with_int8};
 use super::next::Done;
 use super::progress::Listener;
 
@@ -18,6 +18,7 @@ use super::progress::Listener;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  criadero measure SUPERNET --space SPACE.yaml --out table.json\n  \
                   criadero measure SUPERNET --space SPACE.yaml --phase prefill:1024 --out prompts.json")]
+#[command(mut_arg("arithmetic", with_int8))]
 pub struct Measure {
     /// Supernet or any checkpoint
     model: PathBuf,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::Arg;
 use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::{Checkpoint, Lineage, LlamaConfig, Tokenizer, open_model};
 use criadero::model::Llama;
@@ -24,8 +25,26 @@ pub struct DeviceArgs {
     device: String,
     /// Numbers of weights and products on the CPU: `f32`, or `bf16`, which takes half the memory and is faster on CPUs with
     /// instructions for it. Cards compute in bf16
-    #[arg(long, value_name = "f32|bf16")]
+    #[arg(long, value_name = "f32|bf16", value_parser = not_int8)]
     arithmetic: Option<Arithmetic>,
+}
+
+/// An arithmetic for what learns, ranks or exports.
+fn not_int8(text: &str) -> criadero::Result<Arithmetic> {
+    match text.parse()? {
+        Arithmetic::Int8 => {
+            let expected = "f32 or bf16: int8 is for eval, search, generate, serve, measure and plan";
+            Err(criadero::Error::invalid("arithmetic", "int8", expected))
+        }
+        other => Ok(other),
+    }
+}
+
+/// The argument of a command that takes int8, too.
+pub fn with_int8(arithmetic: Arg) -> Arg {
+    let help = "Numbers of weights and products on the CPU: `f32`, `bf16`, which takes half the memory, or `int8`, bf16 with the layers' \
+                products in int8. Each is faster than the one before on CPUs with instructions for it, and less exact. Cards compute in bf16";
+    arithmetic.value_name("f32|bf16|int8").value_parser(|text: &str| text.parse::<Arithmetic>()).help(help)
 }
 
 impl DeviceArgs {
@@ -82,9 +101,10 @@ pub struct DevicesArgs {
     /// Devices that share the work: `cpu`, `cuda`, a list such as `cuda:0,cuda:1`, or `all` cards
     #[arg(long, value_name = "DEVICES", visible_alias = "device", default_value = "cpu")]
     devices: String,
-    /// Numbers of weights and products on the CPU: `f32`, `bf16`, or `auto`: f32, and in a new search bf16 where that is measured
-    /// to be faster and to change scores less than the choice of the questions does. Fronts are measured in f32
-    #[arg(long, value_name = "auto|f32|bf16", default_value = "auto")]
+    /// Numbers of weights and products on the CPU: `f32`, `bf16`, `int8`, which is bf16 with the layers' products in int8, or `auto`: f32,
+    /// and in a new search int8 or bf16 where that is measured to be faster and to change scores less than the choice of the questions
+    /// does. Fronts are measured in f32
+    #[arg(long, value_name = "auto|f32|bf16|int8", default_value = "auto")]
     arithmetic: ArithmeticArg,
 }
 

@@ -15,7 +15,7 @@ use criadero::run::cores;
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
 
-use super::model::{self, DeviceArgs, blocks_of, ends_in};
+use super::model::{self, DeviceArgs, blocks_of, ends_in, with_int8};
 use super::verbosity::Verbosity;
 
 /// Batches beyond this are not tried.
@@ -28,6 +28,7 @@ const MEBIBYTE: f64 = 1_048_576.0;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  criadero plan SUPERNET --space SPACE.yaml\n  \
                   criadero plan --space llama2-7b --device cuda --memory 80")]
+#[command(mut_arg("arithmetic", with_int8))]
 pub struct Plan {
     /// Checkpoint: an HF directory, a GGUF file, or `smollm2-135m`; only its sizes are read. Without one the space's shape is
     /// that of the model

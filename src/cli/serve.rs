@@ -18,7 +18,7 @@ use criadero::space::Genome;
 use criadero::tune::template::Template;
 
 use super::interrupt::stop_on_ctrl_c;
-use super::model::{self, DeviceArgs, load_for, tokenizer_of};
+use super::model::{self, DeviceArgs, load_for, tokenizer_of, with_int8};
 use super::picked::MovedArgs;
 use super::plot::report_of;
 use super::router::RouterArgs;
@@ -37,6 +37,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  criadero serve results/mine\n  \
                         criadero serve small.gguf --addr 0.0.0.0:8080 --api-key SECRET")]
+#[command(mut_arg("arithmetic", with_int8))]
 pub struct Serve {
     /// Run directory, or any checkpoint
     #[arg(value_name = "RUN|MODEL")]

@@ -13,7 +13,7 @@ pub type DeviceKind = (Device, Kind);
 /// A device and the kind of its weights: on the CPU that of the arithmetic, by default float32; bfloat16 on CUDA.
 ///
 /// # Errors
-/// `Unknown`, with the devices that there are; `Invalid` for float32 on a card.
+/// `Unknown`, with the devices that there are; `Invalid` for anything but bfloat16 on a card.
 pub fn open_device(name: &str, arithmetic: Option<Arithmetic>) -> Result<DeviceKind> {
     let index = match name {
         "cpu" => return Ok((Device::Cpu, kind_of(arithmetic.unwrap_or_default()))),
@@ -21,8 +21,8 @@ pub fn open_device(name: &str, arithmetic: Option<Arithmetic>) -> Result<DeviceK
         other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
     };
     match index {
-        Some(_) if arithmetic == Some(Arithmetic::F32) => {
-            Err(Error::invalid("arithmetic", format!("f32 on {name}"), "bf16 or auto: cards compute in bfloat16"))
+        Some(_) if let Some(other @ (Arithmetic::F32 | Arithmetic::Int8)) = arithmetic => {
+            Err(Error::invalid("arithmetic", format!("{other} on {name}"), "bf16 or auto: cards compute in bfloat16"))
         }
         Some(index) if index < cards() => Ok((Device::Cuda(index), Kind::BFloat16)),
         _ => Err(unknown(name)),
@@ -34,6 +34,7 @@ pub fn kind_of(arithmetic: Arithmetic) -> Kind {
     match arithmetic {
         Arithmetic::F32 => Kind::Float,
         Arithmetic::Bf16 => Kind::BFloat16,
+        Arithmetic::Int8 => Kind::Int8,
     }
 }
 
@@ -41,6 +42,7 @@ pub fn kind_of(arithmetic: Arithmetic) -> Kind {
 pub fn arithmetic_of(kind: Kind) -> Arithmetic {
     match kind {
         Kind::BFloat16 => Arithmetic::Bf16,
+        Kind::Int8 => Arithmetic::Int8,
         _ => Arithmetic::F32,
     }
 }
@@ -81,8 +83,9 @@ pub const EMULATED: &str = "emulated";
 
 /// Device and kind of a model's weights, as results name them.
 pub fn device_name(model: &Llama) -> String {
-    let name = format!("{:?} {:?}", model.device(), model.kind()).to_lowercase();
-    let emulated = model.device() == Device::Cpu && model.kind() == Kind::BFloat16 && !Arithmetic::Bf16.is_native();
+    let kind = if model.is_int8() { Kind::Int8 } else { model.kind() };
+    let name = format!("{:?} {kind:?}", model.device()).to_lowercase();
+    let emulated = model.device() == Device::Cpu && !arithmetic_of(kind).is_native();
     if emulated { format!("{name}, {EMULATED}") } else { name }
 }
 

@@ -5,6 +5,8 @@
 //! (`h / k`), `e` head_dim, `f` MLP width, `v` vocabulary. Mathematics as in `modeling_llama.py` of
 //! transformers; norms, logits and log-probabilities are float32 whatever the weights are.
 
+use std::cell::OnceCell;
+
 use tch::Tensor;
 
 use super::context::Context;
@@ -16,6 +18,7 @@ use super::tree_batch::{Angles, TreeBatch};
 use super::weights::Llama;
 use crate::checkpoint::LayerTensor;
 use crate::error::{Error, Result};
+use crate::kernels::int8_product::Int8Inputs;
 use crate::kernels::rms_norm::reference as rms_norm;
 use crate::kernels::rotary::Heads;
 use crate::space::{Bits, Ends, Gene, Genome, HalfGene, Joint, Matrix, check_genome};
@@ -51,8 +54,10 @@ impl Forward {
         // A tied head is the embedding.
         let own = |(matrix, ..): &(Matrix, _, _)| *matrix != Matrix::Head || !config.shape.tied;
         let all = of_layers.chain(of_ends.into_iter().filter(own));
-        let stored = all.filter_map(|(matrix, columns, bits)| Some((matrix, columns, bits?)));
-        let mut blocks: Vec<Quantized> = stored.filter(|(.., bits)| !bits.is_full()).collect();
+        // Without a type of blocks for its rows a matrix is stored as it is.
+        let stored = all.map(|(matrix, columns, bits)| (matrix, columns, bits.unwrap_or(Bits::F16)));
+        let is_kept = |&(matrix, _, bits): &Quantized| !bits.is_full() || model.int8 && !matrix.is_end();
+        let mut blocks: Vec<Quantized> = stored.filter(is_kept).collect();
         blocks.sort_unstable();
         blocks.dedup();
         blocks.iter().try_for_each(|&of| model.make(of))?;
@@ -96,6 +101,16 @@ impl Forward {
         }
     }
 
+    /// `inputs` (t, columns) times that matrix, transposed: (t, rows).
+    fn product(&self, matrix: Matrix, whole: &Tensor, bits: Bits, rows: i64, inputs: &Inputs) -> Tensor {
+        let columns = inputs.values.size()[1];
+        let stored = bits.stored(columns as u64).unwrap_or(Bits::F16);
+        match self.quantized.packed(matrix, columns).filter(|_| stored.is_full()) {
+            Some(packed) => packed.product(inputs.int8(), rows),
+            None => inputs.values.matmul(&self.weight(matrix, whole, bits, [rows, columns]).tr()),
+        }
+    }
+
     /// Token embeddings: (t, d).
     pub(crate) fn embed(&self, batch: &TreeBatch) -> Tensor {
         self.embed_tokens(&batch.tokens)
@@ -130,33 +145,33 @@ impl Forward {
     /// What the heads give, (t, h·e), added to the residual stream.
     pub(super) fn attention_output(&self, layer: usize, half: HalfGene, before: &Stream, context: &Tensor) -> Stream {
         let attention = self.model.layers[layer].attention.as_ref().expect("it gave the context");
-        let columns = context.size()[1];
-        let whole = self.model.corrected.get(layer, LayerTensor::O, columns).unwrap_or(&attention.o);
-        let size = [self.hidden_size(), columns];
-        let o = self.weight(Matrix::Layer(layer, Joint::O), whole, half.bits, size); // (d, h·e)
-        let last = LastMatrix { name: LayerTensor::O, weight: o, bias: attention.o_bias.as_ref() };
+        let whole = self.model.corrected.get(layer, LayerTensor::O, context.size()[1]).unwrap_or(&attention.o);
+        let last = LastMatrix { joint: Joint::O, whole, bits: half.bits, bias: attention.o_bias.as_ref() };
         self.add_product(layer, last, before, context)
     }
 
     /// The residual stream and the product of a half layer's last matrix (d, n) with its inputs (t, n).
     fn add_product(&self, layer: usize, last: LastMatrix, before: &Stream, input: &Tensor) -> Stream {
-        let LastMatrix { name, weight, bias } = last;
-        let next = 2 * layer + if name == LayerTensor::O { 1 } else { 2 };
+        let LastMatrix { joint, whole, bits, bias } = last;
+        let (matrix, is_o) = (Matrix::Layer(layer, joint), joint == Joint::O);
+        let next = 2 * layer + if is_o { 1 } else { 2 };
         let (kernels, hidden) = (&self.model.kernels, before.hidden());
+        let product = || plus(self.product(matrix, whole, bits, self.hidden_size(), &Inputs::new(input)), bias); // (t, d)
         let in_one = |norm: &&Tensor| kernels.adds_and_norms(hidden, input, norm) && self.model.adapters().is_none();
         match self.norm_of(next).filter(in_one) {
             Some(norm) => {
-                let product = plus(input.matmul(&weight.tr()), bias); // (t, d)
                 let epsilon = self.model.config.rms_norm_eps;
-                let (hidden, normed) = kernels.add_rms_norm(hidden, &product, norm, epsilon, self.model.kind);
+                let (hidden, normed) = kernels.add_rms_norm(hidden, &product(), norm, epsilon, self.model.kind);
                 Stream::with_normed(hidden, next, normed)
             }
             None => {
                 let hidden = if self.model.kind == hidden.kind() {
+                    let weight = self.weight(matrix, whole, bits, [self.hidden_size(), input.size()[1]]);
                     plus(hidden.addmm(input, &weight.tr()), bias)
                 } else {
-                    hidden + plus(input.matmul(&weight.tr()), bias)
+                    hidden + product()
                 }; // (t, d)
+                let name = if is_o { LayerTensor::O } else { LayerTensor::Down };
                 Stream::new(self.model.low_rank.add_inputs(layer, name, hidden, input))
             }
         }
@@ -210,11 +225,8 @@ impl Forward {
     /// What the channels give, (t, f), added to the residual stream.
     pub(super) fn mlp_output(&self, layer: usize, half: HalfGene, before: &Stream, activation: &Tensor) -> Stream {
         let mlp = self.model.layers[layer].mlp.as_ref().expect("it gave the activation");
-        let columns = activation.size()[1];
-        let whole = self.model.corrected.get(layer, LayerTensor::Down, columns).unwrap_or(&mlp.down);
-        let size = [self.hidden_size(), columns];
-        let down = self.weight(Matrix::Layer(layer, Joint::Down), whole, half.bits, size); // (d, f)
-        let last = LastMatrix { name: LayerTensor::Down, weight: down, bias: mlp.down_bias.as_ref() };
+        let whole = self.model.corrected.get(layer, LayerTensor::Down, activation.size()[1]).unwrap_or(&mlp.down);
+        let last = LastMatrix { joint: Joint::Down, whole, bits: half.bits, bias: mlp.down_bias.as_ref() };
         self.add_product(layer, last, before, activation)
     }
 
@@ -236,10 +248,11 @@ impl Forward {
         let (e, g) = (self.model.config.shape.head_dim as i64, self.model.config.shape.group() as i64);
         let k = i64::from(half.width) / g;
         let normed = self.normed(2 * layer, before, &attention.norm); // (t, d)
-        let size = [k * (g + 2) * e, self.hidden_size()];
-        let weight = self.weight(Matrix::Layer(layer, Joint::Qkv), &attention.qkv, half.bits, size);
-        let bias = attention.qkv_bias.as_ref().map(|bias| prefix(bias, 0, size[0]));
-        let qkv = plus(normed.matmul(&weight.tr()), bias.as_ref()).view([-1, k, g + 2, e]); // (t, k, g + 2, e)
+        let rows = k * (g + 2) * e;
+        let bias = attention.qkv_bias.as_ref().map(|bias| prefix(bias, 0, rows));
+        let (matrix, inputs) = (Matrix::Layer(layer, Joint::Qkv), Inputs::new(&normed));
+        let qkv = plus(self.product(matrix, &attention.qkv, half.bits, rows, &inputs), bias.as_ref());
+        let qkv = qkv.view([-1, k, g + 2, e]); // (t, k, g + 2, e)
         let qkv = self.model.low_rank.add_qkv(layer, qkv, &normed);
         let qkv = match &attention.head_norms {
             Some(norms) => self.norm_heads(&qkv, norms),
@@ -260,11 +273,10 @@ impl Forward {
     /// SwiGLU before the down projection: (t, f).
     fn mlp_activation(&self, layer: usize, mlp: &Mlp, half: HalfGene, before: &Stream) -> Tensor {
         let normed = self.normed(2 * layer + 1, before, &mlp.norm); // (t, d)
-        let width = i64::from(half.width);
+        let (width, inputs) = (i64::from(half.width), Inputs::new(&normed));
         let project = |matrix, weight: &Tensor, bias: Option<&Tensor>, name| {
-            let weight = self.weight(matrix, weight, half.bits, [width, self.hidden_size()]);
             let bias = bias.map(|bias| prefix(bias, 0, width));
-            let out = plus(normed.matmul(&weight.tr()), bias.as_ref()); // (t, f)
+            let out = plus(self.product(matrix, weight, half.bits, width, &inputs), bias.as_ref()); // (t, f)
             self.model.low_rank.add_outputs(layer, name, out, &normed)
         };
         let [gate_bias, up_bias] = mlp.inner_biases.as_ref().map_or([None, None], |biases| biases.each_ref().map(Some));
@@ -308,11 +320,28 @@ impl Forward {
 
 /// The matrix that a half layer's results go through on their way to the residual stream.
 struct LastMatrix<'a> {
-    name: LayerTensor,
-    /// (d, n)
-    weight: Tensor,
+    joint: Joint,
+    /// (d, n) at least
+    whole: &'a Tensor,
+    bits: Bits,
     /// (d)
     bias: Option<&'a Tensor>,
+}
+
+/// What is multiplied by matrices, (t, n); rounded to int8 once, where one of them wants that.
+struct Inputs<'a> {
+    values: &'a Tensor,
+    int8: OnceCell<Int8Inputs>,
+}
+
+impl<'a> Inputs<'a> {
+    fn new(values: &'a Tensor) -> Inputs<'a> {
+        Inputs { values, int8: OnceCell::new() }
+    }
+
+    fn int8(&self) -> &Int8Inputs {
+        self.int8.get_or_init(|| Int8Inputs::of(self.values))
+    }
 }
 
 /// A product and its bias, where it has one.
@@ -330,12 +359,9 @@ pub(crate) fn check(model: &Llama, genome: &Genome) -> Result<()> {
     if genome.is_quantized() && model.adapters().is_some() {
         return Err(Error::invalid("genome", "quantized matrices with adapters beside them", "merged adapters"));
     }
-    if genome.is_quantized() && model.router.is_some() {
-        return Err(Error::invalid(
-            "genome",
-            "quantized matrices with a router",
-            "16 bits: a router needs every width",
-        ));
+    if model.router.is_some() && (genome.is_quantized() || model.int8) {
+        let found = if model.int8 { "products in int8 with a router" } else { "quantized matrices with a router" };
+        return Err(Error::invalid("genome", found, "16 bits: a router needs every width"));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::checkpoint::quantize::{int8, rounded};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kernels::int8::Int8Matrix;
+use crate::kernels::int8_product::PackedInt8;
 use crate::space::{Bits, Matrix};
 
 /// Quantized matrices by type: as wide as the model's own, so that every narrower width is a prefix here too. A block never
@@ -19,17 +20,20 @@ use crate::space::{Bits, Matrix};
 ///
 /// Most are kept as the values of their blocks, in the kind of the model: on the CPU, in float32, the file's own weights bit for
 /// bit; on a card those values rounded to bfloat16. In layers Q8_0 with kernels stays int8 with its scales and is made into
-/// bfloat16 for each product. Products are no faster than unquantized ones.
+/// bfloat16 for each product. Products are no faster than unquantized ones. The others of a model whose products are int8 are
+/// kept here too, as these products take them.
 #[derive(Clone, Default)]
 pub(super) struct QuantizedMatrices(Arc<Mutex<HashMap<Quantized, Stored>>>);
 
-/// A matrix, of so many columns where it is corrected for them, and its type.
+/// A matrix, of so many columns where it is corrected for them, and its type; F16 for products in int8.
 pub(super) type Quantized = (Matrix, Option<usize>, Bits);
 
 /// How a quantized matrix is kept.
 enum Stored {
     Values(Tensor),
     Int8(Int8Matrix),
+    /// For products in int8; nothing where they would lose too much.
+    Packed(Option<PackedInt8>),
 }
 
 /// What quantized matrices are made of, and where they go.
@@ -86,12 +90,27 @@ impl Prepared {
         match own.or_else(|| self.0.get(&(matrix, None, bits))).expect("made when the networks were checked") {
             Stored::Values(values) => values.narrow(0, 0, rows).narrow(1, 0, columns),
             Stored::Int8(int8) => kernels.dequantized(int8, rows, columns, kind),
+            Stored::Packed(_) => unreachable!("an unquantized matrix is asked for by `packed`"),
+        }
+    }
+
+    /// A matrix for products in int8, corrected for so many columns where it is; `None` where such products are not
+    /// wanted of it, or would lose too much.
+    pub(super) fn packed(&self, matrix: Matrix, columns: i64) -> Option<&PackedInt8> {
+        let own = self.0.get(&(matrix, Some(columns as usize), Bits::F16));
+        match own.or_else(|| self.0.get(&(matrix, None, Bits::F16)))? {
+            Stored::Packed(packed) => packed.as_ref(),
+            Stored::Values(_) | Stored::Int8(_) => None,
         }
     }
 }
 
 impl Source<'_> {
     fn make(&self, matrix: Matrix, bits: Bits) -> Result<Stored> {
+        if bits.is_full() {
+            let parts = parts_of(matrix).iter().map(|&name| (self.read)(name)).collect::<Result<Vec<_>>>()?;
+            return Ok(Stored::Packed(PackedInt8::of(&by_group(&parts, self.groups)?)));
+        }
         let part = |name: &TensorName| -> Result<(String, Tensor)> {
             let whole = (self.read)(*name)?;
             let block = bits.block_len() as i64;
@@ -115,6 +134,7 @@ impl Stored {
         match self {
             Stored::Values(values) => Stored::Values(values.shallow_clone()),
             Stored::Int8(int8) => Stored::Int8(int8.share()),
+            Stored::Packed(packed) => Stored::Packed(packed.as_ref().map(PackedInt8::share)),
         }
     }
 }

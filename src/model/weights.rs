@@ -36,6 +36,8 @@ pub struct Llama {
     /// What was loaded, where its values were rounded: blocks are made of the exact ones. Training, which changes what was
     /// loaded, runs unquantized networks alone.
     exact: Option<Arc<Checkpoint>>,
+    /// Whether its layers' products are int8, where they are not of quantized matrices.
+    pub(super) int8: bool,
     pub(super) row_tile: Option<i64>,
     /// What chooses the widths of MLPs token by token, where something does.
     pub(super) router: Option<TokenRouter>,
@@ -45,9 +47,13 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices and of what is multiplied by them; norms are float32. It runs with the CPU's
-    /// loops; a card's kernels are for [`Llama::set_kernels`].
+    /// Loads a checkpoint, one tensor at a time. `kind` is the kind of the matrices and of what is multiplied by them, or int8, which is
+    /// bfloat16 but for the products of layers; norms are float32. It runs with the CPU's loops; a card's kernels are for
+    /// [`Llama::set_kernels`].
     pub fn load(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Llama> {
+        if kind == Kind::Int8 {
+            return Ok(Llama::load(checkpoint, device, Kind::BFloat16)?.with_int8(true));
+        }
         let read = |name, kind| -> Result<Tensor> { Ok(checkpoint.tensor(name, kind)?.f_to_device(device)?) };
         let exact = (kind != Kind::Float).then(|| Arc::new(checkpoint.clone()));
         let corrected = Corrected::load(checkpoint, device, kind)?;
@@ -83,7 +89,7 @@ impl Llama {
         let rope = RopeTable::new(&config, device)?;
         let (low_rank, corrected, quantized) =
             (LowRanks::default(), Corrected::default(), QuantizedMatrices::default());
-        let (exact, row_tile, router, float32) = (None, None, None, None);
+        let (exact, int8, row_tile, router, float32) = (None, false, None, None, None);
         Ok(Llama {
             config,
             device,
@@ -96,6 +102,7 @@ impl Llama {
             corrected,
             quantized,
             exact,
+            int8,
             row_tile,
             router,
             kernels,
@@ -118,11 +125,23 @@ impl Llama {
             corrected: self.corrected.share(),
             quantized: self.quantized.clone(),
             exact: self.exact.clone(),
+            int8: self.int8,
             row_tile: self.row_tile,
             router: self.router.as_ref().map(TokenRouter::share),
             kernels: self.kernels.clone(),
             float32: self.float32.as_ref().map(|model| Box::new(model.share())),
         }
+    }
+
+    /// The model, whose weights are bfloat16 on the CPU, with the products of its layers in int8, or as they are. Their matrices are made
+    /// as networks need them.
+    pub fn with_int8(self, int8: bool) -> Llama {
+        Llama { int8, ..self }
+    }
+
+    /// Whether products of its layers are int8.
+    pub fn is_int8(&self) -> bool {
+        self.int8
     }
 
     /// The model with `float32`, itself in float32 on the same device, beside it: for what must be exact.
@@ -135,7 +154,7 @@ impl Llama {
     pub fn beside_its_values(self) -> Llama {
         let layers = self.layers.iter().map(|layer| layer.with_biases(Kind::Float)).collect();
         let quantized = QuantizedMatrices::default();
-        let float32 = Llama { kind: Kind::Float, layers, quantized, float32: None, ..self.share() };
+        let float32 = Llama { kind: Kind::Float, layers, quantized, int8: false, float32: None, ..self.share() };
         self.beside(float32)
     }
 

@@ -6,6 +6,7 @@ use super::footprint::largest_that_fits;
 use super::{Footprint, Numbers};
 use crate::arithmetic::Arithmetic;
 use crate::checkpoint::LlamaConfig;
+use crate::kernels::int8_product::BLOCK;
 use crate::model::HEAD_ROWS;
 use crate::space::{Bits, BlockWeights, Cost, Extra};
 
@@ -59,6 +60,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
         ("corrected matrices", corrected * word),
         ("float32 beside", beside),
         ("quantized copies", copies(blocks, numbers)),
+        ("layers in int8", packed(config, corrected, numbers)),
         ("one matrix out of int8", workers * out_of_int8(config, blocks, numbers)),
         ("rotary table", rotary(config)),
         ("hidden states", workers * states),
@@ -98,8 +100,10 @@ pub fn weights(config: &LlamaConfig, word: u64) -> u64 {
 pub fn beside_float32(config: &LlamaConfig, numbers: Numbers, is_bf16: bool, corrected: u64) -> u64 {
     let shape = &config.shape;
     match numbers {
-        Numbers::Cpu(Arithmetic::Bf16) if is_bf16 => 4 * (largest_matrix(config) + (shape.vocab * shape.hidden) as u64),
-        Numbers::Cpu(Arithmetic::Bf16) => weights(config, 4) + 4 * corrected,
+        Numbers::Cpu(Arithmetic::Bf16 | Arithmetic::Int8) if is_bf16 => {
+            4 * (largest_matrix(config) + (shape.vocab * shape.hidden) as u64)
+        }
+        Numbers::Cpu(Arithmetic::Bf16 | Arithmetic::Int8) => weights(config, 4) + 4 * corrected,
         Numbers::Cpu(Arithmetic::F32) | Numbers::Card => 0,
     }
 }
@@ -113,6 +117,17 @@ fn copies(blocks: BlockWeights, numbers: Numbers) -> u64 {
         Numbers::Cpu(_) => layers_q8_0 * numbers.word(),
     };
     int8 + others * numbers.word()
+}
+
+/// The layers' matrices as products in int8 take them, beside those that they are made of.
+fn packed(config: &LlamaConfig, corrected: u64, numbers: Numbers) -> u64 {
+    if numbers != Numbers::Cpu(Arithmetic::Int8) {
+        return 0;
+    }
+    let shape = &config.shape;
+    let ends = (shape.vocab * shape.hidden) as u64 * if shape.tied { 1 } else { 2 };
+    let of_layers = Cost::of(shape, &config.genome).params - ends + corrected;
+    of_layers + of_layers / BLOCK as u64 * 4
 }
 
 /// The largest matrix of a layer, made out of int8 for one product.

@@ -96,6 +96,7 @@ impl Room {
                 "`--arithmetic bf16`, where weights take half of it, a machine with more memory, `--device cuda`"
             }
             Arithmetic::Bf16 => "a machine with more memory",
+            Arithmetic::Int8 => "`--arithmetic bf16`, which keeps no layers in int8 beside, a machine with more memory",
         };
         Room { numbers: Numbers::Cpu(arithmetic), bytes: total, said, remedy }
     }

@@ -27,10 +27,11 @@ pub(super) struct TrialTask {
     pub all: usize,
 }
 
-/// A model in a faster arithmetic with itself in float32 beside it, and what both are tried on.
+/// By task and network the items' scores.
+pub(super) type Scores = Vec<Vec<Vec<ItemScore>>>;
+
+/// What a model is tried on in faster arithmetics and in float32.
 pub(super) struct Trial<'a> {
-    pub model: &'a Llama,
-    pub exact: &'a Llama,
     pub tasks: Vec<TrialTask>,
     pub networks: Vec<Genome>,
     pub workers: Workers,
@@ -39,21 +40,21 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Tokens a second through two layers and the head of the parent: in the faster arithmetic, and in float32.
-    pub(super) fn speeds(&self, on_progress: &mut dyn FnMut(usize, usize)) -> Result<[f64; 2]> {
+    /// Tokens a second through two layers and the head of the parent, in each of some arithmetics.
+    pub(super) fn speeds(&self, models: &[&Llama], on_progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<f64>> {
         let packings = [(0, self.tasks[0].set.clone())];
-        let mut speed = |model| {
+        let mut speed = |model: &&Llama| {
             let measured = division::measure(model, &packings, &[self.workers], self.stop, on_progress)?;
-            Ok::<f64, crate::Error>(measured.iter().map(|one: &Division| one.tokens_per_second).fold(0.0, f64::max))
+            Ok(measured.iter().map(|one: &Division| one.tokens_per_second).fold(0.0, f64::max))
         };
-        Ok([speed(self.model)?, speed(self.exact)?])
+        models.iter().map(&mut speed).collect()
     }
 
     /// The trial of every other network on one chunk a task, where all of it would take too long at so many tokens a second
-    /// through two layers.
-    pub(super) fn within_patience(mut self, speed: f64) -> Self {
+    /// through two of all the layers.
+    pub(super) fn within_patience(mut self, layers: usize, speed: f64) -> Self {
         let tokens: usize = self.tasks.iter().map(|task| task.set.packed_tokens + task.set.written_tokens()).sum();
-        let layers = self.model.config().shape.layers as f64 / 2.0;
+        let layers = layers as f64 / 2.0;
         if (self.networks.len() * tokens) as f64 * layers / speed > PATIENCE.as_secs_f64() {
             self.networks = self.networks.into_iter().step_by(2).collect();
             for TrialTask { set, .. } in &mut self.tasks {
@@ -64,30 +65,34 @@ impl Trial<'_> {
         self
     }
 
-    /// What changes in each quantity that is asked for: its name, and by how much.
-    pub(super) fn errors(&self) -> Result<Vec<(String, ArithmeticError)>> {
-        let sets = || self.tasks.iter().map(|task| task.set.clone());
-        let exact = |set| EvalSet { float32: true, ..set };
-        let exam = Exam { sets: sets().chain(sets().map(exact)).collect(), writer: Some(self.writer.clone()) };
-        let model = std::slice::from_ref(self.model);
-        let mut evaluator = LocalEvaluator::start(model, exam, self.workers, 0, self.stop.clone());
+    /// What changes in each quantity that is asked for where a model is not in float32 but as it is: its name, and by how much. `exact` are
+    /// its scores in float32, of [`Trial::scores`].
+    pub(super) fn errors(&self, model: &Llama, exact: &Scores) -> Result<Vec<(String, ArithmeticError)>> {
+        let ours = self.scores(model, false)?;
         let mut errors = Vec::new();
-        for (place, task) in self.tasks.iter().enumerate() {
-            let ours = self.scores(&mut evaluator, place)?;
-            let exact = self.scores(&mut evaluator, self.tasks.len() + place)?;
+        for (task, (ours, exact)) in self.tasks.iter().zip(ours.iter().zip(exact)) {
             for metric in &task.metrics {
                 let of = |scores: &[Vec<ItemScore>]| -> Vec<Vec<Contribution>> {
                     scores.iter().map(|items| metric.contributions(&task.set, items)).collect()
                 };
-                let error = ArithmeticError::of(*metric, &of(&ours), &of(&exact), task.all);
+                let error = ArithmeticError::of(*metric, &of(ours), &of(exact), task.all);
                 errors.push((metric.on(&task.set.name), error));
             }
         }
         Ok(errors)
     }
 
+    /// The items' scores on every task, as a model is or in the float32 that is beside it.
+    pub(super) fn scores(&self, model: &Llama, float32: bool) -> Result<Scores> {
+        let sets = self.tasks.iter().map(|task| EvalSet { float32, ..task.set.clone() });
+        let exam = Exam { sets: sets.collect(), writer: Some(self.writer.clone()) };
+        let mut evaluator =
+            LocalEvaluator::start(std::slice::from_ref(model), exam, self.workers, 0, self.stop.clone());
+        (0..self.tasks.len()).map(|set| self.scores_on(&mut evaluator, set)).collect()
+    }
+
     /// The items' scores of each network that can be scored.
-    fn scores(&self, evaluator: &mut LocalEvaluator, set: usize) -> Result<Vec<Vec<ItemScore>>> {
+    fn scores_on(&self, evaluator: &mut LocalEvaluator, set: usize) -> Result<Vec<Vec<ItemScore>>> {
         let chunks = evaluator.sets()[set].chunks.len();
         let work = |chunk| Work { chunk: ChunkId { set, chunk }, genomes: self.networks.clone() };
         let mut scored: BTreeMap<(Genome, usize), Vec<ItemScore>> = BTreeMap::new();

@@ -39,6 +39,8 @@ const CHUNK_SIZES: [usize; 3] = [512, CHUNK_TOKENS, 2048];
 const SAMPLE_ITEMS: usize = 200;
 /// An arithmetic that is not so many times as fast as float32 is not worth what it changes.
 const WORTH_IT: f64 = 1.2;
+/// Nor is one that is not so many times as fast as the next, which changes less.
+const WORTH_ITS_ERROR: f64 = 1.1;
 /// Networks and items that a faster arithmetic is compared with float32 on.
 const TRIAL_NETWORKS: usize = 6;
 const TRIAL_ITEMS: usize = 24;
@@ -337,8 +339,11 @@ impl Preparation<'_> {
         }
         Ok(match given {
             Some(given) => vec![given],
-            None if Arithmetic::Bf16.is_native() => vec![Arithmetic::Bf16, Arithmetic::F32],
-            None => vec![Arithmetic::F32],
+            None => [Arithmetic::Int8, Arithmetic::Bf16]
+                .into_iter()
+                .filter(|one| one.is_native())
+                .chain([Arithmetic::F32])
+                .collect(),
         })
     }
 
@@ -364,8 +369,6 @@ impl Preparation<'_> {
         };
         let (tasks, max_length) = (self.experiment.tasks()?, self.packing(checkpoint.config()).max_length);
         let trial = Trial {
-            model: &models[0],
-            exact,
             tasks: tasks
                 .into_iter()
                 .map(|task| self.trial_task(task, writer.tokenizer(), max_length))
@@ -376,19 +379,42 @@ impl Preparation<'_> {
             stop: self.stop,
         };
         let on_progress = &mut *self.on_progress;
-        let [fast, slow] = trial.speeds(&mut |done, total| on_progress(Progress::Timed { done, total }))?;
-        let speed_up = fast / slow;
-        let mut taken = speed_up >= WORTH_IT;
-        let mut said = format!("bf16 is {speed_up:.1} times as fast as f32");
-        if taken {
-            for (name, error) in trial.within_patience(slow).errors()? {
+        let in_other = |other: &Arithmetic| models[0].share().with_int8(*other == Arithmetic::Int8);
+        let others: Vec<Llama> = arithmetics[..arithmetics.len() - 1].iter().map(in_other).collect();
+        let all: Vec<&Llama> = others.iter().chain([exact]).collect();
+        let mut speeds = trial.speeds(&all, &mut |done, total| on_progress(Progress::Timed { done, total }))?;
+        let slow = speeds.pop().expect("that of float32");
+        let trial = trial.within_patience(exact.config().shape.layers, slow);
+        let (mut said, mut exact) = (Vec::new(), None);
+        let mut arithmetic = Arithmetic::F32;
+        for (place, &other) in arithmetics[..others.len()].iter().enumerate() {
+            let (speed_up, next) = (speeds[place] / slow, speeds.get(place + 1));
+            said.push(format!("{other} is {speed_up:.1} times as fast as f32"));
+            if speed_up < WORTH_IT || next.is_some_and(|next| speeds[place] < next * WORTH_ITS_ERROR) {
+                continue;
+            }
+            let exact = match &mut exact {
+                Some(exact) => exact,
+                none => none.insert(trial.scores(&others[place], true)?),
+            };
+            let mut taken = true;
+            for (name, error) in trial.errors(&others[place], exact)? {
                 taken &= error.is_small();
-                said += &format!("; {name}: {error}");
+                said.push(format!("{name}: {error}"));
+            }
+            if taken {
+                arithmetic = other;
+                break;
             }
         }
-        let arithmetic = if taken { arithmetics[0] } else { Arithmetic::F32 };
-        (self.on_progress)(Progress::Chosen(format!("the search is in {arithmetic}: {said}")));
-        if taken { Ok((arithmetic, models)) } else { Ok((arithmetic, self.load(checkpoint, space, arithmetic)?)) }
+        (self.on_progress)(Progress::Chosen(format!("the search is in {arithmetic}: {}", said.join("; "))));
+        match arithmetic {
+            Arithmetic::F32 => Ok((arithmetic, self.load(checkpoint, space, arithmetic)?)),
+            _ => Ok((
+                arithmetic,
+                models.into_iter().map(|model| model.with_int8(arithmetic == Arithmetic::Int8)).collect(),
+            )),
+        }
     }
 
     /// The first items of a task in chunks that are small, so that every worker has some.

@@ -1,5 +1,5 @@
-//! The same model in bfloat16: close to float32, the same bits however it is run, and never reported where it matters.
-//! Everywhere, also where a CPU emulates it.
+//! The same model in bfloat16 and in int8: close to float32, the same bits however it is run, and never reported where it matters.
+//! Everywhere, also where a CPU emulates them.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn largest(a: &[f64], b: &[f64]) -> f64 {
 }
 
 #[test]
-fn bfloat16_is_close_to_float32_and_its_bits_do_not_depend_on_company() {
+fn an_arithmetic_is_close_to_float32_and_its_bits_do_not_depend_on_company() {
     let dir = tempfile::tempdir().unwrap();
     let task = questions(dir.path(), 24);
     let networks = dir.path().join("networks.txt");
@@ -52,17 +52,40 @@ fn bfloat16_is_close_to_float32_and_its_bits_do_not_depend_on_company() {
     let networks = networks.display().to_string();
     let score = |extra: &[&str]| rows(dir.path(), TINY, &task, &[&["--genomes", &networks][..], extra].concat()).0;
     let exact = score(&["--arithmetic", "f32"]);
-    let together = score(&["--arithmetic", "bf16"]);
-    let difference = largest(&log_likelihoods(&exact), &log_likelihoods(&together));
-    // Weights and inputs of products have 8 bits.
-    let size = log_likelihoods(&exact).into_iter().fold(0.0_f64, |most, one| most.max(one.abs()));
-    assert!(difference > 0.0 && difference < size / 128.0, "{difference} of {size}");
-    assert_eq!(score(&["--arithmetic", "bf16", "--alone"]), together);
     assert_eq!(exact, score(&[]), "float32 is what is quoted");
-    let mut alone = rows(dir.path(), TINY, &task, &["--arithmetic", "bf16", "--genome", NARROW]).0;
-    alone.iter_mut().for_each(|row| row["genome"] = NARROW.into());
-    let of_narrow: Vec<Value> = together.into_iter().filter(|row| row["genome"] == NARROW).collect();
-    assert_eq!(alone, of_narrow);
+    let size = log_likelihoods(&exact).into_iter().fold(0.0_f64, |most, one| most.max(one.abs()));
+    // Weights and inputs of products have 8 bits, in int8 of what the largest one has.
+    let mut all = vec![exact.clone()];
+    for (arithmetic, bound) in [("bf16", size / 128.0), ("int8", size / 32.0)] {
+        let flags = ["--arithmetic", arithmetic];
+        let together = score(&flags);
+        let difference = largest(&log_likelihoods(&exact), &log_likelihoods(&together));
+        assert!(difference > 0.0 && difference < bound, "{arithmetic}: {difference} of {size}");
+        assert_eq!(score(&[&flags[..], &["--alone"]].concat()), together);
+        let mut alone = rows(dir.path(), TINY, &task, &[&flags[..], &["--genome", NARROW]].concat()).0;
+        alone.iter_mut().for_each(|row| row["genome"] = NARROW.into());
+        let of_narrow: Vec<Value> = together.iter().filter(|row| row["genome"] == NARROW).cloned().collect();
+        assert_eq!(alone, of_narrow);
+        assert!(!all.contains(&together), "{arithmetic}");
+        all.push(together);
+    }
+}
+
+/// Products of quantized matrices are as in bfloat16, those of corrected ones are of what they were corrected to.
+#[test]
+fn products_in_int8_are_of_unquantized_matrices() {
+    let checkpoint = Checkpoint::open(Path::new(TINY)).unwrap();
+    let [bf16, int8] = [Kind::BFloat16, Kind::Int8].map(|kind| Llama::load(&checkpoint, Device::Cpu, kind).unwrap());
+    assert_eq!((int8.kind(), int8.is_int8(), bf16.is_int8()), (Kind::BFloat16, true, false));
+    let tree = criadero::model::TokenTree::chain(&[1, 5, 9, 200, 77, 3]);
+    let logits = |model: &Llama, genome: &str| {
+        let network: Network = model.network(&genome.parse().unwrap()).unwrap();
+        network.forward(&model.batch(&tree).unwrap())
+    };
+    for (genome, same) in [("4x128@8*4", true), ("-*4", true), ("4x128*4", false), ("4x128@8*3:4x128", false)] {
+        assert_eq!(logits(&bf16, genome) == logits(&int8, genome), same, "{genome}");
+    }
+    assert_eq!(logits(&int8.share().with_int8(false), "4x128*4"), logits(&bf16, "4x128*4"));
 }
 
 #[test]
@@ -105,6 +128,15 @@ fn a_bfloat16_checkpoint_is_in_float32_beside_itself_without_a_second_copy() {
 /// A search that ends with the same bytes when its journal is cut, and whose front is float32's.
 #[test]
 fn a_search_in_bfloat16_resumes_and_reports_in_float32() {
+    resumes_and_reports_in_float32(Arithmetic::Bf16, "cpu bfloat16");
+}
+
+#[test]
+fn a_search_in_int8_resumes_and_reports_in_float32() {
+    resumes_and_reports_in_float32(Arithmetic::Int8, "cpu int8");
+}
+
+fn resumes_and_reports_in_float32(fast: Arithmetic, device: &str) {
     let dir = tempfile::tempdir().unwrap();
     let task = questions(dir.path(), 40);
     let run = dir.path().join("run").display().to_string();
@@ -112,12 +144,12 @@ fn a_search_in_bfloat16_resumes_and_reports_in_float32() {
     let what = ["search", "tiny", "--model", TINY, "--objective", &nll, "--objective", "params", "--out", &run];
     let size = ["--evals", "12", "--population", "6", "--chunk-tokens", "128", "--threads", "1"];
     let search = |arithmetic: &str| criadero(&[&what[..], &size, &["--arithmetic", arithmetic]].concat());
-    let (table, notes) = said(search("bf16"));
+    let (table, notes) = said(search(fast.name()));
     assert!(table.contains("(search, f32)"), "{table}");
-    assert!(notes.contains("of the front in bf16 and in float32: they differ by 0."), "{notes}");
-    assert_eq!(notes.contains("it is emulated"), !Arithmetic::Bf16.is_native(), "{notes}");
+    assert!(notes.contains(&format!("of the front in {fast} and in float32: they differ by 0.")), "{notes}");
+    assert_eq!(notes.contains("it is emulated"), !fast.is_native(), "{notes}");
     let settings = RunSettings::read(Path::new(&run)).unwrap().unwrap();
-    assert_eq!(settings.frozen.arithmetic, Arithmetic::Bf16);
+    assert_eq!(settings.frozen.arithmetic, fast);
 
     let read = |name: &str| fs::read(dir.path().join("run").join(name)).unwrap();
     let results = ["evaluations.csv", "front.csv", "front.json"].map(read);
@@ -129,12 +161,13 @@ fn a_search_in_bfloat16_resumes_and_reports_in_float32() {
     assert_eq!(["evaluations.csv", "front.csv", "front.json"].map(read), results, "a run keeps its arithmetic");
 
     let error = fail(search("f32"));
-    assert!(error.contains("arithmetic") && error.contains("bf16") && error.contains("f32"), "{error}");
+    assert!(error.contains("arithmetic") && error.contains(fast.name()) && error.contains("f32"), "{error}");
     // As if it had begun where the CPU is of the other sort.
     let path = dir.path().join("run/run.json");
     edit(&path, |text| {
-        let there = text.replace("cpu bfloat16, emulated", "cpu bfloat16");
-        if there == text { text.replace("cpu bfloat16", "cpu bfloat16, emulated") } else { there }
+        let emulated = format!("{device}, emulated");
+        let there = text.replace(&emulated, device);
+        if there == text { text.replace(device, &emulated) } else { there }
     });
     let error = fail(search("auto"));
     assert!(error.contains("emulate"), "{error}");
@@ -150,14 +183,14 @@ fn a_search_in_bfloat16_resumes_and_reports_in_float32() {
     };
     let close = |a: f64, b: f64| (a - b).abs() < 1e-5;
     assert!(close(split("search"), point.value(&Front::float32_name(&nll)).unwrap()), "{point:?}");
-    assert!(!close(split("search"), point.value(&nll).unwrap()), "searched in bfloat16");
+    assert!(!close(split("search"), point.value(&nll).unwrap()), "searched in {fast}");
     let held_out = point.held_out.iter().find(|score| score.name == nll).unwrap();
     assert!(close(split("held-out"), held_out.value), "{point:?}");
 }
 
 /// A column of the largest float32 behind a channel that is always 0: infinity in bfloat16, and 0 · ∞ is no number.
 #[test]
-fn what_overflows_in_bfloat16_is_scored_again_in_float32_and_counted() {
+fn what_overflows_is_scored_again_in_float32_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
     fs::create_dir(&model).unwrap();
@@ -177,15 +210,21 @@ fn what_overflows_in_bfloat16_is_scored_again_in_float32_and_counted() {
     let task = questions(dir.path(), 12);
     let (exact, notes) = rows(dir.path(), &model, &task, &[]);
     assert!(!notes.contains("computed again"), "{notes}");
-    let (fast, notes) = rows(dir.path(), &model, &task, &["--arithmetic", "bf16"]);
-    assert!(notes.contains("scores were no finite numbers and were computed again in float32"), "{notes}");
-    assert_eq!(fast, exact);
+    for arithmetic in ["bf16", "int8"] {
+        let (fast, notes) = rows(dir.path(), &model, &task, &["--arithmetic", arithmetic]);
+        assert!(notes.contains("scores were no finite numbers and were computed again in float32"), "{notes}");
+        assert_eq!(fast, exact, "{arithmetic}");
+    }
 }
 
 #[test]
 fn an_arithmetic_that_there_is_none_of_is_refused() {
     let error = fail_with(criadero(&["generate", TINY, "--prompt", "a", "--arithmetic", "fp8"]), 2);
     assert!(error.contains("unknown arithmetic `fp8`") && error.contains("bf16"), "{error}");
+    for learning in ["rank", "tune", "distill", "route", "export"] {
+        let error = fail_with(criadero(&[learning, TINY, "--arithmetic", "int8"]), 2);
+        assert!(error.contains("int8") && error.contains("expected f32 or bf16"), "{error}");
+    }
 }
 
 /// A search that is free to choose says what it measured, whatever it takes.
@@ -199,8 +238,10 @@ fn a_search_says_why_it_takes_an_arithmetic() {
     let size = ["--evals", "6", "--population", "6", "--chunk-tokens", "128", "--threads", "1", "--arithmetic", "auto"];
     let (_, notes) = said(criadero(&[&what[..], &size].concat()));
     let settings = RunSettings::read(Path::new(&run)).unwrap().unwrap();
-    let taken = format!("the search is in {}: bf16 is ", settings.frozen.arithmetic);
-    assert_eq!(notes.contains(&taken), Arithmetic::Bf16.is_native(), "{notes}");
+    let [first, second] = [Arithmetic::Int8, Arithmetic::Bf16].map(Arithmetic::is_native);
+    let tried = if first { "int8" } else { "bf16" };
+    let taken = format!("the search is in {}: {tried} is ", settings.frozen.arithmetic);
+    assert_eq!(notes.contains(&taken), second, "{notes}");
     if !Arithmetic::Bf16.is_native() {
         assert_eq!(settings.frozen.arithmetic, Arithmetic::F32);
     }
