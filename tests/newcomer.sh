@@ -47,7 +47,6 @@ s#--prompt#--max-tokens 16 --prompt#
 s#--task arc_easy --quick#--task my.jsonl --quick#
 s#--task gsm8k_olmes#--task my.jsonl#
 s#^criadero rank#& --tokens 512 --loss-tokens 128#
-s#--reconstruct#& --text text.txt --tokens 512#
 s#^criadero search#& --algorithm nsga2 --arithmetic f32 --threads 1#
 s#^criadero worker #&--workers 1 #
 s#--bits mixed#& --evals 6 --population 6#

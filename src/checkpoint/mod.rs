@@ -69,8 +69,6 @@ pub struct Checkpoint {
     neighbours: bool,
     notes: Vec<String>,
     corrections: Corrections,
-    /// Added to what networks have of a matrix.
-    changes: Arc<BTreeMap<Narrowed, Vec<f32>>>,
     /// [`Checkpoint::weights_digest`], once it was computed.
     digest: Arc<OnceLock<String>>,
 }
@@ -90,14 +88,14 @@ impl Checkpoint {
             let GgufContent { config, tensors, metadata, architecture, notes } = gguf_file::open(path)?;
             let (path, neighbours) = (path.into(), architecture.neighbours);
             let (metadata, corrections) = (Some(metadata), Corrections::default());
-            let (changes, digest) = Default::default();
-            return Ok(Checkpoint { path, config, tensors, metadata, neighbours, notes, corrections, changes, digest });
+            let digest = Default::default();
+            return Ok(Checkpoint { path, config, tensors, metadata, neighbours, notes, corrections, digest });
         }
         let DirectoryContent { config, tensors, notes } = hf::open(path)?;
         let (metadata, neighbours, corrections) = (None, false, Corrections::default());
-        let (path_buf, (changes, digest)) = (path.into(), Default::default());
+        let (path_buf, digest) = (path.into(), Default::default());
         let mut whole =
-            Checkpoint { path: path_buf, config, tensors, metadata, neighbours, notes, corrections, changes, digest };
+            Checkpoint { path: path_buf, config, tensors, metadata, neighbours, notes, corrections, digest };
         whole.corrections = Corrections::open(path, &whole.config, &|| whole.weights_digest())?;
         Ok(whole)
     }
@@ -163,36 +161,11 @@ impl Checkpoint {
         &self.corrections
     }
 
-    /// The same for one network, whose matrices are changed: what [`Checkpoint::part`] gives is what `criadero::model::ranking` fitted.
-    /// The digest stays that of the files.
-    ///
-    /// # Errors
-    /// `Torch` for changes that are not float32.
-    pub fn with_changes(mut self, changes: &BTreeMap<Narrowed, tch::Tensor>) -> Result<Checkpoint> {
-        let flat = |(&of, change): (&Narrowed, &tch::Tensor)| -> Result<_> {
-            Ok((of, Vec::try_from(change.to_device(tch::Device::Cpu).f_reshape([-1])?)?))
-        };
-        self.changes = Arc::new(changes.iter().map(flat).collect::<Result<_>>()?);
-        Ok(self)
-    }
-
-    /// The first rows and columns of a tensor as a network of these sizes has it: corrected for so many columns, where it is, and
-    /// changed, where it is.
+    /// The first rows and columns of a tensor as a network of these sizes has it: corrected for so many columns, where it is.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`]; `Torch` for a shape that is larger.
     pub fn part(&self, name: TensorName, shape: &[usize], kind: tch::Kind) -> Result<tch::Tensor> {
-        if let &[rows, columns] = shape
-            && let Some(change) = self.changes.get(&(name, columns))
-        {
-            let change = tch::Tensor::f_from_slice(change)?.f_view([rows as i64, columns as i64])?;
-            return Ok((self.unchanged(name, shape, tch::Kind::Float)? + change).f_to_kind(kind)?);
-        }
-        self.unchanged(name, shape, kind)
-    }
-
-    /// [`Checkpoint::part`] without changes.
-    fn unchanged(&self, name: TensorName, shape: &[usize], kind: tch::Kind) -> Result<tch::Tensor> {
         let whole = match shape {
             &[_, columns] if self.corrections.get((name, columns)).is_some() => {
                 self.corrections.read((name, columns), kind)?

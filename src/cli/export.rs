@@ -7,25 +7,20 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use criadero::Error;
 use criadero::checkpoint::export::{Account, Network};
 use criadero::checkpoint::{Checkpoint, Dtype, EXPORTERS, export_to, exporter_named};
-use criadero::model::ranking::{Reconstruction, reconstruct};
 use criadero::output::Output;
 use criadero::report::{front_stems, standing};
-use criadero::run::{Front, Pick, RunSettings, best_by_ranking, command_line, cores, placeless};
+use criadero::run::{Front, Pick, RunSettings, best_by_ranking, command_line, placeless};
 use criadero::space::{Bits, Cost, Gene, Genome, SearchSpace};
 use serde_json::json;
 
-use super::calibration::CalibrationArgs;
-use super::model::{self, DeviceArgs, ends_in, load, note_fallback, note_quantized_twice, set_threads};
+use super::model::{self, ends_in, note_fallback, note_quantized_twice};
 use super::next::Done;
 use super::phase::Phase;
 use super::picked::{MovedArgs, first_task, network_of, picked};
-use super::progress::Bar;
 use super::said;
 
 /// Write a network as a checkpoint that other runtimes load.
 #[derive(clap::Args)]
-// With text of a few sources alone, reconstruction helps on their kind of text only.
-#[command(mut_arg("own_text", |arg| arg.default_value("0.5")))]
 #[command(after_help = "Examples:\n  criadero export results/mine --pick knee --format gguf --out small.gguf\n  \
                   criadero export results/mine --pick \"params<=100M\" --format hf --out small-100m\n  \
                   criadero export SUPERNET --space SPACE.yaml --pick \"params<=100M\" --format gguf --out quick.gguf")]
@@ -66,17 +61,9 @@ pub struct Export {
     /// Type of the weights: f32, f16 or bf16. By default the model's own; f32 if that is quantized; f16 with gguf.
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// Fit the network's output matrices to the parent once more, along its own path: a minute or more. Small networks predict text
-    /// better than the one that was scored, and answer questions a little worse.
-    #[arg(long)]
-    reconstruct: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    #[command(flatten, next_help_heading = "Reconstruction")]
-    calibration: CalibrationArgs,
-    #[command(flatten, next_help_heading = "Reconstruction")]
-    device: DeviceArgs,
 }
 
 impl Export {
@@ -120,15 +107,10 @@ impl Export {
         let network = Network { parent: &parent, genome: &genome, dtype: self.dtype, account: None };
         exporter.notes(network).iter().for_each(|note| eprintln!("note: {note}"));
         exporter.check(network)?;
-        let output = Output::of("export").reading(&self.from).reading(self.calibration.path()).forced(self.force);
+        let output = Output::of("export").reading(&self.from).forced(self.force);
         model::lineage_of(&parent)?;
-        let (parent, divergence) = match self.reconstruct {
-            true => self.reconstructed(parent, &genome)?,
-            false => (parent, None),
-        };
-        let fitted = divergence.is_some_and(|[before, after]| after < before);
         let bits = if self.bits.is_some() { "--bits" } else { "--bits-of" };
-        let changes = [(bits, genome != scored), ("--reconstruct", fitted), ("--dtype", self.dtype.is_some())];
+        let changes = [(bits, genome != scored), ("--dtype", self.dtype.is_some())];
         let changes: Vec<&str> = changes.into_iter().filter_map(|(flag, changed)| changed.then_some(flag)).collect();
         let account = self.account(&scored, &changes)?;
         let network = Network { parent: &parent, genome: &genome, dtype: self.dtype, account: Some(&account) };
@@ -139,7 +121,6 @@ impl Export {
         let bytes = bytes_of(&written)?;
         let tensors = Checkpoint::open(&written)?.weight_bytes();
         if self.json {
-            let divergence = divergence.map(|[before, after]| json!({ "before": before, "reconstructed": after }));
             let exported = json!({
                 "written": written,
                 "format": self.format,
@@ -148,7 +129,6 @@ impl Export {
                 "tensor_bytes": tensors,
                 "file_bytes": bytes,
                 "from": parent.path(),
-                "divergence_nats_per_token": divergence,
             });
             println!("{exported:#}");
             return Ok(());
@@ -202,27 +182,6 @@ impl Export {
         let files: Vec<String> = account.pictures.keys().cloned().collect();
         account.results = standing(&front, point, changes, &files);
         Ok(account)
-    }
-
-    /// The parent with what was fitted for this network, as it is where that would be no better; and the divergence from it before and
-    /// after.
-    fn reconstructed(&self, parent: Checkpoint, genome: &Genome) -> anyhow::Result<(Checkpoint, Option<[f64; 2]>)> {
-        let calibration = self.calibration.read(&parent)?;
-        set_threads(cores());
-        let model = load(&parent, &self.device)?;
-        let windows = calibration.windows(&model)?;
-        let layers = parent.config().shape.layers;
-        let bar = Bar::new("reconstruction", "layer");
-        let Reconstruction { changes, divergence: [before, after] } =
-            reconstruct(&model, genome, &windows, &mut |done| bar.set(done, layers))?;
-        bar.finish();
-        let words = "KL divergence from the parent on text held out";
-        said::along(self.json, format_args!("{words}: {before:.4} nats a token, reconstructed {after:.4}"));
-        if after >= before {
-            eprintln!("note: reconstruction is of no use to this network: exported as it was scored");
-            return Ok((parent, Some([before, after])));
-        }
-        Ok((parent.with_changes(&changes)?, Some([before, after])))
     }
 }
 

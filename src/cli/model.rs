@@ -84,6 +84,14 @@ impl DeviceArgs {
         }
     }
 
+    /// The same for what writes: where the CPU has instructions for int8, that.
+    pub fn fastest(&self) -> DeviceArgs {
+        match self.leaves_arithmetic_open() && Arithmetic::Int8.is_native() {
+            true => DeviceArgs { arithmetic: Some(Arithmetic::Int8), ..self.clone() },
+            false => self.fast(),
+        }
+    }
+
     /// Bytes that are free on it, where it is a card that is here.
     pub fn free_memory(&self) -> Option<u64> {
         free_memory(self.open().ok()?.0)

@@ -51,7 +51,7 @@ pub struct Rank {
     #[arg(long, value_name = "N", default_value_t = 2048)]
     loss_tokens: usize,
     /// Apply the order of another supernet's `criadero.json` instead of measuring
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "own_text", "loss_tokens"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "loss_tokens"])]
     order: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -77,10 +77,7 @@ impl Rank {
         if let Some(space) = &space {
             space.check_fits(&checkpoint.config().shape)?;
         }
-        let calibration = match self.order {
-            Some(_) => self.calibration.read_given(&checkpoint)?,
-            None => self.calibration.read(&checkpoint)?,
-        };
+        let calibration = self.calibration.read(&checkpoint)?;
         if space.is_some() {
             note_short(&shape, calibration.tokens());
         }
@@ -92,7 +89,7 @@ impl Rank {
         set_threads(cores());
         let device = self.device.fast();
         let model = load_beside_float32(&checkpoint, &device)?;
-        let windows = calibration.windows(&model)?;
+        let windows = calibration.windows();
         let before = probe(&model, &windows)?;
         let (mut order, mut scores, corrections) = match &self.order {
             Some(path) => (SupernetCard::read_file(path)?.order, None, None),
@@ -160,7 +157,6 @@ impl Rank {
             arithmetic,
             text_digest: calibration.text_digest.clone(),
             tokens: calibration.tokens(),
-            own_tokens: calibration.own_tokens(),
             read_again: true,
             window: calibration.window,
             loss_tokens: self.loss_tokens,

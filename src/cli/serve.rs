@@ -114,10 +114,14 @@ impl Serve {
         let vocab = checkpoint.config().shape.vocab;
         let key = self.api_key.clone().filter(|key| !key.is_empty());
         let page = self.page(&checkpoint, &menu, key.is_some());
-        let device = self.device.fast();
+        let device = self.device.fastest();
         let load = move || {
             let model = load_for(&checkpoint, &device, &genomes)?;
             genomes.iter().try_for_each(|genome| model.check(genome))?;
+            if model.is_int8() {
+                // Matrices in int8 are made once, and not while somebody waits.
+                genomes.iter().try_for_each(|genome| model.network(genome).map(drop))?;
+            }
             let routed = routed.map(|routed| {
                 let mut model = model.share();
                 routed.apply(&mut model);

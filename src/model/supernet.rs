@@ -25,11 +25,8 @@ pub struct Calibration {
     /// The numbers that were computed with; float32 in versions that did not say.
     #[serde(default)]
     pub arithmetic: Arithmetic,
-    /// Tokens, the model's own among them.
+    /// Tokens.
     pub tokens: usize,
-    /// Tokens that the model wrote itself.
-    #[serde(default)]
-    pub own_tokens: usize,
     /// Whether every other pair of windows was [read again](super::ranking::read_again).
     #[serde(default)]
     pub read_again: bool,
@@ -163,7 +160,6 @@ mod tests {
             arithmetic: Arithmetic::F32,
             text_digest: "ab".into(),
             tokens: 5,
-            own_tokens: 2,
             read_again: true,
             window: 5,
             loss_tokens: 0,

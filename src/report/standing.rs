@@ -87,11 +87,8 @@ objective and better in one.
 ![Held-out scores of the front against parameters](front.png)
 ";
         assert_eq!(standing(&front, &front.points[1], &[], &["front.png".into()]), expected);
-        let changed = standing(&front, &front.points[0], &["--bits", "--reconstruct"], &[]);
-        assert!(
-            changed.contains("The network was scored before `--bits` and `--reconstruct` changed it.\n"),
-            "{changed}"
-        );
+        let changed = standing(&front, &front.points[0], &["--bits", "--dtype"], &[]);
+        assert!(changed.contains("The network was scored before `--bits` and `--dtype` changed it.\n"), "{changed}");
         assert!(changed.contains("It is network 1 of the front, number 1 of 3 from the smallest on.\n"), "{changed}");
         assert!(!changed.contains("!["));
     }

@@ -43,7 +43,6 @@ mod progress;
 mod pymoo_golden;
 mod quantize;
 mod rank;
-mod reconstruction;
 mod route;
 mod said;
 mod search;

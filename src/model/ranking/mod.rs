@@ -8,8 +8,6 @@
 mod elimination;
 mod losses;
 mod order;
-mod own_text;
-mod reconstruction;
 mod scores;
 mod windows;
 
@@ -19,8 +17,6 @@ use tch::{Kind, Tensor};
 
 pub use losses::{LayerLosses, losses};
 pub use order::{LayerOrder, Order};
-pub use own_text::own_text;
-pub use reconstruction::{Reconstruction, reconstruct};
 pub use scores::Scores;
 pub use windows::read_again;
 
