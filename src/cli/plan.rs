@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use criadero::arithmetic::Arithmetic;
 use criadero::checkpoint::{Dtype, LayerTensor, LlamaConfig, synthetic};
 use criadero::count::{Items, Tokens, Workers};
 use criadero::plan::activations::Trained;
@@ -10,7 +11,7 @@ use criadero::plan::disk::{Disk, disk};
 use criadero::plan::evaluation::{self, Scoring};
 use criadero::plan::footprint::largest_that_fits;
 use criadero::plan::training::{self, Training};
-use criadero::plan::{Footprint, Part, available};
+use criadero::plan::{Footprint, Numbers, Part, available};
 use criadero::run::cores;
 use criadero::space::{Bits, BlockWeights, Genome, SearchSpace};
 use serde_json::json;
@@ -140,7 +141,9 @@ impl Plan {
         let blocks = space.map_or_else(BlockWeights::default, SearchSpace::block_weights);
         let numbers = self.device.numbers();
         let beside = evaluation::beside_float32(config, numbers, is_bf16, corrected);
-        let scoring = |name, networks, workers, cache, blocks| {
+        // Nothing learns in int8, and what is in blocks is not multiplied in it.
+        let learning = if numbers == Numbers::Cpu(Arithmetic::Int8) { Numbers::Cpu(Arithmetic::Bf16) } else { numbers };
+        let scoring = |name, networks, workers, cache, blocks, numbers| {
             let of = |chunk_tokens: usize| {
                 evaluation::footprint(
                     config,
@@ -155,7 +158,7 @@ impl Plan {
             let disk = Some(disk(config, &trained, corrected, teacher > 0));
             let of = |sequences: usize| {
                 let (trained, tokens) = (trained.clone(), sequences * self.length);
-                let training = Training { tokens, trained, taught, recompute, numbers, corrected };
+                let training = Training { tokens, trained, taught, recompute, numbers: learning, corrected };
                 training::footprint(config, &largest, &training, teacher)
             };
             let largest = largest_that_fits(budget, MOST_SEQUENCES, of);
@@ -166,9 +169,9 @@ impl Plan {
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
         let in_4_bits = blocks_of(config, [&whole]);
         [
-            scoring("eval", 1, if self.device.is_card() { 1 } else { cores() }, 0, blocks),
-            scoring("search", 2, self.workers, self.cache << 20, blocks),
-            scoring("quantize (a front in 4 bits)", 2, 1, 0, in_4_bits),
+            scoring("eval", 1, if self.device.is_card() { 1 } else { cores() }, 0, blocks, numbers),
+            scoring("search", 2, self.workers, self.cache << 20, blocks, numbers),
+            scoring("quantize (a front in 4 bits)", 2, 1, 0, in_4_bits, learning),
             training("tune, instatune", Trained::Full, false, false, 0),
             training("tune, sandwich", Trained::Full, true, false, 0),
             training("tune, sandwich, recompute", Trained::Full, true, true, 0),
@@ -184,7 +187,7 @@ impl Plan {
             "where kernels run, Q8_0 of layers kept as int8 and made into bfloat16 for each product; others and the ends kept as the values of \
              their blocks; all multiplied in bfloat16"
         } else {
-            "kept as the values of their blocks, in the arithmetic of the model"
+            "kept as the values of their blocks, in the arithmetic of the model; bf16 where that is int8"
         }
     }
 

@@ -114,7 +114,8 @@ impl Serve {
         let vocab = checkpoint.config().shape.vocab;
         let key = self.api_key.clone().filter(|key| !key.is_empty());
         let page = self.page(&checkpoint, &menu, key.is_some());
-        let device = self.device.fastest();
+        // A router needs every width, and int8 has those of its networks.
+        let device = if routed.is_some() { self.device.fast() } else { self.device.fastest(&checkpoint) };
         let load = move || {
             let model = load_for(&checkpoint, &device, &genomes)?;
             genomes.iter().try_for_each(|genome| model.check(genome))?;
@@ -125,9 +126,9 @@ impl Serve {
             let routed = routed.map(|routed| {
                 let mut model = model.share();
                 routed.apply(&mut model);
-                model
+                model.check(&routed.genome).map(|()| model)
             });
-            Ok::<_, anyhow::Error>(Loaded { model, routed })
+            Ok::<_, anyhow::Error>(Loaded { model, routed: routed.transpose()? })
         };
         let menu = Arc::new(menu);
         let meter = Arc::new(Meter::default());

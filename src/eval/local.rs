@@ -21,6 +21,8 @@ use crate::space::Genome;
 /// Scores networks on this machine's CPU or GPUs. libtorch leaks memory for every new thread that runs
 /// inference (tch-rs issue 125), so workers live as long as the evaluator.
 pub struct LocalEvaluator {
+    /// The first one, as its workers have it.
+    model: Llama,
     sets: Arc<Vec<EvalSet>>,
     queue: Arc<Queue<Task>>,
     replies: Receiver<Reply>,
@@ -114,6 +116,7 @@ impl LocalEvaluator {
         }
         let alive = handles.len();
         LocalEvaluator {
+            model: models[0].share(),
             sets,
             queue,
             replies,
@@ -250,7 +253,14 @@ impl Evaluator for LocalEvaluator {
             0 => None,
             count => Some(format!("{count} scores were no finite numbers and were computed again in float32")),
         };
-        self.lost.iter().map(LostDevice::to_string).chain(rescored).collect()
+        let unpacked = match self.model.unpacked() {
+            [0, _] => None,
+            [lost, kept] => Some(format!(
+                "{lost} of {} matrices would lose too much in int8: some of their columns hide the others; they are multiplied in bf16",
+                lost + kept
+            )),
+        };
+        self.lost.iter().map(LostDevice::to_string).chain(rescored).chain(unpacked).collect()
     }
 }
 

@@ -22,7 +22,7 @@ pub const BLOCK: usize = 256;
 const MOST: f32 = 127.0;
 /// A block whose largest value is below this is one of zeros: what it is divided by has a reciprocal.
 const LEAST: f32 = 1e-30;
-/// Rounding usually takes a hundredth of a column.
+/// A column that rounding changes by more than this share of its norm is hidden by others; usually it is a hundredth.
 const LOST: f64 = 0.125;
 /// Columns that an instruction multiplies and adds up (VPDPBUSD of AVX-512 VNNI).
 const GROUP: usize = 4;
@@ -77,12 +77,6 @@ impl PackedInt8 {
     /// Handles of the same tensors.
     pub fn share(&self) -> PackedInt8 {
         PackedInt8 { packed: self.packed.shallow_clone(), scales: self.scales.shallow_clone(), ..*self }
-    }
-
-    /// Bytes of a packed matrix (n, k).
-    pub fn bytes(rows: u64, columns: u64) -> u64 {
-        let rows = rows.next_multiple_of(LANES as u64);
-        rows * columns.next_multiple_of(MIX as u64) + 4 * rows * columns.div_ceil(BLOCK as u64)
     }
 
     /// `inputs` (t, k) times the first `rows` rows and the first k columns, transposed: (t, rows) bfloat16. Sums of blocks are added up in
@@ -339,7 +333,7 @@ impl Work<'_> {
 
 /// What vectors do; the same bits whatever they are.
 trait Vectors {
-    /// The product with a Hadamard matrix of ones and minus ones, as `mixed` makes it.
+    /// The product with a Hadamard matrix of ones and minus ones, each sum before the difference, the farthest pairs first.
     fn mix(values: &mut [f32; MIX]);
 
     /// Adds to `sums` the products of each row of inputs with each lane of each panel, groups of columns side by side. Rows have an
@@ -400,7 +394,7 @@ impl Vectors for Plain {
 }
 
 /// Whether the CPU has instructions for these products.
-pub fn has_vnni() -> bool {
+fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -537,52 +531,52 @@ mod avx512 {
     }
 }
 
-/// The plain operations: the whole numbers of a matrix (n, k) whose columns are mixed and filled up, float32, and the scales of its blocks, (n, blocks).
-fn quantized(matrix: &Tensor) -> (Tensor, Tensor) {
-    let (rows, columns) = matrix.size2().expect("a matrix");
-    let filled = columns.unsigned_abs().next_multiple_of(MIX as u64) as i64;
-    let blocks = filled.unsigned_abs().div_ceil(BLOCK as u64) as i64;
-    let mixed = mixed(&matrix.constant_pad_nd([0, filled - columns]));
-    let padded = mixed.constant_pad_nd([0, blocks * BLOCK as i64 - filled]).view([rows, blocks, BLOCK as i64]);
-    let largest = padded.abs().amax([2], true); // (n, blocks, 1)
-    let is_zero = largest.lt(f64::from(LEAST));
-    // Not a number divided by a tensor: libtorch would multiply by the reciprocal.
-    let factor = (largest.full_like(f64::from(MOST)) / &largest).masked_fill(&is_zero, 0.0);
-    let quants = (padded * factor).round().view([rows, -1]).narrow(1, 0, filled);
-    (quants, (largest / f64::from(MOST)).masked_fill(&is_zero, 0.0).squeeze_dim(2))
-}
-
-/// The plain operations: each [`MIX`] columns of (n, k) times the Hadamard matrix of ones and minus ones.
-fn mixed(matrix: &Tensor) -> Tensor {
-    let mut mixed = matrix.shallow_clone();
-    let mut distance = MIX as i64 / 2;
-    while distance > 0 {
-        let pairs = mixed.view([-1, 2, distance]);
-        let (first, second) = (pairs.narrow(1, 0, 1), pairs.narrow(1, 1, 1));
-        mixed = Tensor::cat(&[&first + &second, first - second], 1);
-        distance /= 2;
-    }
-    mixed.view(matrix.size().as_slice())
-}
-
-/// The plain operations: `inputs` (t, k) times the whole `matrix` (n, k), transposed, in bfloat16.
-pub fn reference(inputs: &Tensor, matrix: &Tensor) -> Tensor {
-    let float = |of: &Tensor| of.to_kind(Kind::Float);
-    let ((inputs, input_scales), (matrix, scales)) = (quantized(&float(inputs)), quantized(&float(matrix)));
-    let mut sums = Tensor::zeros([inputs.size()[0], matrix.size()[0]], (Kind::Float, Device::Cpu));
-    for (block, part) in inputs.split(BLOCK as i64, 1).into_iter().enumerate() {
-        let columns = matrix.narrow(1, (block * BLOCK) as i64, part.size()[1]);
-        // Whole numbers below 2^24: float32 has them exactly.
-        let dots = part.matmul(&columns.tr()); // (t, n)
-        let scales = scales.narrow(1, block as i64, 1).tr() / MIX as f64;
-        sums += dots * input_scales.narrow(1, block as i64, 1) * scales;
-    }
-    sums.to_kind(Kind::BFloat16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The plain operations: the whole numbers of a matrix (n, k) whose columns are mixed and filled up, float32, and the scales of its blocks, (n, blocks).
+    fn quantized(matrix: &Tensor) -> (Tensor, Tensor) {
+        let (rows, columns) = matrix.size2().expect("a matrix");
+        let filled = columns.unsigned_abs().next_multiple_of(MIX as u64) as i64;
+        let blocks = filled.unsigned_abs().div_ceil(BLOCK as u64) as i64;
+        let mixed = mixed(&matrix.constant_pad_nd([0, filled - columns]));
+        let padded = mixed.constant_pad_nd([0, blocks * BLOCK as i64 - filled]).view([rows, blocks, BLOCK as i64]);
+        let largest = padded.abs().amax([2], true); // (n, blocks, 1)
+        let is_zero = largest.lt(f64::from(LEAST));
+        // Not a number divided by a tensor: libtorch would multiply by the reciprocal.
+        let factor = (largest.full_like(f64::from(MOST)) / &largest).masked_fill(&is_zero, 0.0);
+        let quants = (padded * factor).round().view([rows, -1]).narrow(1, 0, filled);
+        (quants, (largest / f64::from(MOST)).masked_fill(&is_zero, 0.0).squeeze_dim(2))
+    }
+
+    /// The plain operations: each [`MIX`] columns of (n, k) times the Hadamard matrix of ones and minus ones.
+    fn mixed(matrix: &Tensor) -> Tensor {
+        let mut mixed = matrix.shallow_clone();
+        let mut distance = MIX as i64 / 2;
+        while distance > 0 {
+            let pairs = mixed.view([-1, 2, distance]);
+            let (first, second) = (pairs.narrow(1, 0, 1), pairs.narrow(1, 1, 1));
+            mixed = Tensor::cat(&[&first + &second, first - second], 1);
+            distance /= 2;
+        }
+        mixed.view(matrix.size().as_slice())
+    }
+
+    /// The plain operations: `inputs` (t, k) times the whole `matrix` (n, k), transposed, in bfloat16.
+    fn reference(inputs: &Tensor, matrix: &Tensor) -> Tensor {
+        let float = |of: &Tensor| of.to_kind(Kind::Float);
+        let ((inputs, input_scales), (matrix, scales)) = (quantized(&float(inputs)), quantized(&float(matrix)));
+        let mut sums = Tensor::zeros([inputs.size()[0], matrix.size()[0]], (Kind::Float, Device::Cpu));
+        for (block, part) in inputs.split(BLOCK as i64, 1).into_iter().enumerate() {
+            let columns = matrix.narrow(1, (block * BLOCK) as i64, part.size()[1]);
+            // Whole numbers below 2^24: float32 has them exactly.
+            let dots = part.matmul(&columns.tr()); // (t, n)
+            let scales = scales.narrow(1, block as i64, 1).tr() / MIX as f64;
+            sums += dots * input_scales.narrow(1, block as i64, 1) * scales;
+        }
+        sums.to_kind(Kind::BFloat16)
+    }
 
     fn random(rows: i64, columns: i64, seed: i64) -> Tensor {
         tch::manual_seed(seed);
@@ -628,7 +622,7 @@ mod tests {
         let mut mixed: [f32; MIX] = std::array::from_fn(|at| (at as f32).sin());
         let before = Tensor::from_slice(&mixed);
         Plain::mix(&mut mixed);
-        assert_eq!(Tensor::from_slice(&mixed), super::mixed(&before.view([1, -1])).view([-1]));
+        assert_eq!(Tensor::from_slice(&mixed), self::mixed(&before.view([1, -1])).view([-1]));
         let odd = [
             f32::NAN,
             f32::INFINITY,
@@ -669,6 +663,18 @@ mod tests {
         for row in [0, 7, 19] {
             assert_eq!(packed.product(&Int8Inputs::of(&inputs.narrow(0, row, 1)), 96), whole.narrow(0, row, 1));
         }
+        for columns in [130, 384, 577] {
+            let narrow = inputs.narrow(1, 0, columns);
+            let exact = narrow.to_kind(Kind::Float).matmul(&matrix.narrow(1, 0, columns).to_kind(Kind::Float).tr());
+            let found = packed.product(&Int8Inputs::of(&narrow), 96).to_kind(Kind::Float);
+            let error = (found - &exact).norm().double_value(&[]) / exact.norm().double_value(&[]);
+            assert!(error < 0.015, "{columns} columns: {error}");
+        }
+        // Several threads round the rows and make the products.
+        let many = random(200, 600, 6);
+        let alone = |row| packed.product(&Int8Inputs::of(&many.narrow(0, row, 1)), 96);
+        let rows: Vec<Tensor> = (0..200).map(alone).collect();
+        assert_eq!(packed.product(&Int8Inputs::of(&many), 96), Tensor::cat(&rows, 0));
         // Whole blocks of columns have the scales of the matrix that ends there.
         let half = PackedInt8::of(&matrix.narrow(1, 0, 512)).unwrap();
         let narrow = Int8Inputs::of(&inputs.narrow(1, 0, 512));

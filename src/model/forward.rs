@@ -360,8 +360,12 @@ pub(crate) fn check(model: &Llama, genome: &Genome) -> Result<()> {
         return Err(Error::invalid("genome", "quantized matrices with adapters beside them", "merged adapters"));
     }
     if model.router.is_some() && (genome.is_quantized() || model.int8) {
-        let found = if model.int8 { "products in int8 with a router" } else { "quantized matrices with a router" };
-        return Err(Error::invalid("genome", found, "16 bits: a router needs every width"));
+        return Err(match model.int8 {
+            true => Error::invalid("arithmetic", "int8 with a router", "f32 or bf16: a router needs every width"),
+            false => {
+                Error::invalid("genome", "quantized matrices with a router", "16 bits: a router needs every width")
+            }
+        });
     }
     Ok(())
 }

@@ -59,6 +59,16 @@ impl QuantizedMatrices {
         Ok(())
     }
 
+    /// Unquantized matrices that products in int8 would lose too much of, and those that they are made with.
+    pub(super) fn unpacked(&self) -> [usize; 2] {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let packed = made.values().filter_map(|stored| match stored {
+            Stored::Packed(packed) => Some(packed.is_some()),
+            Stored::Values(_) | Stored::Int8(_) => None,
+        });
+        packed.fold([0, 0], |[lost, kept], is_kept| if is_kept { [lost, kept + 1] } else { [lost + 1, kept] })
+    }
+
     /// Handles of matrices that were made.
     ///
     /// # Panics

@@ -135,13 +135,23 @@ impl Llama {
 
     /// The model, whose weights are bfloat16 on the CPU, with the products of its layers in int8, or as they are. Their matrices are made
     /// as networks need them.
+    ///
+    /// # Panics
+    /// When int8 is wanted of a model that is not so.
     pub fn with_int8(self, int8: bool) -> Llama {
-        Llama { int8, ..self }
+        assert!(!int8 || (self.device == Device::Cpu && self.kind == Kind::BFloat16), "int8 beside {:?}", self.kind);
+        Llama { int8, quantized: QuantizedMatrices::default(), ..self }
     }
 
     /// Whether products of its layers are int8.
     pub fn is_int8(&self) -> bool {
         self.int8
+    }
+
+    /// Of its matrices that networks have asked for in int8: how many would lose too much, and are multiplied in bfloat16, and how many are
+    /// int8.
+    pub fn unpacked(&self) -> [usize; 2] {
+        self.quantized.unpacked()
     }
 
     /// The model with `float32`, itself in float32 on the same device, beside it: for what must be exact.

@@ -120,7 +120,7 @@ fn copies(blocks: BlockWeights, numbers: Numbers) -> u64 {
 }
 
 /// The layers' matrices as products in int8 take them, beside those that they are made of.
-fn packed(config: &LlamaConfig, corrected: u64, numbers: Numbers) -> u64 {
+pub(super) fn packed(config: &LlamaConfig, corrected: u64, numbers: Numbers) -> u64 {
     if numbers != Numbers::Cpu(Arithmetic::Int8) {
         return 0;
     }
@@ -192,13 +192,16 @@ mod tests {
                 corrected: 0,
             };
             let footprint = footprint(&config, scoring);
-            ["quantized copies", "one matrix out of int8"]
+            ["quantized copies", "one matrix out of int8", "layers in int8"]
                 .map(|name| footprint.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes))
         };
         let blocks = BlockWeights { layers_q8_0: 64_000, others: 1_000 };
-        assert_eq!(bytes(BlockWeights::default(), Numbers::Card), [0, 0]);
-        assert_eq!(bytes(blocks, Numbers::Cpu(Arithmetic::F32)), [4 * 65_000, 0]);
-        assert_eq!(bytes(blocks, Numbers::Cpu(Arithmetic::Bf16)), [2 * 65_000, 0]);
-        assert_eq!(bytes(blocks, Numbers::Card), [64_000 + 8_000 + 2_000, 2 * 3 * 4096 * 4096]);
+        assert_eq!(bytes(BlockWeights::default(), Numbers::Card), [0, 0, 0]);
+        assert_eq!(bytes(blocks, Numbers::Cpu(Arithmetic::F32)), [4 * 65_000, 0, 0]);
+        assert_eq!(bytes(blocks, Numbers::Cpu(Arithmetic::Bf16)), [2 * 65_000, 0, 0]);
+        // 32 layers of 202 million weights, and a scale for 256 of them.
+        let [copies, 0, int8] = bytes(blocks, Numbers::Cpu(Arithmetic::Int8)) else { panic!("no matrix out of int8") };
+        assert_eq!((copies, int8 / 1_000_000), (2 * 65_000, 6_577));
+        assert_eq!(bytes(blocks, Numbers::Card), [64_000 + 8_000 + 2_000, 2 * 3 * 4096 * 4096, 0]);
     }
 }

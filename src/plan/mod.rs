@@ -14,4 +14,4 @@ pub mod training;
 pub use budget::{available, total};
 pub use footprint::{Footprint, Part};
 pub use numbers::Numbers;
-pub use room::{load, load_beside_float32};
+pub use room::{is_small_here, load, load_beside_float32};

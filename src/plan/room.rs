@@ -4,7 +4,7 @@ use tch::{Device, Kind};
 
 use super::Numbers;
 use super::budget::{available, total};
-use super::evaluation::{Scoring, footprint, weights};
+use super::evaluation::{Scoring, beside_float32, footprint, packed, weights};
 use crate::arithmetic::Arithmetic;
 use crate::checkpoint::{Checkpoint, LlamaConfig};
 use crate::error::{Error, Result};
@@ -50,17 +50,28 @@ pub fn load_beside_float32(
     if checkpoint.is_bf16() {
         return Ok((model.beside_its_values(), note));
     }
-    let corrected = checkpoint.corrections().weights();
-    let of = |one: Arithmetic| weights(checkpoint.config(), one.bytes()) + corrected * one.bytes();
-    let needed = [arithmetic, Arithmetic::F32].map(of).iter().sum::<u64>();
-    if total().is_some_and(|total| needed > total) {
+    if total().is_some_and(|total| with_float32(checkpoint, arithmetic) > total) {
         let (model, path) = (model.beside_its_values(), checkpoint.path().display());
         let note = format!(
-            "{path} is too large to be here in {arithmetic} and in float32: float32 computes with its weights rounded to {arithmetic}"
+            "{path} is too large to be here in {arithmetic} and in float32: float32 computes with its weights rounded to bf16"
         );
         return Ok((model, Some(note)));
     }
     Ok((model.beside(load(checkpoint, (Device::Cpu, Kind::Float), blocks)?.0), note))
+}
+
+/// Whether a model takes at most half of this machine's memory in an arithmetic and in float32 beside it, so that it may be had so without
+/// being asked for.
+pub fn is_small_here(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> bool {
+    total().is_none_or(|total| with_float32(checkpoint, arithmetic) <= total / 2)
+}
+
+/// Bytes of a model's weights in an arithmetic, and of what is beside them in float32.
+fn with_float32(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> u64 {
+    let (config, numbers) = (checkpoint.config(), Numbers::Cpu(arithmetic));
+    let corrected = checkpoint.corrections().weights();
+    let own = weights(config, numbers.word()) + corrected * numbers.word() + packed(config, corrected, numbers);
+    own + beside_float32(config, numbers, checkpoint.is_bf16(), corrected)
 }
 
 /// What a model must fit into.

@@ -40,14 +40,21 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Tokens a second through two layers and the head of the parent, in each of some arithmetics.
+    /// Tokens a second through two layers and the head of the parent, in each of some arithmetics: the best of two turns, so that a busy
+    /// moment does not fall on one of them alone.
     pub(super) fn speeds(&self, models: &[&Llama], on_progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<f64>> {
         let packings = [(0, self.tasks[0].set.clone())];
-        let mut speed = |model: &&Llama| {
+        let mut speed = |model: &Llama| -> Result<f64> {
             let measured = division::measure(model, &packings, &[self.workers], self.stop, on_progress)?;
             Ok(measured.iter().map(|one: &Division| one.tokens_per_second).fold(0.0, f64::max))
         };
-        models.iter().map(&mut speed).collect()
+        let mut best = vec![0.0_f64; models.len()];
+        for _ in 0..2 {
+            for (best, model) in best.iter_mut().zip(models) {
+                *best = best.max(speed(model)?);
+            }
+        }
+        Ok(best)
     }
 
     /// The trial of every other network on one chunk a task, where all of it would take too long at so many tokens a second

@@ -23,7 +23,7 @@ use crate::model::Llama;
 use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, machine_of, open_devices};
 use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{Scoring, chunk_that_fills, keys_and_values};
-use crate::plan::{Numbers, load_beside_float32};
+use crate::plan::{Numbers, is_small_here, load_beside_float32};
 use crate::search::Kept;
 use crate::space::{Ends, Gene, Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
@@ -355,7 +355,17 @@ impl Preparation<'_> {
         writer: &Writer,
         importance: Option<&Kept>,
     ) -> Result<(Arithmetic, Vec<Llama>)> {
-        let arithmetics = self.arithmetics()?;
+        let mut arithmetics = self.arithmetics()?;
+        if space.quantizes() && arithmetics == [Arithmetic::Int8] {
+            let expected =
+                "f32 or bf16: its networks of fewer bits would not be multiplied in int8, and the others would";
+            return Err(Error::invalid("arithmetic", "int8 for a space that quantizes", expected));
+        }
+        if arithmetics.len() > 1 {
+            let fits =
+                |one: &Arithmetic| *one != Arithmetic::Int8 || !space.quantizes() && is_small_here(checkpoint, *one);
+            arithmetics.retain(fits);
+        }
         let models = self.load(checkpoint, space, arithmetics[0])?;
         let (Some(exact), 2..) = (models[0].float32(), arithmetics.len()) else {
             let why = match (models[0].device(), &self.stored, self.local.arithmetic) {
@@ -380,40 +390,41 @@ impl Preparation<'_> {
         };
         let on_progress = &mut *self.on_progress;
         let in_other = |other: &Arithmetic| models[0].share().with_int8(*other == Arithmetic::Int8);
-        let others: Vec<Llama> = arithmetics[..arithmetics.len() - 1].iter().map(in_other).collect();
+        let mut others: Vec<Llama> = arithmetics[..arithmetics.len() - 1].iter().map(in_other).collect();
         let all: Vec<&Llama> = others.iter().chain([exact]).collect();
         let mut speeds = trial.speeds(&all, &mut |done, total| on_progress(Progress::Timed { done, total }))?;
         let slow = speeds.pop().expect("that of float32");
         let trial = trial.within_patience(exact.config().shape.layers, slow);
-        let (mut said, mut exact) = (Vec::new(), None);
-        let mut arithmetic = Arithmetic::F32;
+        let (mut said, mut scores) = (Vec::new(), None);
+        let mut taken = None;
         for (place, &other) in arithmetics[..others.len()].iter().enumerate() {
             let (speed_up, next) = (speeds[place] / slow, speeds.get(place + 1));
             said.push(format!("{other} is {speed_up:.1} times as fast as f32"));
             if speed_up < WORTH_IT || next.is_some_and(|next| speeds[place] < next * WORTH_ITS_ERROR) {
                 continue;
             }
-            let exact = match &mut exact {
-                Some(exact) => exact,
+            let scores = match &mut scores {
+                Some(scores) => scores,
                 none => none.insert(trial.scores(&others[place], true)?),
             };
-            let mut taken = true;
-            for (name, error) in trial.errors(&others[place], exact)? {
-                taken &= error.is_small();
+            let mut is_small = true;
+            for (name, error) in trial.errors(&others[place], scores)? {
+                is_small &= error.is_small();
                 said.push(format!("{name}: {error}"));
             }
-            if taken {
-                arithmetic = other;
+            if is_small {
+                taken = Some(place);
                 break;
             }
         }
+        let arithmetic = taken.map_or(Arithmetic::F32, |place| arithmetics[place]);
         (self.on_progress)(Progress::Chosen(format!("the search is in {arithmetic}: {}", said.join("; "))));
-        match arithmetic {
-            Arithmetic::F32 => Ok((arithmetic, self.load(checkpoint, space, arithmetic)?)),
-            _ => Ok((
-                arithmetic,
-                models.into_iter().map(|model| model.with_int8(arithmetic == Arithmetic::Int8)).collect(),
-            )),
+        // What the others were made of is not kept: a CPU has one model.
+        let taken = taken.map(|place| others.swap_remove(place));
+        drop((others, models));
+        match taken {
+            Some(model) => Ok((arithmetic, vec![model])),
+            None => Ok((arithmetic, self.load(checkpoint, space, arithmetic)?)),
         }
     }
 

@@ -82,6 +82,8 @@ pub fn measure_with_progress(
     if space.quantizes() {
         let products = if model.kernels().on_card() {
             "bfloat16 products on values that are kept, for Q8_0 made before each product, which is not timed"
+        } else if model.is_int8() {
+            "they are multiplied in bfloat16, more slowly than the int8 that is timed"
         } else {
             "products on values that are kept in the kind of the weights, as fast as unquantized ones"
         };

@@ -71,7 +71,37 @@ fn an_arithmetic_is_close_to_float32_and_its_bits_do_not_depend_on_company() {
     }
 }
 
-/// Products of quantized matrices are as in bfloat16, those of corrected ones are of what they were corrected to.
+#[test]
+fn products_in_int8_are_of_corrected_matrices() {
+    let dir = tempfile::tempdir().unwrap();
+    let [text, supernet, plain] = ["text.txt", "supernet", "plain"].map(|name| dir.path().join(name));
+    fs::write(&text, "What is which? Question one is two. The goose is larger than the trout. ".repeat(40)).unwrap();
+    let path = |path: &Path| path.display().to_string();
+    let rank = ["rank", TINY, "--text", &path(&text), "--tokens", "512", "--window", "64", "--loss-tokens", "0"]
+        .map(String::from);
+    let with = |more: &[&str]| {
+        let words: Vec<&str> = rank.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        succeed(criadero(&words))
+    };
+    with(&["--space", "tiny", "--out", &path(&supernet)]);
+    let order = path(&supernet.join("criadero.json"));
+    succeed(criadero(&["rank", TINY, "--text", &path(&text), "--order", &order, "--out", &path(&plain)]));
+    let logits = |path: &Path, kind, genome: &str| {
+        let model = Llama::load(&Checkpoint::open(path).unwrap(), Device::Cpu, kind).unwrap();
+        let tree = criadero::model::TokenTree::chain(&[1, 5, 9, 200, 77, 3]);
+        let network: Network = model.network(&genome.parse().unwrap()).unwrap();
+        network.forward(&model.batch(&tree).unwrap())
+    };
+    let apart = |a: &Tensor, b: &Tensor| (a - b).norm().double_value(&[]) / b.norm().double_value(&[]);
+    for genome in ["2x64*4", "4x96*4", "2x128*2:4x64*2"] {
+        let exact = logits(&supernet, Kind::Float, genome);
+        let rounded = apart(&logits(&supernet, Kind::Int8, genome), &exact);
+        let uncorrected = apart(&logits(&plain, Kind::Float, genome), &exact);
+        assert!(rounded < uncorrected / 2.0, "{genome}: {rounded} and {uncorrected}");
+    }
+}
+
+/// Products of quantized matrices are as in bfloat16.
 #[test]
 fn products_in_int8_are_of_unquantized_matrices() {
     let checkpoint = Checkpoint::open(Path::new(TINY)).unwrap();

@@ -164,8 +164,11 @@ fn eval_and_generate_run_a_router_and_refuse_anothers() {
     };
     let alone = written("share<=0.8");
     assert_eq!(alone["routed"]["router"], "adaptive");
-    let served =
-        Served::start(&[TINY, "--router", &router, "--budget", "share<=0.8", "--threads", "1", "--arithmetic", "f32"]);
+    let serve = [TINY, "--router", &router, "--budget", "share<=0.8", "--threads", "1"];
+    let asked = json!({ "model": "tiny-llama#router", "prompt": "The llama", "max_tokens": 2 });
+    let answer = Served::start(&serve).complete(asked);
+    assert_eq!(answer["model"], "tiny-llama#router", "in the arithmetic that it takes by itself: {answer}");
+    let served = Served::start(&[&serve[..], &["--arithmetic", "f32"]].concat());
     for (model, same) in [("tiny-llama#router", true), ("tiny-llama", false)] {
         let asked =
             json!({ "model": model, "prompt": "The llama", "temperature": 0, "max_tokens": 4, "ignore_eos": true });

@@ -74,9 +74,20 @@ impl Elimination<'_> {
         Ok(Eliminated { order: gone, costs, corrected })
     }
 
-    /// (C + λI)⁻¹.
+    /// (C + λI)⁻¹, λ being [`DAMPING`] of the inputs' mean square.
+    ///
+    /// # Errors
+    /// `Invalid` where C or the matrix is not finite.
     fn damped_inverse(&self) -> Result<Tensor> {
-        Ok(damped_factor(self.moments, DAMPING, self.weight)?.f_cholesky_inverse(false)?)
+        let mean = self.moments.diag(0).mean(Kind::Double).double_value(&[]);
+        if !mean.is_finite() || !bool::try_from(self.weight.isfinite().all())? {
+            let found = "a value that is not a finite number";
+            return Err(Error::invalid("inputs of a matrix", found, "finite activations and weights of the model"));
+        }
+        // Inputs that are always zero: any λ will do.
+        let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+        let identity = Tensor::eye(self.moments.size()[0], (Kind::Double, self.moments.device()));
+        Ok((self.moments + identity * damping).f_linalg_cholesky(false)?.f_cholesky_inverse(false)?)
     }
 
     /// How many of `left` units go together: not beyond the next width.
@@ -108,22 +119,6 @@ impl Elimination<'_> {
             units.flat_map(|unit| (0..self.unit).map(move |at| (unit * self.unit + at) as i64)).collect();
         Tensor::from_slice(&columns).to_device(weight.device())
     }
-}
-
-/// The Cholesky factor of C + λI, λ being this share of the inputs' mean square.
-///
-/// # Errors
-/// `Invalid` where C, or what is multiplied with it, is not finite.
-pub(super) fn damped_factor(moments: &Tensor, share: f64, other: &Tensor) -> Result<Tensor> {
-    let mean = moments.diag(0).mean(Kind::Double).double_value(&[]);
-    if !mean.is_finite() || !bool::try_from(other.isfinite().all())? {
-        let found = "a value that is not a finite number";
-        return Err(Error::invalid("inputs of a matrix", found, "finite activations and weights of the model"));
-    }
-    // Inputs that are always zero: any λ will do.
-    let damping = if mean > 0.0 { share * mean } else { 1.0 };
-    let identity = Tensor::eye(moments.size()[0], (Kind::Double, moments.device()));
-    Ok((moments + identity * damping).f_linalg_cholesky(false)?)
 }
 
 /// Takes columns away from W, and their share out of H.

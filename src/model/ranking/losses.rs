@@ -146,7 +146,7 @@ impl OnBatch<'_> {
 }
 
 /// Every token but the first of each window, by the row before it.
-pub(super) fn targets(windows: &[Vec<u32>]) -> Targets {
+fn targets(windows: &[Vec<u32>]) -> Targets {
     let mut targets = Targets::default();
     let mut first = 0;
     for window in windows {
