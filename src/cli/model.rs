@@ -58,6 +58,11 @@ impl DeviceArgs {
         &self.device
     }
 
+    /// The arithmetic that was asked for.
+    pub fn arithmetic(&self) -> Option<Arithmetic> {
+        self.arithmetic
+    }
+
     /// The flags that say the same, word by word.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = if self.device == "cpu" { vec![] } else { vec!["--device".into(), self.device.clone()] };

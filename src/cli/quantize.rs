@@ -217,6 +217,7 @@ impl Quantize {
             held_out: Some(held_out),
             threads: self.threads,
             devices: self.device.name().to_string(),
+            arithmetic: self.device.arithmetic(),
             ..Local::default()
         }
     }
