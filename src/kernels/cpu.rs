@@ -79,18 +79,28 @@ pub(super) fn rows_a_band(rows: usize, width: usize) -> usize {
 
 /// Runs all bands, side by side where there are several.
 pub(super) fn run<B: Band>(bands: impl Iterator<Item = B>) {
-    let bands: Vec<B> = bands.collect();
-    if bands.len() > 1 { bands.into_par_iter().for_each(run_here) } else { bands.into_iter().for_each(run_here) }
+    each(bands, run_here);
+}
+
+/// Does all parts of some work, side by side where there are several.
+pub(super) fn each<P: Send>(parts: impl Iterator<Item = P>, work: impl Fn(P) + Sync + Send) {
+    let parts: Vec<P> = parts.collect();
+    if parts.len() > 1 { parts.into_par_iter().for_each(work) } else { parts.into_iter().for_each(work) }
+}
+
+/// Whether this CPU has the vectors of 512 bits that the loops are compiled for.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
 }
 
 fn run_here<B: Band>(band: B) {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
+        if has_avx512() {
             // SAFETY: the CPU has these instructions.
             unsafe { avx512(band) }
         } else {

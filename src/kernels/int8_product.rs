@@ -8,7 +8,6 @@
 use std::ops::Range;
 
 use half::bf16;
-use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::cpu::{self, Element};
@@ -54,7 +53,7 @@ impl PackedInt8 {
             return None;
         }
         let Int8Inputs { rows, columns, values, scales, .. } = rounded;
-        let (stride, blocks, panels) = (columns.next_multiple_of(MIX), columns.div_ceil(BLOCK), rows.div_ceil(LANES));
+        let ((stride, blocks), panels) = (row_of(columns), rows.div_ceil(LANES));
         let mut packed = vec![OFFSET as u8; panels * LANES * stride];
         for (row, values) in values.chunks_exact(stride.max(1)).enumerate() {
             let lines = packed[row / LANES * LANES * stride..].as_chunks_mut::<LINE>().0;
@@ -104,11 +103,8 @@ impl PackedInt8 {
         let threads = tch::get_num_threads().max(1) as usize;
         let useful = (inputs.rows * inputs.columns * rows as usize / PRODUCTS_A_THREAD).clamp(1, threads);
         let band = panels.div_ceil(useful).next_multiple_of(TILE[1]);
-        let bands: Vec<Range<usize>> = (0..panels).step_by(band).map(|first| first..panels.min(first + band)).collect();
-        match bands.as_slice() {
-            [all] => work.run(all.clone()),
-            bands => bands.par_iter().for_each(|band| work.run(band.clone())),
-        }
+        let bands = (0..panels).step_by(band).map(|first| first..panels.min(first + band));
+        cpu::each(bands, |band| work.run(band));
         out
     }
 }
@@ -116,10 +112,15 @@ impl PackedInt8 {
 /// Fewer products than this a thread, and waking it costs more than it gives.
 const PRODUCTS_A_THREAD: usize = 1 << 19;
 
+/// Numbers and scales of a row of so many columns.
+fn row_of(columns: usize) -> (usize, usize) {
+    (columns.next_multiple_of(MIX), columns.div_ceil(BLOCK))
+}
+
 /// Whether a matrix (n, k) has half of its columns within [`LOST`] of their norms when it is rounded: each of the mixed values by up to
 /// half a scale, and what is mixed back by as much in all columns.
 fn is_close(rounded: &Int8Inputs, matrix: &Tensor) -> bool {
-    let blocks = rounded.columns.div_ceil(BLOCK);
+    let (_, blocks) = row_of(rounded.columns);
     let mut squares = vec![0.0; blocks];
     for scales in rounded.scales.chunks_exact(blocks.max(1)) {
         squares.iter_mut().zip(scales).for_each(|(square, scale)| *square += f64::from(*scale).powi(2));
@@ -155,7 +156,7 @@ impl Int8Inputs {
         let inputs = inputs.contiguous();
         let (rows, columns) = inputs.size2().expect("rows of inputs");
         let (rows, columns) = (rows as usize, columns as usize);
-        let (stride, blocks) = (columns.next_multiple_of(MIX), columns.div_ceil(BLOCK));
+        let (stride, blocks) = row_of(columns);
         let (mut values, mut scales, mut offsets) =
             (vec![0; rows * stride], vec![0.0; rows * blocks], vec![0; rows * blocks]);
         let band = cpu::rows_a_band(rows, columns);
@@ -164,10 +165,7 @@ impl Int8Inputs {
         let all = all.zip(scales.chunks_mut((band * blocks).max(1)).zip(offsets.chunks_mut((band * blocks).max(1))));
         let parts =
             all.map(|((inputs, values), (scales, offsets))| Rounding { columns, inputs, values, scales, offsets });
-        match parts.collect::<Vec<_>>() {
-            parts if parts.len() > 1 => parts.into_par_iter().for_each(Rounding::run),
-            parts => parts.into_iter().for_each(Rounding::run),
-        }
+        cpu::each(parts, Rounding::run);
         Int8Inputs { rows, columns, values, scales, offsets }
     }
 }
@@ -199,7 +197,7 @@ impl<E: Element> Rounding<'_, E> {
 
     #[inline(always)]
     fn rows<V: Vectors>(self) {
-        let (stride, blocks) = (self.columns.next_multiple_of(MIX), self.columns.div_ceil(BLOCK));
+        let (stride, blocks) = row_of(self.columns);
         let rows = self.inputs.chunks_exact(self.columns).zip(self.values.chunks_exact_mut(stride));
         let facts = self.scales.chunks_exact_mut(blocks).zip(self.offsets.chunks_exact_mut(blocks));
         for ((inputs, values), (scales, offsets)) in rows.zip(facts) {
@@ -299,8 +297,8 @@ impl Work<'_> {
     #[inline(always)]
     fn tile<V: Vectors, const R: usize, const P: usize>(&self, row: usize, panel: usize) {
         let Int8Inputs { columns, ref values, ref scales, ref offsets, .. } = *self.inputs;
-        let (stride, blocks) = (columns.next_multiple_of(MIX), columns.div_ceil(BLOCK));
-        let mut sums = [[[0.0_f32; LANES]; P]; R];
+        let (stride, blocks) = row_of(columns);
+        let mut sums: Sums<R, P> = [[[0.0; LANES]; P]; R];
         for block in 0..blocks {
             let groups = block * BLOCK / GROUP..((block + 1) * BLOCK).min(stride) / GROUP;
             let inputs: [&[i8]; R] =
@@ -310,11 +308,11 @@ impl Work<'_> {
             });
             let place = |at: usize| (row + at) * blocks + block;
             let facts = std::array::from_fn(|at| (offsets[place(at)], scales[place(at)]));
-            let weights = std::array::from_fn(|at| {
+            let scales = std::array::from_fn(|at| {
                 let first = block * self.lanes + (panel + at) * LANES;
                 self.scales[first..first + LANES].first_chunk().expect("so many lanes")
             });
-            V::add_dots(&mut sums, inputs, facts, lines, weights);
+            V::add_dots(&mut sums, &Factors { inputs, facts, lines, scales });
         }
         for (at, sums) in sums.iter().enumerate() {
             for (which, sums) in sums.iter().enumerate() {
@@ -331,20 +329,26 @@ impl Work<'_> {
     }
 }
 
+/// Sums of `R` rows of inputs with the lanes of `P` panels.
+type Sums<const R: usize, const P: usize> = [[[f32; LANES]; P]; R];
+
+/// A block of columns of rows of inputs and of panels, groups of columns side by side.
+struct Factors<'a, const R: usize, const P: usize> {
+    inputs: [&'a [i8]; R],
+    /// What is taken away from each row's sums of whole numbers, and its scale.
+    facts: [(i32, f32); R],
+    lines: [&'a [u8]; P],
+    /// Of each panel's lanes.
+    scales: [&'a [f32; LANES]; P],
+}
+
 /// What vectors do; the same bits whatever they are.
 trait Vectors {
     /// The product with a Hadamard matrix of ones and minus ones, each sum before the difference, the farthest pairs first.
     fn mix(values: &mut [f32; MIX]);
 
-    /// Adds to `sums` the products of each row of inputs with each lane of each panel, groups of columns side by side. Rows have an
-    /// offset and a scale, lanes a scale.
-    fn add_dots<const R: usize, const P: usize>(
-        sums: &mut [[[f32; LANES]; P]; R],
-        inputs: [&[i8]; R],
-        facts: [(i32, f32); R],
-        lines: [&[u8]; P],
-        scales: [&[f32; LANES]; P],
-    );
+    /// Adds to `sums` the products of each row of inputs with each lane of each panel.
+    fn add_dots<const R: usize, const P: usize>(sums: &mut Sums<R, P>, factors: &Factors<R, P>);
 
     /// The nearest bfloat16 of each value.
     fn rounded(values: &[f32; LANES]) -> [bf16; LANES];
@@ -366,13 +370,8 @@ impl Vectors for Plain {
         }
     }
 
-    fn add_dots<const R: usize, const P: usize>(
-        sums: &mut [[[f32; LANES]; P]; R],
-        inputs: [&[i8]; R],
-        facts: [(i32, f32); R],
-        lines: [&[u8]; P],
-        scales: [&[f32; LANES]; P],
-    ) {
+    fn add_dots<const R: usize, const P: usize>(sums: &mut Sums<R, P>, factors: &Factors<R, P>) {
+        let Factors { inputs, facts, lines, scales } = *factors;
         for ((sums, inputs), (offset, scale)) in sums.iter_mut().zip(inputs).zip(facts) {
             for ((sums, lines), scales) in sums.iter_mut().zip(lines).zip(scales) {
                 let mut dots = [-offset; LANES];
@@ -396,11 +395,7 @@ impl Vectors for Plain {
 /// Whether the CPU has instructions for these products.
 fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni");
+    return cpu::has_avx512() && is_x86_feature_detected!("avx512vnni");
     #[cfg(not(target_arch = "x86_64"))]
     return false;
 }
@@ -418,15 +413,9 @@ impl Vectors for Avx512 {
     }
 
     #[inline(always)]
-    fn add_dots<const R: usize, const P: usize>(
-        sums: &mut [[[f32; LANES]; P]; R],
-        inputs: [&[i8]; R],
-        facts: [(i32, f32); R],
-        lines: [&[u8]; P],
-        scales: [&[f32; LANES]; P],
-    ) {
+    fn add_dots<const R: usize, const P: usize>(sums: &mut Sums<R, P>, factors: &Factors<R, P>) {
         // SAFETY: as above.
-        unsafe { avx512::add_dots(sums, inputs, facts, lines, scales) }
+        unsafe { avx512::add_dots(sums, factors) }
     }
 
     #[inline(always)]
@@ -442,7 +431,7 @@ mod avx512 {
 
     use half::bf16;
 
-    use super::{GROUP, LANES, LINE, MIX};
+    use super::{Factors, GROUP, LANES, LINE, MIX, Sums};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -470,13 +459,8 @@ mod avx512 {
     // Counted loops over arrays of known sizes: the sums stay in registers.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    pub(super) fn add_dots<const R: usize, const P: usize>(
-        sums: &mut [[[f32; LANES]; P]; R],
-        inputs: [&[i8]; R],
-        facts: [(i32, f32); R],
-        lines: [&[u8]; P],
-        scales: [&[f32; LANES]; P],
-    ) {
+    pub(super) fn add_dots<const R: usize, const P: usize>(sums: &mut Sums<R, P>, factors: &Factors<R, P>) {
+        let Factors { inputs, facts, lines, scales } = *factors;
         let groups = inputs[0].len() / GROUP;
         assert!(
             inputs.iter().all(|one| one.len() == groups * GROUP) && lines.iter().all(|one| one.len() == groups * LINE)
@@ -609,10 +593,10 @@ mod tests {
         let inputs: [Vec<i8>; 6] = std::array::from_fn(|row| (0..24).map(|at| (at * 7 + row * 31) as i8).collect());
         let inputs = inputs.each_ref().map(Vec::as_slice);
         let scales = [[0.5_f32; LANES], [0.3; LANES], [7.0; LANES], [1e-3; LANES]];
-        let dots = |vectors: fn(&mut [[[f32; LANES]; 4]; 6], _, _, _, _)| {
+        let dots = |vectors: fn(&mut Sums<6, 4>, &Factors<6, 4>)| {
             let mut sums = [[[1.5; LANES]; 4]; 6];
             let facts: [(i32, f32); 6] = std::array::from_fn(|row| (row as i32 * 1000, 0.1 + row as f32));
-            vectors(&mut sums, inputs, facts, lines, scales.each_ref());
+            vectors(&mut sums, &Factors { inputs, facts, lines, scales: scales.each_ref() });
             sums
         };
         let expected = dots(Plain::add_dots);

@@ -319,7 +319,10 @@ impl Preparation<'_> {
     }
 
     /// The arithmetics to choose from, the one that is hoped to be faster first: the run's own or the user's alone.
-    fn arithmetics(&mut self) -> Result<Vec<Arithmetic>> {
+    ///
+    /// # Errors
+    /// `Invalid` for a run in what this CPU emulates and began elsewhere, and for int8 in a space that quantizes.
+    fn arithmetics(&mut self, checkpoint: &Checkpoint, space: &SearchSpace) -> Result<Vec<Arithmetic>> {
         let given = self.local.arithmetic;
         if open_devices(&self.local.devices, given)?.iter().any(|(device, _)| *device != Device::Cpu) {
             return Ok(vec![Arithmetic::F32]);
@@ -337,14 +340,18 @@ impl Preparation<'_> {
         if let Some(own) = given.filter(|own| !own.is_native()) {
             self.note(format!("this CPU has no instructions for {own}: it is emulated, more slowly than f32 runs"));
         }
-        Ok(match given {
-            Some(given) => vec![given],
-            None => [Arithmetic::Int8, Arithmetic::Bf16]
-                .into_iter()
-                .filter(|one| one.is_native())
-                .chain([Arithmetic::F32])
-                .collect(),
-        })
+        let Some(given) = given else {
+            // Networks of fewer bits would not be multiplied in int8, and the others would.
+            let int8 = !space.quantizes() && is_small_here(checkpoint, Arithmetic::Int8);
+            let fast = int8.then_some(Arithmetic::Int8).into_iter().chain([Arithmetic::Bf16]);
+            return Ok(fast.filter(|one| one.is_native()).chain([Arithmetic::F32]).collect());
+        };
+        if given == Arithmetic::Int8 && space.quantizes() {
+            let expected =
+                "f32 or bf16: its networks of fewer bits would not be multiplied in int8, and the others would";
+            return Err(Error::invalid("arithmetic", "int8 for a space that quantizes", expected));
+        }
+        Ok(vec![given])
     }
 
     /// The arithmetic of the search, and the model in it on each device. What a new run does not say is tried.
@@ -355,17 +362,7 @@ impl Preparation<'_> {
         writer: &Writer,
         importance: Option<&Kept>,
     ) -> Result<(Arithmetic, Vec<Llama>)> {
-        let mut arithmetics = self.arithmetics()?;
-        if space.quantizes() && arithmetics == [Arithmetic::Int8] {
-            let expected =
-                "f32 or bf16: its networks of fewer bits would not be multiplied in int8, and the others would";
-            return Err(Error::invalid("arithmetic", "int8 for a space that quantizes", expected));
-        }
-        if arithmetics.len() > 1 {
-            let fits =
-                |one: &Arithmetic| *one != Arithmetic::Int8 || !space.quantizes() && is_small_here(checkpoint, *one);
-            arithmetics.retain(fits);
-        }
+        let arithmetics = self.arithmetics(checkpoint, space)?;
         let models = self.load(checkpoint, space, arithmetics[0])?;
         let (Some(exact), 2..) = (models[0].float32(), arithmetics.len()) else {
             let why = match (models[0].device(), &self.stored, self.local.arithmetic) {

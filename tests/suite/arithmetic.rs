@@ -77,15 +77,12 @@ fn products_in_int8_are_of_corrected_matrices() {
     let [text, supernet, plain] = ["text.txt", "supernet", "plain"].map(|name| dir.path().join(name));
     fs::write(&text, "What is which? Question one is two. The goose is larger than the trout. ".repeat(40)).unwrap();
     let path = |path: &Path| path.display().to_string();
-    let rank = ["rank", TINY, "--text", &path(&text), "--tokens", "512", "--window", "64", "--loss-tokens", "0"]
-        .map(String::from);
-    let with = |more: &[&str]| {
-        let words: Vec<&str> = rank.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        succeed(criadero(&words))
-    };
-    with(&["--space", "tiny", "--out", &path(&supernet)]);
     let order = path(&supernet.join("criadero.json"));
-    succeed(criadero(&["rank", TINY, "--text", &path(&text), "--order", &order, "--out", &path(&plain)]));
+    let rank =
+        |more: &[&str]| succeed(criadero(&[&["rank", TINY, "--text", &path(&text), "--out"][..], more].concat()));
+    let size = ["--tokens", "512", "--window", "64", "--loss-tokens", "0"];
+    rank(&[&[&path(&supernet)[..], "--space", "tiny"][..], &size].concat());
+    rank(&[&path(&plain), "--order", &order]);
     let logits = |path: &Path, kind, genome: &str| {
         let model = Llama::load(&Checkpoint::open(path).unwrap(), Device::Cpu, kind).unwrap();
         let tree = criadero::model::TokenTree::chain(&[1, 5, 9, 200, 77, 3]);
