@@ -82,7 +82,7 @@ pub use limits::size_range;
 pub use mixed_bits::MixedBits;
 pub use mock::{mock_evaluator, mock_scorer};
 pub use pick::Pick;
-#[cfg(test)]
+#[cfg(all(test, feature = "torch"))]
 pub(crate) use pick::tests::front as front_of_tests;
 pub use progress::Progress;
 pub use quantized::{Change, QuantizedFront, QuantizedPoint};

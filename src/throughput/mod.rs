@@ -11,7 +11,7 @@ mod timing;
 
 pub use block_times::BlockTimes;
 pub use phase::Phase;
-#[cfg(test)]
+#[cfg(all(test, feature = "torch"))]
 pub(crate) use table::tests::key as key_of_tests;
 pub use table::{LatencyCheck, LatencyOptions, PhaseTable, TableKey, ThroughputTable};
 
