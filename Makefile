@@ -78,12 +78,12 @@ bench-cluster: libtorch assets nats-server ## searches whose workers are elsewhe
 	cargo build --locked --release --bin criadero --example cluster_load
 	$(PYTHON) scripts/bench/cluster.py --server $(CRIADERO_CACHE)/nats-server/nats-server --model "$$(scripts/supernet.sh)" $(FLAGS)
 
-bench-ablation: ARMS = --arm linas="--algorithm linas" --arm nsga2="--algorithm nsga2" --arm random="--algorithm random"
-bench-ablation: libtorch assets ## search algorithms from equal starts, and scores to search by (needs numpy; an hour): results/bench-ablation, bench-fitness
+bench-ablation: ARMS = --arm linas="--algorithm linas" --arm nsga2="--algorithm nsga2" --arm random="--algorithm random" \
+	--arm knapsack="--population {evals}" --peers
+bench-ablation: libtorch assets ## search algorithms from equal starts, and scores to search by (needs numpy, pymoo; two hours): results/bench-ablation, bench-fitness
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/fitness.py --model "$$(scripts/supernet.sh)"
-	$(PYTHON) scripts/bench/search_ablation.py --model "$$(scripts/supernet.sh)" --evals 96 $(ARMS) $(FLAGS)
-	$(PYTHON) scripts/bench/search_ablation.py --model "$$(scripts/supernet.sh)" --evals 250 $(ARMS) $(FLAGS)
+	$(PYTHON) scripts/bench/search_ablation.py --model "$$(scripts/supernet.sh)" $(ARMS) $(FLAGS)
 
 bench-tune: TUNED = --space scripts/bench/smollm2-parent.yaml --scheme instatune --data $(CRIADERO_CACHE)/assets/calibration.txt \
 	--length {length} --batch {batch} --warmup 1 --measure-every 1000 --held-out-sequences 1

@@ -1,7 +1,7 @@
 """pymoo's NSGA-II over a search space, with whatever scores its networks.
 
 Needs numpy and pymoo. Operators are those that pymoo's documentation gives for whole numbers: simulated binary crossover and
-polynomial mutation with rounding, random sampling; duplicates are eliminated by network, not by vector.
+polynomial mutation with rounding; duplicates are eliminated by network, not by vector.
 """
 
 import numpy as np
@@ -33,13 +33,14 @@ class Subnets(Problem):
             out["G"] = np.array([[self.space.violation(genome)] for genome in genomes])
 
 
-def evolve(space, population, evals, seed, score):
-    """The genomes of every population in order; `score` maps a list of genomes to `{genome: choice_nll}`."""
+def evolve(space, population, evals, seed, score, first=None):
+    """The genomes of every population in order; `score` maps a list of genomes to `{genome: choice_nll}`. The first population
+    is drawn at random where `first` does not say it."""
     problem = Subnets(space, score)
     same = lambda a, b: space.genome(a.X) == space.genome(b.X)
     algorithm = NSGA2(
         pop_size=population,
-        sampling=IntegerRandomSampling(),
+        sampling=np.array([space.values(genome) for genome in first]) if first else IntegerRandomSampling(),
         crossover=SBX(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
         mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
         eliminate_duplicates=ElementwiseDuplicateElimination(cmp_func=same),

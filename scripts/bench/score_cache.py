@@ -30,13 +30,14 @@ def append(path, rows):
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def evaluate(options, split, limit, genomes, alone=False, per_item=None):
+def evaluate(options, split, limit, genomes, alone=False, per_item=None, arithmetic="f32"):
     """One object a network, in order: its metrics, and the seconds of all together, or of each where they are alone."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("".join(f"{genome}\n" for genome in genomes))
         file.flush()
         command = [options.criadero, "eval", options.model, "--task", options.task, "--data", options.data, "--split", split]
         command += ["--limit", limit, "--max-length", MAX_LENGTH, "--genomes", file.name]
+        command += ["--arithmetic", arithmetic]
         command += ["--alone"] if alone else []
         command += ["--per-item", per_item] if per_item else []
         output = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -50,8 +51,8 @@ def evaluate(options, split, limit, genomes, alone=False, per_item=None):
 class ScoreCache:
     """Scores on the first `limit` items of one split."""
 
-    def __init__(self, options, split, limit):
-        self.options, self.split, self.limit = options, split, limit
+    def __init__(self, options, split, limit, arithmetic="f32"):
+        self.options, self.split, self.limit, self.arithmetic = options, split, limit, arithmetic
         self.path = Path(options.work, f"scores-{split}-{limit}.jsonl")
         self.known = {row["genome"]: row for row in json_lines(self.path)}
 
@@ -59,7 +60,7 @@ class ScoreCache:
         """`{genome: {"genome", "choice_nll", "acc"}}` of these networks, the unknown ones scored together."""
         unknown = [genome for genome in dict.fromkeys(genomes) if genome not in self.known]
         for start in range(0, len(unknown), AT_ONCE):
-            found = evaluate(self.options, self.split, self.limit, unknown[start : start + AT_ONCE])
+            found = evaluate(self.options, self.split, self.limit, unknown[start : start + AT_ONCE], arithmetic=self.arithmetic)
             rows = [{name: row[name] for name in ["genome", "choice_nll", "acc"]} for row in found]
             append(self.path, rows)
             self.known.update((row["genome"], row) for row in rows)

@@ -1,6 +1,9 @@
 """Search algorithms against each other from identical first populations: what each front is worth on questions that no search saw.
 
-    python3 scripts/bench/search_ablation.py --model SUPERNET --evals 96 --arm nsga2="--algorithm nsga2" --arm linas="--algorithm linas"
+    python3 scripts/bench/search_ablation.py --model SUPERNET --arm linas="--algorithm linas" --arm nsga2="--algorithm nsga2" [--peers]
+
+An arm is `criadero search` with flags, in which {evals} stands for the evaluations. With --peers two others begin with the first
+arm's first population and score by the same questions: pymoo's NSGA-II, and a search that only mutates, as EvoPress does.
 
 A front's worth is what a user gets who takes, for a random budget of parameters, the largest network of the front within it:
 the mean over budgets, from the space's smallest network to the parent, of the accuracy, and of bits_per_byte, which has less noise.
@@ -10,7 +13,7 @@ Intervals are of a bootstrap over questions, paired: all fronts are measured on 
 behind the first --skip, which fronts and tables elsewhere are reported on. Runs and scores lie under --work, and the same command
 again makes only what is missing.
 
-Needs numpy.
+Needs numpy; for peers pymoo and PyYAML.
 """
 
 import argparse
@@ -18,35 +21,71 @@ import csv
 import hashlib
 import json
 import math
+import os
 import pathlib
 import shlex
+import shutil
 import time
 
 import numpy
 
 from command import run
 from machine import processor
-from score_cache import append, json_lines
+from mutation_only import level_switches, non_dominated
+from score_cache import ScoreCache, append, json_lines
+from search_space import SearchSpace
 
 BOOTSTRAPS = 2000
+METRIC = "choice_nll"
 SCORES = ["accuracy", "bits_per_byte"]
+CACHE = os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero"))
 
 
-def search(options, arm, flags, seed):
-    """Genomes and parameters of a search's front, parent included; makes it where it is not there."""
-    out = options.work / f"{arm}-{options.evals}-{seed}"
-    command = [options.criadero, "search", options.space, "--model", options.model, "--seed", str(seed), "--out", out]
-    command += ["--objective", f"{options.metric}:{options.task}", "--objective", "params", "--evals", str(options.evals)]
-    command += ["--population", str(options.population), "--limit", str(options.limit), "--held-out", "16", "--arithmetic", options.arithmetic]
+def search(options, arm, flags, evals, seed, shorter=None):
+    """Genomes and parameters of a search's front, parent included, and its seconds; makes it where it is not there. It goes on where a
+    `shorter` one of equal flags, if there is one, ended: that gives the same bytes."""
+    out = run_of(options, arm, evals, seed)
+    if shorter and "{evals}" not in flags and not out.exists():
+        shutil.copytree(run_of(options, arm, shorter, seed), out)
+    command = [options.criadero, "search", options.space, "--model", options.model, "--data", options.data, "--seed", seed, "--out", out]
+    command += ["--objective", f"{METRIC}:{options.task}", "--objective", "params", "--evals", evals, "--population", options.population]
+    command += ["--limit", options.limit, "--held-out", "16", "--arithmetic", options.arithmetic]
     # The same sums on both sides: a division measured anew may differ.
-    command += ["--chunk-tokens", "1024", "--workers", "2", *shlex.split(flags)]
-    if not (out / "front.json").is_file():
+    command += ["--chunk-tokens", "1024", "--workers", "2", *shlex.split(flags.replace("{evals}", str(evals)))]
+    if not (out / "front.json").is_file() or len(csv_rows(out / "evaluations.csv")) < evals:
         run(command)
     front = json.loads((out / "front.json").read_text(encoding="utf-8"))
-    with open(out / "timings.csv", newline="", encoding="utf-8") as file:
-        seconds = {row["population"]: float(row["seconds"]) for row in reversed(list(csv.DictReader(file)))}
+    seconds = {row["population"]: float(row["seconds"]) for row in reversed(csv_rows(out / "timings.csv"))}
     points = {point["genome"]: point["values"]["params"] for point in [front["parent"], *front["points"]]}
-    return points, front["parent"]["values"]["params"], sum(seconds.values())
+    return points, sum(seconds.values())
+
+
+def run_of(options, arm, evals, seed):
+    return options.work / f"{arm}-{evals}-{seed}"
+
+
+def peers(options, arm, seed):
+    """Peers that begin with the arm's first population: `(name, evaluations, front)` of each, the front as genomes and parameters."""
+    from evolution import evolve
+
+    rows = csv_rows(run_of(options, arm, min(options.evals), seed) / "evaluations.csv")
+    first = [row["genome"] for row in rows if row["population"] == "0"]
+    space = SearchSpace(options.space, options.model)
+    scores = ScoreCache(options, "search", options.limit, options.arithmetic)
+    score = lambda genomes: {genome: row[METRIC] for genome, row in scores.of(genomes).items()}
+    most = max(options.evals)
+    for name, networks in [
+        ("pymoo", [genome for population in evolve(space, options.population, most, seed, score, first) for genome in population]),
+        ("mutation", level_switches(space, options.population, most, seed, score, first)),
+    ]:
+        for evals in options.evals:
+            front = non_dominated(networks[:evals], score(networks[:evals]), space)
+            yield name, evals, {genome: space.params(genome) for genome in {*front, space.parent()}}
+
+
+def csv_rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 class Judge:
@@ -123,8 +162,8 @@ def main():
     parser.add_argument("--model", required=True, help="the ranked supernet")
     parser.add_argument("--space", default="smollm2-135m")
     parser.add_argument("--task", default="arc_easy")
-    parser.add_argument("--metric", default="choice_nll")
-    parser.add_argument("--evals", type=int, default=96)
+    parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path(CACHE, "assets"))
+    parser.add_argument("--evals", type=int, nargs="+", default=[96, 250])
     parser.add_argument("--population", type=int, default=16)
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--skip", type=int, default=200, help="held-out questions that others are reported on")
@@ -132,46 +171,60 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
     parser.add_argument("--arm", action="append", required=True, metavar="NAME=FLAGS", help="of `criadero search`; the first is the one to beat")
+    parser.add_argument("--peers", action="store_true", help="also pymoo's NSGA-II and mutation alone, from the first arm's first population")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/ablation"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/bench-ablation"))
     options = parser.parse_args()
+    options.evals.sort()
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     arms = dict(arm.split("=", 1) for arm in options.arm)
 
-    fronts = {}
+    fronts, seconds = {}, {}
     for seed in options.seeds:
         for arm, flags in arms.items():
-            fronts[arm, seed] = search(options, arm, flags, seed)
-            print(f"{time.strftime('%H:%M:%S')} {arm} {seed}: {len(fronts[arm, seed][0])} networks, {fronts[arm, seed][2]:.0f} s", flush=True)
+            for shorter, evals in zip([None, *options.evals], options.evals):
+                fronts[evals, arm, seed], seconds[evals, arm, seed] = search(options, arm, flags, evals, seed, shorter)
+                log(f"{arm} {seed}: {evals} evaluations, {len(fronts[evals, arm, seed])} networks, {seconds[evals, arm, seed]:.0f} s")
+        if options.peers:
+            for name, evals, points in peers(options, next(iter(arms)), seed):
+                fronts[evals, name, seed] = points
+                log(f"{name} {seed}: {evals} evaluations, {len(points)} networks")
     judge = Judge(options)
-    judge.measure([genome for points, *_ in fronts.values() for genome in points])
+    judge.measure([genome for points in fronts.values() for genome in points])
 
     items = next(iter(judge.scores.values())).shape[1]
     draws = numpy.random.default_rng(1).integers(items, size=(BOOTSTRAPS, items))
     weights = numpy.stack([numpy.bincount(draw, minlength=items) for draw in [numpy.arange(items), *draws]]) / items
-    smallest = min(min(points.values()) for points, *_ in fronts.values())
+    smallest, parent = (of(of(points.values()) for points in fronts.values()) for of in (min, max))
     worths = {}
     for place, score in enumerate(SCORES):
         sampled = {genome: weights @ own[place] for genome, own in judge.scores.items()}
-        worths |= {(score, *key): worth(points, smallest, parent, sampled) for key, (points, parent, _) in fronts.items()}
+        worths |= {(score, *key): worth(points, smallest, parent, sampled) for key, points in fronts.items()}
 
-    with open(options.out / f"runs-{options.evals}.csv", "w", newline="", encoding="utf-8") as file:
+    with open(options.out / "runs.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["arm", "seed", "evaluations", "networks", *(name for score in SCORES for name in (score, f"{score}_stderr")), "seconds"])
-        for (arm, seed), (points, _, seconds) in fronts.items():
-            own = [worths[score, arm, seed] for score in SCORES]
+        writer.writerow(["evaluations", "arm", "seed", "networks", *(name for score in SCORES for name in (score, f"{score}_stderr")), "seconds"])
+        for key, points in sorted(fronts.items()):
+            own = [worths[score, *key] for score in SCORES]
             cells = [f"{value:.5f}" for one in own for value in (one[0], one[1:].std())]
-            writer.writerow([arm, seed, options.evals, len(points), *cells, f"{seconds:.1f}"])
+            writer.writerow([*key, len(points), *cells, f"{seconds[key]:.1f}" if key in seconds else ""])
 
-    lines = [f"{options.evals} evaluations, population {options.population}, {options.metric} of {options.limit} questions of {options.task} and "
-             f"params, space {options.space}, seeds {options.seeds}, {options.arithmetic}",
+    lines = [f"population {options.population}, {METRIC} of {options.limit} questions of {options.task} and params, space {options.space}, "
+             f"seeds {options.seeds}, {options.arithmetic}",
              f"means over budgets of parameters, on {items} other questions; {time.strftime('%Y-%m-%d')}, {processor()}"]
-    for score in SCORES:
-        lines += ["", score, *compared(arms, options.seeds, {(arm, seed): own for (name, arm, seed), own in worths.items() if name == score})]
+    for evals in options.evals:
+        for score in SCORES:
+            names = list(dict.fromkeys(arm for of, arm, _ in fronts if of == evals))
+            own = {(arm, seed): one for (name, of, arm, seed), one in worths.items() if (name, of) == (score, evals)}
+            lines += ["", f"{evals} evaluations, {score}", *compared(names, options.seeds, own)]
     text = "\n".join(lines) + "\n"
-    (options.out / f"summary-{options.evals}.txt").write_text(text, encoding="utf-8")
+    (options.out / "summary.txt").write_text(text, encoding="utf-8")
     print(text, end="")
+
+
+def log(line):
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 if __name__ == "__main__":

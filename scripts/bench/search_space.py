@@ -57,6 +57,14 @@ class SearchSpace:
         pairs = zip(chosen[1::2], chosen[2::2])
         return text([(0, 0) if layer in dropped else pair for layer, pair in enumerate(pairs)])
 
+    def values(self, genome):
+        """The vector that means a network of this space whose layers go in its drop order; a dropped layer's places are the last."""
+        layers = genes(genome)
+        chosen = [sum(pair != (0, 0) for pair in layers)]
+        for pair, heads, widths in zip(layers, self.heads, self.widths, strict=True):
+            chosen += pair if pair != (0, 0) else (heads[-1], widths[-1])
+        return [self.all_choices[place].index(chosen[place]) for place in self.free]
+
     def parent(self):
         return self.genome(self.upper)
 

@@ -21,6 +21,7 @@ import parent
 import shortgpt
 import sleb
 import slicegpt
+import tune
 import wanda_sp
 from kept import Kept, Shape
 
@@ -116,6 +117,17 @@ class Pruners(unittest.TestCase):
             self.assertTrue(json.loads(pathlib.Path(out, "config.json").read_text())["mlp_bias"])
         expected = kept.network(self.model, pruned.kept, pruned.biases)
         torch.testing.assert_close(again(self.ids).logits, expected(self.ids).logits)
+
+    def test_training_comes_nearer_to_the_parent_and_leaves_what_is_gone_gone(self):
+        for method in [flap, minitron]:
+            _, pruned = next(iter(method.prune(self.model, self.ids.repeat(8, 1), [0.7])))
+            network = kept.network(self.model, pruned.kept, pruned.biases)
+            gone = {name: weight == 0 for name, weight in network.named_parameters()}
+            self.assertTrue(any(mask.any() for mask in gone.values()))
+            losses = tune.train(network, self.model, self.ids, steps=30)
+            self.assertLess(losses[-1], losses[0])
+            for name, weight in network.named_parameters():
+                self.assertTrue(torch.equal(weight == 0, gone[name]), name)
 
     def test_shortgpt_influence_is_one_minus_the_cosine(self):
         hidden = self.model(self.ids, output_hidden_states=True).hidden_states

@@ -8,6 +8,8 @@ its ranking: nothing is searched.
 
 Networks, per-item scores and the held-out text lie under --work, and the same command again makes only what is missing. --out
 gets rows.csv (every network on every task), items.json (right answers item by item), summary.txt and accuracy_and_perplexity.png.
+With --tune, networks are trained before they are judged, all in the same way: see tune.py. SliceGPT's, which no LLaMA code loads, are
+left out then. With --add, what lies there already stays: networks of other names that were judged on the same questions.
 criadero scores every network but SliceGPT's, which no LLaMA code loads: see sliced_scores.py.
 
 The held-out text is LAMBADA's novels; calibration is another source. Errors of differences are paired by item.
@@ -29,6 +31,7 @@ import torch
 import parent
 import prune
 import summary
+import tune
 from kept import Shape
 
 TASKS = ["arc_easy", "piqa", "hellaswag", "sciq", "winogrande", "openbookqa", "boolq"]
@@ -71,6 +74,17 @@ class Judge:
                 log(f"{method} {size:g}: {facts['fraction']:.4f} of the parent, {facts['seconds']:.0f} s")
         for size, place in places.items():
             yield size, place, json.loads((place / "pruned.json").read_text(encoding="utf-8"))
+
+    def tuned(self, name, place):
+        """Where the network lies once it has seen the tokens of --tune: its name there, and the place."""
+        if not self.options.tune or name == "parent":
+            return name, place
+        name = f"{name}-{self.options.tune}"
+        out = self.options.work / "tuned" / name
+        if not (out / "tuned.json").is_file():
+            facts = tune.tune(place, self.options.model, self.options.calibration, self.options.tune, out)
+            log(f"tuned {name}: {facts['seconds']:.0f} s, {facts['losses'][0]:.3f} to {facts['losses'][-1]:.3f} nats a token")
+        return name, out
 
     def scores(self, name, place):
         """Rows by task of the network in `place`."""
@@ -163,6 +177,19 @@ def params_of(path, shape):
     return total
 
 
+def earlier(out, tasks):
+    """The networks that an earlier run left in `out`, by name; those tasks of theirs that are asked for."""
+    items = json.loads((out / "items.json").read_text(encoding="utf-8"))
+    found = {}
+    with open(out / "rows.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            name = row["network"]
+            fractions = float(row["fraction"]), float(row["fraction_of_layers"])
+            own = {task: items[name][task] for task in tasks}
+            found[name] = summary.Network(name, row["method"], float(row["size"]), int(row["params"]), *fractions, own)
+    return found
+
+
 def log(line):
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
@@ -188,11 +215,15 @@ def main():
     parser.add_argument("--text-tokens", type=int, default=NOVELS_TOKENS, help="of the held-out novels; 0 for none")
     parser.add_argument("--metric", default="accuracy", choices=["accuracy", "acc_norm"], help="of the summary and the picture")
     parser.add_argument("--ours", action="append", default=[], metavar="NAME=PATH", help="a supernet, or a checkpoint")
+    parser.add_argument("--tune", type=int, default=0, metavar="TOKENS", help="to train each network by first")
+    parser.add_argument("--add", action="store_true", help="to the networks that --out holds")
     parser.add_argument("--space", default="smollm2-135m", help="what supernets were ranked with")
     parser.add_argument("--assets", type=pathlib.Path, default=CACHE / "assets")
     parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    if options.tune:
+        options.methods = [method for method in options.methods if method != "slicegpt"]
     torch.set_num_threads(options.threads)
     parent.arithmetic(options.arithmetic)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -200,21 +231,24 @@ def main():
 
     judge = Judge(options)
     tokens = judge.text_tokens() if options.text_tokens else []
-    networks, items = [], {}
+    judged = [*options.tasks, *(["novels"] if options.text_tokens else [])]
+    found = earlier(options.out, judged) if options.add else {}
     for name, method, size, params, place in judge.networks():
-        scores = judge.scores(name, place)
-        items[name] = {task: answers(rows) for task, rows in scores.items() if task != "novels"}
+        scores = judge.scores(*judge.tuned(name, place))
+        items = {task: answers(rows) for task, rows in scores.items() if task != "novels"}
         if options.text_tokens:
-            items[name]["novels"] = {"nll": [round(-sum(row["log_likelihoods"]), 4) for row in scores["novels"]], "tokens": tokens}
+            items["novels"] = {"nll": [round(-sum(row["log_likelihoods"]), 4) for row in scores["novels"]], "tokens": tokens}
         shape = judge.shape
         fractions = params / shape.params, (params - shape.ends) / (shape.params - shape.ends)
-        networks.append(summary.Network(name, method, size, params, *fractions, items[name]))
+        found[name] = summary.Network(name, method, size, params, *fractions, items)
+    networks = list(found.values())
 
     with open(options.out / "rows.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["network", "method", "size", "params", "fraction", "fraction_of_layers", "task", "metric", "items", "value", "stderr"])
         for network in networks:
             writer.writerows(network.rows())
+    items = {network.name: network.items for network in networks}
     (options.out / "items.json").write_text(json.dumps(items) + "\n", encoding="utf-8")
     text = summary.text(networks, options.metric)
     (options.out / "summary.txt").write_text(text, encoding="utf-8")

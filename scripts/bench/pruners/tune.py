@@ -1,0 +1,92 @@
+"""Trains what a pruner left, to match the parent's predictions on a text: the same steps for every method.
+
+    python3 scripts/bench/pruners/tune.py --network DIR --parent DIR --text FILE --tokens 98304 --out DIR
+
+The loss is the divergence from the parent's next-token distributions (Hinton et al., arXiv 1503.02531, temperature 1), as Minitron
+(arXiv 2407.14679) retrains; AdamW, a linear warm-up and a linear way back to 0. Windows are drawn from all of the text.
+
+Structures that are gone stay so: where their rows and columns are zero, so are their gradients.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import torch
+from transformers import LlamaForCausalLM
+
+import kept
+import parent
+
+LENGTH, WINDOWS_A_STEP = 512, 4
+LEARNING_RATE, WARM_UP, CLIP = 2e-4, 5, 1.0
+
+
+def tune(network_path, parent_path, text, tokens, out):
+    """Writes the trained network to `out`, and what it took beside it."""
+    teacher, tokenizer = parent.open_parent(parent_path)
+    network = LlamaForCausalLM.from_pretrained(network_path, dtype=torch.float32)
+    ids = tokenizer(pathlib.Path(text).read_text(encoding="utf-8"), add_special_tokens=False, verbose=False)["input_ids"]
+    start = time.perf_counter()
+    losses = train(network, teacher, torch.tensor(ids[: len(ids) // LENGTH * LENGTH]).view(-1, LENGTH), tokens // (LENGTH * WINDOWS_A_STEP))
+    network.save_pretrained(out)
+    kept.copy_tokenizer(parent_path, out)
+    facts = {"tokens": len(losses) * WINDOWS_A_STEP * LENGTH, "seconds": round(time.perf_counter() - start, 1), "learning_rate": LEARNING_RATE,
+             "losses": [round(loss, 4) for loss in losses]}
+    pathlib.Path(out, "tuned.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    return facts
+
+
+def train(network, teacher, ids, steps, seed=1):
+    """Losses of the steps on windows of `ids` (windows, t)."""
+    for name, parameter in network.named_parameters():
+        # LLaMA code knows biases of all matrices or of none; those that a method did not give stay zero.
+        parameter.requires_grad_(not name.endswith(".bias") or bool(parameter.any()))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(ids), generator=generator) for _ in range(-(-steps * WINDOWS_A_STEP // len(ids)))])
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / WARM_UP, (steps - step) / max(steps - WARM_UP, 1)))
+    losses = []
+    for windows in order[: steps * WINDOWS_A_STEP].split(WINDOWS_A_STEP):
+        losses.append(step_loss(network, teacher, ids[windows]))
+        torch.nn.utils.clip_grad_norm_(trained, CLIP)
+        optimiser.step()
+        optimiser.zero_grad()
+        rate.step()
+    return losses
+
+
+def step_loss(network, teacher, ids):
+    """The divergence in nats a token, whose gradients lie in the network; a window at a time, since logits are large."""
+    total = 0.0
+    for window in ids.split(1):
+        with torch.no_grad(), parent.products():
+            wanted = teacher(window, use_cache=False).logits.float().log_softmax(-1)
+        with parent.products():
+            found = network(window, use_cache=False).logits
+        loss = torch.nn.functional.kl_div(found.float().log_softmax(-1), wanted, reduction="sum", log_target=True) / ids.numel()
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", required=True, type=pathlib.Path)
+    parser.add_argument("--parent", required=True, type=pathlib.Path)
+    parser.add_argument("--text", required=True, type=pathlib.Path)
+    parser.add_argument("--tokens", type=int, default=98304)
+    parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"], help="of matrix products")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    parent.arithmetic(options.arithmetic)
+    facts = tune(options.network, options.parent, options.text, options.tokens, options.out)
+    print(f"{options.out}: {facts['tokens']:,} tokens, {facts['seconds']:.0f} s, {facts['losses'][0]:.3f} to {facts['losses'][-1]:.3f} nats a token")
+
+
+if __name__ == "__main__":
+    main()
