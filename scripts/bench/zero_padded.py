@@ -3,8 +3,9 @@
 Needs lm_eval==0.4.13, torch, transformers, accelerate, datasets, pyarrow; no network. The harness's task objects come from
 scripts/parity/offline_tasks.py, its model is HFLM on the CPU with all cores.
 
-Zeros in the columns of o_proj and down_proj that read a dropped head or channel make the padded network the subnet's equal,
-and writing two matrices a layer in place is the cheapest way to it: nothing is exported or loaded between networks.
+Zeros in the columns of o_proj and down_proj that read a dropped head or channel, and the supernet's corrected columns in the others, make
+the padded network the subnet's equal, and writing two matrices a layer in place is the cheapest way to it: nothing is exported or loaded
+between networks.
 """
 
 import os
@@ -16,6 +17,7 @@ os.environ["TQDM_DISABLE"] = "1"  # the harness draws a bar for every task that 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "parity"))
 
 import offline_tasks
+import safetensors.torch
 import torch
 from lm_eval.models.huggingface import HFLM
 
@@ -31,14 +33,21 @@ class ZeroPadded:
         self.harness = HFLM(pretrained=str(model), device="cpu", dtype=dtype, batch_size=1)
         self.model = self.harness.model
         self.whole = [(layer.self_attn.o_proj.weight.clone(), layer.mlp.down_proj.weight.clone()) for layer in self.model.model.layers]
+        corrections = pathlib.Path(model, "corrections.safetensors")
+        self.corrected = safetensors.torch.load_file(corrections) if corrections.is_file() else {}
         known = list(questions(task, data))
         self.questions = [known[place] for place in places]
 
     @torch.no_grad()
     def narrow(self, genome):
-        for layer, (heads, width), (output, down) in zip(self.model.model.layers, genes(genome), self.whole, strict=True):
-            layer.self_attn.o_proj.weight.copy_(output)[:, heads * layer.self_attn.head_dim :] = 0
-            layer.mlp.down_proj.weight.copy_(down)[:, width:] = 0
+        for place, (layer, (heads, width), (output, down)) in enumerate(zip(self.model.model.layers, genes(genome), self.whole, strict=True)):
+            for name, matrix, whole, columns in [
+                ("self_attn.o_proj", layer.self_attn.o_proj, output, heads * layer.self_attn.head_dim),
+                ("mlp.down_proj", layer.mlp.down_proj, down, width),
+            ]:
+                kept = self.corrected.get(f"model.layers.{place}.{name}.weight@{columns}", whole[:, :columns])
+                matrix.weight[:, :columns] = kept.to(matrix.weight.dtype)
+                matrix.weight[:, columns:] = 0
 
     def score(self, genome, batch):
         """Rows `{"log_likelihoods", "correct", "choice_nll"}`, one a question, and the seconds that the harness took for them."""

@@ -132,23 +132,24 @@ def aligned(rows):
 
 
 def picture(networks, metric, path):
-    """Accuracy and perplexity against size, a line a method that begins at the parent."""
+    """Accuracy, without the task that a constant answers well, and perplexity against size, a line a method that begins at the parent."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     whole = [network for network in networks if network.method == "parent"]
+    but = (left_out(networks[0], metric) or [None])[-1]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
     for method in dict.fromkeys(network.method for network in networks if network.method != "parent"):
         line = sorted([*whole, *(network for network in networks if network.method == method)], key=lambda network: network.params)
         sizes = [network.params / 1e6 for network in line]
         if line[0].answers(metric):
-            found = [network.accuracy(metric) for network in line]
+            found = [network.accuracy(metric, but) for network in line]
             left.errorbar(sizes, [value for value, _ in found], [error for _, error in found], marker="o", capsize=2, label=method)
         if "novels" in line[0].items:
             right.plot(sizes, [math.exp(network.nll()[0]) for network in line], marker="o", label=method)
-    left.set(xlabel="million parameters", ylabel=f"mean {metric}, one standard error")
+    left.set(xlabel="million parameters", ylabel=f"mean {metric}" + (f" without {but}" if but else "") + ", one standard error")
     right.set(xlabel="million parameters", ylabel="perplexity of held-out novels", yscale="log")
     for axes in [left, right]:
         axes.grid(alpha=0.3)
