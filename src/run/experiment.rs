@@ -15,7 +15,9 @@ use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::{Metric, Objective};
 use crate::output::{HeldDirectory, Output};
-use crate::search::{ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Kept, Options, first_population, given_networks};
+use crate::search::{
+    ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Kept, Options, Worth, first_population, given_networks,
+};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::versions::versions;
 
@@ -156,6 +158,7 @@ impl Experiment {
             racing: self.racing,
             evals: self.evals,
             seed: self.seed,
+            ranking: worth(scorer).map(|worth| worth.digest()),
             first_networks: self.given(space, scorer.importance.as_deref()),
             mixed_hardware: self.mixed_hardware,
             frozen: scorer.frozen.clone(),
@@ -182,11 +185,11 @@ impl Experiment {
         networks.into_iter().step_by(every).collect()
     }
 
-    fn begin(&self, settings: &RunSettings) -> Result<Box<dyn Algorithm>> {
+    fn begin(&self, settings: &RunSettings, worth: Option<&Worth>) -> Result<Box<dyn Algorithm>> {
         let space = &settings.space;
         let first = self.first(space, &settings.first_networks);
         let closed_form = &settings.closed_form()?;
-        let beginning = Beginning { space, closed_form, population: self.population, first, seed: self.seed };
+        let beginning = Beginning { space, closed_form, population: self.population, worth, first, seed: self.seed };
         (self.algorithm.begin)(&self.options, beginning)
     }
 
@@ -217,11 +220,17 @@ impl Experiment {
         }
         self.check_limits(&scorer.space)?;
         let settings = self.settings(&scorer)?;
-        let mut algorithm = self.begin(&settings)?;
+        let worth = worth(&scorer);
+        let mut algorithm = self.begin(&settings, worth.as_ref())?;
         let searched = Run::open(held, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
         for note in scorer.evaluator.notes() {
             on_progress(Progress::Note(note));
         }
         searched
     }
+}
+
+/// What the model's ranking says that networks of the space are worth.
+fn worth(scorer: &Scorer) -> Option<Worth> {
+    scorer.importance.as_deref().map(|kept| Worth::of(&scorer.space, kept))
 }

@@ -158,6 +158,9 @@ pub struct RunSettings {
     pub evals: usize,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Digest of what the model's ranking says that networks are worth, where it was ranked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<String>,
     /// The given part of the first population.
     pub first_networks: Vec<Genome>,
     /// Whether machines of several kinds score, each the chunks that are its own.

@@ -7,6 +7,7 @@ use super::algorithm::{Algorithm, ClosedForm};
 use super::first_population::Start;
 use super::operators::{Crossover, Mutation};
 use super::surrogate::PredictorKind;
+use super::worth::Worth;
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
 
@@ -50,6 +51,8 @@ pub struct Beginning<'a> {
     pub closed_form: &'a ClosedForm,
     /// Genomes that are asked for at a time.
     pub population: usize,
+    /// What the model's ranking says that networks keep, where it was ranked.
+    pub worth: Option<&'a Worth>,
     /// What is asked for first; a random population where it is empty.
     pub first: Vec<Genome>,
     /// Seed of every random choice.

@@ -14,8 +14,9 @@ use super::kind::{AlgorithmKind, Beginning, Options, restored};
 use super::knapsack::knapsack_front;
 use super::nsga2::{Nsga2, Nsga2Settings};
 use super::scored::Scored;
-use super::surrogate::{OneHot, Prediction, Predictor, PredictorKind, Row};
+use super::surrogate::{OneHot, Points, Prediction, Predictor, PredictorKind};
 use super::survival::rank_and_crowding;
+use super::worth::Worth;
 use crate::count::Population;
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
@@ -30,6 +31,7 @@ pub const LINAS: AlgorithmKind = AlgorithmKind {
             "name": "linas",
             "population": population,
             "predictor": predictor,
+            "validation": "forward",
             "inner_generations": generations,
             "inner_population": inner.population,
             "explore": explore,
@@ -38,8 +40,9 @@ pub const LINAS: AlgorithmKind = AlgorithmKind {
             "start": options.start,
         }))
     },
-    begin: |options, Beginning { space, closed_form, population, first, seed }| {
-        Ok(Box::new(Linas::new(space, closed_form, LinasSettings::of(population, options)?, first, seed)?))
+    begin: |options, Beginning { space, closed_form, population, worth, first, seed }| {
+        let linas = Linas::new(space, closed_form, LinasSettings::of(population, options)?, first, seed)?;
+        Ok(Box::new(linas.knowing(worth.cloned())))
     },
 };
 
@@ -116,6 +119,7 @@ pub struct Linas {
     space: SearchSpace,
     closed_form: ClosedForm,
     encoding: OneHot,
+    worth: Option<Worth>,
     state: LinasState,
 }
 
@@ -149,7 +153,17 @@ impl Linas {
     /// A population or number of generations of 0, a rate or share that is none.
     pub fn resume(space: &SearchSpace, closed_form: &ClosedForm, state: LinasState) -> Result<Linas> {
         state.settings.check()?;
-        Ok(Linas { space: space.clone(), closed_form: closed_form.clone(), encoding: OneHot::new(space), state })
+        let encoding = OneHot::new(space);
+        Ok(Linas { space: space.clone(), closed_form: closed_form.clone(), encoding, worth: None, state })
+    }
+
+    /// The same, with what the model's ranking says that networks are worth: predictions begin with that.
+    pub fn knowing(self, worth: Option<Worth>) -> Linas {
+        Linas { worth, ..self }
+    }
+
+    fn worth(&self, genome: &Genome) -> f64 {
+        self.worth.as_ref().map_or(0.0, |worth| worth.of_network(genome))
     }
 
     /// What the measured genomes teach; nothing before any was measured.
@@ -157,10 +171,15 @@ impl Linas {
         let LinasState { measured, settings, .. } = &self.state;
         let losses = (self.closed_form)(&measured.first()?.genome).losses;
         let points: Vec<&Scored> = measured.iter().filter(|point| point.objectives.len() == losses.len()).collect();
-        let rows: Vec<Row> = points.iter().map(|point| self.encoding.row(&point.genome)).collect();
+        let seen = Points {
+            rows: points.iter().map(|point| self.encoding.row(&point.genome)).collect(),
+            columns: self.encoding.columns(),
+            worth: points.iter().map(|point| self.worth(&point.genome)).collect(),
+            population: settings.population,
+        };
         let predictor = |objective: usize| {
             let targets: Vec<f64> = points.iter().map(|point| point.objectives[objective]).collect();
-            Predictor::fit(settings.predictor, &rows, self.encoding.columns(), &targets)
+            Predictor::fit(settings.predictor, &seen, &targets)
         };
         let predictors = losses.iter().enumerate().map(|(place, loss)| loss.is_none().then(|| predictor(place)));
         Some(Surrogate { search: self, predictors: predictors.collect() })
@@ -300,7 +319,8 @@ impl Surrogate<'_> {
     /// lie on it.
     fn fronts(&self, count: usize) -> Vec<Genome> {
         let of = |predictor: &Predictor| {
-            let predict = |genome: &Genome| predictor.predict(&self.search.encoding.row(genome));
+            let predict =
+                |genome: &Genome| predictor.predict(&self.search.encoding.row(genome), self.search.worth(genome));
             let front = knapsack_front(&self.search.space, &predict);
             let step = front.len().div_ceil(count.max(1)).max(1);
             front.into_iter().step_by(step)
@@ -310,9 +330,9 @@ impl Surrogate<'_> {
 
     fn score(&self, genome: &Genome) -> Scored {
         let exact = (self.search.closed_form)(genome);
-        let row = self.search.encoding.row(genome);
+        let (row, worth) = (self.search.encoding.row(genome), self.search.worth(genome));
         let objective = |(predictor, loss): (&Option<Predictor>, &Option<f64>)| {
-            let loss = loss.or_else(|| predictor.as_ref().map(|predictor| predictor.predict(&row)));
+            let loss = loss.or_else(|| predictor.as_ref().map(|predictor| predictor.predict(&row, worth)));
             loss.filter(|loss| loss.is_finite()).unwrap_or(f64::MAX)
         };
         let objectives = self.predictors.iter().zip(&exact.losses).map(objective).collect();

@@ -13,10 +13,11 @@ mod registry;
 mod scored;
 mod surrogate;
 mod survival;
+mod worth;
 
 pub use algorithm::{Algorithm, ClosedForm, Exact, Told};
 pub use asked::Asked;
-pub use first_population::{Kept, Start, first_population, given_networks, stratified, worthiest};
+pub use first_population::{Start, first_population, given_networks, stratified, worthiest};
 pub use kind::{AlgorithmKind, Beginning, Options};
 pub use knapsack::knapsack_front;
 pub use linas::{Linas, LinasSettings};
@@ -27,3 +28,4 @@ pub use registry::{ALGORITHMS, algorithm_named};
 pub use scored::Scored;
 pub use surrogate::{Prediction, PredictorKind};
 pub use survival::rank_and_crowding;
+pub use worth::{Kept, Worth};

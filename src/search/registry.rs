@@ -185,7 +185,7 @@ layers:
             assert_eq!((&frozen["name"], &frozen["population"]), (&json!(kind.name), &json!(16)));
             let closed_form = &closed_form();
             let first = vec![space.largest()];
-            let beginning = Beginning { space: &space, closed_form, population: 16, first, seed: 1 };
+            let beginning = Beginning { space: &space, closed_form, population: 16, worth: None, first, seed: 1 };
             let mut algorithm = (kind.begin)(&options, beginning).unwrap();
             assert_eq!(step(&mut *algorithm), [space.largest()]);
             assert_eq!(algorithm.name(), kind.name);

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::ladders::{Kept, uniform_ladder, worthiest};
+use super::ladders::{uniform_ladder, worthiest};
+use crate::search::worth::Kept;
 use crate::space::{Bits, Ends, Genome, SearchSpace};
 
 /// The given part of a first population of `count`: the parent (the space's largest network) and the smallest; between them, spread

@@ -1,30 +1,14 @@
 //! Networks from the largest to the smallest: evenly narrowed, or the best by what the ranking says they are worth.
 
 use crate::search::knapsack::knapsack_front;
-use crate::space::{Ends, Gene, Genome, SearchSpace};
-
-/// The importance that a layer's widths keep, in any additive unit.
-pub type Kept<'a> = dyn Fn(usize, Gene) -> f64 + 'a;
-
-/// What a network keeps of the largest one's importance. Fewer bits lose the share of it that is
-/// [noise](crate::space::Bits::noise); embedding and output matrix count like a mean layer.
-fn worth<'a>(space: &SearchSpace, kept: &'a Kept) -> impl Fn(&Genome) -> f64 + 'a {
-    let layers = |genome: &Genome| -> f64 {
-        genome.kept().map(|(layer, gene)| kept(layer, gene) * (1.0 - gene.bits.noise())).sum()
-    };
-    let whole = space.largest();
-    let mean = layers(&whole) / whole.depth() as f64;
-    move |genome| {
-        let Ends { embedding, head } = genome.ends();
-        layers(genome) - mean * (embedding.noise() + head.noise())
-    }
-}
+use crate::search::worth::{Kept, Worth};
+use crate::space::{Genome, SearchSpace};
 
 /// The networks of which none is smaller and keeps more of the largest one's importance, the largest first; the largest and the
 /// smallest of all left out.
 pub fn worthiest(space: &SearchSpace, kept: &Kept) -> Vec<Genome> {
-    let worth = worth(space, kept);
-    let mut front = knapsack_front(space, &|genome| -worth(genome));
+    let worth = Worth::of(space, kept);
+    let mut front = knapsack_front(space, &|genome| -worth.of_network(genome));
     front.retain(|genome| *genome != space.largest() && *genome != space.smallest());
     front.reverse();
     front
@@ -42,7 +26,7 @@ pub fn uniform_ladder(space: &SearchSpace) -> Vec<Genome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Bits, Cost};
+    use crate::space::{Bits, Cost, Gene};
 
     #[test]
     fn the_worthiest_keep_what_is_precious() {

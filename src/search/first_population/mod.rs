@@ -7,9 +7,10 @@ mod stratified;
 
 use serde::{Deserialize, Serialize};
 
-pub use ladders::{Kept, worthiest};
+pub use ladders::worthiest;
 pub use stratified::{first_population, stratified};
 
+use super::worth::Kept;
 use crate::space::{Genome, SearchSpace};
 
 /// How a first population is made beside the extremes.

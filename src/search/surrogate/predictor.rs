@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::one_hot::Row;
+use super::points::Points;
 use super::ridge::Ridge;
 use super::svr::Svr;
 
@@ -12,7 +12,7 @@ use super::svr::Svr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PredictorKind {
-    /// Ridge regression: additive in the genes.
+    /// Ridge regression: additive in the genes, beside what the ranking says.
     #[default]
     Ridge,
     /// Support-vector regression with a Gaussian kernel: genes may interact.
@@ -32,6 +32,9 @@ impl fmt::Display for PredictorKind {
 #[derive(Clone, Debug)]
 pub struct Predictor {
     standard: Standard,
+    /// A line through the worth that the ranking gives networks, in standardised targets.
+    line: Line,
+    /// What is left of them.
     model: Model,
 }
 
@@ -44,22 +47,25 @@ enum Model {
 }
 
 impl Predictor {
-    /// Learns finite targets, standardised, with the penalty, and the kernel's reach, that predict left-out points
-    /// best. Equal targets, and none at all, are learnt as a constant; too few points for a support-vector
-    /// machine by ridge regression.
+    /// Learns finite targets, standardised: a line through the points' worth, and the rest from their rows, with the penalty that would
+    /// have predicted each population best from those before it, or the kernel's reach that predicts left-out points best. Equal
+    /// targets, and none at all, are learnt as a constant; too few points for a support-vector machine by ridge regression.
     ///
     /// # Shapes
-    /// `rows` and `targets` of equal length, rows of equal lengths with columns below `columns`.
-    pub fn fit(kind: PredictorKind, rows: &[Row], columns: usize, targets: &[f64]) -> Predictor {
+    /// `targets` one a point.
+    pub fn fit(kind: PredictorKind, points: &Points, targets: &[f64]) -> Predictor {
         let standard = Standard::of(targets);
         let targets: Vec<f64> = targets.iter().map(|&target| standard.to(target)).collect();
-        let ridge = || Model::Ridge(Ridge::tuned(rows, columns, &targets));
+        let line = Line::through(&points.worth, &targets);
+        let left: Vec<f64> =
+            points.worth.iter().zip(&targets).map(|(&worth, target)| target - line.at(worth)).collect();
+        let ridge = || Model::Ridge(Ridge::tuned(points, &left));
         let model = match kind {
-            _ if standard.spread == 0.0 || columns == 0 => Model::Constant,
+            _ if standard.spread == 0.0 || points.columns == 0 => Model::Constant,
             PredictorKind::Ridge => ridge(),
-            PredictorKind::Svr => Svr::tuned(rows, columns, &targets).map_or_else(ridge, Model::Svr),
+            PredictorKind::Svr => Svr::tuned(&points.rows, points.columns, &left).map_or_else(ridge, Model::Svr),
         };
-        Predictor { standard, model }
+        Predictor { standard, line, model }
     }
 
     /// Whether predictions are sums over the columns of a row.
@@ -67,13 +73,36 @@ impl Predictor {
         matches!(self.model, Model::Constant | Model::Ridge(_))
     }
 
-    /// The finite prediction for a row.
-    pub fn predict(&self, row: &[u32]) -> f64 {
-        self.standard.back(match &self.model {
+    /// The finite prediction for a row, and what the ranking says that the network is worth.
+    pub fn predict(&self, row: &[u32], worth: f64) -> f64 {
+        let left = match &self.model {
             Model::Constant => 0.0,
             Model::Ridge(ridge) => ridge.predict(row),
             Model::Svr(svr) => svr.predict(row),
-        })
+        };
+        self.standard.back(self.line.at(worth) + left)
+    }
+}
+
+/// A straight line by least squares.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    slope: f64,
+    mean: f64,
+}
+
+impl Line {
+    /// Through points whose targets have a mean of 0; flat where all places are one.
+    fn through(places: &[f64], targets: &[f64]) -> Line {
+        let mean = places.iter().sum::<f64>() / places.len().max(1) as f64;
+        let squares: f64 = places.iter().map(|place| (place - mean) * (place - mean)).sum();
+        let products: f64 = places.iter().zip(targets).map(|(place, target)| (place - mean) * target).sum();
+        let slope = products / squares;
+        Line { slope: if slope.is_finite() { slope } else { 0.0 }, mean }
+    }
+
+    fn at(self, place: f64) -> f64 {
+        self.slope * (place - self.mean)
     }
 }
 
@@ -110,7 +139,7 @@ impl Standard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::one_hot::OneHot;
+    use super::super::one_hot::{OneHot, Row};
     use super::*;
     use crate::kendall::kendall_tau;
     use crate::space::{Genome, SearchSpace};
@@ -118,6 +147,11 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     const KINDS: [PredictorKind; 2] = [PredictorKind::Ridge, PredictorKind::Svr];
+
+    /// Points that no ranking knows.
+    fn unranked(rows: &[Row], columns: usize) -> Points {
+        Points { rows: rows.to_vec(), columns, worth: vec![0.0; rows.len()], population: 16 }
+    }
 
     /// Additive in the layers, with diminishing returns in a layer's width.
     fn additive(genome: &Genome) -> f64 {
@@ -140,10 +174,27 @@ mod tests {
         let rows: Vec<Row> = genomes.iter().map(|genome| encoding.row(genome)).collect();
         let targets: Vec<f64> = genomes.iter().map(additive).collect();
         for kind in KINDS {
-            let predictor = Predictor::fit(kind, &rows[..120], encoding.columns(), &targets[..120]);
-            let predicted: Vec<f64> = rows[120..].iter().map(|row| predictor.predict(row)).collect();
+            let predictor = Predictor::fit(kind, &unranked(&rows[..120], encoding.columns()), &targets[..120]);
+            let predicted: Vec<f64> = rows[120..].iter().map(|row| predictor.predict(row, 0.0)).collect();
             let tau = kendall_tau(&predicted, &targets[120..]);
             assert!(tau > 0.95, "{kind}: {tau}");
+        }
+    }
+
+    #[test]
+    fn begins_with_what_the_ranking_says() {
+        // Sixteen networks, of which each has a gene that no other has: only their worth says how good the next ones are.
+        let rows: Vec<Row> = (0..32).map(|i| vec![i, 32 + i % 2]).collect();
+        let worth: Vec<f64> = (0..32).map(|i| f64::from(i * 7 % 32)).collect();
+        let target = |place: usize| 3.0 - 0.05 * worth[place] + 0.1 * (place % 2) as f64;
+        let targets: Vec<f64> = (0..16).map(target).collect();
+        let points = Points { rows: rows[..16].to_vec(), columns: 34, worth: worth[..16].to_vec(), population: 16 };
+        for kind in KINDS {
+            let predictor = Predictor::fit(kind, &points, &targets);
+            for place in 16..32 {
+                let found = predictor.predict(&rows[place], worth[place]);
+                assert!((found - target(place)).abs() < 0.1, "{kind}: {found} instead of {}", target(place));
+            }
         }
     }
 
@@ -155,8 +206,8 @@ mod tests {
             .collect();
         let targets: Vec<f64> = rows.iter().map(|row| f64::from((row[0] + row[1]) % 2)).collect();
         let tau = |kind| {
-            let predictor = Predictor::fit(kind, &rows[..64], 20, &targets[..64]);
-            let predicted: Vec<f64> = rows[64..].iter().map(|row| predictor.predict(row)).collect();
+            let predictor = Predictor::fit(kind, &unranked(&rows[..64], 20), &targets[..64]);
+            let predicted: Vec<f64> = rows[64..].iter().map(|row| predictor.predict(row, 0.0)).collect();
             kendall_tau(&predicted, &targets[64..])
         };
         let (ridge, svr) = (tau(PredictorKind::Ridge), tau(PredictorKind::Svr));
@@ -175,15 +226,15 @@ mod tests {
                 ((0..12).map(|i| f64::MAX / f64::from(2 * i - 11)).collect(), None),
                 ((0..12).map(|i| f64::MIN_POSITIVE * f64::from(i)).collect(), None),
             ] {
-                let predictor = Predictor::fit(kind, &rows[..targets.len()], 5, &targets);
+                let predictor = Predictor::fit(kind, &unranked(&rows[..targets.len()], 5), &targets);
                 for row in &rows {
-                    let value = predictor.predict(row);
+                    let value = predictor.predict(row, 0.0);
                     assert!(value.is_finite(), "{kind}: {targets:?} gave {value}");
                     assert!(expected.is_none_or(|expected| (value - expected).abs() < 1e-12), "{value}");
                 }
             }
-            let none = Predictor::fit(kind, &rows[..2], 0, &[1.0, 3.0]);
-            assert_eq!(none.predict(&[]), 2.0, "a space of fixed genes has no columns");
+            let none = Predictor::fit(kind, &unranked(&rows[..2], 0), &[1.0, 3.0]);
+            assert_eq!(none.predict(&[], 0.0), 2.0, "a space of fixed genes has no columns");
         }
     }
 }

@@ -1,13 +1,16 @@
-//! Ridge regression on one-hot rows, its penalty chosen by leave-one-out.
+//! Ridge regression on one-hot rows, its penalty chosen by what it would have predicted.
 
 use linfa_linalg::cholesky::InverseC;
 use ndarray_0_16::{Array1, Array2, Axis};
 use rayon::prelude::*;
 
 use super::one_hot::Row;
+use super::points::Points;
 
-/// Penalties that [`Ridge::tuned`] tries: for targets of unit variance, from nearly none to one that outweighs a gene.
-const PENALTIES: [f64; 7] = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+/// Penalties that [`Ridge::tuned`] tries: for targets of unit variance, from nearly none to one that outweighs all genes together.
+const PENALTIES: [f64; 10] = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
+/// The penalty where one population is all that is known: it outweighs a gene.
+const UNTRIED: f64 = 30.0;
 
 /// A number for each column, and a constant: additive in the genes.
 ///
@@ -22,22 +25,33 @@ pub struct Ridge {
 }
 
 impl Ridge {
-    /// The fit whose penalty predicts left-out points best, by their mean absolute error; the larger penalty of equals.
-    pub fn tuned(rows: &[Row], columns: usize, targets: &[f64]) -> Ridge {
-        let error = |left_out: &[f64]| left_out.iter().map(|error| error.abs()).sum::<f64>();
-        let fits: Vec<(Ridge, Vec<f64>)> =
-            PENALTIES.into_par_iter().rev().map(|penalty| Ridge::fit(rows, columns, targets, penalty)).collect();
-        let best = fits.into_iter().min_by(|(_, a), (_, b)| error(a).total_cmp(&error(b)));
-        best.expect("there are penalties to try").0
+    /// The fit whose penalty predicts each population best from those before it, by the mean absolute error; the larger penalty of
+    /// equals.
+    ///
+    /// A population is chosen by predictions: what it is made of is rare among the networks before it, and what was predicted of it is too
+    /// good. Left-out points of one population say nothing of that: they would choose a penalty of next to nothing.
+    pub fn tuned(points: &Points, targets: &[f64]) -> Ridge {
+        let (count, population) = (points.rows.len(), points.population.max(1));
+        let starts: Vec<usize> = (population..count).step_by(population).collect();
+        let error = |penalty: f64| -> f64 {
+            let of = |&start: &usize| -> f64 {
+                let ridge = Ridge::fit(&points.rows[..start], points.columns, &targets[..start], penalty);
+                let next = start..(start + population).min(count);
+                next.map(|place| (ridge.predict(&points.rows[place]) - targets[place]).abs()).sum()
+            };
+            starts.iter().map(of).sum()
+        };
+        let errors: Vec<f64> = PENALTIES.into_par_iter().rev().map(error).collect();
+        let tried = PENALTIES.into_iter().rev().zip(errors).min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let penalty = tried.filter(|_| !starts.is_empty()).map_or(UNTRIED, |(penalty, _)| penalty);
+        Ridge::fit(&points.rows, points.columns, targets, penalty)
     }
 
-    /// The fit with this penalty, which is above 0, and for each point how far a fit to all others misses it:
-    /// `(target − prediction) / (1 − leverage)`, as in Allen, "The relationship between variable selection and data
-    /// augmentation and a method for prediction" (1974).
+    /// The fit with this penalty, which is above 0.
     ///
     /// # Shapes
     /// `rows` and `targets` of equal length `n`, at least 1; a row's columns are below `columns`.
-    pub fn fit(rows: &[Row], columns: usize, targets: &[f64], penalty: f64) -> (Ridge, Vec<f64>) {
+    pub fn fit(rows: &[Row], columns: usize, targets: &[f64], penalty: f64) -> Ridge {
         let n = rows.len();
         let mut x = dense(rows, columns); // (n, columns)
         let means = x.mean_axis(Axis(0)).expect("there is a row");
@@ -48,20 +62,13 @@ impl Ridge {
             gram.diag_mut().mapv_inplace(|value| value + penalty);
             gram.invc().expect("a Gram matrix with a positive diagonal added is positive definite")
         };
-        let (weights, leverages) = if columns <= n {
-            let projected = x.dot(&inverse(x.t().dot(&x))); // (n, columns)
-            (projected.t().dot(&y), (&projected * &x).sum_axis(Axis(1)))
+        let weights = if columns <= n {
+            inverse(x.t().dot(&x)).dot(&x.t().dot(&y))
         } else {
-            let inverse = inverse(x.dot(&x.t())); // (n, n)
-            (x.t().dot(&inverse.dot(&y)), inverse.diag().mapv(|value| 1.0 - penalty * value))
+            x.t().dot(&inverse(x.dot(&x.t())).dot(&y))
         };
-        let residuals = y - x.dot(&weights);
-        let left_out = residuals.iter().zip(&leverages).map(|(residual, leverage)| {
-            // The constant's own leverage is 1 / n.
-            residual / (1.0 - leverage - 1.0 / n as f64).max(f64::EPSILON)
-        });
         let constant = mean - means.dot(&weights);
-        (Ridge { constant, weights: weights.to_vec() }, left_out.collect())
+        Ridge { constant, weights: weights.to_vec() }
     }
 
     /// The prediction for a row.
@@ -105,7 +112,7 @@ pub(super) mod tests {
         let test: Vec<Row> = (100..106).map(|i| point(i).0).collect();
         let predict = |count: usize| -> Vec<f64> {
             let (rows, targets): (Vec<Row>, Vec<f64>) = (0..count).map(point).unzip();
-            let ridge = Ridge::fit(&rows, 10, &targets, 0.7).0;
+            let ridge = Ridge::fit(&rows, 10, &targets, 0.7);
             test.iter().map(|row| ridge.predict(row)).collect()
         };
         let more_rows = [5.7812639256, 8.1506488059, 4.665159979, 10.4290532431, 6.2846008065, 7.3937649627];
@@ -115,32 +122,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn knows_how_far_it_misses_a_point_it_has_not_seen() {
-        for count in [8, 30] {
-            let (rows, targets): (Vec<Row>, Vec<f64>) = (0..count).map(point).unzip();
-            let misses = Ridge::fit(&rows, 10, &targets, 0.7).1;
-            let refitted: Vec<f64> = (0..count)
-                .map(|out| {
-                    let others = |place: &usize| *place != out;
-                    let rows: Vec<Row> = (0..count).filter(others).map(|place| rows[place].clone()).collect();
-                    let seen: Vec<f64> = (0..count).filter(others).map(|place| targets[place]).collect();
-                    targets[out] - Ridge::fit(&rows, 10, &seen, 0.7).0.predict(&point(out).0)
-                })
-                .collect();
-            close(&misses, &refitted, 1e-9);
-        }
-    }
-
-    #[test]
     fn takes_a_small_penalty_without_noise_and_a_large_one_for_noise_alone() {
         let rows: Vec<Row> = (0..30).map(|i| point(i).0).collect();
+        let points = Points { rows: rows.clone(), columns: 10, worth: vec![0.0; 30], population: 6 };
         let error = |targets: &[f64], ridge: &Ridge| -> f64 {
             rows.iter().zip(targets).map(|(row, target)| (ridge.predict(row) - target).abs()).sum::<f64>() / 30.0
         };
         let exact: Vec<f64> = rows.iter().map(|row| row.iter().map(|&j| f64::from(j)).sum()).collect();
-        assert!(error(&exact, &Ridge::tuned(&rows, 10, &exact)) < 0.05);
+        assert!(error(&exact, &Ridge::tuned(&points, &exact)) < 0.05);
         let noise: Vec<f64> = (0..30).map(|i| f64::from(i * 7919 % 31) - 15.0).collect();
-        let (tuned, loose) = (Ridge::tuned(&rows, 10, &noise), Ridge::fit(&rows, 10, &noise, 0.03).0);
+        let (tuned, loose) = (Ridge::tuned(&points, &noise), Ridge::fit(&rows, 10, &noise, 0.03));
         assert!(error(&noise, &tuned) > 1.05 * error(&noise, &loose), "noise is not learnt");
     }
 }
