@@ -157,13 +157,13 @@ impl Linas {
         Ok(Linas { space: space.clone(), closed_form: closed_form.clone(), encoding, worth: None, state })
     }
 
-    /// The same, with what the model's ranking says that networks are worth: predictions begin with that.
+    /// The same, with what the model's ranking says that networks lack: predictions begin with that.
     pub fn knowing(self, worth: Option<Worth>) -> Linas {
         Linas { worth, ..self }
     }
 
-    fn worth(&self, genome: &Genome) -> f64 {
-        self.worth.as_ref().map_or(0.0, |worth| worth.of_network(genome))
+    fn lacks(&self, genome: &Genome) -> [f64; 2] {
+        self.worth.as_ref().map_or([0.0; 2], |worth| worth.lacks(genome))
     }
 
     /// What the measured genomes teach; nothing before any was measured.
@@ -174,7 +174,7 @@ impl Linas {
         let seen = Points {
             rows: points.iter().map(|point| self.encoding.row(&point.genome)).collect(),
             columns: self.encoding.columns(),
-            worth: points.iter().map(|point| self.worth(&point.genome)).collect(),
+            lacks: points.iter().map(|point| self.lacks(&point.genome)).collect(),
             population: settings.population,
         };
         let predictor = |objective: usize| {
@@ -320,7 +320,7 @@ impl Surrogate<'_> {
     fn fronts(&self, count: usize) -> Vec<Genome> {
         let of = |predictor: &Predictor| {
             let predict =
-                |genome: &Genome| predictor.predict(&self.search.encoding.row(genome), self.search.worth(genome));
+                |genome: &Genome| predictor.predict(&self.search.encoding.row(genome), self.search.lacks(genome));
             let front = knapsack_front(&self.search.space, &predict);
             let step = front.len().div_ceil(count.max(1)).max(1);
             front.into_iter().step_by(step)
@@ -330,9 +330,9 @@ impl Surrogate<'_> {
 
     fn score(&self, genome: &Genome) -> Scored {
         let exact = (self.search.closed_form)(genome);
-        let (row, worth) = (self.search.encoding.row(genome), self.search.worth(genome));
+        let (row, lacks) = (self.search.encoding.row(genome), self.search.lacks(genome));
         let objective = |(predictor, loss): (&Option<Predictor>, &Option<f64>)| {
-            let loss = loss.or_else(|| predictor.as_ref().map(|predictor| predictor.predict(&row, worth)));
+            let loss = loss.or_else(|| predictor.as_ref().map(|predictor| predictor.predict(&row, lacks)));
             loss.filter(|loss| loss.is_finite()).unwrap_or(f64::MAX)
         };
         let objectives = self.predictors.iter().zip(&exact.losses).map(objective).collect();

@@ -43,6 +43,23 @@ impl Worth {
         genome.kept().map(layer).sum::<f64>() - self.mean * (embedding.noise() + head.noise())
     }
 
+    /// What a network lacks of the largest one: in layers that are dropped, and in those that are narrower. Tasks may forgive one more than
+    /// the other.
+    pub fn lacks(&self, genome: &Genome) -> [f64; 2] {
+        let mut lacks = [0.0; 2];
+        for (layer, choices) in self.space.layers().iter().enumerate() {
+            let of = |gene: Gene| self.layers[layer][&(gene.heads, gene.mlp)];
+            let whole = of(choices.largest());
+            match genome.genes().get(layer).filter(|gene| !gene.is_dropped()) {
+                None => lacks[0] += whole,
+                Some(&gene) => lacks[1] += whole - of(choices.nearest(gene)) * (1.0 - gene.bits.noise()),
+            }
+        }
+        let Ends { embedding, head } = genome.ends();
+        lacks[1] += self.mean * (embedding.noise() + head.noise());
+        lacks
+    }
+
     /// BLAKE3 of all that it knows.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -52,5 +69,39 @@ impl Worth {
             }
         }
         hasher.finalize().to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_network_lacks_is_what_it_does_not_keep() {
+        let space = SearchSpace::from_yaml(
+            "{ shape: { layers: 3, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, mlp: 128, vocab: 512 }, \
+             depth: [2, 3], heads: [2, 4], mlp: [64, 128], bits: [4, 16], embedding_bits: [4, 16] }",
+        )
+        .unwrap();
+        let worth = Worth::of(&space, &|layer, gene| {
+            (layer + 1) as f64 * (f64::from(gene.heads) / 4.0 + f64::from(gene.mlp) / 128.0)
+        });
+        assert_eq!(worth.lacks(&space.largest()), [0.0; 2]);
+        for (text, dropped, narrower) in
+            [("4x128*2:-", 6.0, 0.0), ("4x128:2x128:4x64", 0.0, 2.5), ("-:4x64:4x128", 2.0, 1.0)]
+        {
+            assert_eq!(worth.lacks(&text.parse().unwrap()), [dropped, narrower], "{text}");
+        }
+        for text in ["E@4:4x128@4:2x64*2", "2x64@4*2:-"] {
+            let genome: Genome = text.parse().unwrap();
+            let [dropped, narrower] = worth.lacks(&genome);
+            let kept = worth.of_network(&space.largest()) - worth.of_network(&genome);
+            assert!(
+                (kept - dropped - narrower).abs() < 1e-12 && narrower > 0.0,
+                "{text}: {dropped}, {narrower}, {kept}"
+            );
+        }
+        let other = Worth::of(&space, &|layer, _| layer as f64);
+        assert_ne!(worth.digest(), other.digest());
     }
 }

@@ -9,8 +9,8 @@ pub struct Points {
     pub rows: Vec<Row>,
     /// What is above every column.
     pub columns: usize,
-    /// What the model's ranking says that each is worth; 0 where there is none.
-    pub worth: Vec<f64>,
+    /// What the model's ranking says that each lacks: in layers that are dropped, and in those that are narrower; 0 where there is none.
+    pub lacks: Vec<[f64; 2]>,
     /// Networks that were chosen together: so many of them are a population.
     pub population: usize,
 }

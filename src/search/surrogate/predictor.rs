@@ -32,8 +32,8 @@ impl fmt::Display for PredictorKind {
 #[derive(Clone, Debug)]
 pub struct Predictor {
     standard: Standard,
-    /// A line through the worth that the ranking gives networks, in standardised targets.
-    line: Line,
+    /// A plane through what the ranking says that networks lack, in standardised targets.
+    plane: Plane,
     /// What is left of them.
     model: Model,
 }
@@ -47,25 +47,25 @@ enum Model {
 }
 
 impl Predictor {
-    /// Learns finite targets, standardised: a line through the points' worth, and the rest from their rows, with the penalty that would
-    /// have predicted each population best from those before it, or the kernel's reach that predicts left-out points best. Equal
-    /// targets, and none at all, are learnt as a constant; too few points for a support-vector machine by ridge regression.
+    /// Learns finite targets, standardised: a plane through what the ranking says that the points lack, and the rest from their rows, with the
+    /// penalty that would have predicted each population best from those before it, or the kernel's reach that predicts left-out points
+    /// best. Equal targets, and none at all, are learnt as a constant; too few points for a support-vector machine by ridge regression.
     ///
     /// # Shapes
     /// `targets` one a point.
     pub fn fit(kind: PredictorKind, points: &Points, targets: &[f64]) -> Predictor {
         let standard = Standard::of(targets);
         let targets: Vec<f64> = targets.iter().map(|&target| standard.to(target)).collect();
-        let line = Line::through(&points.worth, &targets);
+        let plane = Plane::through(&points.lacks, &targets);
         let left: Vec<f64> =
-            points.worth.iter().zip(&targets).map(|(&worth, target)| target - line.at(worth)).collect();
+            points.lacks.iter().zip(&targets).map(|(&lacks, target)| target - plane.at(lacks)).collect();
         let ridge = || Model::Ridge(Ridge::tuned(points, &left));
         let model = match kind {
             _ if standard.spread == 0.0 || points.columns == 0 => Model::Constant,
             PredictorKind::Ridge => ridge(),
             PredictorKind::Svr => Svr::tuned(&points.rows, points.columns, &left).map_or_else(ridge, Model::Svr),
         };
-        Predictor { standard, line, model }
+        Predictor { standard, plane, model }
     }
 
     /// Whether predictions are sums over the columns of a row.
@@ -73,36 +73,47 @@ impl Predictor {
         matches!(self.model, Model::Constant | Model::Ridge(_))
     }
 
-    /// The finite prediction for a row, and what the ranking says that the network is worth.
-    pub fn predict(&self, row: &[u32], worth: f64) -> f64 {
+    /// The finite prediction for a row, and what the ranking says that the network lacks.
+    pub fn predict(&self, row: &[u32], lacks: [f64; 2]) -> f64 {
         let left = match &self.model {
             Model::Constant => 0.0,
             Model::Ridge(ridge) => ridge.predict(row),
             Model::Svr(svr) => svr.predict(row),
         };
-        self.standard.back(self.line.at(worth) + left)
+        self.standard.back(self.plane.at(lacks) + left)
     }
 }
 
-/// A straight line by least squares.
+/// A plane through two coordinates by least squares.
 #[derive(Clone, Copy, Debug)]
-struct Line {
-    slope: f64,
-    mean: f64,
+struct Plane {
+    slopes: [f64; 2],
+    means: [f64; 2],
 }
 
-impl Line {
-    /// Through points whose targets have a mean of 0; flat where all places are one.
-    fn through(places: &[f64], targets: &[f64]) -> Line {
-        let mean = places.iter().sum::<f64>() / places.len().max(1) as f64;
-        let squares: f64 = places.iter().map(|place| (place - mean) * (place - mean)).sum();
-        let products: f64 = places.iter().zip(targets).map(|(place, target)| (place - mean) * target).sum();
-        let slope = products / squares;
-        Line { slope: if slope.is_finite() { slope } else { 0.0 }, mean }
+impl Plane {
+    /// Through places whose targets have a mean of 0; flat in a coordinate that is the same everywhere.
+    fn through(places: &[[f64; 2]], targets: &[f64]) -> Plane {
+        let n = places.len().max(1) as f64;
+        let means = [0, 1].map(|axis| places.iter().map(|place| place[axis]).sum::<f64>() / n);
+        let sum = |of: &dyn Fn([f64; 2], f64) -> f64| -> f64 {
+            places
+                .iter()
+                .zip(targets)
+                .map(|(place, &target)| of([0, 1].map(|axis| place[axis] - means[axis]), target))
+                .sum()
+        };
+        let (aa, bb, ab) = (sum(&|p, _| p[0] * p[0]), sum(&|p, _| p[1] * p[1]), sum(&|p, _| p[0] * p[1]));
+        let (at, bt) = (sum(&|p, t| p[0] * t), sum(&|p, t| p[1] * t));
+        // So little that it only decides between coordinates that are the same.
+        let (aa, bb) = (aa + 1e-9 * (aa + bb), bb + 1e-9 * (aa + bb));
+        let determinant = aa * bb - ab * ab;
+        let slopes = [(at * bb - bt * ab) / determinant, (bt * aa - at * ab) / determinant];
+        Plane { slopes: slopes.map(|slope| if slope.is_finite() { slope } else { 0.0 }), means }
     }
 
-    fn at(self, place: f64) -> f64 {
-        self.slope * (place - self.mean)
+    fn at(self, place: [f64; 2]) -> f64 {
+        (0..2).map(|axis| self.slopes[axis] * (place[axis] - self.means[axis])).sum()
     }
 }
 
@@ -150,7 +161,7 @@ mod tests {
 
     /// Points that no ranking knows.
     fn unranked(rows: &[Row], columns: usize) -> Points {
-        Points { rows: rows.to_vec(), columns, worth: vec![0.0; rows.len()], population: 16 }
+        Points { rows: rows.to_vec(), columns, lacks: vec![[0.0; 2]; rows.len()], population: 16 }
     }
 
     /// Additive in the layers, with diminishing returns in a layer's width.
@@ -175,7 +186,7 @@ mod tests {
         let targets: Vec<f64> = genomes.iter().map(additive).collect();
         for kind in KINDS {
             let predictor = Predictor::fit(kind, &unranked(&rows[..120], encoding.columns()), &targets[..120]);
-            let predicted: Vec<f64> = rows[120..].iter().map(|row| predictor.predict(row, 0.0)).collect();
+            let predicted: Vec<f64> = rows[120..].iter().map(|row| predictor.predict(row, [0.0; 2])).collect();
             let tau = kendall_tau(&predicted, &targets[120..]);
             assert!(tau > 0.95, "{kind}: {tau}");
         }
@@ -183,19 +194,33 @@ mod tests {
 
     #[test]
     fn begins_with_what_the_ranking_says() {
-        // Sixteen networks, of which each has a gene that no other has: only their worth says how good the next ones are.
+        // Each network has a gene that no other has: only what it lacks says how good it is, and dropped layers cost less than they seem.
         let rows: Vec<Row> = (0..32).map(|i| vec![i, 32 + i % 2]).collect();
-        let worth: Vec<f64> = (0..32).map(|i| f64::from(i * 7 % 32)).collect();
-        let target = |place: usize| 3.0 - 0.05 * worth[place] + 0.1 * (place % 2) as f64;
+        let lacks: Vec<[f64; 2]> = (0..32).map(|i| [f64::from(i % 5), f64::from(i * 7 % 32)]).collect();
+        let target = |place: usize| {
+            let [dropped, narrower] = lacks[place];
+            1.0 + 0.02 * dropped + 0.05 * narrower + 0.1 * (place % 2) as f64
+        };
         let targets: Vec<f64> = (0..16).map(target).collect();
-        let points = Points { rows: rows[..16].to_vec(), columns: 34, worth: worth[..16].to_vec(), population: 16 };
+        let points = Points { rows: rows[..16].to_vec(), columns: 34, lacks: lacks[..16].to_vec(), population: 16 };
         for kind in KINDS {
             let predictor = Predictor::fit(kind, &points, &targets);
             for place in 16..32 {
-                let found = predictor.predict(&rows[place], worth[place]);
+                let found = predictor.predict(&rows[place], lacks[place]);
                 assert!((found - target(place)).abs() < 0.1, "{kind}: {found} instead of {}", target(place));
             }
         }
+    }
+
+    #[test]
+    fn a_plane_is_flat_where_all_places_are_one() {
+        let targets = [-1.0, 0.0, 1.0];
+        let at = |places: [[f64; 2]; 3], place| Plane::through(&places, &targets).at(place);
+        assert_eq!(at([[0.0; 2]; 3], [5.0, 5.0]), 0.0, "nothing is known of any");
+        let one = at([[2.0, 0.0], [2.0, 1.0], [2.0, 2.0]], [7.0, 2.0]);
+        assert!((one - 1.0).abs() < 1e-6, "one coordinate says all: {one}");
+        let same = at([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [2.0, 2.0]);
+        assert!((same - 1.0).abs() < 1e-6, "both say the same: {same}");
     }
 
     #[test]
@@ -207,7 +232,7 @@ mod tests {
         let targets: Vec<f64> = rows.iter().map(|row| f64::from((row[0] + row[1]) % 2)).collect();
         let tau = |kind| {
             let predictor = Predictor::fit(kind, &unranked(&rows[..64], 20), &targets[..64]);
-            let predicted: Vec<f64> = rows[64..].iter().map(|row| predictor.predict(row, 0.0)).collect();
+            let predicted: Vec<f64> = rows[64..].iter().map(|row| predictor.predict(row, [0.0; 2])).collect();
             kendall_tau(&predicted, &targets[64..])
         };
         let (ridge, svr) = (tau(PredictorKind::Ridge), tau(PredictorKind::Svr));
@@ -228,13 +253,13 @@ mod tests {
             ] {
                 let predictor = Predictor::fit(kind, &unranked(&rows[..targets.len()], 5), &targets);
                 for row in &rows {
-                    let value = predictor.predict(row, 0.0);
+                    let value = predictor.predict(row, [0.0; 2]);
                     assert!(value.is_finite(), "{kind}: {targets:?} gave {value}");
                     assert!(expected.is_none_or(|expected| (value - expected).abs() < 1e-12), "{value}");
                 }
             }
             let none = Predictor::fit(kind, &unranked(&rows[..2], 0), &[1.0, 3.0]);
-            assert_eq!(none.predict(&[], 0.0), 2.0, "a space of fixed genes has no columns");
+            assert_eq!(none.predict(&[], [0.0; 2]), 2.0, "a space of fixed genes has no columns");
         }
     }
 }

@@ -124,7 +124,7 @@ pub(super) mod tests {
     #[test]
     fn takes_a_small_penalty_without_noise_and_a_large_one_for_noise_alone() {
         let rows: Vec<Row> = (0..30).map(|i| point(i).0).collect();
-        let points = Points { rows: rows.clone(), columns: 10, worth: vec![0.0; 30], population: 6 };
+        let points = Points { rows: rows.clone(), columns: 10, lacks: vec![[0.0; 2]; 30], population: 6 };
         let error = |targets: &[f64], ridge: &Ridge| -> f64 {
             rows.iter().zip(targets).map(|(row, target)| (ridge.predict(row) - target).abs()).sum::<f64>() / 30.0
         };
