@@ -4,16 +4,22 @@ import argparse
 import csv
 
 
-def arm_but(reserved):
-    """A reader of NAME="FLAGS" for argparse; `reserved` is the name of the side that is always there."""
+def arm_but(*reserved):
+    """A reader of NAME="FLAGS" for argparse; `reserved` are names of sides that are no arms."""
 
     def arm(text):
         name, separator, flags = text.partition("=")
-        if not separator or not name.replace("-", "").replace("_", "").isalnum() or name == reserved:
+        if not separator or not name.replace("-", "").replace("_", "").isalnum() or name in reserved:
             raise argparse.ArgumentTypeError(f'`{text}` is no NAME="FLAGS"')
         return name, flags
 
     return arm
+
+
+def read_csv(path):
+    """The rows of a table, as objects."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def write_csv(path, rows):

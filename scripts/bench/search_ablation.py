@@ -18,7 +18,6 @@ Needs numpy; for peers pymoo and PyYAML.
 
 import argparse
 import csv
-import hashlib
 import json
 import math
 import os
@@ -29,14 +28,16 @@ import time
 
 import numpy
 
+from arms import arm_but, read_csv
 from command import run
 from machine import processor
 from mutation_only import level_switches, non_dominated
-from score_cache import ScoreCache, append, json_lines
+from score_cache import ScoreCache, append, evaluate, json_lines
 from search_space import SearchSpace
 
 BOOTSTRAPS = 2000
 METRIC = "choice_nll"
+PEERS = ["pymoo", "mutation"]
 SCORES = ["accuracy", "bits_per_byte"]
 CACHE = os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero"))
 
@@ -52,10 +53,10 @@ def search(options, arm, flags, evals, seed, shorter=None):
     command += ["--limit", options.limit, "--held-out", "16", "--arithmetic", options.arithmetic]
     # The same sums on both sides: a division measured anew may differ.
     command += ["--chunk-tokens", "1024", "--workers", "2", *shlex.split(flags.replace("{evals}", str(evals)))]
-    if not (out / "front.json").is_file() or len(csv_rows(out / "evaluations.csv")) < evals:
+    if not (out / "front.json").is_file() or len(read_csv(out / "evaluations.csv")) < evals:
         run(command)
     front = json.loads((out / "front.json").read_text(encoding="utf-8"))
-    seconds = {row["population"]: float(row["seconds"]) for row in reversed(csv_rows(out / "timings.csv"))}
+    seconds = {row["population"]: float(row["seconds"]) for row in reversed(read_csv(out / "timings.csv"))}
     points = {point["genome"]: point["values"]["params"] for point in [front["parent"], *front["points"]]}
     return points, sum(seconds.values())
 
@@ -68,24 +69,20 @@ def peers(options, arm, seed):
     """Peers that begin with the arm's first population: `(name, evaluations, front)` of each, the front as genomes and parameters."""
     from evolution import evolve
 
-    rows = csv_rows(run_of(options, arm, min(options.evals), seed) / "evaluations.csv")
+    rows = read_csv(run_of(options, arm, min(options.evals), seed) / "evaluations.csv")
     first = [row["genome"] for row in rows if row["population"] == "0"]
     space = SearchSpace(options.space, options.model)
     scores = ScoreCache(options, "search", options.limit, options.arithmetic)
     score = lambda genomes: {genome: row[METRIC] for genome, row in scores.of(genomes).items()}
     most = max(options.evals)
-    for name, networks in [
-        ("pymoo", [genome for population in evolve(space, options.population, most, seed, score, first) for genome in population]),
-        ("mutation", level_switches(space, options.population, most, seed, score, first)),
-    ]:
+    found = [
+        [genome for population in evolve(space, options.population, most, seed, score, first) for genome in population],
+        level_switches(space, options.population, most, seed, score, first),
+    ]
+    for name, networks in zip(PEERS, found, strict=True):
         for evals in options.evals:
             front = non_dominated(networks[:evals], score(networks[:evals]), space)
             yield name, evals, {genome: space.params(genome) for genome in {*front, space.parent()}}
-
-
-def csv_rows(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 class Judge:
@@ -102,15 +99,10 @@ class Judge:
         self.scores[row["genome"]] = numpy.array([[int(bit) for bit in row["answers"]], row["bits"]])
 
     def rows(self, genomes, limit):
-        list_of = self.options.work / f"genomes-{hashlib.sha256(' '.join(genomes).encode()).hexdigest()[:8]}.txt"
-        list_of.write_text("\n".join(genomes) + "\n", encoding="utf-8")
-        per_item = list_of.with_suffix(".jsonl")
-        command = [self.options.criadero, "eval", self.options.model, "--task", self.options.task, "--split", "held-out", "--genomes", list_of]
-        command += ["--limit", limit, "--per-item", per_item, "--json", "--arithmetic", self.options.arithmetic]
-        run(command)
-        found = [json.loads(line) for line in per_item.read_text(encoding="utf-8").splitlines()]
+        per_item = self.options.work / "items.new.jsonl"
+        evaluate(self.options, "held-out", limit, genomes, per_item=per_item, arithmetic=self.options.arithmetic)
+        found = json_lines(per_item)
         per_item.unlink()
-        list_of.unlink()
         return [row for row in found if "index" in row]
 
     def measure(self, genomes):
@@ -170,7 +162,7 @@ def main():
     parser.add_argument("--items", type=int, default=800, help="questions that fronts are compared on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"])
-    parser.add_argument("--arm", action="append", required=True, metavar="NAME=FLAGS", help="of `criadero search`; the first is the one to beat")
+    parser.add_argument("--arm", type=arm_but(*PEERS), action="append", required=True, metavar="NAME=FLAGS", help="of `criadero search`; the first is the one to beat")
     parser.add_argument("--peers", action="store_true", help="also pymoo's NSGA-II and mutation alone, from the first arm's first population")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/ablation"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/bench-ablation"))
@@ -178,7 +170,7 @@ def main():
     options.evals.sort()
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    arms = dict(arm.split("=", 1) for arm in options.arm)
+    arms = dict(options.arm)
 
     fronts, seconds = {}, {}
     for seed in options.seeds:

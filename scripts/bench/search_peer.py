@@ -15,7 +15,6 @@ Needs lm_eval==0.4.13, torch, transformers, accelerate, datasets, pyarrow, pymoo
 """
 
 import argparse
-import csv
 import dataclasses
 import functools
 import json
@@ -29,7 +28,7 @@ import sys
 import time
 
 import search_summary
-from arms import arm_but, write_csv
+from arms import arm_but, read_csv, write_csv
 from score_cache import ScoreCache, append, evaluate, json_lines
 from search_space import SearchSpace
 from trajectory import Network, Trajectory, draw
@@ -274,11 +273,6 @@ def costs(bench, trajectory):
         append(path, [row])
         bench.log(f"costs, population {population}: " + ", ".join(f"{name} {row[name]:.3f} s" for name in ["lm_eval", "whole", "alone", "together"]))
     return json_lines(path)
-
-
-def read_csv(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def write_trajectories(out, trajectories):

@@ -45,6 +45,8 @@ class Judge:
 
     def __init__(self, options):
         self.options = options
+        #: What networks are scored on: the tasks, and the held-out text.
+        self.subjects = [*options.tasks, *(["novels"] if options.text_tokens else [])]
         self.model, self.tokenizer = parent.open_parent(options.model)
         self.shape = Shape.of(self.model.config)
         self.novels = options.work / "novels.jsonl"
@@ -89,7 +91,7 @@ class Judge:
     def scores(self, name, place):
         """Rows by task of the network in `place`."""
         found = {}
-        for task in [*self.options.tasks, *(["novels"] if self.options.text_tokens else [])]:
+        for task in self.subjects:
             limit = "" if task == "novels" else f"-{self.options.limit}"
             path = self.options.work / "scores" / name / f"{task}{limit}.jsonl"
             if not path.is_file():
@@ -231,8 +233,7 @@ def main():
 
     judge = Judge(options)
     tokens = judge.text_tokens() if options.text_tokens else []
-    judged = [*options.tasks, *(["novels"] if options.text_tokens else [])]
-    found = earlier(options.out, judged) if options.add else {}
+    found = earlier(options.out, judge.subjects) if options.add else {}
     for name, method, size, params, place in judge.networks():
         scores = judge.scores(*judge.tuned(name, place))
         items = {task: answers(rows) for task, rows in scores.items() if task != "novels"}

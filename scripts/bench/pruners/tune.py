@@ -1,14 +1,11 @@
 """Trains what a pruner left, to match the parent's predictions on a text: the same steps for every method.
 
-    python3 scripts/bench/pruners/tune.py --network DIR --parent DIR --text FILE --tokens 98304 --out DIR
-
 The loss is the divergence from the parent's next-token distributions (Hinton et al., arXiv 1503.02531, temperature 1), as Minitron
 (arXiv 2407.14679) retrains; AdamW, a linear warm-up and a linear way back to 0. Windows are drawn from all of the text.
 
 Structures that are gone stay so: where their rows and columns are zero, so are their gradients.
 """
 
-import argparse
 import json
 import pathlib
 import time
@@ -70,23 +67,3 @@ def step_loss(network, teacher, ids):
         loss.backward()
         total += loss.item()
     return total
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", required=True, type=pathlib.Path)
-    parser.add_argument("--parent", required=True, type=pathlib.Path)
-    parser.add_argument("--text", required=True, type=pathlib.Path)
-    parser.add_argument("--tokens", type=int, default=98304)
-    parser.add_argument("--arithmetic", default="bf16", choices=["bf16", "f32"], help="of matrix products")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", required=True, type=pathlib.Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    parent.arithmetic(options.arithmetic)
-    facts = tune(options.network, options.parent, options.text, options.tokens, options.out)
-    print(f"{options.out}: {facts['tokens']:,} tokens, {facts['seconds']:.0f} s, {facts['losses'][0]:.3f} to {facts['losses'][-1]:.3f} nats a token")
-
-
-if __name__ == "__main__":
-    main()
