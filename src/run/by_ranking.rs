@@ -1,7 +1,7 @@
 //! The best network within a limit by a supernet's ranking alone: nothing is scored, nothing is searched.
 
 use super::limits;
-use super::prepare::{importance, never_ranked, space_of};
+use super::prepare::{never_ranked, space_of, worth};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::eval::Objective;
@@ -15,14 +15,14 @@ use crate::space::{Constraint, Cost, Genome, SearchSpace};
 /// [`space_of`].
 pub fn best_by_ranking(supernet: &Checkpoint, space: SearchSpace, limit: &Constraint) -> Result<Genome> {
     let (space, card) = space_of(space, supernet)?;
-    let Some(kept) = card.and_then(|card| importance(card, &space)) else {
+    let Some(worth) = card.and_then(|card| worth(&card, &space)) else {
         return Err(Error::invalid("supernet", never_ranked(supernet), "one that `criadero rank` measured"));
     };
     limits::check(&space, std::iter::once(limit))?;
     let objective = Objective::parse(&limit.objective)?;
     let size = |genome: &Genome| objective.size(&Cost::of(space.shape(), genome));
     let (largest, smallest) = (space.largest(), space.smallest());
-    let between = worthiest(&space, &kept);
+    let between = worthiest(&space, &worth);
     let mut networks = std::iter::once(largest).chain(between).chain(std::iter::once(smallest));
     let fits = |genome: &Genome| size(genome).is_some_and(|size| limit.violation(size) == 0.0);
     networks.find(fits).ok_or_else(|| {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Metric, Objective};
 use crate::output::{HeldDirectory, Output};
 use crate::search::{
-    ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Kept, Options, Worth, first_population, given_networks,
+    ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Options, Worth, first_population, given_networks,
 };
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::versions::versions;
@@ -158,16 +158,16 @@ impl Experiment {
             racing: self.racing,
             evals: self.evals,
             seed: self.seed,
-            ranking: worth(scorer).map(|worth| worth.digest()),
-            first_networks: self.given(space, scorer.importance.as_deref()),
+            ranking: scorer.worth.as_ref().map(Worth::digest),
+            first_networks: self.given(space, scorer.worth.as_ref()),
             mixed_hardware: self.mixed_hardware,
             frozen: scorer.frozen.clone(),
         })
     }
 
     /// The given part of the first population.
-    fn given(&self, space: &SearchSpace, importance: Option<&Kept>) -> Vec<Genome> {
-        given_networks(space, self.options.start, &self.seed_genomes, importance, self.population)
+    fn given(&self, space: &SearchSpace, worth: Option<&Worth>) -> Vec<Genome> {
+        given_networks(space, self.options.start, &self.seed_genomes, worth, self.population)
     }
 
     /// The first population, of which some networks are given.
@@ -178,8 +178,8 @@ impl Experiment {
 
     /// About `count` networks of the first population, the parent among them, from the smallest to the largest.
     #[cfg(feature = "torch")]
-    pub(super) fn sample(&self, space: &SearchSpace, importance: Option<&Kept>, count: usize) -> Vec<Genome> {
-        let mut networks = self.first(space, &self.given(space, importance));
+    pub(super) fn sample(&self, space: &SearchSpace, worth: Option<&Worth>, count: usize) -> Vec<Genome> {
+        let mut networks = self.first(space, &self.given(space, worth));
         networks.sort_by_key(|genome| (std::cmp::Reverse(space.size(genome)), genome.clone()));
         let every = networks.len().div_ceil(count).max(1);
         networks.into_iter().step_by(every).collect()
@@ -220,17 +220,11 @@ impl Experiment {
         }
         self.check_limits(&scorer.space)?;
         let settings = self.settings(&scorer)?;
-        let worth = worth(&scorer);
-        let mut algorithm = self.begin(&settings, worth.as_ref())?;
+        let mut algorithm = self.begin(&settings, scorer.worth.as_ref())?;
         let searched = Run::open(held, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
         for note in scorer.evaluator.notes() {
             on_progress(Progress::Note(note));
         }
         searched
     }
-}
-
-/// What the model's ranking says that networks of the space are worth.
-fn worth(scorer: &Scorer) -> Option<Worth> {
-    scorer.importance.as_deref().map(|kept| Worth::of(&scorer.space, kept))
 }

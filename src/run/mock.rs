@@ -40,7 +40,7 @@ pub fn mock_scorer(
             machine: String::new(),
             throughput: None,
         },
-        importance: None,
+        worth: None,
         evaluator: Box::new(evaluator),
     })
 }

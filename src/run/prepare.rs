@@ -24,7 +24,7 @@ use crate::model::device::{EMULATED, device_name, kind_of, least_free_memory, ma
 use crate::model::supernet::SupernetCard;
 use crate::plan::evaluation::{Scoring, chunk_that_fills, keys_and_values};
 use crate::plan::{Numbers, is_small_here, load_beside_float32};
-use crate::search::Kept;
+use crate::search::Worth;
 use crate::space::{Ends, Gene, Genome, SearchSpace};
 use crate::task::{Selection, Split, Task};
 use crate::versions::versions;
@@ -111,7 +111,7 @@ pub struct Prepared {
     device: String,
     tasks: Vec<RunTask>,
     frozen: Frozen,
-    importance: Option<Box<Importance>>,
+    worth: Option<Worth>,
     space: SearchSpace,
     /// The model, on each device.
     models: Vec<Llama>,
@@ -123,11 +123,10 @@ pub struct Prepared {
 impl Prepared {
     /// What scores a run here, with the workers that it has.
     fn scorer(self) -> Scorer {
-        let Prepared { model_digest, device, tasks, frozen, importance, space, models, exam, cache_bytes, stop } = self;
+        let Prepared { model_digest, device, tasks, frozen, worth, space, models, exam, cache_bytes, stop } = self;
         let workers = Workers { count: frozen.workers, threads: frozen.threads };
         let evaluator = Box::new(LocalEvaluator::start(&models, exam, workers, cache_bytes, stop));
-        let importance = importance.map(|importance| importance as Box<Kept>);
-        Scorer { name: "local".to_string(), evaluator, model_digest, device, tasks, frozen, importance, space }
+        Scorer { name: "local".to_string(), evaluator, model_digest, device, tasks, frozen, worth, space }
     }
 
     /// An evaluator with one worker, on the next of the devices, of `count` that share memory for hidden states.
@@ -158,9 +157,6 @@ impl Prepared {
         }
     }
 }
-
-/// [`Kept`] that other threads may ask.
-type Importance = dyn Fn(usize, Gene) -> f64 + Send;
 
 /// One preparation under way.
 struct Preparation<'a> {
@@ -238,7 +234,7 @@ impl Preparation<'_> {
         checkpoint.notes().iter().for_each(|note| self.note(note.clone()));
         let (space, card) = self.space(&checkpoint)?;
         self.experiment.check_limits(&space)?;
-        let importance = card.and_then(|card| importance(card, &space));
+        let worth = card.and_then(|card| worth(&card, &space));
         unexported_of(&checkpoint, &space).into_iter().for_each(|note| self.note(note));
         let tokenizer = Arc::new(checkpoint.tokenizer()?);
         let writer = Writer::new(&checkpoint, tokenizer.clone())?;
@@ -249,8 +245,7 @@ impl Preparation<'_> {
         prepared.iter().flat_map(|task| task.notes.clone()).for_each(|note| self.note(note));
         // What a card has free before the weights are on it is what they and a chunk have to share.
         let room = least_free_memory(&self.local.devices);
-        let kept = importance.as_deref().map(|importance| importance as &Kept);
-        let (arithmetic, models) = self.choose(&checkpoint, &space, &writer, kept)?;
+        let (arithmetic, models) = self.choose(&checkpoint, &space, &writer, worth.as_ref())?;
         let model = &models[0];
         let Local { chunk_tokens, workers: count, threads, .. } = self.local;
         let given = chunk_tokens.or(*count).or(*threads).is_some();
@@ -297,7 +292,7 @@ impl Preparation<'_> {
                 machine,
                 throughput,
             },
-            importance,
+            worth,
             space,
             models,
             exam: Exam { sets, writer: Some(writer) },
@@ -360,7 +355,7 @@ impl Preparation<'_> {
         checkpoint: &Checkpoint,
         space: &SearchSpace,
         writer: &Writer,
-        importance: Option<&Kept>,
+        worth: Option<&Worth>,
     ) -> Result<(Arithmetic, Vec<Llama>)> {
         let arithmetics = self.arithmetics(checkpoint, space)?;
         let models = self.load(checkpoint, space, arithmetics[0])?;
@@ -380,7 +375,7 @@ impl Preparation<'_> {
                 .into_iter()
                 .map(|task| self.trial_task(task, writer.tokenizer(), max_length))
                 .collect::<Result<_>>()?,
-            networks: self.experiment.sample(space, importance, TRIAL_NETWORKS),
+            networks: self.experiment.sample(space, worth, TRIAL_NETWORKS),
             workers: division::candidates(cores()).pop().expect("there is a core"),
             writer,
             stop: self.stop,
@@ -667,8 +662,8 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-/// What a card says that each gene keeps; nothing where its order was taken over from another.
-pub(super) fn importance(card: SupernetCard, space: &SearchSpace) -> Option<Box<Importance>> {
-    let shape = *space.shape();
-    card.scores.is_some().then(|| Box::new(move |layer, gene| card.kept_importance(&shape, layer, gene)) as Box<_>)
+/// What a card says that networks are worth; nothing where its order was taken over from another.
+pub(super) fn worth(card: &SupernetCard, space: &SearchSpace) -> Option<Worth> {
+    let kept = |layer, gene| card.kept_importance(space.shape(), layer, gene);
+    card.scores.is_some().then(|| Worth::of(space, kept))
 }

@@ -2,7 +2,7 @@
 
 use super::settings::{Frozen, RunTask};
 use crate::eval::Evaluator;
-use crate::search::Kept;
+use crate::search::Worth;
 use crate::space::SearchSpace;
 
 /// An evaluator whose eval sets are `TASK/search` and `TASK/held_out` of every task of the run.
@@ -21,6 +21,6 @@ pub struct Scorer {
     pub tasks: Vec<RunTask>,
     /// Measured or chosen once.
     pub frozen: Frozen,
-    /// The importance that a layer's gene keeps, where the model was ranked.
-    pub importance: Option<Box<Kept<'static>>>,
+    /// What the model's ranking says that networks are worth, where it was ranked.
+    pub worth: Option<Worth>,
 }

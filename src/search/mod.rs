@@ -28,4 +28,4 @@ pub use registry::{ALGORITHMS, algorithm_named};
 pub use scored::Scored;
 pub use surrogate::{Prediction, PredictorKind};
 pub use survival::rank_and_crowding;
-pub use worth::{Kept, Worth};
+pub use worth::Worth;

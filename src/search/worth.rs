@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::space::{Ends, Gene, Genome, LayerChoices, SearchSpace};
 
-/// The importance that a layer's widths keep, in any additive unit.
-pub type Kept<'a> = dyn Fn(usize, Gene) -> f64 + 'a;
-
 /// What each choice of each layer of a space keeps, and so what networks do.
 ///
 /// Fewer bits lose the share of a layer's importance that is [noise](crate::space::Bits::noise); embedding and output matrix count like
@@ -21,8 +18,8 @@ pub struct Worth {
 }
 
 impl Worth {
-    /// Asks `kept` for every choice of a space.
-    pub fn of(space: &SearchSpace, kept: &Kept) -> Worth {
+    /// Asks for every choice of a space what a layer's gene keeps, in any additive unit.
+    pub fn of(space: &SearchSpace, kept: impl Fn(usize, Gene) -> f64) -> Worth {
         let layer = |(layer, choices): (usize, &LayerChoices)| {
             choices.genes().into_iter().map(|gene| ((gene.heads, gene.mlp), kept(layer, gene))).collect()
         };
@@ -35,28 +32,33 @@ impl Worth {
 
     /// What a network keeps; a gene that is none of the space's counts as the nearest one.
     pub fn of_network(&self, genome: &Genome) -> f64 {
-        let layer = |(layer, gene): (usize, Gene)| {
-            let Gene { heads, mlp, .. } = self.space.layer(layer).nearest(gene);
-            self.layers[layer][&(heads, mlp)] * (1.0 - gene.bits.noise())
-        };
-        let Ends { embedding, head } = genome.ends();
-        genome.kept().map(layer).sum::<f64>() - self.mean * (embedding.noise() + head.noise())
+        genome.kept().map(|(layer, gene)| self.of_layer(layer, gene)).sum::<f64>() - self.of_ends(genome)
     }
 
-    /// What a network lacks of the largest one: in layers that are dropped, and in those that are narrower. Tasks may forgive one more than
+    fn of_layer(&self, layer: usize, gene: Gene) -> f64 {
+        let Gene { heads, mlp, .. } = self.space.layer(layer).nearest(gene);
+        self.layers[layer][&(heads, mlp)] * (1.0 - gene.bits.noise())
+    }
+
+    /// What is lost in the bits of both ends.
+    fn of_ends(&self, genome: &Genome) -> f64 {
+        let Ends { embedding, head } = genome.ends();
+        self.mean * (embedding.noise() + head.noise())
+    }
+
+    /// What a network lacks of the largest one, unquantized: in layers that are dropped, and in those that are narrower. Tasks may forgive one more than
     /// the other.
     pub fn lacks(&self, genome: &Genome) -> [f64; 2] {
         let mut lacks = [0.0; 2];
         for (layer, choices) in self.space.layers().iter().enumerate() {
-            let of = |gene: Gene| self.layers[layer][&(gene.heads, gene.mlp)];
-            let whole = of(choices.largest());
+            let Gene { heads, mlp, .. } = choices.largest();
+            let whole = self.of_layer(layer, Gene::new(heads, mlp));
             match genome.genes().get(layer).filter(|gene| !gene.is_dropped()) {
                 None => lacks[0] += whole,
-                Some(&gene) => lacks[1] += whole - of(choices.nearest(gene)) * (1.0 - gene.bits.noise()),
+                Some(&gene) => lacks[1] += whole - self.of_layer(layer, gene),
             }
         }
-        let Ends { embedding, head } = genome.ends();
-        lacks[1] += self.mean * (embedding.noise() + head.noise());
+        lacks[1] += self.of_ends(genome);
         lacks
     }
 
@@ -83,7 +85,7 @@ mod tests {
              depth: [2, 3], heads: [2, 4], mlp: [64, 128], bits: [4, 16], embedding_bits: [4, 16] }",
         )
         .unwrap();
-        let worth = Worth::of(&space, &|layer, gene| {
+        let worth = Worth::of(&space, |layer, gene| {
             (layer + 1) as f64 * (f64::from(gene.heads) / 4.0 + f64::from(gene.mlp) / 128.0)
         });
         assert_eq!(worth.lacks(&space.largest()), [0.0; 2]);
@@ -101,7 +103,7 @@ mod tests {
                 "{text}: {dropped}, {narrower}, {kept}"
             );
         }
-        let other = Worth::of(&space, &|layer, _| layer as f64);
+        let other = Worth::of(&space, |layer, _| layer as f64);
         assert_ne!(worth.digest(), other.digest());
     }
 }

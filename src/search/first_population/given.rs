@@ -3,17 +3,17 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::ladders::{uniform_ladder, worthiest};
-use crate::search::worth::Kept;
+use crate::search::worth::Worth;
 use crate::space::{Bits, Ends, Genome, SearchSpace};
 
 /// The given part of a first population of `count`: the parent (the space's largest network) and the smallest; between them, spread
 /// over their sizes, the networks that the ranking thinks best, half of the population together, and evenly narrowed and shallower ones,
 /// a quarter, or a half where there is no ranking: what text says is best is not what every task does. Also the largest widths in every
 /// other format, and the user's own. Each network once.
-pub fn between_extremes(space: &SearchSpace, own: &[Genome], importance: Option<&Kept>, count: usize) -> Vec<Genome> {
-    match importance {
-        Some(kept) => {
-            let best = spread_by_size(space, &worthiest(space, kept), (count / 2).saturating_sub(2));
+pub fn between_extremes(space: &SearchSpace, own: &[Genome], worth: Option<&Worth>, count: usize) -> Vec<Genome> {
+    match worth {
+        Some(worth) => {
+            let best = spread_by_size(space, &worthiest(space, worth), (count / 2).saturating_sub(2));
             first_networks(space, own, best.into_iter().chain(spread_by_size(space, &uniform_ladder(space), count / 4)))
         }
         None => {
@@ -76,9 +76,10 @@ mod tests {
     fn first_networks_are_spread_over_all_sizes() {
         let space = SearchSpace::shipped("smollm2-135m").unwrap();
         let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 9.0 + f64::from(gene.mlp) / 1536.0;
-        for importance in [None, Some(&kept as &Kept)] {
-            let networks = between_extremes(&space, &[], importance, 16);
-            assert_eq!(networks.len(), if importance.is_some() { 12 } else { 8 });
+        let worth = Worth::of(&space, kept);
+        for worth in [None, Some(&worth)] {
+            let networks = between_extremes(&space, &[], worth, 16);
+            assert_eq!(networks.len(), if worth.is_some() { 12 } else { 8 });
             let (high, low) = (space.size(&networks[0]) as f64, space.size(&networks[1]) as f64);
             // Behind the extremes stand the ranking's own, then the even ones.
             let between = &networks[2..8];

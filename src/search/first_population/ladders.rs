@@ -1,13 +1,12 @@
 //! Networks from the largest to the smallest: evenly narrowed, or the best by what the ranking says they are worth.
 
 use crate::search::knapsack::knapsack_front;
-use crate::search::worth::{Kept, Worth};
+use crate::search::worth::Worth;
 use crate::space::{Genome, SearchSpace};
 
 /// The networks of which none is smaller and keeps more of the largest one's importance, the largest first; the largest and the
 /// smallest of all left out.
-pub fn worthiest(space: &SearchSpace, kept: &Kept) -> Vec<Genome> {
-    let worth = Worth::of(space, kept);
+pub fn worthiest(space: &SearchSpace, worth: &Worth) -> Vec<Genome> {
     let mut front = knapsack_front(space, &|genome| -worth.of_network(genome));
     front.retain(|genome| *genome != space.largest() && *genome != space.smallest());
     front.reverse();
@@ -34,7 +33,7 @@ mod tests {
         // Layer 0 is precious, the others lose nothing.
         let kept =
             |layer: usize, gene: Gene| if layer == 0 { f64::from(gene.heads) + f64::from(gene.mlp) } else { 0.0 };
-        let front = worthiest(&space, &kept);
+        let front = worthiest(&space, &Worth::of(&space, kept));
         let size = |genome: &Genome| space.size(genome);
         assert!(front.is_sorted_by(|a, b| size(a) > size(b)), "sizes fall: {front:?}");
         assert!(front.iter().all(|genome| space.contains(genome)));
@@ -48,13 +47,13 @@ mod tests {
                     heads: [2, 4]\nmlp: [64, 128]\nbits: [4, 8, 16]\nembedding_bits: [4, 8, 16]\n";
         let space = SearchSpace::from_yaml(text).unwrap();
         let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 4.0 + f64::from(gene.mlp) / 128.0;
-        for ladder in [worthiest(&space, &kept), uniform_ladder(&space)] {
+        for ladder in [worthiest(&space, &Worth::of(&space, kept)), uniform_ladder(&space)] {
             let bytes: Vec<u64> = ladder.iter().map(|genome| Cost::of(space.shape(), genome).weight_bytes).collect();
             assert!(ladder.len() > 2 && bytes.is_sorted_by(|a, b| a > b), "{bytes:?}");
             assert!(ladder.iter().any(Genome::is_quantized), "{ladder:?}");
         }
         // 8 bits cost next to nothing, so that the first steps are all of them.
-        let front = worthiest(&space, &kept);
+        let front = worthiest(&space, &Worth::of(&space, kept));
         assert_eq!(front[0].unquantized(), space.largest(), "{}", front[0]);
         let embeddings: std::collections::BTreeSet<Bits> = front.iter().map(|genome| genome.ends().embedding).collect();
         assert!(embeddings.len() > 1, "the embedding steps down too: {front:?}");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use ladders::worthiest;
 pub use stratified::{first_population, stratified};
 
-use super::worth::Kept;
+use super::worth::Worth;
 use crate::space::{Genome, SearchSpace};
 
 /// How a first population is made beside the extremes.
@@ -25,16 +25,16 @@ pub enum Start {
 }
 
 /// The networks that a first population of `count` is given: the parent and the smallest, the user's own, and what the start
-/// adds; [`first_population`] tops them up. `importance` is what the model's ranking says that widths keep.
+/// adds; [`first_population`] tops them up. `worth` is what the model's ranking says of networks.
 pub fn given_networks(
     space: &SearchSpace,
     start: Start,
     own: &[Genome],
-    importance: Option<&Kept>,
+    worth: Option<&Worth>,
     count: usize,
 ) -> Vec<Genome> {
     match start {
-        Start::Ranking => given::between_extremes(space, own, importance, count),
+        Start::Ranking => given::between_extremes(space, own, worth, count),
         Start::Sensitivities => sensitivities::sensitivities(space, own, count),
     }
 }
