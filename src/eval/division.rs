@@ -17,7 +17,8 @@ const SAMPLE_TOKENS: usize = 1024;
 const LAYERS: usize = 2;
 /// No round begins after this time: what the measurement costs must be small beside the search that it helps.
 const PATIENCE: Duration = Duration::from_secs(3);
-const ROUNDS: usize = 3;
+/// Rounds of a measurement that tells divisions apart.
+pub const ROUNDS: usize = 3;
 /// A share of the best speed that repeated measurements do not tell from it.
 const GOOD_ENOUGH: f64 = 0.95;
 
@@ -49,8 +50,8 @@ pub fn choose(divisions: &[Division]) -> Option<Division> {
         .min_by(|a, b| a.chunk_tokens.cmp(&b.chunk_tokens).then(b.tokens_per_second.total_cmp(&a.tokens_per_second)))
 }
 
-/// Times every division of every packing, in rounds so that a busy moment does not fall on one of them alone; one after the
-/// other because MKL's number of threads belongs to the process. `stop` ends it as it ends an evaluation.
+/// Times every division of every packing, in at most so many `rounds`, so that a busy moment does not fall on one of them alone; one after
+/// the other because MKL's number of threads belongs to the process. `stop` ends it as it ends an evaluation.
 ///
 /// # Errors
 /// [`Error::Interrupted`](crate::Error::Interrupted) once the user asked to stop; a model that cannot be run.
@@ -58,6 +59,7 @@ pub fn measure(
     model: &Llama,
     packings: &[(usize, EvalSet)],
     candidates: &[Workers],
+    rounds: usize,
     stop: &Arc<AtomicBool>,
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Division>> {
@@ -69,13 +71,13 @@ pub fn measure(
             packings.iter().map(move |&(chunk_tokens, _)| Division { chunk_tokens, workers, tokens_per_second: 0.0 })
         })
         .collect();
-    let total = ROUNDS * divisions.len();
+    let total = rounds * divisions.len();
     // Every new thread that runs libtorch leaks memory, so the workers of the largest division serve all of them.
     let most = candidates.iter().map(|workers| workers.count).max().unwrap_or(1);
     let most = Workers { count: most, threads: 1 };
     let mut evaluator = LocalEvaluator::start(std::slice::from_ref(model), sets.clone(), most, 0, stop.clone());
     let start = Instant::now();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         if start.elapsed() > PATIENCE {
             break;
         }

@@ -40,21 +40,26 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Tokens a second through two layers and the head of the parent, in each of some arithmetics: the best of two turns, so that a busy
-    /// moment does not fall on one of them alone.
-    pub(super) fn speeds(&self, models: &[&Llama], on_progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<f64>> {
+    /// Tokens a second through two layers and the head of the parent, in each of some faster arithmetics and in float32: of the former the best
+    /// of two turns, since they are told apart by little; a glance tells float32 from them.
+    pub(super) fn speeds(
+        &self,
+        others: &[Llama],
+        exact: &Llama,
+        on_progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Vec<f64>, f64)> {
         let packings = [(0, self.tasks[0].set.clone())];
-        let mut speed = |model: &Llama| -> Result<f64> {
-            let measured = division::measure(model, &packings, &[self.workers], self.stop, on_progress)?;
+        let mut speed = |model: &Llama, rounds| -> Result<f64> {
+            let measured = division::measure(model, &packings, &[self.workers], rounds, self.stop, on_progress)?;
             Ok(measured.iter().map(|one: &Division| one.tokens_per_second).fold(0.0, f64::max))
         };
-        let mut best = vec![0.0_f64; models.len()];
+        let mut best = vec![0.0_f64; others.len()];
         for _ in 0..2 {
-            for (best, model) in best.iter_mut().zip(models) {
-                *best = best.max(speed(model)?);
+            for (best, model) in best.iter_mut().zip(others) {
+                *best = best.max(speed(model, division::ROUNDS)?);
             }
         }
-        Ok(best)
+        Ok((best, speed(exact, 1)?))
     }
 
     /// The trial of every other network on one chunk a task, where all of it would take too long at so many tokens a second

@@ -383,16 +383,20 @@ impl Preparation<'_> {
         let on_progress = &mut *self.on_progress;
         let in_other = |other: &Arithmetic| models[0].share().with_int8(*other == Arithmetic::Int8);
         let mut others: Vec<Llama> = arithmetics[..arithmetics.len() - 1].iter().map(in_other).collect();
-        let all: Vec<&Llama> = others.iter().chain([exact]).collect();
-        let mut speeds = trial.speeds(&all, &mut |done, total| on_progress(Progress::Timed { done, total }))?;
-        let slow = speeds.pop().expect("that of float32");
+        let (speeds, slow) =
+            trial.speeds(&others, exact, &mut |done, total| on_progress(Progress::Timed { done, total }))?;
         let trial = trial.within_patience(exact.config().shape.layers, slow);
         let (mut said, mut scores) = (Vec::new(), None);
         let mut taken = None;
         for (place, &other) in arithmetics[..others.len()].iter().enumerate() {
-            let (speed_up, next) = (speeds[place] / slow, speeds.get(place + 1));
-            said.push(format!("{other} is {speed_up:.1} times as fast as f32"));
-            if speed_up < WORTH_IT || next.is_some_and(|next| speeds[place] < next * WORTH_ITS_ERROR) {
+            let speed_up = speeds[place] / slow;
+            // The next one, where this one is hardly faster.
+            let rival = speeds.get(place + 1).map(|next| (arithmetics[place + 1], speeds[place] / next));
+            let rival = rival.filter(|&(_, times)| times < WORTH_ITS_ERROR);
+            let but =
+                rival.map_or(String::new(), |(next, times)| format!(", but {times:.2} times as fast as {next} only"));
+            said.push(format!("{other} is {speed_up:.1} times as fast as f32{but}"));
+            if speed_up < WORTH_IT || rival.is_some() {
                 continue;
             }
             let scores = match &mut scores {
@@ -559,7 +563,7 @@ impl Preparation<'_> {
         let candidates = division::candidates(cores());
         let on_progress = &mut *self.on_progress;
         let timed = &mut |done, total| on_progress(Progress::Timed { done, total });
-        let divisions = division::measure(model, &packings, &candidates, self.stop, timed)?;
+        let divisions = division::measure(model, &packings, &candidates, division::ROUNDS, self.stop, timed)?;
         let chosen = division::choose(&divisions).expect("a candidate was measured");
         let name =
             |one: &Division| format!("{}x{} on chunks of {}", one.workers.count, one.workers.threads, one.chunk_tokens);
