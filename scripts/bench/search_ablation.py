@@ -32,7 +32,7 @@ from arms import arm_but, read_csv
 from command import run
 from machine import processor
 from mutation_only import level_switches, non_dominated
-from score_cache import ScoreCache, append, evaluate, json_lines
+from score_cache import AT_ONCE, ScoreCache, append, evaluate, json_lines
 from search_space import SearchSpace
 
 BOOTSTRAPS = 2000
@@ -110,17 +110,21 @@ class Judge:
         if not missing:
             return
         skipped = {row["index"] for row in self.rows(missing[:1], self.options.skip)}
-        right = {genome: {} for genome in missing}
-        for row in self.rows(missing, self.options.skip + self.options.items):
+        for start in range(0, len(missing), AT_ONCE):
+            for row in self.answers(missing[start : start + AT_ONCE], skipped):
+                append(self.path, [row])
+                self.learn(row)
+
+    def answers(self, genomes, skipped):
+        found = {genome: {} for genome in genomes}
+        for row in self.rows(genomes, self.options.skip + self.options.items):
             if row["index"] not in skipped:
                 [gold] = row["gold"]
                 bits = -row["log_likelihoods"][gold] / row["choice_bytes"][gold] / math.log(2)
-                right[row.get("genome", missing[0])][row["index"]] = row["correct"], round(bits, 4)
-        for genome, own in right.items():
+                found[row.get("genome", genomes[0])][row["index"]] = row["correct"], round(bits, 4)
+        for genome, own in found.items():
             answers, bits = zip(*(own[index] for index in sorted(own)))
-            row = {"genome": genome, "answers": "".join(map(str, answers)), "bits": bits}
-            append(self.path, [row])
-            self.learn(row)
+            yield {"genome": genome, "answers": "".join(map(str, answers)), "bits": bits}
 
 
 def worth(points, smallest, parent, scores):
