@@ -80,7 +80,7 @@ bench-cluster: libtorch assets nats-server ## searches whose workers are elsewhe
 
 bench-ablation: ARMS = --arm linas="--algorithm linas" --arm nsga2="--algorithm nsga2" --arm random="--algorithm random" \
 	--arm knapsack="--population {evals}" --peers
-bench-ablation: libtorch assets ## search algorithms from equal starts, and scores to search by (needs numpy, pymoo; two hours): results/bench-ablation, bench-fitness
+bench-ablation: libtorch assets ## search algorithms from equal starts, and scores to search by (needs numpy, PyYAML, pymoo; two hours): results/bench-ablation, bench-fitness
 	cargo build --locked --release
 	$(PYTHON) scripts/bench/fitness.py --model "$$(scripts/supernet.sh)"
 	$(PYTHON) scripts/bench/search_ablation.py --model "$$(scripts/supernet.sh)" $(ARMS) $(FLAGS)

@@ -1,11 +1,20 @@
 """Commands whose output is of interest only where they fail."""
 
+import signal
 import subprocess
 
 
-def run(command):
-    """Runs it; what it complained of ends the program where it fails."""
-    words = [str(part) for part in command]
-    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(words)}\n{done.stderr}")
+def run(command, until=None):
+    """Runs it, and interrupts it once `until` says so; what it complained of ends the program where it fails."""
+    words, interrupted = [str(part) for part in command], False
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                errors = process.communicate(timeout=1)[1]
+                break
+            except subprocess.TimeoutExpired:
+                if until and not interrupted and until():
+                    interrupted = True
+                    process.send_signal(signal.SIGINT)
+    if process.returncode != 0 and not interrupted:
+        raise SystemExit(f"{' '.join(words)}\n{errors}")

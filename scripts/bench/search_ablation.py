@@ -13,7 +13,7 @@ Intervals are of a bootstrap over questions, paired: all fronts are measured on 
 behind the first --skip, which fronts and tables elsewhere are reported on. Runs and scores lie under --work, and the same command
 again makes only what is missing.
 
-Needs numpy; for peers pymoo and PyYAML.
+Needs numpy, PyYAML; for peers pymoo.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SCORES = ["accuracy", "bits_per_byte"]
 CACHE = os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero"))
 
 
-def search(options, arm, flags, evals, seed, shorter=None):
+def search(options, space, arm, flags, evals, seed, shorter=None):
     """Genomes and parameters of a search's front, parent included, and its seconds; makes it where it is not there. It goes on where a
     `shorter` one of equal flags, if there is one, ended: that gives the same bytes."""
     out = run_of(options, arm, evals, seed)
@@ -53,25 +53,35 @@ def search(options, arm, flags, evals, seed, shorter=None):
     command += ["--limit", options.limit, "--held-out", "16", "--arithmetic", options.arithmetic]
     # The same sums on both sides: a division measured anew may differ.
     command += ["--chunk-tokens", "1024", "--workers", "2", *shlex.split(flags.replace("{evals}", str(evals)))]
-    if not (out / "front.json").is_file() or len(read_csv(out / "evaluations.csv")) < evals:
-        run(command)
-    front = json.loads((out / "front.json").read_text(encoding="utf-8"))
-    seconds = {row["population"]: float(row["seconds"]) for row in reversed(read_csv(out / "timings.csv"))}
-    points = {point["genome"]: point["values"]["params"] for point in [front["parent"], *front["points"]]}
-    return points, sum(seconds.values())
+    evaluations = lambda: read_csv(out / "evaluations.csv") if (out / "evaluations.csv").is_file() else []
+    if len(evaluations()) < evals:
+        # It would go on to measure its front, which is done here for all fronts at once.
+        run(command, until=lambda: len(evaluations()) >= evals)
+    # What a race dropped is on no front.
+    losses = {row["genome"]: float(row[f"{METRIC}:{options.task}"]) for row in evaluations() if row["items"] == str(options.limit) and not row["failed"]}
+    timings = {row["population"]: row for row in reversed(read_csv(out / "timings.csv"))}
+    told, seconds = 0, 0.0
+    for row in sorted(timings.values(), key=lambda row: int(row["population"])):
+        # What comes after is the front.
+        seconds += float(row["seconds"]) if told < evals else 0.0
+        told += int(row["networks"])
+    return front_of(losses, losses, space), seconds
+
+
+def front_of(networks, losses, space):
+    return {genome: space.params(genome) for genome in {*non_dominated(networks, losses, space), space.parent()}}
 
 
 def run_of(options, arm, evals, seed):
     return options.work / f"{arm}-{evals}-{seed}"
 
 
-def peers(options, arm, seed):
+def peers(options, space, arm, seed):
     """Peers that begin with the arm's first population: `(name, evaluations, front)` of each, the front as genomes and parameters."""
     from evolution import evolve
 
     rows = read_csv(run_of(options, arm, min(options.evals), seed) / "evaluations.csv")
     first = [row["genome"] for row in rows if row["population"] == "0"]
-    space = SearchSpace(options.space, options.model)
     scores = ScoreCache(options, "search", options.limit, options.arithmetic)
     score = lambda genomes: {genome: row[METRIC] for genome, row in scores.of(genomes).items()}
     most = max(options.evals)
@@ -81,8 +91,7 @@ def peers(options, arm, seed):
     ]
     for name, networks in zip(PEERS, found, strict=True):
         for evals in options.evals:
-            front = non_dominated(networks[:evals], score(networks[:evals]), space)
-            yield name, evals, {genome: space.params(genome) for genome in {*front, space.parent()}}
+            yield name, evals, front_of(networks[:evals], score(networks[:evals]), space)
 
 
 class Judge:
@@ -174,16 +183,16 @@ def main():
     options.evals.sort()
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    arms = dict(options.arm)
+    arms, space = dict(options.arm), SearchSpace(options.space, options.model)
 
     fronts, seconds = {}, {}
     for seed in options.seeds:
         for arm, flags in arms.items():
             for shorter, evals in zip([None, *options.evals], options.evals):
-                fronts[evals, arm, seed], seconds[evals, arm, seed] = search(options, arm, flags, evals, seed, shorter)
+                fronts[evals, arm, seed], seconds[evals, arm, seed] = search(options, space, arm, flags, evals, seed, shorter)
                 log(f"{arm} {seed}: {evals} evaluations, {len(fronts[evals, arm, seed])} networks, {seconds[evals, arm, seed]:.0f} s")
         if options.peers:
-            for name, evals, points in peers(options, next(iter(arms)), seed):
+            for name, evals, points in peers(options, space, next(iter(arms)), seed):
                 fronts[evals, name, seed] = points
                 log(f"{name} {seed}: {evals} evaluations, {len(points)} networks")
     judge = Judge(options)
