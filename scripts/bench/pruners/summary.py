@@ -6,6 +6,8 @@ import statistics
 
 # Six of ten of its answers are yes, and whoever always says so gets more than the parent does: means are given without it, too.
 CONSTANT = "boolq"
+# Of the parent: networks that differ by less are of one size, whatever size was asked for. Whole layers make coarse steps.
+NEAR = 0.001
 
 
 @dataclasses.dataclass
@@ -76,12 +78,14 @@ def nll_difference(one, other):
 
 
 def text(networks, metric):
-    """A table of all networks, and for each size tables of differences, row minus column."""
+    """A table of all networks, and tables of differences, row minus column: of the networks of each size, and of those that have the size of one of them."""
     parts = [f"mean {metric} over tasks; nll in nats a token of held-out novels; errors are standard errors\n\n", overview(networks, metric)]
     for size in sorted({network.size for network in networks}, reverse=True):
         group = [network for network in networks if network.size == size]
         if len(group) < 2:
             continue
+        is_near = lambda network: any(abs(network.fraction - one.fraction) < NEAR for one in group)
+        group = [network for network in networks if network.size == size or is_near(network)]
         for but in left_out(group[0], metric):
             difference = lambda one, other: accuracy_difference(one, other, metric, but)
             without = f" without {but}" if but else ""
