@@ -78,7 +78,7 @@ def nll_difference(one, other):
 
 
 def text(networks, metric):
-    """A table of all networks, and tables of differences, row minus column: of the networks of each size, and of those that have the size of one of them."""
+    """A table of all networks, and for each size tables of differences, row minus column, with all networks that are of its size."""
     parts = [f"mean {metric} over tasks; nll in nats a token of held-out novels; errors are standard errors\n\n", overview(networks, metric)]
     for size in sorted({network.size for network in networks}, reverse=True):
         group = [network for network in networks if network.size == size]
