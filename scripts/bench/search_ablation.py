@@ -17,7 +17,6 @@ Needs numpy, PyYAML; for peers pymoo.
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -28,7 +27,7 @@ import time
 
 import numpy
 
-from arms import arm_but, read_csv
+from arms import arm_but, read_csv, write_csv
 from command import run
 from machine import processor
 from mutation_only import level_switches, non_dominated
@@ -207,13 +206,14 @@ def main():
         sampled = {genome: weights @ own[place] for genome, own in judge.scores.items()}
         worths |= {(score, *key): worth(points, smallest, parent, sampled) for key, points in fronts.items()}
 
-    with open(options.out / "runs.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["evaluations", "arm", "seed", "networks", *(name for score in SCORES for name in (score, f"{score}_stderr")), "seconds"])
-        for key, points in sorted(fronts.items()):
-            own = [worths[score, *key] for score in SCORES]
-            cells = [f"{value:.5f}" for one in own for value in (one[0], one[1:].std())]
-            writer.writerow([*key, len(points), *cells, f"{seconds[key]:.1f}" if key in seconds else ""])
+    rows = []
+    for (evals, arm, seed), points in sorted(fronts.items()):
+        row = {"evaluations": evals, "arm": arm, "seed": seed, "networks": len(points)}
+        for score in SCORES:
+            own = worths[score, evals, arm, seed]
+            row |= {score: f"{own[0]:.5f}", f"{score}_stderr": f"{own[1:].std():.5f}"}
+        rows.append(row | {"seconds": f"{seconds[evals, arm, seed]:.1f}" if (evals, arm, seed) in seconds else ""})
+    write_csv(options.out / "runs.csv", rows)
 
     lines = [f"population {options.population}, {METRIC} of {options.limit} questions of {options.task} and params, space {options.space}, "
              f"seeds {options.seeds}, {options.arithmetic}",

@@ -84,8 +84,8 @@ def text(networks, metric):
         group = [network for network in networks if network.size == size]
         if len(group) < 2:
             continue
-        is_near = lambda network: any(abs(network.fraction - one.fraction) < NEAR for one in group)
-        group = [network for network in networks if network.size == size or is_near(network)]
+        near = [network.fraction for network in group]
+        group = [network for network in networks if any(abs(network.fraction - fraction) < NEAR for fraction in near)]
         for but in left_out(group[0], metric):
             difference = lambda one, other: accuracy_difference(one, other, metric, but)
             without = f" without {but}" if but else ""
