@@ -6,7 +6,6 @@ use anyhow::bail;
 use criadero::checkpoint::Checkpoint;
 use criadero::checkpoint::export::{Hf, Network, export_to};
 use criadero::output::Output;
-use criadero::plan::evaluation;
 use criadero::run::Pick;
 use criadero::tune::curriculum::Curriculum;
 
@@ -57,11 +56,7 @@ impl Distill {
         let base = Checkpoint::open(&start)?;
         let network = base.config().genome.clone();
         let curriculum = Curriculum::Distill { network };
-        self.train.check(&Course {
-            base: &base,
-            curriculum: &curriculum,
-            teacher: evaluation::weights(parent.config(), self.train.device.numbers().word()),
-        })?;
+        self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: Some(&parent) })?;
         let teacher = load(&parent, &self.train.device)?;
         let model = load(&base, &self.train.device)?;
         let lessons = Lessons {

@@ -165,7 +165,7 @@ impl Plan {
             Row { name, footprint: of(self.batch), largest, unit: Unit::Sequences, disk }
         };
         let adapters = || Trained::Adapters(self.lora, LayerTensor::matrices().collect());
-        let parent = evaluation::weights(config, numbers.word());
+        let parent = evaluation::weights(config, corrected, learning);
         let whole = config.genome.in_bits(Bits::Q4_0).with_ends(ends_in(&config.shape, Bits::Q4_0));
         let in_4_bits = blocks_of(config, [&whole]);
         [

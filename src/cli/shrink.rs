@@ -11,7 +11,6 @@ use criadero::checkpoint::{Checkpoint, EXPORTERS};
 use criadero::eval::{Objective, PackingOptions, pack_task};
 use criadero::model::supernet::SupernetCard;
 use criadero::output::{self, Output};
-use criadero::plan::evaluation;
 use criadero::run::{CHUNK_TOKENS, Experiment, MAX_LENGTH, check_metrics, size_range, space_of};
 use criadero::space::{Bound, Cost};
 use criadero::task::{Selection, Split};
@@ -294,11 +293,10 @@ impl Shrink {
         let widths = &spaces.widths.space;
         let sandwich = Curriculum::Sandwich { space: widths.clone(), balance: true };
         let distill = Curriculum::Distill { network: widths.largest().unquantized() };
-        let teacher = evaluation::weights(checkpoint.config(), self.device.numbers().word());
         let tune = if widths.quantizes() {
             Err("networks of a space with bits cannot be trained".to_string())
         } else {
-            self.flags_that_fit(checkpoint, &sandwich, 0, machine)?
+            self.flags_that_fit(checkpoint, &sandwich, None, machine)?
         };
         Ok(Job {
             model: self.model.display().to_string(),
@@ -318,7 +316,7 @@ impl Shrink {
             seed: self.seed,
             device: self.device.flags(),
             data: self.data.flags(),
-            recover: self.flags_that_fit(checkpoint, &distill, teacher, machine)?,
+            recover: self.flags_that_fit(checkpoint, &distill, Some(checkpoint), machine)?,
             tune,
             machine,
             search_tokens,
@@ -331,7 +329,7 @@ impl Shrink {
         &self,
         base: &Checkpoint,
         curriculum: &Curriculum,
-        teacher: u64,
+        teacher: Option<&Checkpoint>,
         machine: Machine,
     ) -> anyhow::Result<Result<Vec<String>, String>> {
         let length = base.config().positions().min(STEP_TOKENS / 2);

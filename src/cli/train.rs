@@ -14,7 +14,7 @@ use criadero::model::Llama;
 use criadero::model::device::device_name;
 use criadero::output::{HeldDirectory, Log, Output};
 use criadero::plan::activations::Trained;
-use criadero::plan::{available, training};
+use criadero::plan::{available, evaluation, training};
 use criadero::report::curve::{Curve, curves};
 use criadero::run::Headway;
 use criadero::task::LeftOut;
@@ -131,8 +131,8 @@ pub struct Course<'a> {
     pub base: &'a Checkpoint,
     /// Who learns what.
     pub curriculum: &'a Curriculum,
-    /// Bytes of another model that teaches.
-    pub teacher: u64,
+    /// Another model that teaches.
+    pub teacher: Option<&'a Checkpoint>,
 }
 
 /// What is trained, and from whom.
@@ -163,7 +163,7 @@ impl TrainArgs {
 
     /// Refuses what cannot work, before anything is loaded or written.
     pub fn check(&self, course: &Course) -> anyhow::Result<()> {
-        let Course { base, curriculum, teacher } = course;
+        let Course { base, .. } = course;
         let shape = base.config().shape;
         let longest = base.config().positions();
         if self.length > longest {
@@ -177,7 +177,7 @@ impl TrainArgs {
         {
             bail!("--lora {rank}: a rank beyond the model's {} hidden values is not low", shape.hidden);
         }
-        self.check_memory(base, curriculum, *teacher)
+        self.check_memory(&Need { args: self, course })
     }
 
     /// Holds the output directory, which is none of what is read here or by the command besides; `begun` may be in it before.
@@ -191,8 +191,7 @@ impl TrainArgs {
     /// # Errors
     /// Matrices that cannot be adapted.
     pub fn fits(&self, course: &Course, budget: u64) -> criadero::Result<Vec<Fit>> {
-        let Course { base, curriculum, teacher } = *course;
-        Need { args: self, base, curriculum, teacher }.what_fits(budget)
+        Need { args: self, course }.what_fits(budget)
     }
 
     /// Trains, and writes the result as a checkpoint.
@@ -287,13 +286,12 @@ impl TrainArgs {
     }
 
     /// Refuses what does not fit, and says what would.
-    fn check_memory(&self, base: &Checkpoint, curriculum: &Curriculum, teacher: u64) -> anyhow::Result<()> {
+    fn check_memory(&self, need: &Need) -> anyhow::Result<()> {
         let free = || if self.device.is_card() { self.device.free_memory() } else { available() };
         let Some(budget) = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(free) else {
             eprintln!("note: how much memory is free is not known; --memory GB refuses what does not fit");
             return Ok(());
         };
-        let need = Need { args: self, base, curriculum, teacher };
         let wanted = need.peak(self.batch, self.recompute, &self.trainable())?;
         if wanted <= budget {
             return Ok(());
@@ -441,10 +439,7 @@ pub struct Fit {
 /// The memory that training takes.
 struct Need<'a> {
     args: &'a TrainArgs,
-    base: &'a Checkpoint,
-    curriculum: &'a Curriculum,
-    /// Bytes of the teacher's weights.
-    teacher: u64,
+    course: &'a Course<'a>,
 }
 
 impl Need<'_> {
@@ -453,12 +448,15 @@ impl Need<'_> {
             Trainable::Full => Trained::Full,
             Trainable::Lora { rank, .. } => Trained::Adapters(*rank, trainable.targets()?),
         };
-        let taught = self.curriculum.teaches();
+        let Course { base, curriculum, teacher } = self.course;
+        let taught = curriculum.teaches();
         let (tokens, numbers) = (sequences * self.args.length, self.args.device.numbers());
-        let corrected = self.base.corrections().weights();
+        let corrected = base.corrections().weights();
         let training = training::Training { tokens, trained, taught, recompute, numbers, corrected };
-        let genome = self.curriculum.largest();
-        Ok(training::footprint(self.base.config(), &genome, &training, self.teacher).peak())
+        let genome = curriculum.largest();
+        let loaded = |model: &Checkpoint| evaluation::weights(model.config(), model.corrections().weights(), numbers);
+        let teacher = teacher.map_or(0, loaded);
+        Ok(training::footprint(base.config(), &genome, &training, teacher).peak())
     }
 
     /// Flags with which it fits, with as large a batch as fits, halving.

@@ -49,7 +49,7 @@ impl Tune {
             Scheme::Instatune if self.no_balancing => anyhow::bail!("--no-balancing is for `--scheme sandwich`"),
             Scheme::Instatune => Curriculum::Instatune { space },
         };
-        self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: 0 })?;
+        self.train.check(&Course { base: &base, curriculum: &curriculum, teacher: None })?;
         let sources: Vec<&Path> = file_of(&self.space).into_iter().chain([base.path()]).collect();
         let held = self.train.hold("tune", &sources, &[])?;
         let model = load(&base, &self.train.device)?;

@@ -70,7 +70,7 @@ pub fn is_small_here(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> bool {
 fn with_float32(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> u64 {
     let (config, numbers) = (checkpoint.config(), Numbers::Cpu(arithmetic));
     let corrected = checkpoint.corrections().weights();
-    let own = weights(config, numbers.word()) + corrected * numbers.word() + packed(config, corrected, numbers);
+    let own = weights(config, corrected, numbers) + packed(config, corrected, numbers);
     own + beside_float32(config, numbers, checkpoint.is_bf16(), corrected)
 }
 

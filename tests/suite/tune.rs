@@ -430,6 +430,25 @@ fn a_plan_fits_a_screen_and_says_what_a_killed_tune_leaves() {
 }
 
 #[test]
+fn a_teacher_is_loaded_with_its_corrected_matrices() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, supernet) = (text(dir.path()), dir.path().join("supernet").display().to_string());
+    let rank =
+        ["rank", TINY, "--space", "tiny", "--text", &text, "--tokens", "512", "--window", "64", "--out", &supernet];
+    succeed(criadero(&rank));
+    let teacher = |model: &str| {
+        let plan: serde_json::Value = serde_json::from_str(&succeed(criadero(&["plan", model, "--json"]))).unwrap();
+        let rows = plan["work"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["work"] == "distill (the largest network)").unwrap();
+        let parts = row["parts"].as_array().unwrap();
+        let part = |name: &str| parts.iter().find(|part| part["name"] == name).unwrap()["bytes"].as_u64().unwrap();
+        assert_eq!(part("teacher"), part("weights"), "both are the whole model");
+        part("teacher")
+    };
+    assert!(teacher(&supernet) > teacher(TINY));
+}
+
+#[test]
 fn a_plan_for_seven_billion_parameters_needs_no_weights() {
     let out = succeed(criadero(&["plan", "--space", "llama2-7b", "--memory", "80", "--device", "cuda", "--json"]));
     let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
