@@ -15,9 +15,7 @@ use criadero::output::{HeldDirectory, Output};
 use criadero::run::{
     Experiment, Front, Local, Progress, Racing, RunSettings, Scorer, Tables, check_metrics, mock_scorer,
 };
-use criadero::search::{
-    ALGORITHMS, AlgorithmKind, Crossover, Mutation, MutationCount, Options, PredictorKind, Start, algorithm_named,
-};
+use criadero::search::{ALGORITHMS, AlgorithmKind, Options, PredictorKind, algorithm_named};
 use criadero::space::{Constraint, SearchSpace};
 use serde_json::json;
 
@@ -83,19 +81,6 @@ pub struct Search {
     /// What predicts the scores of LINAS; by default `ridge`
     #[arg(long, value_enum, help_heading = "Breeding")]
     predictor: Option<PredictorArg>,
-    /// First population beside the extremes: `ranking`, what the ranking says is best at each size, or `sensitivities`, the parent
-    /// with one gene changed
-    #[arg(long, value_enum, default_value_t = StartArg::Ranking, help_heading = "Breeding")]
-    start: StartArg,
-    /// Crossover of NSGA-II, also of the one that LINAS breeds with; by default one-point
-    #[arg(long, value_enum, help_heading = "Breeding")]
-    crossover: Option<CrossoverArg>,
-    /// Genes that change in a child: a rate for each, or `few` for 1 to 3; by default each with 1 / genes
-    #[arg(long, value_name = "RATE|few", value_parser = parse_mutation, help_heading = "Breeding")]
-    mutation: Option<MutationCount>,
-    /// How much likelier than the first layer's the last layer's genes are to change: 1 is twice
-    #[arg(long, value_name = "BIAS", default_value_t = 0.0, help_heading = "Breeding")]
-    mutation_later: f64,
     /// Score every network to the end, also those that surely are not on the front
     #[arg(long, help_heading = "Questions")]
     no_racing: bool,
@@ -153,18 +138,6 @@ pub struct Search {
 enum PredictorArg {
     Ridge,
     Svr,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum StartArg {
-    Ranking,
-    Sensitivities,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum CrossoverArg {
-    OnePoint,
-    Uniform,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -264,22 +237,11 @@ impl Search {
     }
 
     fn options(&self) -> Options {
-        let bred = self.mutation.is_some() || self.mutation_later != 0.0;
-        let count = self.mutation.unwrap_or(Mutation::default().count);
         Options {
-            start: match self.start {
-                StartArg::Ranking => Start::Ranking,
-                StartArg::Sensitivities => Start::Sensitivities,
-            },
             predictor: self.predictor.map(|predictor| match predictor {
                 PredictorArg::Ridge => PredictorKind::Ridge,
                 PredictorArg::Svr => PredictorKind::Svr,
             }),
-            crossover: self.crossover.map(|crossover| match crossover {
-                CrossoverArg::OnePoint => Crossover::OnePoint,
-                CrossoverArg::Uniform => Crossover::Uniform,
-            }),
-            mutation: bred.then_some(Mutation { count, later: self.mutation_later }),
         }
     }
 
@@ -398,13 +360,4 @@ impl Found<'_> {
 fn algorithms() -> impl TypedValueParser<Value = AlgorithmKind> {
     let names = ALGORITHMS.iter().map(|kind| PossibleValue::new(kind.name).help(kind.about));
     PossibleValuesParser::new(names).try_map(|name| algorithm_named(&name))
-}
-
-fn parse_mutation(text: &str) -> Result<MutationCount, String> {
-    match text {
-        "few" => Ok(MutationCount::Few),
-        _ => {
-            text.parse().map(|rate| MutationCount::Each(Some(rate))).map_err(|_| "expected a rate or `few`".to_string())
-        }
-    }
 }

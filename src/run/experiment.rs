@@ -167,7 +167,7 @@ impl Experiment {
 
     /// The given part of the first population.
     fn given(&self, space: &SearchSpace, worth: Option<&Worth>) -> Vec<Genome> {
-        given_networks(space, self.options.start, &self.seed_genomes, worth, self.population)
+        given_networks(space, &self.seed_genomes, worth, self.population)
     }
 
     /// The first population, of which some networks are given.

@@ -4,8 +4,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::algorithm::{Algorithm, ClosedForm};
-use super::first_population::Start;
-use super::operators::{Crossover, Mutation};
 use super::surrogate::PredictorKind;
 use super::worth::Worth;
 use crate::error::{Error, Result};
@@ -33,14 +31,8 @@ pub struct AlgorithmKind {
 /// What a user may say of a search; whatever is not said is the algorithm's own affair.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
-    /// First population beside the extremes.
-    pub start: Start,
     /// What predicts scores.
     pub predictor: Option<PredictorKind>,
-    /// How a child's layers are divided between its parents.
-    pub crossover: Option<Crossover>,
-    /// Which genes of a child change.
-    pub mutation: Option<Mutation>,
 }
 
 /// What an algorithm begins with.
@@ -70,16 +62,6 @@ impl Options {
             }
             None => Ok(()),
         }
-    }
-
-    /// # Errors
-    /// Crossover or mutation, for an algorithm that does not breed.
-    pub fn refuse_breeding(&self, algorithm: &str) -> Result<()> {
-        if self.crossover.is_none() && self.mutation.is_none() {
-            return Ok(());
-        }
-        let found = format!("one of them for `{algorithm}`, which only draws");
-        Err(Error::invalid("--crossover and --mutation", found, "an algorithm that breeds"))
     }
 }
 

@@ -26,7 +26,7 @@ pub const LINAS: AlgorithmKind = AlgorithmKind {
     name: "linas",
     about: "LINAS: learns to predict scores, and breeds on predictions in between",
     frozen: |population, options| {
-        let LinasSettings { predictor, generations, explore, inner, .. } = LinasSettings::of(population, options)?;
+        let LinasSettings { predictor, generations, explore, inner, .. } = LinasSettings::of(population, options);
         Ok(json!({
             "name": "linas",
             "population": population,
@@ -35,13 +35,10 @@ pub const LINAS: AlgorithmKind = AlgorithmKind {
             "inner_generations": generations,
             "inner_population": inner.population,
             "explore": explore,
-            "crossover": inner.crossover,
-            "mutation": inner.mutation,
-            "start": options.start,
         }))
     },
     begin: |options, Beginning { space, closed_form, population, worth, first, seed }| {
-        let linas = Linas::new(space, closed_form, LinasSettings::of(population, options)?, first, seed)?;
+        let linas = Linas::new(space, closed_form, LinasSettings::of(population, options), first, seed)?;
         Ok(Box::new(linas.knowing(worth.cloned())))
     },
 };
@@ -75,13 +72,9 @@ impl LinasSettings {
     }
 
     /// The settings that a user's options ask for.
-    ///
-    /// # Errors
-    /// A mutation rate that is no probability.
-    pub fn of(population: usize, options: &Options) -> Result<LinasSettings> {
+    pub fn of(population: usize, options: &Options) -> LinasSettings {
         let defaults = LinasSettings::new(population);
-        let predictor = options.predictor.unwrap_or(defaults.predictor);
-        Ok(LinasSettings { predictor, inner: defaults.inner.clone().bred_by(options)?, ..defaults })
+        LinasSettings { predictor: options.predictor.unwrap_or(defaults.predictor), ..defaults }
     }
 
     fn check(&self) -> Result<()> {

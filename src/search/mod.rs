@@ -17,12 +17,12 @@ mod worth;
 
 pub use algorithm::{Algorithm, ClosedForm, Exact, Told};
 pub use asked::Asked;
-pub use first_population::{Start, first_population, given_networks, stratified, worthiest};
+pub use first_population::{first_population, given_networks, stratified, worthiest};
 pub use kind::{AlgorithmKind, Beginning, Options};
 pub use knapsack::knapsack_front;
 pub use linas::{Linas, LinasSettings};
 pub use nsga2::{Nsga2, Nsga2Settings};
-pub use operators::{Crossover, Mutation, MutationCount, Operators, crossover, mutate};
+pub use operators::{Operators, crossover, mutate};
 pub use random::RandomSearch;
 pub use registry::{ALGORITHMS, algorithm_named};
 pub use scored::Scored;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, Told};
 use super::asked::{Asked, ROUNDS};
-use super::kind::{AlgorithmKind, Beginning, Options, restored};
-use super::operators::{Crossover, Mutation, Operators};
+use super::kind::{AlgorithmKind, Beginning, restored};
+use super::operators::Operators;
 use super::scored::Scored;
 use super::survival::{Standing, standings};
 use crate::count::Population;
@@ -21,11 +21,12 @@ pub const NSGA2: AlgorithmKind = AlgorithmKind {
     name: "nsga2",
     about: "NSGA-II: tournaments, crossover and mutation, survival by rank and crowding",
     frozen: |population, options| {
-        let Nsga2Settings { crossover, mutation, .. } = Nsga2Settings::of(population, options)?;
-        Ok(json!({ "name": "nsga2", "population": population, "crossover": crossover, "mutation": mutation }))
+        options.refuse_predictor("nsga2")?;
+        Ok(json!({ "name": "nsga2", "population": population }))
     },
     begin: |options, Beginning { space, population, first, seed, .. }| {
-        Ok(Box::new(Nsga2::new(space, Nsga2Settings::of(population, options)?, first, seed)?))
+        options.refuse_predictor("nsga2")?;
+        Ok(Box::new(Nsga2::new(space, Nsga2Settings::new(population), first, seed)?))
     },
 };
 
@@ -35,43 +36,14 @@ pub const NSGA2: AlgorithmKind = AlgorithmKind {
 pub struct Nsga2Settings {
     /// Genomes that survive a generation, and that are asked for in one.
     pub population: usize,
-    /// How a child's layers are divided between its parents.
-    pub crossover: Crossover,
     /// Probability that a child has two parents; else it is a mutated copy of one.
     pub crossover_rate: f64,
-    /// Which genes of a child change.
-    pub mutation: Mutation,
 }
 
 impl Nsga2Settings {
     /// The customary settings for a population of this size.
     pub fn new(population: usize) -> Nsga2Settings {
-        Nsga2Settings {
-            population,
-            crossover: Crossover::default(),
-            crossover_rate: 0.9,
-            mutation: Mutation::default(),
-        }
-    }
-
-    /// The settings that a user's options ask for.
-    ///
-    /// # Errors
-    /// A predictor: nothing is predicted.
-    pub fn of(population: usize, options: &Options) -> Result<Nsga2Settings> {
-        options.refuse_predictor("nsga2")?;
-        Nsga2Settings::new(population).bred_by(options)
-    }
-
-    /// The same with the operators that a user's options ask for.
-    ///
-    /// # Errors
-    /// A rate that is no probability.
-    pub fn bred_by(self, options: &Options) -> Result<Nsga2Settings> {
-        let crossover = options.crossover.unwrap_or(self.crossover);
-        let settings = Nsga2Settings { crossover, mutation: options.mutation.unwrap_or(self.mutation), ..self };
-        settings.mutation.check()?;
-        Ok(settings)
+        Nsga2Settings { population, crossover_rate: 0.9 }
     }
 
     /// # Errors
@@ -81,7 +53,7 @@ impl Nsga2Settings {
         if !(0.0..=1.0).contains(&self.crossover_rate) {
             return Err(Error::invalid("crossover rate", self.crossover_rate, "a probability between 0 and 1"));
         }
-        self.mutation.check()
+        Ok(())
     }
 }
 
@@ -103,8 +75,6 @@ pub struct Nsga2State {
 pub struct Nsga2 {
     space: SearchSpace,
     operators: Operators,
-    /// Whether they are the caller's, whatever the settings say.
-    given: bool,
     state: Nsga2State,
 }
 
@@ -126,13 +96,12 @@ impl Nsga2 {
     /// A population of 0, a rate that is no probability.
     pub fn resume(space: &SearchSpace, state: Nsga2State) -> Result<Nsga2> {
         state.settings.check()?;
-        let operators = Operators::new(state.settings.crossover, state.settings.mutation);
-        Ok(Nsga2 { space: space.clone(), operators, given: false, state })
+        Ok(Nsga2 { space: space.clone(), operators: Operators::default(), state })
     }
 
     /// The same search with operators of the caller's own. They are no part of its state.
     pub fn with_operators(self, operators: Operators) -> Nsga2 {
-        Nsga2 { operators, given: true, ..self }
+        Nsga2 { operators, ..self }
     }
 
     /// The current population, best fronts first.
@@ -210,9 +179,6 @@ impl Algorithm for Nsga2 {
     fn restore(&mut self, state: Value) -> Result<()> {
         let state: Nsga2State = restored(self.name(), state)?;
         state.settings.check()?;
-        if !self.given {
-            self.operators = Operators::new(state.settings.crossover, state.settings.mutation);
-        }
         self.state = state;
         Ok(())
     }
@@ -232,19 +198,6 @@ mod tests {
 
     fn nsga2(population: usize) -> Nsga2 {
         Nsga2::new(&space(), Nsga2Settings::new(population), Vec::new(), 1).unwrap()
-    }
-
-    #[test]
-    fn a_restored_search_breeds_as_its_state_says() {
-        let settings = |crossover| Nsga2Settings { crossover, ..Nsga2Settings::new(8) };
-        let begun = |crossover| Nsga2::new(&space(), settings(crossover), Vec::new(), 1).unwrap();
-        let mut uniform = begun(Crossover::Uniform);
-        let genomes = uniform.ask();
-        let told: Vec<Told> = genomes.iter().map(|genome| Told::feasible([width(genome), -width(genome)])).collect();
-        uniform.tell(&genomes, &told);
-        let mut restored = begun(Crossover::OnePoint);
-        restored.restore(uniform.state()).unwrap();
-        assert_eq!(restored.ask(), uniform.ask());
     }
 
     fn width(genome: &Genome) -> f64 {
@@ -306,10 +259,6 @@ mod tests {
             (
                 Nsga2Settings { crossover_rate: 1.5, ..good.clone() },
                 "crossover rate: found 1.5, expected a probability between 0 and 1",
-            ),
-            (
-                Nsga2Settings { mutation: Mutation::each(f64::NAN), ..good.clone() },
-                "mutation rate: found NaN, expected a probability between 0 and 1",
             ),
         ] {
             assert_eq!(Nsga2::new(&space(), settings, Vec::new(), 1).err().unwrap().to_string(), message);

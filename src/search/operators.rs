@@ -8,135 +8,24 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::Rng;
-use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use super::survival::{Survival, rank_and_crowding};
-use crate::error::{Error, Result};
+use crate::space::{Ends, Gene, Genome, LayerChoices, SearchSpace};
 
-use crate::space::{Bits, Ends, Gene, Genome, LayerChoices, SearchSpace};
-
-/// How a child's layers are divided between its parents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Crossover {
-    /// The layers before a random point from one parent, the others from the other: children share whole
-    /// starts with a parent, which evaluation reuses.
-    #[default]
-    OnePoint,
-    /// Each layer from either parent with equal chances.
-    Uniform,
-}
-
-/// A child of two parents. Its depth is one parent's; each layer that this keeps is the gene of the parent
-/// that the crossover names, or of the other where that one has none, or a random one where neither has. The embedding goes
-/// with the first layer and the output matrix with the last one, or each its own way.
-pub fn crossover(
-    space: &SearchSpace,
-    kind: Crossover,
-    first: &Genome,
-    second: &Genome,
-    rng: &mut (impl Rng + ?Sized),
-) -> Genome {
+/// A child of two parents: the layers before a random point are one's, the others the other's, so that children share whole starts with
+/// a parent, which evaluation reuses. Its depth is one parent's; where the parent that a layer is taken from has no gene for it, the
+/// other's stands there, or a random one where neither has any. The embedding goes with the first layer and the output matrix with the last.
+pub fn crossover(space: &SearchSpace, first: &Genome, second: &Genome, rng: &mut (impl Rng + ?Sized)) -> Genome {
     let (first, second) = (Parent::new(space, first), Parent::new(space, second));
     let depth = if rng.random() { first.depth } else { second.depth };
     let layers = space.shape().layers;
     let point = rng.random_range(1..layers.max(2));
-    let ends = match kind {
-        Crossover::OnePoint => Ends { embedding: first.ends.embedding, head: second.ends.head },
-        Crossover::Uniform => {
-            let mut either = |choices: &[Bits], a: Bits, b: Bits| if choices.len() > 1 && rng.random() { b } else { a };
-            Ends {
-                embedding: either(&space.ends().embedding, first.ends.embedding, second.ends.embedding),
-                head: either(&space.ends().head, first.ends.head, second.ends.head),
-            }
-        }
-    };
+    let ends = Ends { embedding: first.ends.embedding, head: second.ends.head };
     space.express(depth, ends, |layer| {
-        let from_first = match kind {
-            Crossover::OnePoint => layer < point,
-            Crossover::Uniform => rng.random(),
-        };
-        let (chosen, other) = if from_first { (&first, &second) } else { (&second, &first) };
+        let (chosen, other) = if layer < point { (&first, &second) } else { (&second, &first) };
         chosen.gene(layer).or_else(|| other.gene(layer)).unwrap_or_else(|| sample(space.layer(layer), rng))
     })
-}
-
-/// Which genes of a child change.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mutation {
-    /// How many.
-    pub count: MutationCount,
-    /// How much likelier than the first layer's the last layer's genes are to change, linear in between: 0 is equally
-    /// likely, 1 twice, 3 four times. What a late gene changes leaves a long start to share with the parent.
-    pub later: f64,
-}
-
-/// How many genes of a child change.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MutationCount {
-    /// Each gene with this probability; one over the number of genes that have a choice when not given. LINAS takes
-    /// 0.02.
-    Each(Option<f64>),
-    /// The smaller of two draws from 1, 2 and 3, as in EvoPress (Sieberling et al. 2024, section 3).
-    Few,
-}
-
-impl Mutation {
-    /// Each gene with this probability, wherever it is.
-    pub fn each(rate: f64) -> Mutation {
-        Mutation { count: MutationCount::Each(Some(rate)), later: 0.0 }
-    }
-
-    /// # Errors
-    /// A rate that is no probability, a bias that is negative or boundless.
-    pub fn check(&self) -> Result<()> {
-        match self.count {
-            MutationCount::Each(Some(rate)) if !(0.0..=1.0).contains(&rate) => {
-                Err(Error::invalid("mutation rate", rate, "a probability between 0 and 1"))
-            }
-            _ if !(0.0..=MOST_BIAS).contains(&self.later) => {
-                Err(Error::invalid("mutation bias to later layers", self.later, format!("between 0 and {MOST_BIAS}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The places of the genes to change, of those that have a choice.
-    fn places(&self, space: &SearchSpace, rng: &mut (impl Rng + ?Sized)) -> BTreeSet<usize> {
-        let layers = space.shape().layers;
-        let last = layers.saturating_sub(1).max(1) as f64;
-        // Depth and the embedding change everything, the output matrix nothing before it.
-        let layer = |place: usize| match place {
-            place if place == embedding_place(layers) => 0,
-            place => (place.saturating_sub(1) / GENES).min(layers.saturating_sub(1)),
-        };
-        let genes: Vec<(usize, f64)> =
-            variable_places(space).map(|place| (place, 1.0 + self.later * layer(place) as f64 / last)).collect();
-        match self.count {
-            MutationCount::Each(rate) => {
-                let mean = genes.iter().map(|(_, weight)| weight).sum::<f64>() / genes.len().max(1) as f64;
-                let rate = rate.unwrap_or(1.0 / genes.len().max(1) as f64);
-                let chosen =
-                    genes.into_iter().filter(|(_, weight)| rng.random_bool((rate * weight / mean).clamp(0.0, 1.0)));
-                chosen.map(|(place, _)| place).collect()
-            }
-            MutationCount::Few => {
-                let count = rng.random_range(1..=3).min(rng.random_range(1..=3));
-                let chosen = genes.choose_multiple_weighted(rng, count, |(_, weight)| *weight);
-                chosen.expect("weights are finite and at least 1").map(|(place, _)| *place).collect()
-            }
-        }
-    }
-}
-
-impl Default for Mutation {
-    fn default() -> Mutation {
-        Mutation { count: MutationCount::Each(None), later: 0.0 }
-    }
 }
 
 /// Makes a child of two parents.
@@ -155,19 +44,19 @@ pub struct Operators {
     pub survival: Survival,
 }
 
-impl Operators {
-    /// The operators of this file, and survival by rank and crowding.
-    pub fn new(kind: Crossover, mutation: Mutation) -> Operators {
+impl Default for Operators {
+    /// The operators of this file, each gene changing with one over the number of genes that have a choice, and survival by rank and
+    /// crowding.
+    fn default() -> Operators {
         Operators {
-            crossover: Arc::new(move |space, first, second, rng| crossover(space, kind, first, second, rng)),
-            mutation: Arc::new(move |space, genome, rng| mutate(space, genome, mutation, rng)),
+            crossover: Arc::new(crossover),
+            mutation: Arc::new(|space, genome, rng| {
+                mutate(space, genome, 1.0 / variable_places(space).count().max(1) as f64, rng)
+            }),
             survival: |points, violations, count| rank_and_crowding(points, violations, count),
         }
     }
 }
-
-/// More than this is the last layer alone.
-const MOST_BIAS: f64 = 1000.0;
 
 /// Genes of a layer: heads, MLP width, bits.
 const GENES: usize = 3;
@@ -190,11 +79,14 @@ fn variable_places(space: &SearchSpace) -> impl Iterator<Item = usize> {
         .map(|(place, _)| place)
 }
 
-/// The genome with some genes changed, each to another choice of its list, all others equally likely. Layers that a
+/// The genome with each gene changed with probability `rate`, to another choice of its list, all others equally likely. Layers that a
 /// larger depth revives get random genes.
-pub fn mutate(space: &SearchSpace, genome: &Genome, mutation: Mutation, rng: &mut (impl Rng + ?Sized)) -> Genome {
+///
+/// # Panics
+/// A rate that is no probability.
+pub fn mutate(space: &SearchSpace, genome: &Genome, rate: f64, rng: &mut (impl Rng + ?Sized)) -> Genome {
     let parent = Parent::new(space, genome);
-    let places = mutation.places(space, rng);
+    let places: BTreeSet<usize> = variable_places(space).filter(|_| rng.random_bool(rate)).collect();
     let depth = change(space.depths(), parent.depth, places.contains(&0), rng);
     let (embedding, choices) = (embedding_place(space.shape().layers), space.ends());
     let ends = Ends {
@@ -263,6 +155,7 @@ fn change<T: Copy + PartialEq>(choices: &[T], current: T, change: bool, rng: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::Bits;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -290,14 +183,13 @@ layers:
 
     proptest! {
         #[test]
-        fn children_are_members_of_the_space(seed: u64, rate in 0.0..=1.0f64, uniform: bool) {
+        fn children_are_members_of_the_space(seed: u64, rate in 0.0..=1.0f64) {
             let (space, rng) = (everything(), &mut rng(seed));
-            let kind = if uniform { Crossover::Uniform } else { Crossover::OnePoint };
             let (mut a, mut b) = (space.sample(rng), space.sample(rng));
             for _ in 0..20 {
-                let child = crossover(&space, kind, &a, &b, rng);
+                let child = crossover(&space, &a, &b, rng);
                 prop_assert!(space.contains(&child), "{child} of {a} and {b}");
-                let mutant = mutate(&space, &child, Mutation::each(rate), rng);
+                let mutant = mutate(&space, &child, rate, rng);
                 prop_assert!(space.contains(&mutant), "{mutant} of {child}");
                 (a, b) = (child, mutant);
             }
@@ -308,16 +200,15 @@ layers:
             let (space, rng) = (everything(), &mut rng(seed));
             let stranger = Genome::new(genes.into_iter().map(|(heads, mlp)| Gene::new(heads, mlp)));
             let native = space.sample(rng);
-            prop_assert!(space.contains(&crossover(&space, Crossover::Uniform, &stranger, &native, rng)));
-            prop_assert!(space.contains(&mutate(&space, &stranger, Mutation::each(0.1), rng)));
+            prop_assert!(space.contains(&crossover(&space, &stranger, &native, rng)));
+            prop_assert!(space.contains(&mutate(&space, &stranger, 0.1, rng)));
         }
 
         #[test]
-        fn crossover_invents_nothing(seed: u64, uniform: bool) {
+        fn crossover_invents_nothing(seed: u64) {
             let (space, rng) = (everything(), &mut rng(seed));
-            let kind = if uniform { Crossover::Uniform } else { Crossover::OnePoint };
             let (a, b) = (space.sample(rng), space.sample(rng));
-            let child = crossover(&space, kind, &a, &b, rng);
+            let child = crossover(&space, &a, &b, rng);
             for (layer, gene) in child.kept() {
                 prop_assert!(gene == a.genes()[layer] || gene == b.genes()[layer], "layer {layer} of {child}");
             }
@@ -337,7 +228,7 @@ layers:
         let (narrow, wide) = (space.smallest(), space.largest());
         let mut points = BTreeSet::new();
         for seed in 0..200 {
-            let child = crossover(&space, Crossover::OnePoint, &narrow, &wide, &mut rng(seed));
+            let child = crossover(&space, &narrow, &wide, &mut rng(seed));
             let point = child.genes().iter().take_while(|gene| gene.mlp == 64).count();
             assert!(child.genes()[point..].iter().all(|gene| gene.mlp == 128), "{child}");
             points.insert(point);
@@ -352,7 +243,7 @@ layers:
         assert!(space.contains(&deep));
         let (mut depths, mut ends) = (BTreeSet::new(), BTreeSet::new());
         for seed in 0..100 {
-            let child = mutate(&space, &deep, Mutation::each(0.3), &mut rng(seed));
+            let child = mutate(&space, &deep, 0.3, &mut rng(seed));
             let depth = space.depth_of(&child);
             assert!(space.dropped_at(depth).iter().all(|&layer| child.genes()[layer].is_dropped()));
             depths.insert(depth);
@@ -361,7 +252,7 @@ layers:
         assert_eq!(depths, BTreeSet::from([3, 4, 6]));
         assert_eq!(ends.len(), 6, "the ends change too: {ends:?}");
         let shallow = space.smallest();
-        let revived = (0..100).map(|seed| mutate(&space, &shallow, Mutation::each(1.0), &mut rng(seed)));
+        let revived = (0..100).map(|seed| mutate(&space, &shallow, 1.0, &mut rng(seed)));
         let in_layer_3: BTreeSet<Gene> = revived.map(|genome| genome.genes()[3]).collect();
         assert!(in_layer_3.len() > 8, "random genes, not one of them: {in_layer_3:?}");
     }
@@ -370,60 +261,20 @@ layers:
     fn changes_genes_at_the_stated_rate() {
         let space = SearchSpace::shipped("smollm2-135m").unwrap();
         let genome = space.largest();
-        assert_eq!(mutate(&space, &genome, Mutation::each(0.0), &mut rng(1)), genome);
+        assert_eq!(mutate(&space, &genome, 0.0, &mut rng(1)), genome);
         let shape = "{ layers: 100, hidden: 64, heads: 4, kv_heads: 4, head_dim: 16, mlp: 128, vocab: 512 }";
         let space =
             SearchSpace::from_yaml(&format!("{{ shape: {shape}, depth: [100], heads: [2, 4], mlp: [32, 64, 128] }}"))
                 .unwrap();
         assert_eq!(variable_places(&space).count(), 200);
         let genome = space.largest();
-        let everywhere = mutate(&space, &genome, Mutation::each(1.0), &mut rng(1));
+        let everywhere = mutate(&space, &genome, 1.0, &mut rng(1));
         assert!(everywhere.genes().iter().all(|gene| gene.heads != 4 && gene.mlp != 128), "a change is a change");
         let changed: usize = (0..200)
-            .map(|seed| mutate(&space, &genome, Mutation::each(0.02), &mut rng(seed)))
+            .map(|seed| mutate(&space, &genome, 0.02, &mut rng(seed)))
             .map(|mutant| mutant.genes().iter().filter(|gene| gene.mlp != 128).count())
             .sum();
         // 20,000 draws at 0.02: 400 with a standard deviation of 20.
         assert!((320..480).contains(&changed), "{changed}");
-    }
-
-    /// Layers whose gene differs, over many mutants of the widest network of 100 layers.
-    fn changed_layers(mutation: Mutation) -> Vec<Vec<usize>> {
-        let shape = "{ layers: 100, hidden: 64, heads: 4, kv_heads: 4, head_dim: 16, mlp: 128, vocab: 512 }";
-        let space =
-            SearchSpace::from_yaml(&format!("{{ shape: {shape}, depth: [100], heads: [4], mlp: [32, 64, 128] }}"));
-        let space = space.unwrap();
-        let genome = space.largest();
-        let changed =
-            |mutant: Genome| (0..100).filter(|&layer| mutant.genes()[layer] != genome.genes()[layer]).collect();
-        (0..600).map(|seed| changed(mutate(&space, &genome, mutation, &mut rng(seed)))).collect()
-    }
-
-    #[test]
-    fn few_is_the_smaller_of_two_draws() {
-        let counts: Vec<usize> =
-            changed_layers(Mutation { count: MutationCount::Few, later: 0.0 }).iter().map(Vec::len).collect();
-        // Of nine pairs five have a 1, three more a 2: 333, 200 and 67 of 600, standard deviations of 12, 12 and 8.
-        for (count, expected) in [(1, 333), (2, 200), (3, 67)] {
-            let found = counts.iter().filter(|&&one| one == count).count();
-            assert!(found.abs_diff(expected) < 45, "{found} mutants with {count} changes, expected about {expected}");
-        }
-        assert!(counts.iter().all(|count| (1..=3).contains(count)));
-    }
-
-    #[test]
-    fn later_layers_change_more_often_where_asked() {
-        for count in [MutationCount::Few, MutationCount::Each(Some(0.02))] {
-            let halves = |later| {
-                let layers = changed_layers(Mutation { count, later }).concat();
-                (layers.iter().filter(|&&layer| layer < 50).count() as f64, layers.len() as f64)
-            };
-            let (first, all) = halves(0.0);
-            assert!((0.44..0.56).contains(&(first / all)), "{first} of {all}");
-            // Weights from 1 to 4: the first half has 1.75 / 5.
-            let (first, biased) = halves(3.0);
-            assert!((0.29..0.41).contains(&(first / biased)), "{first} of {biased}");
-            assert!((biased / all - 1.0).abs() < 0.12, "as many changes in all: {biased} and {all}");
-        }
     }
 }

@@ -18,7 +18,6 @@ pub const RANDOM: AlgorithmKind = AlgorithmKind {
     about: "random search, the baseline",
     frozen: |population, options| {
         options.refuse_predictor("random")?;
-        options.refuse_breeding("random")?;
         Ok(json!({ "name": "random", "population": population }))
     },
     begin: |_, Beginning { space, population, first, seed, .. }| {

@@ -10,7 +10,7 @@ use criadero::eval::{
     Workers, pack_items, walk,
 };
 use criadero::model::{Llama, Stream, Targets, TokenTree, TreeBuilder};
-use criadero::search::{Crossover, Mutation, crossover, mutate};
+use criadero::search::{crossover, mutate};
 use criadero::space::{Bits, Genome, SearchSpace};
 use criadero::task::{Item, Task, default_data_dir};
 use proptest::prelude::*;
@@ -134,7 +134,7 @@ fn populations(space: &SearchSpace, count: usize, size: usize, rng: &mut ChaCha8
             let mut children: Vec<Genome> = (0..size)
                 .map(|_| {
                     let (a, b) = (&parents[rng.random_range(0..size)], &parents[rng.random_range(0..size)]);
-                    mutate(space, &crossover(space, Crossover::OnePoint, a, b, rng), Mutation::each(0.1), rng)
+                    mutate(space, &crossover(space, a, b, rng), 0.1, rng)
                 })
                 .collect();
             children.shuffle(rng);

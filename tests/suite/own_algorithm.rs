@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use criadero::run::{Experiment, Progress, mock_scorer};
-use criadero::search::{Algorithm, AlgorithmKind, Beginning, Mutation, Told, mutate};
+use criadero::search::{Algorithm, AlgorithmKind, Beginning, Told, mutate};
 use criadero::space::{Genome, SearchSpace};
 use criadero::{Error, Result};
 use rand::SeedableRng;
@@ -38,7 +38,7 @@ impl Algorithm for HillClimber {
         match &self.best {
             None => std::mem::take(&mut self.first),
             Some((_, best)) => {
-                let child = |_| mutate(&self.space, best, Mutation::each(0.3), &mut self.rng);
+                let child = |_| mutate(&self.space, best, 0.3, &mut self.rng);
                 (0..self.population).map(child).collect()
             }
         }

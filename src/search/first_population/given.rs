@@ -10,7 +10,7 @@ use crate::space::{Bits, Ends, Genome, SearchSpace};
 /// over their sizes, the networks that the ranking thinks best, half of the population together, and evenly narrowed and shallower ones,
 /// a quarter, or a half where there is no ranking: what text says is best is not what every task does. Also the largest widths in every
 /// other format, and the user's own. Each network once.
-pub fn between_extremes(space: &SearchSpace, own: &[Genome], worth: Option<&Worth>, count: usize) -> Vec<Genome> {
+pub fn given_networks(space: &SearchSpace, own: &[Genome], worth: Option<&Worth>, count: usize) -> Vec<Genome> {
     match worth {
         Some(worth) => {
             let best = spread_by_size(space, &worthiest(space, worth), (count / 2).saturating_sub(2));
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn first_networks_hold_the_largest_in_every_format() {
         let space = SearchSpace::shipped("smollm2-135m-mixed").unwrap();
-        let networks = between_extremes(&space, &[], None, 8);
+        let networks = given_networks(&space, &[], None, 8);
         for text in ["E@8:9x1536@8*30", "E@q4_1:9x1536@q4_1*30", "E@4:9x1536@4*30"] {
             assert!(networks.contains(&text.parse().unwrap()), "{text} in {networks:?}");
         }
@@ -78,7 +78,7 @@ mod tests {
         let kept = |_: usize, gene: Gene| f64::from(gene.heads) / 9.0 + f64::from(gene.mlp) / 1536.0;
         let worth = Worth::of(&space, kept);
         for worth in [None, Some(&worth)] {
-            let networks = between_extremes(&space, &[], worth, 16);
+            let networks = given_networks(&space, &[], worth, 16);
             assert_eq!(networks.len(), if worth.is_some() { 12 } else { 8 });
             let (high, low) = (space.size(&networks[0]) as f64, space.size(&networks[1]) as f64);
             // Behind the extremes stand the ranking's own, then the even ones.
