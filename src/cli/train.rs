@@ -177,7 +177,7 @@ impl TrainArgs {
         {
             bail!("--lora {rank}: a rank beyond the model's {} hidden values is not low", shape.hidden);
         }
-        self.check_memory(&Need { args: self, course })
+        self.check_memory(course)
     }
 
     /// Holds the output directory, which is none of what is read here or by the command besides; `begun` may be in it before.
@@ -286,12 +286,13 @@ impl TrainArgs {
     }
 
     /// Refuses what does not fit, and says what would.
-    fn check_memory(&self, need: &Need) -> anyhow::Result<()> {
+    fn check_memory(&self, course: &Course) -> anyhow::Result<()> {
         let free = || if self.device.is_card() { self.device.free_memory() } else { available() };
         let Some(budget) = self.memory.map(|gigabytes| (gigabytes * 1e9) as u64).or_else(free) else {
             eprintln!("note: how much memory is free is not known; --memory GB refuses what does not fit");
             return Ok(());
         };
+        let need = Need { args: self, course };
         let wanted = need.peak(self.batch, self.recompute, &self.trainable())?;
         if wanted <= budget {
             return Ok(());

@@ -56,7 +56,7 @@ pub fn footprint(config: &LlamaConfig, scoring: Scoring) -> Footprint {
     };
     let workers = workers as u64;
     Footprint::new([
-        ("weights", params(config) * word),
+        ("weights", weights(config, 0, numbers)),
         ("corrected matrices", corrected * word),
         ("float32 beside", beside),
         ("quantized copies", copies(blocks, numbers)),
@@ -92,11 +92,7 @@ pub fn keys_and_values(config: &LlamaConfig, tokens: usize, numbers: Numbers) ->
 
 /// All weights of a model, those of `corrected` matrices with them, bytes.
 pub fn weights(config: &LlamaConfig, corrected: u64, numbers: Numbers) -> u64 {
-    (params(config) + corrected) * numbers.word()
-}
-
-fn params(config: &LlamaConfig) -> u64 {
-    Cost::of(&config.shape, &config.genome).params
+    (Cost::of(&config.shape, &config.genome).params + corrected) * numbers.word()
 }
 
 /// Bytes of a model in float32 beside itself in another arithmetic: all weights, those of `corrected` matrices with them, or where
@@ -107,7 +103,7 @@ pub fn beside_float32(config: &LlamaConfig, numbers: Numbers, is_bf16: bool, cor
         Numbers::Cpu(Arithmetic::Bf16 | Arithmetic::Int8) if is_bf16 => {
             4 * (largest_matrix(config) + (shape.vocab * shape.hidden) as u64)
         }
-        Numbers::Cpu(Arithmetic::Bf16 | Arithmetic::Int8) => 4 * (params(config) + corrected),
+        Numbers::Cpu(Arithmetic::Bf16 | Arithmetic::Int8) => weights(config, corrected, Numbers::Cpu(Arithmetic::F32)),
         Numbers::Cpu(Arithmetic::F32) | Numbers::Card => 0,
     }
 }

@@ -3,7 +3,7 @@
 //! Letters: as in `model/forward.rs`, `t` tokens of a batch.
 
 use super::activations::{Trained, kept_bytes};
-use super::evaluation::rotary;
+use super::evaluation::{rotary, weights};
 use super::{Footprint, Numbers};
 use crate::checkpoint::{LayerTensor, LlamaConfig, TensorName};
 use crate::model::HEAD_ROWS;
@@ -32,7 +32,6 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     let (word, stream) = (numbers.word(), numbers.stream());
     let shape = &config.shape;
     let [t, d, v] = [*tokens, shape.hidden, shape.vocab].map(|size| size as u64);
-    let weights = Cost::of(shape, &config.genome).params + corrected;
     let values = values(config, trained, *corrected);
     let adapters = if *trained == Trained::Full { 0 } else { values * word };
     let masters = if word == 4 { 0 } else { values * 4 };
@@ -50,7 +49,7 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     // The rows before the output matrix: as taken from the last layer, three of the norm, their gradients twice.
     let rows = t * d * stream * if *taught { 7 } else { 6 };
     Footprint::new([
-        ("weights", weights * word),
+        ("weights", weights(config, *corrected, *numbers)),
         ("adapters", adapters),
         ("masters", masters),
         ("gradients", values * word),

@@ -54,7 +54,7 @@ pub struct Experiment {
 }
 
 impl Experiment {
-    /// 250 networks of a space in populations of 50 by NSGA-II, racing with an error of 0.05, from seed 1.
+    /// 250 networks of a space in populations of 50 by the default algorithm, racing with an error of 0.05, from seed 1.
     pub fn new<S: ToString>(
         model: impl ToString,
         space: SearchSpace,
