@@ -167,7 +167,7 @@ fn run(url: &str, model: &str, costs: &Path, slots: usize, size: [usize; 3]) -> 
     let tokens: usize = sets.iter().map(|set| set.packed_tokens).sum();
     let chunks: usize = sets.iter().map(|set| set.chunks.len()).sum();
     let pace = Arc::new(Pace::read(costs, tokens as f64 / chunks as f64)?);
-    let announcement = Announcement::new(RunId::new(), &experiment.settings(&here)?, Duration::from_secs(30));
+    let announcement = Announcement::new(RunId::new(), &experiment.settings(&here), Duration::from_secs(30));
     let searcher = Arc::new(Searcher::begin(connection(url)?, announcement)?);
     let stop: Arc<AtomicBool> = Arc::default();
     let there = Arc::new(Mutex::new(0));

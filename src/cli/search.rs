@@ -15,7 +15,7 @@ use criadero::output::{HeldDirectory, Output};
 use criadero::run::{
     Experiment, Front, Local, Progress, Racing, RunSettings, Scorer, Tables, check_metrics, mock_scorer,
 };
-use criadero::search::{ALGORITHMS, AlgorithmKind, Options, PredictorKind, algorithm_named};
+use criadero::search::{ALGORITHMS, AlgorithmKind, algorithm_named};
 use criadero::space::{Constraint, SearchSpace};
 use serde_json::json;
 
@@ -78,9 +78,6 @@ pub struct Search {
     /// `linas`, which breeds on predictions in between; `nsga2`; or `random` as the baseline
     #[arg(long, value_name = "NAME", default_value = ALGORITHMS[0].name, value_parser = algorithms(), help_heading = "Breeding")]
     algorithm: AlgorithmKind,
-    /// What predicts the scores of LINAS; by default `ridge`
-    #[arg(long, value_enum, help_heading = "Breeding")]
-    predictor: Option<PredictorArg>,
     /// Score every network to the end, also those that surely are not on the front
     #[arg(long, help_heading = "Questions")]
     no_racing: bool,
@@ -132,12 +129,6 @@ pub struct Search {
     mixed_hardware: bool,
     #[command(flatten, next_help_heading = "Server")]
     server: NatsArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum PredictorArg {
-    Ridge,
-    Svr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -229,20 +220,10 @@ impl Search {
             seed: self.seed,
             seed_genomes: self.seed_genomes.as_deref().map(read_genomes).transpose()?.unwrap_or_default(),
             algorithm: self.algorithm,
-            options: self.options(),
             racing: if self.no_racing { None } else { Some(Racing::new(self.racing_error)?) },
             mixed_hardware: self.mixed_hardware,
             ..Experiment::new(self.model.display(), space, &self.objectives)
         })
-    }
-
-    fn options(&self) -> Options {
-        Options {
-            predictor: self.predictor.map(|predictor| match predictor {
-                PredictorArg::Ridge => PredictorKind::Ridge,
-                PredictorArg::Svr => PredictorKind::Svr,
-            }),
-        }
     }
 
     /// What the flags say of this machine and of the items.
@@ -285,7 +266,7 @@ impl Elsewhere {
         stop: &Arc<AtomicBool>,
         listener: &Rc<Listener>,
     ) -> criadero::Result<(Scorer, Arc<Searcher>)> {
-        let mut announcement = Announcement::new(RunId::of(dir)?, &experiment.settings(&here)?, self.lease);
+        let mut announcement = Announcement::new(RunId::of(dir)?, &experiment.settings(&here), self.lease);
         if let Some(model) = &self.shared {
             let _phase = Phase::begin("sharing the model");
             let note = &mut |note| listener.hear(Progress::Note(note));

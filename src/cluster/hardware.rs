@@ -253,7 +253,7 @@ mod tests {
         let experiment =
             Experiment { mixed_hardware: true, ..Experiment::new("none", space, ["choice_nll:t", "params"]) };
         let scorer = mock_scorer(&experiment, [40, 8], Duration::ZERO, Arc::default()).unwrap();
-        experiment.settings(&scorer).unwrap()
+        experiment.settings(&scorer)
     }
 
     fn hardware(dir: &Path) -> Result<Hardware> {

@@ -15,9 +15,7 @@ use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::eval::{Metric, Objective};
 use crate::output::{HeldDirectory, Output};
-use crate::search::{
-    ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Options, Worth, first_population, given_networks,
-};
+use crate::search::{ALGORITHMS, Algorithm, AlgorithmKind, Beginning, Worth, first_population, given_networks};
 use crate::space::{Constraint, Genome, SearchSpace};
 use crate::versions::versions;
 
@@ -44,8 +42,6 @@ pub struct Experiment {
     pub seed_genomes: Vec<Genome>,
     /// The algorithm.
     pub algorithm: AlgorithmKind,
-    /// What is not left to it.
-    pub options: Options,
     /// How networks race, if they do.
     pub racing: Option<Racing>,
     /// Whether workers elsewhere may be machines of several kinds: each chunk is scored by one kind, so that networks are compared
@@ -71,7 +67,6 @@ impl Experiment {
             seed: 1,
             seed_genomes: Vec::new(),
             algorithm: ALGORITHMS[0],
-            options: Options::default(),
             racing: Some(Racing::default()),
             mixed_hardware: false,
         }
@@ -88,10 +83,9 @@ impl Experiment {
     /// Refuses what is wrong whatever scores the networks, before anything long begins.
     ///
     /// # Errors
-    /// Unknown objectives, none that scores a task, options that the algorithm does not take.
+    /// Unknown objectives, none that scores a task.
     pub fn check(&self) -> Result<()> {
-        self.tasks()?;
-        (self.algorithm.frozen)(self.population, &self.options).map(drop)
+        self.tasks().map(drop)
     }
 
     /// Refuses limits that no network of the space can meet: of this space, whose layers are dropped in the model's order.
@@ -137,12 +131,9 @@ impl Experiment {
     }
 
     /// Everything that is needed to repeat the search.
-    ///
-    /// # Errors
-    /// Options that the algorithm does not take.
-    pub fn settings(&self, scorer: &Scorer) -> Result<RunSettings> {
+    pub fn settings(&self, scorer: &Scorer) -> RunSettings {
         let space = &scorer.space;
-        Ok(RunSettings {
+        RunSettings {
             format: RunSettings::FORMAT,
             versions: versions(),
             command: self.command.clone(),
@@ -154,7 +145,7 @@ impl Experiment {
             tasks: scorer.tasks.clone(),
             evaluator: scorer.name.clone(),
             device: scorer.device.clone(),
-            algorithm: (self.algorithm.frozen)(self.population, &self.options)?,
+            algorithm: (self.algorithm.frozen)(self.population),
             racing: self.racing,
             evals: self.evals,
             seed: self.seed,
@@ -162,7 +153,7 @@ impl Experiment {
             first_networks: self.given(space, scorer.worth.as_ref()),
             mixed_hardware: self.mixed_hardware,
             frozen: scorer.frozen.clone(),
-        })
+        }
     }
 
     /// The given part of the first population.
@@ -190,7 +181,7 @@ impl Experiment {
         let first = self.first(space, &settings.first_networks);
         let closed_form = &settings.closed_form()?;
         let beginning = Beginning { space, closed_form, population: self.population, worth, first, seed: self.seed };
-        (self.algorithm.begin)(&self.options, beginning)
+        (self.algorithm.begin)(beginning)
     }
 
     /// Searches in a directory, which it makes or, where it holds this search, goes on with; to the end, and measures the
@@ -219,7 +210,7 @@ impl Experiment {
             return Err(Error::invalid("seed genome", stranger, "a network of the space"));
         }
         self.check_limits(&scorer.space)?;
-        let settings = self.settings(&scorer)?;
+        let settings = self.settings(&scorer);
         let mut algorithm = self.begin(&settings, scorer.worth.as_ref())?;
         let searched = Run::open(held, settings)?.search(&mut *algorithm, &mut *scorer.evaluator, on_progress);
         for note in scorer.evaluator.notes() {

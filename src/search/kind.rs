@@ -4,7 +4,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::algorithm::{Algorithm, ClosedForm};
-use super::surrogate::PredictorKind;
 use super::worth::Worth;
 use crate::error::{Error, Result};
 use crate::space::{Genome, SearchSpace};
@@ -17,22 +16,12 @@ pub struct AlgorithmKind {
     /// What it does, in a line.
     pub about: &'static str,
     /// Its settings for a population of this size as `run.json` keeps them: whatever decides what it asks for.
-    ///
-    /// # Errors
-    /// Options that it does not take.
-    pub frozen: fn(usize, &Options) -> Result<Value>,
+    pub frozen: fn(usize) -> Value,
     /// The algorithm at its beginning.
     ///
     /// # Errors
     /// Settings out of range.
-    pub begin: fn(&Options, Beginning) -> Result<Box<dyn Algorithm>>,
-}
-
-/// What a user may say of a search; whatever is not said is the algorithm's own affair.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Options {
-    /// What predicts scores.
-    pub predictor: Option<PredictorKind>,
+    pub begin: fn(Beginning) -> Result<Box<dyn Algorithm>>,
 }
 
 /// What an algorithm begins with.
@@ -49,20 +38,6 @@ pub struct Beginning<'a> {
     pub first: Vec<Genome>,
     /// Seed of every random choice.
     pub seed: u64,
-}
-
-impl Options {
-    /// # Errors
-    /// A predictor, for an algorithm that predicts nothing.
-    pub fn refuse_predictor(&self, algorithm: &str) -> Result<()> {
-        match self.predictor {
-            Some(predictor) => {
-                let found = format!("`{predictor}` for `{algorithm}`, which predicts nothing");
-                Err(Error::invalid("--predictor", found, "`--algorithm linas`"))
-            }
-            None => Ok(()),
-        }
-    }
 }
 
 /// A state of an algorithm's own type.

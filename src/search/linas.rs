@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, ClosedForm, Told};
 use super::asked::Asked;
-use super::kind::{AlgorithmKind, Beginning, Options, restored};
+use super::kind::{AlgorithmKind, Beginning, restored};
 use super::knapsack::knapsack_front;
 use super::nsga2::{Nsga2, Nsga2Settings};
 use super::scored::Scored;
-use super::surrogate::{OneHot, Points, Prediction, Predictor, PredictorKind};
+use super::surrogate::{OneHot, Points, Prediction, Predictor};
 use super::survival::rank_and_crowding;
 use super::worth::Worth;
 use crate::count::Population;
@@ -25,20 +25,20 @@ use crate::space::{Genome, SearchSpace};
 pub const LINAS: AlgorithmKind = AlgorithmKind {
     name: "linas",
     about: "LINAS: learns to predict scores, and breeds on predictions in between",
-    frozen: |population, options| {
-        let LinasSettings { predictor, generations, explore, inner, .. } = LinasSettings::of(population, options);
-        Ok(json!({
+    frozen: |population| {
+        let LinasSettings { generations, explore, inner, .. } = LinasSettings::new(population);
+        json!({
             "name": "linas",
             "population": population,
-            "predictor": predictor,
+            "predictor": "ridge",
             "validation": "forward",
             "inner_generations": generations,
             "inner_population": inner.population,
             "explore": explore,
-        }))
+        })
     },
-    begin: |options, Beginning { space, closed_form, population, worth, first, seed }| {
-        let linas = Linas::new(space, closed_form, LinasSettings::of(population, options), first, seed)?;
+    begin: |Beginning { space, closed_form, population, worth, first, seed }| {
+        let linas = Linas::new(space, closed_form, LinasSettings::new(population), first, seed)?;
         Ok(Box::new(linas.knowing(worth.cloned())))
     },
 };
@@ -49,8 +49,6 @@ pub const LINAS: AlgorithmKind = AlgorithmKind {
 pub struct LinasSettings {
     /// Genomes that are asked for at a time.
     pub population: usize,
-    /// What predicts the objectives that must be measured.
-    pub predictor: PredictorKind,
     /// Generations that are bred on predictions before a population is asked for.
     pub generations: usize,
     /// Share of a population that is drawn at random instead, so that predictors also see what they think little of.
@@ -62,19 +60,7 @@ pub struct LinasSettings {
 impl LinasSettings {
     /// The customary settings for a population of this size: 200 generations of at least 50 genomes.
     pub fn new(population: usize) -> LinasSettings {
-        LinasSettings {
-            population,
-            predictor: PredictorKind::default(),
-            generations: 200,
-            explore: 0.1,
-            inner: Nsga2Settings::new(population.max(50)),
-        }
-    }
-
-    /// The settings that a user's options ask for.
-    pub fn of(population: usize, options: &Options) -> LinasSettings {
-        let defaults = LinasSettings::new(population);
-        LinasSettings { predictor: options.predictor.unwrap_or(defaults.predictor), ..defaults }
+        LinasSettings { population, generations: 200, explore: 0.1, inner: Nsga2Settings::new(population.max(50)) }
     }
 
     fn check(&self) -> Result<()> {
@@ -172,15 +158,14 @@ impl Linas {
         };
         let predictor = |objective: usize| {
             let targets: Vec<f64> = points.iter().map(|point| point.objectives[objective]).collect();
-            Predictor::fit(settings.predictor, &seen, &targets)
+            Predictor::fit(&seen, &targets)
         };
         let predictors = losses.iter().enumerate().map(|(place, loss)| loss.is_none().then(|| predictor(place)));
         Some(Surrogate { search: self, predictors: predictors.collect() })
     }
 
     /// Up to `count` genomes that were never asked for: of all that NSGA-II meets on predictions, starting from the best
-    /// measured ones and from the exact fronts of predictions that are sums over layers, those on the first fronts with the most room
-    /// around them.
+    /// measured ones and from the exact fronts of predictions, those on the first fronts with the most room around them.
     fn breed(&self, surrogate: &Surrogate, seed: u64, count: usize) -> Vec<Genome> {
         let LinasSettings { generations, inner, .. } = &self.state.settings;
         let best = best_of(&self.state.measured, inner.population);
@@ -209,7 +194,7 @@ impl Linas {
 
     /// Compares the forecast with what is told now.
     fn judge(&mut self, genomes: &[Genome], results: &[Told]) {
-        let LinasState { forecast, measured, settings, told, predictions, .. } = &mut self.state;
+        let LinasState { forecast, measured, told, predictions, .. } = &mut self.state;
         let Some(point) = forecast.first() else { return };
         let losses = (self.closed_form)(&point.genome).losses;
         let pairs: Vec<(&Scored, &[f64])> = genomes
@@ -226,7 +211,7 @@ impl Linas {
             }
             let (predicted, found): (Vec<f64>, Vec<f64>) =
                 pairs.iter().map(|(forecast, score)| (forecast.objectives[objective], score[objective])).unzip();
-            let judged = Prediction::judge(settings.predictor, measured.len(), &predicted, &found);
+            let judged = Prediction::judge(measured.len(), &predicted, &found);
             predictions.push(Prediction { population: *told, objective, ..judged });
         }
     }
@@ -318,7 +303,7 @@ impl Surrogate<'_> {
             let step = front.len().div_ceil(count.max(1)).max(1);
             front.into_iter().step_by(step)
         };
-        self.predictors.iter().flatten().filter(|predictor| predictor.is_additive()).flat_map(of).collect()
+        self.predictors.iter().flatten().flat_map(of).collect()
     }
 
     fn score(&self, genome: &Genome) -> Scored {
@@ -454,24 +439,6 @@ mod tests {
         let [row] = linas.predictions() else { panic!("one objective is predicted") };
         assert_eq!((row.population, row.objective, row.points, row.networks), (2, 0, 8, 7));
         assert!((row.mape.unwrap() - 0.5 / 7.0).abs() < 1e-12, "{row:?}");
-    }
-
-    #[test]
-    fn resumes_with_support_vectors_too() {
-        let space = space();
-        let closed_form = closed_form(&space, f64::MAX);
-        let settings = LinasSettings { generations: 5, predictor: PredictorKind::Svr, ..LinasSettings::new(10) };
-        let new = || Linas::new(&space, &closed_form, settings.clone(), Vec::new(), 1).unwrap();
-        let mut whole = new();
-        run(&mut whole, &space, 40);
-        let mut stopped = new();
-        run(&mut stopped, &space, 20);
-        let json = serde_json::to_string(&stopped.state()).unwrap();
-        let mut resumed = new();
-        resumed.restore(serde_json::from_str(&json).unwrap()).unwrap();
-        run(&mut resumed, &space, 20);
-        assert_eq!(resumed.state(), whole.state());
-        assert!(whole.predictions().iter().all(|row| row.predictor == PredictorKind::Svr));
     }
 
     #[test]

@@ -20,12 +20,8 @@ use crate::space::{Genome, SearchSpace};
 pub const NSGA2: AlgorithmKind = AlgorithmKind {
     name: "nsga2",
     about: "NSGA-II: tournaments, crossover and mutation, survival by rank and crowding",
-    frozen: |population, options| {
-        options.refuse_predictor("nsga2")?;
-        Ok(json!({ "name": "nsga2", "population": population }))
-    },
-    begin: |options, Beginning { space, population, first, seed, .. }| {
-        options.refuse_predictor("nsga2")?;
+    frozen: |population| json!({ "name": "nsga2", "population": population }),
+    begin: |Beginning { space, population, first, seed, .. }| {
         Ok(Box::new(Nsga2::new(space, Nsga2Settings::new(population), first, seed)?))
     },
 };

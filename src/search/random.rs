@@ -16,11 +16,8 @@ use crate::space::{Genome, SearchSpace};
 pub const RANDOM: AlgorithmKind = AlgorithmKind {
     name: "random",
     about: "random search, the baseline",
-    frozen: |population, options| {
-        options.refuse_predictor("random")?;
-        Ok(json!({ "name": "random", "population": population }))
-    },
-    begin: |_, Beginning { space, population, first, seed, .. }| {
+    frozen: |population| json!({ "name": "random", "population": population }),
+    begin: |Beginning { space, population, first, seed, .. }| {
         Ok(Box::new(RandomSearch::new(space, population, first, seed)?))
     },
 };

@@ -27,12 +27,11 @@ mod tests {
     use serde_json::json;
 
     use super::super::algorithm::{Algorithm, ClosedForm, Exact, Told};
-    use super::super::kind::{Beginning, Options};
+    use super::super::kind::Beginning;
     use super::super::linas::Linas;
     use super::super::linas::LinasSettings;
     use super::super::nsga2::{Nsga2, Nsga2Settings};
     use super::super::random::RandomSearch;
-    use super::super::surrogate::PredictorKind;
     use super::*;
     use crate::space::{Genome, SearchSpace};
 
@@ -178,27 +177,16 @@ layers:
         let space = SearchSpace::from_yaml(SPACE).unwrap();
         for kind in &ALGORITHMS {
             assert_eq!(algorithm_named(kind.name).unwrap().name, kind.name);
-            let options = Options::default();
-            let frozen = (kind.frozen)(16, &options).unwrap();
+            let frozen = (kind.frozen)(16);
             assert_eq!((&frozen["name"], &frozen["population"]), (&json!(kind.name), &json!(16)));
             let closed_form = &closed_form();
             let first = vec![space.largest()];
             let beginning = Beginning { space: &space, closed_form, population: 16, worth: None, first, seed: 1 };
-            let mut algorithm = (kind.begin)(&options, beginning).unwrap();
+            let mut algorithm = (kind.begin)(beginning).unwrap();
             assert_eq!(step(&mut *algorithm), [space.largest()]);
             assert_eq!(algorithm.name(), kind.name);
         }
         let error = algorithm_named("annealing").unwrap_err().to_string();
         assert_eq!(error, "unknown algorithm `annealing`; known: linas, nsga2, random");
-    }
-
-    #[test]
-    fn refuses_options_that_an_algorithm_does_not_take() {
-        let predictor = Options { predictor: Some(PredictorKind::Svr) };
-        for name in ["nsga2", "random"] {
-            let refused = (algorithm_named(name).unwrap().frozen)(16, &predictor).unwrap_err().to_string();
-            assert!(refused.contains("which predicts nothing"), "{refused}");
-        }
-        assert_eq!((LINAS.frozen)(16, &predictor).unwrap()["predictor"], "svr");
     }
 }

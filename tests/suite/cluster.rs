@@ -84,7 +84,7 @@ impl Trial {
         let (out, here) = (self.out(name), self.scorer());
         fs::create_dir_all(&out).unwrap();
         let announcement =
-            Announcement::new(RunId::of(&out)?, &self.experiment.settings(&here)?, Duration::from_secs(1));
+            Announcement::new(RunId::of(&out)?, &self.experiment.settings(&here), Duration::from_secs(1));
         let searcher = Arc::new(Searcher::begin(connection(url), announcement)?);
         let sets = here.evaluator.sets().clone();
         let evaluator = Box::new(Remote::new(searcher.clone(), sets, &out, Arc::default(), Box::new(listen))?);
@@ -392,7 +392,7 @@ fn what_strangers_send_is_left_alone_and_what_comes_twice_counts_once() {
     let out = trial.out("remote");
     fs::create_dir_all(&out).unwrap();
     let run = RunId::of(&out).unwrap();
-    let class = NumericClass::of(&trial.experiment.settings(&trial.scorer()).unwrap()).id();
+    let class = NumericClass::of(&trial.experiment.settings(&trial.scorer())).id();
     let over = Arc::new(AtomicBool::new(false));
     let stranger = std::thread::spawn({
         let (url, over) = (server.url(), over.clone());

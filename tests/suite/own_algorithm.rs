@@ -26,8 +26,8 @@ struct HillClimber {
 const HILL_CLIMBER: AlgorithmKind = AlgorithmKind {
     name: "hill-climber",
     about: "mutates the best",
-    frozen: |population, _| Ok(json!({ "name": "hill-climber", "population": population })),
-    begin: |_, Beginning { space, population, first, seed, .. }| {
+    frozen: |population| json!({ "name": "hill-climber", "population": population }),
+    begin: |Beginning { space, population, first, seed, .. }| {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         Ok(Box::new(HillClimber { space: space.clone(), population, rng, first, best: None }))
     },

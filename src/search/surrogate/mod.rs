@@ -5,10 +5,8 @@ mod points;
 mod prediction;
 mod predictor;
 mod ridge;
-mod svr;
 
 pub(super) use one_hot::OneHot;
 pub(super) use points::Points;
 pub use prediction::Prediction;
 pub(super) use predictor::Predictor;
-pub use predictor::PredictorKind;

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::predictor::PredictorKind;
 use crate::kendall::kendall_tau;
 
 /// How well one objective of a population was predicted before any of it was measured.
@@ -13,8 +12,6 @@ pub struct Prediction {
     pub population: usize,
     /// Place of the objective.
     pub objective: usize,
-    /// What predicted.
-    pub predictor: PredictorKind,
     /// Measured networks that it had learnt from.
     pub points: usize,
     /// Networks that were predicted and measured; failed ones do not count.
@@ -27,7 +24,7 @@ pub struct Prediction {
 
 impl Prediction {
     /// Judges predicted values by measured ones, place by place. The population and objective are the caller's to name.
-    pub(crate) fn judge(predictor: PredictorKind, points: usize, predicted: &[f64], measured: &[f64]) -> Prediction {
+    pub(crate) fn judge(points: usize, predicted: &[f64], measured: &[f64]) -> Prediction {
         let errors: Vec<f64> = predicted
             .iter()
             .zip(measured)
@@ -38,7 +35,6 @@ impl Prediction {
         Prediction {
             population: 0,
             objective: 0,
-            predictor,
             points,
             networks: measured.len(),
             kendall_tau: kendall_tau(predicted, measured),
@@ -53,10 +49,10 @@ mod tests {
 
     #[test]
     fn judges_order_and_relative_error() {
-        let judged = Prediction::judge(PredictorKind::Ridge, 7, &[1.1, 2.0, 2.0, 9.0], &[1.0, 4.0, -2.0, 0.0]);
+        let judged = Prediction::judge(7, &[1.1, 2.0, 2.0, 9.0], &[1.0, 4.0, -2.0, 0.0]);
         assert_eq!((judged.points, judged.networks), (7, 4));
         // Errors of 0.1, 0.5 and 2; nothing is relative to 0.
         assert!((judged.mape.unwrap() - 2.6 / 3.0).abs() < 1e-12);
-        assert_eq!(Prediction::judge(PredictorKind::Svr, 1, &[1.0], &[0.0]).mape, None);
+        assert_eq!(Prediction::judge(1, &[1.0], &[0.0]).mape, None);
     }
 }

@@ -1,32 +1,7 @@
 //! What a network will score, learnt from those that were measured.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 use super::points::Points;
 use super::ridge::Ridge;
-use super::svr::Svr;
-
-/// How scores are predicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PredictorKind {
-    /// Ridge regression: additive in the genes, beside what the ranking says.
-    #[default]
-    Ridge,
-    /// Support-vector regression with a Gaussian kernel: genes may interact.
-    Svr,
-}
-
-impl fmt::Display for PredictorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PredictorKind::Ridge => "ridge",
-            PredictorKind::Svr => "svr",
-        })
-    }
-}
 
 /// A fitted prediction of one objective. Same points, same bits, on any number of threads.
 #[derive(Clone, Debug)]
@@ -34,52 +9,29 @@ pub struct Predictor {
     standard: Standard,
     /// A plane through what the ranking says that networks lack, in standardised targets.
     plane: Plane,
-    /// What is left of them.
-    model: Model,
-}
-
-#[derive(Clone, Debug)]
-enum Model {
-    /// The mean: nothing could be learnt.
-    Constant,
-    Ridge(Ridge),
-    Svr(Svr),
+    /// What is left of them; nothing where nothing could be learnt.
+    ridge: Option<Ridge>,
 }
 
 impl Predictor {
     /// Learns finite targets, standardised: a plane through what the ranking says that the points lack, and the rest from their rows, with the
-    /// penalty that would have predicted each population best from those before it, or the kernel's reach that predicts left-out points
-    /// best. Equal targets, and none at all, are learnt as a constant; too few points for a support-vector machine by ridge regression.
+    /// penalty that would have predicted each population best from those before it. Equal targets, and none at all, are learnt as a constant.
     ///
     /// # Shapes
     /// `targets` one a point.
-    pub fn fit(kind: PredictorKind, points: &Points, targets: &[f64]) -> Predictor {
+    pub fn fit(points: &Points, targets: &[f64]) -> Predictor {
         let standard = Standard::of(targets);
         let targets: Vec<f64> = targets.iter().map(|&target| standard.to(target)).collect();
         let plane = Plane::through(&points.lacks, &targets);
         let left: Vec<f64> =
             points.lacks.iter().zip(&targets).map(|(&lacks, target)| target - plane.at(lacks)).collect();
-        let ridge = || Model::Ridge(Ridge::tuned(points, &left));
-        let model = match kind {
-            _ if standard.spread == 0.0 || points.columns == 0 => Model::Constant,
-            PredictorKind::Ridge => ridge(),
-            PredictorKind::Svr => Svr::tuned(&points.rows, points.columns, &left).map_or_else(ridge, Model::Svr),
-        };
-        Predictor { standard, plane, model }
-    }
-
-    /// Whether predictions are sums over the columns of a row.
-    pub fn is_additive(&self) -> bool {
-        matches!(self.model, Model::Constant | Model::Ridge(_))
+        let learnt = standard.spread > 0.0 && points.columns > 0;
+        Predictor { standard, plane, ridge: learnt.then(|| Ridge::tuned(points, &left)) }
     }
 
     /// The finite prediction for a row, and what the ranking says that the network lacks.
     pub fn predict(&self, row: &[u32], lacks: [f64; 2]) -> f64 {
-        let left = match &self.model {
-            Model::Constant => 0.0,
-            Model::Ridge(ridge) => ridge.predict(row),
-            Model::Svr(svr) => svr.predict(row),
-        };
+        let left = self.ridge.as_ref().map_or(0.0, |ridge| ridge.predict(row));
         self.standard.back(self.plane.at(lacks) + left)
     }
 }
@@ -157,8 +109,6 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    const KINDS: [PredictorKind; 2] = [PredictorKind::Ridge, PredictorKind::Svr];
-
     /// Points that no ranking knows.
     fn unranked(rows: &[Row], columns: usize) -> Points {
         Points { rows: rows.to_vec(), columns, lacks: vec![[0.0; 2]; rows.len()], population: 16 }
@@ -184,12 +134,10 @@ mod tests {
         let genomes: Vec<Genome> = (0..180).map(|_| space.sample(rng)).collect();
         let rows: Vec<Row> = genomes.iter().map(|genome| encoding.row(genome)).collect();
         let targets: Vec<f64> = genomes.iter().map(additive).collect();
-        for kind in KINDS {
-            let predictor = Predictor::fit(kind, &unranked(&rows[..120], encoding.columns()), &targets[..120]);
-            let predicted: Vec<f64> = rows[120..].iter().map(|row| predictor.predict(row, [0.0; 2])).collect();
-            let tau = kendall_tau(&predicted, &targets[120..]);
-            assert!(tau > 0.95, "{kind}: {tau}");
-        }
+        let predictor = Predictor::fit(&unranked(&rows[..120], encoding.columns()), &targets[..120]);
+        let predicted: Vec<f64> = rows[120..].iter().map(|row| predictor.predict(row, [0.0; 2])).collect();
+        let tau = kendall_tau(&predicted, &targets[120..]);
+        assert!(tau > 0.95, "{tau}");
     }
 
     #[test]
@@ -203,12 +151,10 @@ mod tests {
         };
         let targets: Vec<f64> = (0..16).map(target).collect();
         let points = Points { rows: rows[..16].to_vec(), columns: 34, lacks: lacks[..16].to_vec(), population: 16 };
-        for kind in KINDS {
-            let predictor = Predictor::fit(kind, &points, &targets);
-            for place in 16..32 {
-                let found = predictor.predict(&rows[place], lacks[place]);
-                assert!((found - target(place)).abs() < 0.1, "{kind}: {found} instead of {}", target(place));
-            }
+        let predictor = Predictor::fit(&points, &targets);
+        for place in 16..32 {
+            let found = predictor.predict(&rows[place], lacks[place]);
+            assert!((found - target(place)).abs() < 0.1, "{found} instead of {}", target(place));
         }
     }
 
@@ -224,42 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn only_svr_learns_that_genes_interact() {
-        // Two genes of two choices each, and their exclusive or; eight more that say nothing.
-        let rows: Vec<Row> = (0..96u32)
-            .map(|i| (0..10).map(|gene| 2 * gene + (i.wrapping_mul(2654435761) >> (gene + 9)) % 2).collect())
-            .collect();
-        let targets: Vec<f64> = rows.iter().map(|row| f64::from((row[0] + row[1]) % 2)).collect();
-        let tau = |kind| {
-            let predictor = Predictor::fit(kind, &unranked(&rows[..64], 20), &targets[..64]);
-            let predicted: Vec<f64> = rows[64..].iter().map(|row| predictor.predict(row, [0.0; 2])).collect();
-            kendall_tau(&predicted, &targets[64..])
-        };
-        let (ridge, svr) = (tau(PredictorKind::Ridge), tau(PredictorKind::Svr));
-        assert!(svr > 0.6 && ridge < 0.3, "ridge {ridge}, svr {svr}");
-    }
-
-    #[test]
     fn predicts_a_finite_number_whatever_it_was_told() {
         let rows: Vec<Row> = (0..12).map(|i| vec![i % 2, 2 + i % 3]).collect();
-        for kind in KINDS {
-            for (targets, expected) in [
-                (vec![], Some(0.0)),
-                (vec![0.25], Some(0.25)),
-                (vec![0.3; 12], Some(0.3)),
-                (vec![1.0, 3.0], None),
-                ((0..12).map(|i| f64::MAX / f64::from(2 * i - 11)).collect(), None),
-                ((0..12).map(|i| f64::MIN_POSITIVE * f64::from(i)).collect(), None),
-            ] {
-                let predictor = Predictor::fit(kind, &unranked(&rows[..targets.len()], 5), &targets);
-                for row in &rows {
-                    let value = predictor.predict(row, [0.0; 2]);
-                    assert!(value.is_finite(), "{kind}: {targets:?} gave {value}");
-                    assert!(expected.is_none_or(|expected| (value - expected).abs() < 1e-12), "{value}");
-                }
+        for (targets, expected) in [
+            (vec![], Some(0.0)),
+            (vec![0.25], Some(0.25)),
+            (vec![0.3; 12], Some(0.3)),
+            (vec![1.0, 3.0], None),
+            ((0..12).map(|i| f64::MAX / f64::from(2 * i - 11)).collect(), None),
+            ((0..12).map(|i| f64::MIN_POSITIVE * f64::from(i)).collect(), None),
+        ] {
+            let predictor = Predictor::fit(&unranked(&rows[..targets.len()], 5), &targets);
+            for row in &rows {
+                let value = predictor.predict(row, [0.0; 2]);
+                assert!(value.is_finite(), "{targets:?} gave {value}");
+                assert!(expected.is_none_or(|expected| (value - expected).abs() < 1e-12), "{value}");
             }
-            let none = Predictor::fit(kind, &unranked(&rows[..2], 0), &[1.0, 3.0]);
-            assert_eq!(none.predict(&[], [0.0; 2]), 2.0, "a space of fixed genes has no columns");
         }
+        let none = Predictor::fit(&unranked(&rows[..2], 0), &[1.0, 3.0]);
+        assert_eq!(none.predict(&[], [0.0; 2]), 2.0, "a space of fixed genes has no columns");
     }
 }

@@ -23,7 +23,7 @@ impl Known {
         let experiment =
             Experiment { evals: 8, population: 4, ..Experiment::new("none", space(), ["choice_nll:t", "params"]) };
         let scorer = mock_scorer(&experiment, [16, 16], Duration::ZERO, Arc::default()).expect("it is made up");
-        let settings = experiment.settings(&scorer).expect("an algorithm's own options");
+        let settings = experiment.settings(&scorer);
         Known { sets: scorer.evaluator.sets().clone(), class: NumericClass::of(&settings).id(), settings }
     }
 }
