@@ -6,7 +6,8 @@ An arm is `criadero search` with flags, in which {evals} stands for the evaluati
 arm's first population and score by the same questions: pymoo's NSGA-II, and a search that only mutates, as EvoPress does.
 
 A front's worth is what a user gets who takes, for a random budget of parameters, the largest network of the front within it:
-the mean over budgets, from the space's smallest network to the parent, of the accuracy, and of bits_per_byte, which has less noise.
+the mean over budgets, from the space's smallest network to the parent, of the accuracy, of bits_per_byte, which has less noise, and of
+choice_nll, which was searched by.
 Which networks these are was decided by search scores, so that no maximum over noisy scores is taken and a front with more points is
 not worth more for that alone.
 Intervals are of a bootstrap over questions, paired: all fronts are measured on the same ones. The questions are the held-out ones
@@ -37,7 +38,7 @@ from search_space import SearchSpace
 BOOTSTRAPS = 2000
 METRIC = "choice_nll"
 PEERS = ["pymoo", "mutation"]
-SCORES = ["accuracy", "bits_per_byte"]
+SCORES = ["accuracy", "bits_per_byte", METRIC]
 CACHE = os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero"))
 
 
@@ -94,7 +95,7 @@ def peers(options, space, arm, seed):
 
 
 class Judge:
-    """Right answers and bits per byte of networks on the questions behind the first `skip`, kept under `work`."""
+    """What each of SCORES is for networks on the questions behind the first `skip`, one by one, kept under `work`."""
 
     def __init__(self, options):
         self.options = options
@@ -104,7 +105,7 @@ class Judge:
             self.learn(row)
 
     def learn(self, row):
-        self.scores[row["genome"]] = numpy.array([[int(bit) for bit in row["answers"]], row["bits"]])
+        self.scores[row["genome"]] = numpy.array([row[score] for score in SCORES])
 
     def rows(self, genomes, limit):
         per_item = self.options.work / "items.new.jsonl"
@@ -127,12 +128,12 @@ class Judge:
         found = {genome: {} for genome in genomes}
         for row in self.rows(genomes, self.options.skip + self.options.items):
             if row["index"] not in skipped:
-                [gold] = row["gold"]
-                bits = -row["log_likelihoods"][gold] / row["choice_bytes"][gold] / math.log(2)
-                found[row.get("genome", genomes[0])][row["index"]] = row["correct"], round(bits, 4)
+                [gold], likely = row["gold"], numpy.array(row["log_likelihoods"])
+                bits = -likely[gold] / row["choice_bytes"][gold] / math.log(2)
+                nll = numpy.logaddexp.reduce(likely) - likely[gold]
+                found[row.get("genome", genomes[0])][row["index"]] = row["correct"], round(bits, 4), round(nll, 4)
         for genome, own in found.items():
-            answers, bits = zip(*(own[index] for index in sorted(own)))
-            yield {"genome": genome, "answers": "".join(map(str, answers)), "bits": bits}
+            yield {"genome": genome} | dict(zip(SCORES, zip(*(own[index] for index in sorted(own)))))
 
 
 def worth(points, smallest, parent, scores):
