@@ -30,6 +30,7 @@ import numpy
 
 from arms import arm_but, read_csv, write_csv
 from command import run
+from fitness import log_softmax
 from machine import processor
 from mutation_only import level_switches, non_dominated
 from score_cache import AT_ONCE, ScoreCache, append, evaluate, json_lines
@@ -130,7 +131,7 @@ class Judge:
             if row["index"] not in skipped:
                 [gold], likely = row["gold"], numpy.array(row["log_likelihoods"])
                 bits = -likely[gold] / row["choice_bytes"][gold] / math.log(2)
-                nll = numpy.logaddexp.reduce(likely) - likely[gold]
+                nll = -log_softmax(likely)[gold]
                 found[row.get("genome", genomes[0])][row["index"]] = row["correct"], round(bits, 4), round(nll, 4)
         for genome, own in found.items():
             yield {"genome": genome} | dict(zip(SCORES, zip(*(own[index] for index in sorted(own)))))
