@@ -20,7 +20,7 @@ use super::settings::{Trainable, TuneSettings};
 use super::state::{self, Expected, Found, Place};
 use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
-use crate::freed_memory::keep_freed_memory;
+use crate::freed_memory::keep_large_freed_memory;
 use crate::model::{Llama, Network};
 use crate::output::HeldDirectory;
 
@@ -83,7 +83,7 @@ impl<'a> TuneRun<'a> {
         let dir = dir.path();
         // Who recomputes or trains adapters has little memory; what is kept has holes.
         if settings.trainable == Trainable::Full && !settings.recompute {
-            keep_freed_memory();
+            keep_large_freed_memory();
         }
         settings.curriculum.check(&model)?;
         settings.claim(dir)?;
