@@ -23,7 +23,8 @@ pub fn keep_freed_memory() {
 }
 
 /// The same of buffers of any size: in every step of a training there are some of hundreds of megabytes, of the vocabulary's scores and
-/// of the embedding's gradients, and a fifth of its time went to zeroing them. Forward passes alone are no faster for it.
+/// of the embedding's gradients, and a fifth of its time went to mapping and zeroing them. Forward passes alone are no faster
+/// for it.
 pub fn keep_large_freed_memory() {
     keep_freed_memory();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

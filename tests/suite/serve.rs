@@ -342,19 +342,20 @@ fn who_leaves_is_forgotten_who_finds_no_room_is_told_and_nothing_is_lost() {
     });
     let start = Instant::now();
     // Gauges are asked for one after the other, and who waited may have become active in between: totals say when all have ended.
-    let totals = || ["taken", "finished", "cancelled"].map(|what| served.metric(&format!("requests_{what}_total")));
-    let gone = || {
-        let [taken, finished, cancelled] = totals();
-        served.metric("requests_active") + served.metric("requests_waiting") == 0 && taken == finished + cancelled
-    };
-    while !gone() {
-        assert!(start.elapsed() < Duration::from_secs(30), "somebody is still there, or is lost: {:?}", totals());
+    let finished = loop {
+        let [taken, finished, cancelled] =
+            ["taken", "finished", "cancelled"].map(|what| served.metric(&format!("requests_{what}_total")));
+        let here = served.metric("requests_active") + served.metric("requests_waiting");
+        if here == 0 && taken == finished + cancelled {
+            break finished;
+        }
+        let counts = format!("{here} here; of {taken} taken {finished} finished, {cancelled} cancelled");
+        assert!(start.elapsed() < Duration::from_secs(30), "somebody is still there, or lost: {counts}");
         std::thread::sleep(Duration::from_millis(20));
-    }
+    };
     let [answered, refused, left] = [answered, refused, left].map(|count| count.into_inner() as u64);
     assert_eq!(answered + refused + left, 96);
     assert!(answered > 0 && refused > 0 && left > 0, "{answered} {refused} {left}");
-    let [_, finished, _] = totals();
     assert!(finished >= answered && served.metric("requests_refused_total") >= refused);
     assert_eq!((served.metric("requests_failed_total"), served.metric("cache_bytes")), (0, 0));
     // One that is asked to end writes what it has begun, and takes nothing in any more.
