@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Keys that say nothing about the function: names, training, generation, serving.
-const HARMLESS: [&str; 77] = [
+const HARMLESS: [&str; 78] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
     "_name_or_path",
     "add_cross_attention",
+    "allow_global_per_layer_attribute_access",
     "architectures",
     "attention_dropout",
     "attn_implementation",
@@ -209,6 +210,7 @@ mod tests {
         let (problems, notes) = looked_at(json!({
             "initializer_range": 0.02, "use_cache": true, "rope_interleaved": false, "logit_scale": 1.0, "attn_logit_softcapping": null,
             "residual_dropout": 0.1, "final_logit_softcapping": 0.0, "pruned_heads": {}, "transformers_version": "5.23.0",
+            "allow_global_per_layer_attribute_access": true,
         }));
         assert_eq!((problems, notes), (vec![], vec![]));
     }
