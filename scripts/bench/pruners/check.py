@@ -124,10 +124,18 @@ class Pruners(unittest.TestCase):
             network = kept.network(self.model, pruned.kept, pruned.biases)
             gone = {name: weight == 0 for name, weight in network.named_parameters()}
             self.assertTrue(any(mask.any() for mask in gone.values()))
-            losses = tune.train(network, self.model, self.ids, steps=30)
+            losses = tune.train(network, tune.Teacher(self.model), self.ids, steps=30)
             self.assertLess(losses[-1], losses[0])
             for name, weight in network.named_parameters():
                 self.assertTrue(torch.equal(weight == 0, gone[name]), name)
+
+    def test_kept_lessons_are_the_parents(self):
+        network = lambda: kept.network(self.model, Kept.all(self.shape))
+        expected = tune.train(network(), tune.Teacher(self.model), self.ids, steps=3)
+        with tempfile.TemporaryDirectory() as out:
+            lessons = pathlib.Path(out, "lessons")
+            self.assertEqual(tune.train(network(), tune.Teacher(self.model, lessons), self.ids, steps=3), expected)
+            self.assertEqual(tune.train(network(), tune.Teacher(None, lessons), self.ids, steps=3), expected)
 
     def test_shortgpt_influence_is_one_minus_the_cosine(self):
         hidden = self.model(self.ids, output_hidden_states=True).hidden_states

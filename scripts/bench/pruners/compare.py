@@ -8,8 +8,9 @@ its ranking: nothing is searched.
 
 Networks, per-item scores and the held-out text lie under --work, and the same command again makes only what is missing. --out
 gets rows.csv (every network on every task), items.json (right answers item by item), summary.txt and accuracy_and_perplexity.png.
-With --tune, networks are trained before they are judged, all in the same way: see tune.py. SliceGPT's, which no LLaMA code loads, are
-left out then. With --add, what lies there already stays: networks of other names that were judged on the same questions.
+With --tune, networks are trained before they are judged, all in the same way: see tune.py. What the parent predicts lies under --work
+then, 50 MB a window of 512 tokens. SliceGPT's, which no LLaMA code loads, are left out. With --add, what lies there already stays:
+networks of other names that were judged on the same questions.
 criadero scores every network but SliceGPT's, which no LLaMA code loads: see sliced_scores.py.
 
 The held-out text is LAMBADA's novels; calibration is another source. Errors of differences are paired by item.
@@ -84,7 +85,8 @@ class Judge:
         name = f"{name}-{self.options.tune}"
         out = self.options.work / "tuned" / name
         if not (out / "tuned.json").is_file():
-            facts = tune.tune(place, self.options.model, self.options.calibration, self.options.tune, out)
+            lessons = self.options.work / "lessons" / self.options.arithmetic
+            facts = tune.tune(place, self.options.model, self.options.calibration, self.options.tune, out, lessons)
             log(f"tuned {name}: {facts['seconds']:.0f} s, {facts['losses'][0]:.3f} to {facts['losses'][-1]:.3f} nats a token")
         return name, out
 
