@@ -1,16 +1,16 @@
-"""Commands whose output is of interest only where they fail."""
+"""Commands that must succeed."""
 
 import signal
 import subprocess
 
 
 def run(command, until=None):
-    """Runs it, and interrupts it once `until` says so; what it complained of ends the program where it fails."""
+    """What it prints. It is interrupted once `until` says so; what it complained of ends the program where it fails."""
     words, interrupted = [str(part) for part in command], False
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while True:
             try:
-                errors = process.communicate(timeout=1)[1]
+                output, errors = process.communicate(timeout=1)
                 break
             except subprocess.TimeoutExpired:
                 if until and not interrupted and until():
@@ -18,3 +18,4 @@ def run(command, until=None):
                     process.send_signal(signal.SIGINT)
     if process.returncode != 0 and not interrupted:
         raise SystemExit(f"{' '.join(words)}\n{errors}")
+    return output

@@ -24,7 +24,7 @@ import gzip
 import json
 import os
 import pathlib
-import subprocess
+import sys
 import time
 
 import torch
@@ -34,6 +34,9 @@ import prune
 import summary
 import tune
 from kept import Shape
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from command import run
 
 TASKS = ["arc_easy", "piqa", "hellaswag", "sciq", "winogrande", "openbookqa", "boolq"]
 SIZES = [0.9, 0.8, 0.75, 0.67]
@@ -123,10 +126,7 @@ class Judge:
 
     def run(self, arguments):
         """Runs a command of criadero's, which must succeed."""
-        command = [str(part) for part in [self.options.criadero, *arguments]]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+        run([self.options.criadero, *arguments])
 
     def text_tokens(self):
         """Scored tokens of each held-out document."""

@@ -13,11 +13,11 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from arms import write_csv
+from command import run
 from machine import processor
 
 PROMPT = "The river ran past the mill, and past the bridge behind it. " * 20
@@ -28,9 +28,10 @@ def genome(place, group):
     pruned = place / "pruned.json"
     if pruned.is_file():
         facts = json.loads(pruned.read_text(encoding="utf-8"))
-        return ":".join(f"{groups * group}x{channels}" for groups, channels in zip(facts["groups"], facts["channels"], strict=True))
-    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    heads, widths = config["layer_num_attention_heads"], config["layer_intermediate_size"]
+        heads, widths = [groups * group for groups in facts["groups"]], facts["channels"]
+    else:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        heads, widths = config["layer_num_attention_heads"], config["layer_intermediate_size"]
     return ":".join(f"{heads}x{width}" for heads, width in zip(heads, widths, strict=True))
 
 
@@ -46,13 +47,6 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
 
-    def run(*arguments):
-        command = [str(part) for part in [options.criadero, *arguments]]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-        return done.stdout
-
     config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
     group = config["num_attention_heads"] // config["num_key_value_heads"]
     places = {"parent": options.model}
@@ -61,13 +55,13 @@ def main():
             continue
         place = places[network.name] = options.work / "narrow" / network.name
         if not (place / "config.json").is_file():
-            run("export", options.model, "--genome", genome(network, group), "--format", "hf", "--dtype", "f32", "--out", place)
+            run([options.criadero, "export", options.model, "--genome", genome(network, group), "--format", "hf", "--dtype", "f32", "--out", place])
 
     times = {name: [] for name in places}
     for _ in range(options.rounds):
         for name, place in places.items():
-            said = json.loads(run("generate", place, "--prompt", PROMPT, "--max-tokens", options.tokens, "--ignore-eos", "--json",
-                                  "--arithmetic", options.arithmetic, "--threads", options.threads))
+            said = json.loads(run([options.criadero, "generate", place, "--prompt", PROMPT, "--max-tokens", options.tokens, "--ignore-eos",
+                                   "--json", "--arithmetic", options.arithmetic, "--threads", options.threads]))
             times[name].append((said["prompt_tokens_per_second"], said["tokens_per_second"]))
 
     rows = []
@@ -79,7 +73,7 @@ def main():
                      "decode_gain": round(write_gain, 3)})
         print(rows[-1], flush=True)
     write_csv(options.out / "speed.csv", rows)
-    version = run("--version").strip()
+    version = run([options.criadero, "--version"]).strip()
     about = f"{processor()}, {version}, {options.arithmetic}, {options.threads} threads, {options.rounds} rounds; "
     about += f"{said['prompt_tokens']} tokens read, {options.tokens - 1} steps\n"
     (options.out / "speed.txt").write_text(about, encoding="utf-8")
