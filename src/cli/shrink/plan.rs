@@ -11,7 +11,8 @@ use super::limit::Limit;
 use super::machine::Machine;
 use super::step::{Product, Step};
 
-/// Fewer steps of training change little: 30 already took a third off the perplexity of narrow networks (`results/tune-smollm2`).
+/// Fewer steps of training change little: of what 285 steps took off the losses of narrow networks, the first 57 took about two thirds
+/// (`results/tune-smollm2`).
 const FEWEST_STEPS: usize = 30;
 /// Tokens of a step of training.
 pub const STEP_TOKENS: usize = 1024;
