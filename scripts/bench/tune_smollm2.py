@@ -28,6 +28,7 @@ import shutil
 import statistics
 import time
 
+import json_lines
 from arms import arm_but, read_csv, write_csv
 from command import run
 from machine import processor
@@ -66,19 +67,11 @@ class Texts:
                 characters += len(text)
         behind = [text.split(" ", 1) for text in held_out if " " in text]
         novels = itertools.islice(documents(options.assets), NOVELS)
-        write_lines(self.train[0], [{"text": text} for text in train])
+        json_lines.write(self.train[0], [{"text": text} for text in train])
         self.train[1].write_text("\n\n".join(train) + "\n", encoding="utf-8")
         self.held_out["passages"].write_text("\n\n".join(held_out) + "\n", encoding="utf-8")
-        write_lines(self.held_out["novels"], [{"text": text} for text in novels])
-        write_lines(self.apart, [{"context": first, "choices": [f" {rest}"], "gold": 0} for first, rest in behind])
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        json_lines.write(self.held_out["novels"], [{"text": text} for text in novels])
+        json_lines.write(self.apart, [{"context": first, "choices": [f" {rest}"], "gold": 0} for first, rest in behind])
 
 
 def tuned(options, name, flags, texts):
@@ -101,14 +94,14 @@ class Scores:
         rows = options.work / f"apart-{name}.jsonl"
         if not rows.is_file():
             run([options.criadero, "eval", model, "--task", texts.apart, "--per-item", rows, *shlex.split(options.eval)])
-        self.apart = -sum(row["log_likelihoods"][0] for row in read_lines(rows))
+        self.apart = -sum(row["log_likelihoods"][0] for row in json_lines.read(rows))
 
     def _perplexities(self, options, model, text, path):
         found = options.work / f"{text}-{self.name}.jsonl"
         if not found.is_file():
             found.write_text(run([options.criadero, "eval", model, "--task", path, "--genomes", options.networks, "--max-length", 512,
                                   "--json", *shlex.split(options.eval)]), encoding="utf-8")
-        rows = read_lines(found)
+        rows = json_lines.read(found)
         assert [row["genome"] for row in rows] == self.networks, f"{found}: other networks than {options.networks}"
         self.tokens[text] = rows[0]["naive_tokens"]
         return [row["perplexity"] for row in rows]
@@ -229,13 +222,13 @@ def main():
     points, names, worth = [], options.searched or [min(arms, key=lambda name: arms[name][:2])], {}
     lines += ["", f"Searched on {options.task}: {options.evals} evaluations, {options.limit} search and {options.held_out} held-out questions, "
               f"seeds {', '.join(map(str, options.seeds))}"]
+    listed = lambda values: ", ".join(f"{value:.4f}" for value in values)
     for name, model in [(BEFORE, options.model), *((name, arms[name][2]) for name in names)]:
         fronts = [searched(options, name, model, seed) for seed in options.seeds]
         for seed, front in zip(options.seeds, fronts, strict=True):
             points += front_rows(name, seed, front)
         worth[name] = [above_guessing(front) for front in fronts]
         times = "" if name == BEFORE else f", {statistics.median(after / was for was, after in zip(worth[BEFORE], worth[name])):.2f} times"
-        listed = lambda values: ", ".join(f"{value:.4f}" for value in values)
         lines.append(f"  {name}: accuracy above guessing, mean over budgets, {listed(worth[name])}{times}; "
                      f"hypervolume {listed(front['hypervolume'] for front in fronts)}")
     write_csv(options.out / "fronts.csv", points)

@@ -35,6 +35,7 @@ import tune
 from kept import Shape
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import json_lines
 from command import run
 from novels import documents
 
@@ -100,7 +101,7 @@ class Judge:
                 new = path.with_suffix(".new")
                 self.score(place, task, new)
                 new.rename(path)
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = json_lines.read(path)
             found[task] = sorted((row for row in rows if "index" in row), key=lambda row: row["index"])
         return found
 
