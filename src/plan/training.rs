@@ -46,6 +46,8 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     // Log-probabilities and what they were made of; with a teacher, his too, his probabilities and a product.
     let copies = if *taught { 5 } else { 2 };
     let head = if *trained == Trained::Full { v * d * 4 } else { 0 };
+    // Autograd makes it whole before it is added. Activations are freed by then, but their holes are smaller than it.
+    let embedding = if *trained == Trained::Full { v * d * word } else { 0 };
     // The rows before the output matrix: as taken from the last layer, three of the norm, their gradients twice.
     let rows = t * d * stream * if *taught { 7 } else { 6 };
     Footprint::new([
@@ -59,6 +61,7 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
         ("rows that predict", rows),
         ("logits", copies * (HEAD_ROWS as u64).min(t) * v * 4),
         ("output matrix's gradient", head),
+        ("embedding's gradient", embedding),
         ("teacher", teacher),
     ])
 }
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!((part(&full, "masters"), part(&full, "adapters"), part(&full, "teacher")), (0, 0, 7));
         assert_eq!(part(&full, "rotary table"), 2 * 4 * 10 * 2);
         assert_eq!(part(&full, "logits"), 2 * 5 * 9 * 4, "fewer rows than are taken together");
-        assert_eq!(part(&full, "output matrix's gradient"), 72 * 4);
+        assert_eq!((part(&full, "output matrix's gradient"), part(&full, "embedding's gradient")), (72 * 4, 72 * 4));
         let layer = kept_bytes(&config().shape, Gene::new(4, 16), &Trained::Full, Numbers::Cpu(Arithmetic::F32));
         assert_eq!(part(&full, "activations"), 5 * (2 * layer + 8 * 4));
 
@@ -146,6 +149,6 @@ mod tests {
         // Rank times both sides, in two layers: Q is 8 x 8, down 8 x 16.
         let values = 2 * 3 * (16 + 24);
         assert_eq!((part(&adapters, "adapters"), part(&adapters, "moments")), (4 * values, 8 * values));
-        assert_eq!(part(&adapters, "output matrix's gradient"), 0);
+        assert_eq!((part(&adapters, "output matrix's gradient"), part(&adapters, "embedding's gradient")), (0, 0));
     }
 }

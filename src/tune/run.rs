@@ -20,7 +20,7 @@ use super::settings::{Trainable, TuneSettings};
 use super::state::{self, Expected, Found, Place};
 use crate::checkpoint::{Adapters, Checkpoint, LowRank, TensorName};
 use crate::error::{Error, Result};
-use crate::freed_memory::keep_large_freed_memory;
+use crate::freed_memory::{hand_back_freed_memory, keep_large_freed_memory};
 use crate::model::{Llama, Network};
 use crate::output::HeldDirectory;
 
@@ -143,6 +143,8 @@ impl<'a> TuneRun<'a> {
                 self.measure()?;
                 self.save()?;
                 state::keep(&self.dir)?;
+                // Holes that measuring and saving left would be resident beside a step's buffers.
+                hand_back_freed_memory();
                 saved = Instant::now();
                 on_progress(Progress::Measured(&self.metrics));
             }
