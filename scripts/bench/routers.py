@@ -31,7 +31,7 @@ class Bench:
         self.options = options
         self.scratch = pathlib.Path(tempfile.mkdtemp())
         self.novels = self.scratch / "novels.jsonl"
-        self.novels.write_text("".join(json.dumps({"text": text}) + "\n" for text in self.documents()), encoding="utf-8")
+        json_lines.write(self.novels, ({"text": text} for text in self.documents()))
 
     def documents(self):
         """Documents of novels, so many characters in all."""

@@ -45,9 +45,7 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
     };
     // Log-probabilities and what they were made of; with a teacher, his too, his probabilities and a product.
     let copies = if *taught { 5 } else { 2 };
-    let head = if *trained == Trained::Full { v * d * 4 } else { 0 };
-    // Autograd makes it whole before it is added. Activations are freed by then, but their holes are smaller than it.
-    let embedding = if *trained == Trained::Full { v * d * word } else { 0 };
+    let vocabulary = if *trained == Trained::Full { v * d } else { 0 };
     // The rows before the output matrix: as taken from the last layer, three of the norm, their gradients twice.
     let rows = t * d * stream * if *taught { 7 } else { 6 };
     Footprint::new([
@@ -60,8 +58,9 @@ pub fn footprint(config: &LlamaConfig, genome: &Genome, training: &Training, tea
         ("activations", kept),
         ("rows that predict", rows),
         ("logits", copies * (HEAD_ROWS as u64).min(t) * v * 4),
-        ("output matrix's gradient", head),
-        ("embedding's gradient", embedding),
+        ("output matrix's gradient", vocabulary * 4),
+        // Autograd makes it whole before it is added. Activations are freed by then, but their holes are smaller than it.
+        ("embedding's gradient", vocabulary * word),
         ("teacher", teacher),
     ])
 }

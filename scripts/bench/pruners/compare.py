@@ -56,7 +56,7 @@ class Judge:
         self.shape = Shape.of(self.model.config)
         self.novels = options.work / "novels.jsonl"
         if options.text_tokens and not self.novels.is_file():
-            self.novels.write_text("".join(json.dumps({"text": text}) + "\n" for text in self.held_out()), encoding="utf-8")
+            json_lines.write(self.novels, ({"text": text} for text in self.held_out()))
 
     def held_out(self):
         """Documents of novels, so many tokens in all."""
@@ -113,7 +113,7 @@ class Judge:
             scorer = sliced_scores.open_sliced(place)
             rows = (sliced_scores.text_rows(scorer, self.novels, MAX_LENGTH) if task == "novels" else
                     sliced_scores.task_rows(scorer, task, self.options.assets, self.options.limit))
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            json_lines.write(path, rows)
             return
         command = ["eval", place, "--json", "--per-item", path]
         command += ["--arithmetic", self.options.arithmetic, "--threads", self.options.threads]
@@ -126,8 +126,8 @@ class Judge:
 
     def text_tokens(self):
         """Scored tokens of each held-out document."""
-        return [len(self.tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"])
-                for line in self.novels.read_text(encoding="utf-8").splitlines()]
+        return [len(self.tokenizer(row["text"], add_special_tokens=False)["input_ids"])
+                for row in json_lines.read(self.novels)]
 
     def networks(self):
         """`(name, method, size, params, place)` of all that is judged, the parent first."""
