@@ -5,29 +5,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import json_lines
+
 # As searches cut sequences.
 MAX_LENGTH = 2048
 # Networks that are scored before any of them is kept.
 AT_ONCE = 50
-
-
-def json_lines(path):
-    """The rows of a file that is appended to; a last line that was cut off is none."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
-def append(path, rows):
-    """Adds rows, after whatever a stop left of the last line is gone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        text = path.read_bytes()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):
-            path.write_bytes(text[:whole])
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def evaluate(options, split, limit, genomes, alone=False, per_item=None, arithmetic="f32"):
@@ -54,7 +37,7 @@ class ScoreCache:
     def __init__(self, options, split, limit, arithmetic="f32"):
         self.options, self.split, self.limit, self.arithmetic = options, split, limit, arithmetic
         self.path = Path(options.work, f"scores-{split}-{limit}.jsonl")
-        self.known = {row["genome"]: row for row in json_lines(self.path)}
+        self.known = {row["genome"]: row for row in json_lines.appended(self.path)}
 
     def of(self, genomes):
         """`{genome: {"genome", "choice_nll", "acc"}}` of these networks, the unknown ones scored together."""
@@ -62,6 +45,6 @@ class ScoreCache:
         for start in range(0, len(unknown), AT_ONCE):
             found = evaluate(self.options, self.split, self.limit, unknown[start : start + AT_ONCE], arithmetic=self.arithmetic)
             rows = [{name: row[name] for name in ["genome", "choice_nll", "acc"]} for row in found]
-            append(self.path, rows)
+            json_lines.append(self.path, rows)
             self.known.update((row["genome"], row) for row in rows)
         return {genome: self.known[genome] for genome in genomes}

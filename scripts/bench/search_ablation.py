@@ -18,7 +18,6 @@ Needs numpy, PyYAML; for peers pymoo.
 """
 
 import argparse
-import json
 import math
 import os
 import pathlib
@@ -28,12 +27,13 @@ import time
 
 import numpy
 
+import json_lines
 from arms import arm_but, read_csv, write_csv
 from command import run
 from fitness import log_softmax
 from machine import processor
 from mutation_only import level_switches, non_dominated
-from score_cache import AT_ONCE, ScoreCache, append, evaluate, json_lines
+from score_cache import AT_ONCE, ScoreCache, evaluate
 from search_space import SearchSpace
 
 BOOTSTRAPS = 2000
@@ -102,7 +102,7 @@ class Judge:
         self.options = options
         self.path = options.work / f"answers-{options.task}-{options.skip}-{options.items}.jsonl"
         self.scores = {}
-        for row in json_lines(self.path):
+        for row in json_lines.appended(self.path):
             self.learn(row)
 
     def learn(self, row):
@@ -111,7 +111,7 @@ class Judge:
     def rows(self, genomes, limit):
         per_item = self.options.work / "items.new.jsonl"
         evaluate(self.options, "held-out", limit, genomes, per_item=per_item, arithmetic=self.options.arithmetic)
-        found = json_lines(per_item)
+        found = json_lines.read(per_item)
         per_item.unlink()
         return [row for row in found if "index" in row]
 
@@ -122,7 +122,7 @@ class Judge:
         skipped = {row["index"] for row in self.rows(missing[:1], self.options.skip)}
         for start in range(0, len(missing), AT_ONCE):
             for row in self.answers(missing[start : start + AT_ONCE], skipped):
-                append(self.path, [row])
+                json_lines.append(self.path, [row])
                 self.learn(row)
 
     def answers(self, genomes, skipped):

@@ -27,9 +27,10 @@ import subprocess
 import sys
 import time
 
+import json_lines
 import search_summary
 from arms import arm_but, read_csv, write_csv
-from score_cache import ScoreCache, append, evaluate, json_lines
+from score_cache import ScoreCache, evaluate
 from search_space import SearchSpace
 from trajectory import Network, Trajectory, draw
 
@@ -71,27 +72,27 @@ class Bench:
 def ours_item_by_item(bench, genomes):
     """criadero's scores of the search items, network by network, kept in a file of their own."""
     path = bench.options.work / "items.jsonl"
-    known = {row["genome"] for row in json_lines(path)}
+    known = {row["genome"] for row in json_lines.appended(path)}
     missing = [genome for genome in genomes if genome not in known]
     if missing:
         fresh = bench.options.work / "items.new.jsonl"
         evaluate(bench.options, "search", bench.options.limit, missing, per_item=fresh)
-        append(path, json_lines(fresh))
+        json_lines.append(path, json_lines.read(fresh))
         fresh.unlink()
-    return [row for genome in genomes for row in json_lines(path) if row["genome"] == genome]
+    return [row for genome in genomes for row in json_lines.appended(path) if row["genome"] == genome]
 
 
 def batch_seconds(bench):
     """Seconds of lm-evaluation-harness for the parent, two runs of each batch size."""
     path = bench.options.work / "batches.jsonl"
     runs = {}
-    for row in json_lines(path):
+    for row in json_lines.appended(path):
         runs.setdefault(row["batch"], []).append(row["seconds"])
     for run in range(2):
         for batch in bench.options.batches:
             if len(runs.get(batch, [])) <= run:
                 _, seconds = bench.harness.score(bench.space.parent(), batch)
-                append(path, [{"batch": batch, "seconds": seconds}])
+                json_lines.append(path, [{"batch": batch, "seconds": seconds}])
                 runs.setdefault(batch, []).append(seconds)
                 bench.log(f"lm-evaluation-harness, batch size {batch}: {seconds:.2f} s a network")
     return {batch: runs[batch] for batch in bench.options.batches}
@@ -103,7 +104,7 @@ def bf16_seconds(bench):
     from zero_padded import ZeroPadded
 
     path = bench.options.work / "bf16.jsonl"
-    runs = {row["batch"]: row["seconds"] for row in json_lines(path)}
+    runs = {row["batch"]: row["seconds"] for row in json_lines.appended(path)}
     if any(batch not in runs for batch in bench.options.batches):
         places = [row["index"] for row in ours_item_by_item(bench, [bench.space.parent()])]
         harness = ZeroPadded(bench.options.model, bench.options.task, bench.options.data, places, dtype="bfloat16")
@@ -111,7 +112,7 @@ def bf16_seconds(bench):
         for batch in bench.options.batches:
             if batch not in runs:
                 runs[batch] = min(harness.ask(batch)[1] for _ in range(2))
-                append(path, [{"batch": batch, "seconds": runs[batch]}])
+                json_lines.append(path, [{"batch": batch, "seconds": runs[batch]}])
                 bench.log(f"lm-evaluation-harness in bfloat16, batch size {batch}: {runs[batch]:.2f} s a network")
     return {batch: runs[batch] for batch in bench.options.batches}
 
@@ -122,7 +123,7 @@ def equality(bench):
     genomes = bench.space.over_the_sizes(bench.options.networks, seed=0)
     batch_seconds(bench)
     ways = [("zeros in place", genome) for genome in genomes] + [("hf-padded export", genomes[len(genomes) // 2])]
-    known = {(row["padded_by"], row["genome"]) for row in json_lines(path)}
+    known = {(row["padded_by"], row["genome"]) for row in json_lines.appended(path)}
     missing = [way for way in ways if way not in known]
     for padded_by, genome in missing:
         ours = ours_item_by_item(bench, genomes)
@@ -134,9 +135,9 @@ def equality(bench):
         row = {"genome": genome, "params": bench.space.params(genome), "padded_by": padded_by, "items": len(pairs),
                "choices": sum(len(one["log_likelihoods"]) for one in ours), "largest_difference": largest,
                "other_answers": other_answers, "batch": bench.best_batch, "lm_eval_seconds": seconds}
-        append(path, [row])
+        json_lines.append(path, [row])
         bench.log(f"equality, {row['params'] / 1e6:.1f}M, {padded_by}: largest difference {largest:.1e}, {other_answers} other answers")
-    rows = [row for row in json_lines(path) if (row["padded_by"], row["genome"]) in ways]
+    rows = [row for row in json_lines.appended(path) if (row["padded_by"], row["genome"]) in ways]
     write_csv(bench.options.out / "equality.csv", rows)
     wrong = [row for row in rows if row["largest_difference"] > TOLERANCE or row["other_answers"] > 0]
     if wrong and not bench.options.live:
@@ -166,7 +167,7 @@ def peer(bench, seed, charged):
 
     options = bench.options
     live_path = options.work / "live.jsonl"
-    live = {row["genome"]: row for row in json_lines(live_path)} if options.live else {}
+    live = {row["genome"]: row for row in json_lines.appended(live_path)} if options.live else {}
 
     def losses(genomes):
         if not options.live:
@@ -176,7 +177,7 @@ def peer(bench, seed, charged):
                 rows, seconds = bench.harness.score(genome, bench.best_batch)
                 mean = lambda name: sum(row[name] for row in rows) / len(rows)
                 live[genome] = {"genome": genome, "choice_nll": mean("choice_nll"), "acc": mean("correct"), "seconds": seconds}
-                append(live_path, [live[genome]])
+                json_lines.append(live_path, [live[genome]])
         bench.log(f"peer, seed {seed}: {len(genomes)} networks scored live")
         return {genome: live[genome]["choice_nll"] for genome in genomes}
 
@@ -257,7 +258,7 @@ def costs(bench, trajectory):
     which is not counted, so that nothing is touched for the first time in B and C; in D it is.
     """
     path = bench.options.work / f"costs-{trajectory.side}-{trajectory.seed}-{bench.size}.jsonl"
-    known = {row["population"] for row in json_lines(path)}
+    known = {row["population"] for row in json_lines.appended(path)}
     parent, smallest = bench.space.parent(), bench.space.smallest()
     for population in range(len(trajectory.clock)):
         genomes = [one.genome for one in trajectory.networks if one.population == population]
@@ -270,9 +271,9 @@ def costs(bench, trajectory):
         _, whole, *alone = evaluate(bench.options, "search", bench.options.limit, [smallest, parent, *chosen], alone=True)
         row = {"population": population, "networks": len(genomes), "lm_eval": statistics.mean(lm_eval), "whole": whole["seconds"],
                "alone": statistics.mean(one["seconds"] for one in alone), "together": together / len(genomes)}
-        append(path, [row])
+        json_lines.append(path, [row])
         bench.log(f"costs, population {population}: " + ", ".join(f"{name} {row[name]:.3f} s" for name in ["lm_eval", "whole", "alone", "together"]))
-    return json_lines(path)
+    return json_lines.appended(path)
 
 
 def write_trajectories(out, trajectories):
