@@ -161,7 +161,7 @@ def params_of(path, shape):
     """Parameters of a checkpoint: of its tensors, without structures that are all zero."""
     from safetensors import safe_open
 
-    total, output = 0, set()
+    total = 0
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             names = set(tensors.keys())
