@@ -21,6 +21,7 @@ import time
 
 import numpy
 
+import json_lines
 from command import run
 from machine import processor
 from search_space import text
@@ -84,8 +85,7 @@ def rows_of(options, task, genomes):
         run(command)
         new.rename(path)
     rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in json_lines.read(path):
         if "index" in row:
             rows.setdefault(row["genome"], {})[row["index"]] = row
     return {genome: [own[index] for index in sorted(own)] for genome, own in rows.items()}

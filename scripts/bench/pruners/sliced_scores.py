@@ -10,7 +10,6 @@ Needs lm_eval 0.4.13, datasets, pyarrow.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import sys
@@ -20,7 +19,8 @@ import torch
 import parent
 
 os.environ["TQDM_DISABLE"] = "1"  # the harness and the data sets draw bars
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "parity"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1]), str(pathlib.Path(__file__).resolve().parents[2] / "parity")]
+import json_lines
 
 BATCH_TOKENS = 2048
 
@@ -89,7 +89,7 @@ def task_rows(scorer, task, assets, limit):
 
 def text_rows(scorer, path, length):
     """A row a document of a JSONL file of `{"text"}`, with a score for each of its windows."""
-    documents = [json.loads(line)["text"] for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines()]
+    documents = [row["text"] for row in json_lines.read(path)]
     windows = [list(scorer.windows(document, length)) for document in documents]
     scores = iter(scorer.log_likelihoods([window for own in windows for window in own]))
     for index, own in enumerate(windows):
@@ -121,7 +121,7 @@ def main():
     scorer = Scorer(lambda ids: model.model(ids, use_cache=False).last_hidden_state, model.lm_head, tokenizer)
     texts = options.task.endswith(".jsonl")
     ours = list(text_rows(scorer, options.task, options.max_length) if texts else task_rows(scorer, options.task, options.assets, options.limit))
-    theirs = [row for row in map(json.loads, options.rows.read_text(encoding="utf-8").splitlines()) if "index" in row]
+    theirs = [row for row in json_lines.read(options.rows) if "index" in row]
     assert len(ours) == len(theirs), f"{len(ours)} rows, criadero has {len(theirs)}"
     pairs = list(zip(ours, theirs, strict=True))
     largest = max(abs(a - b) for one, other in pairs for a, b in zip(one["log_likelihoods"], other["log_likelihoods"], strict=True))
